@@ -1,0 +1,115 @@
+"""An async Python SDK for Capillary's loyalty-points APIs.
+
+The way of one call: `session.points_allocation.by_expiry(...)` checks its arguments and gives a `Pager`, which is only a recipe. Looping
+over it starts a walk, which asks the endpoint for a page: a frozen `Request`. The session sends it through the chain
+
+    your middlewares → log → retry → auth → throttle → check → wire
+
+where `retry` repeats attempts by pure rules and the session's quota, `auth` adds the credentials, `throttle` waits for a permit, `wire`
+sends it with aiohttp and reads the whole body, and `check` decides what the answer is and decodes it: records, or an error. The walk drops
+what came twice, sees the end, reads ahead, and gives out pages; an error says where reading stood. A `FanOut` does this for many keys with
+a few workers. Nothing lost, nothing counted twice, nothing rounded.
+"""
+
+from capillary_async._config import Limits, Paging, Rate, RetryPolicy, Timeouts
+from capillary_async._fanout import FanOut, Outcome
+from capillary_async._pager import Page, Pager, Position
+from capillary_async._session import AsyncSession
+from capillary_async._transport.message import Request, Response
+from capillary_async._transport.stats import Stats
+from capillary_async._version import __version__
+from capillary_async.auth import BasicAuth, OAuthClient
+from capillary_async.endpoints import EventQuery, Identifier, LedgerInclude
+from capillary_async.errors import (
+    APIError,
+    ApiMessage,
+    AttemptRecord,
+    AuthenticationError,
+    BadRequestError,
+    CapillaryError,
+    ConnectError,
+    CustomerNotFoundError,
+    DeadlineExceededError,
+    DecodeError,
+    InvalidRequestError,
+    LedgerRequestError,
+    MergedCustomerError,
+    NotFoundError,
+    PageDriftError,
+    PageLoopError,
+    PagingError,
+    PermissionDeniedError,
+    RateLimitedError,
+    RecordConflictError,
+    RequestTimeoutError,
+    ResponseTooLargeError,
+    ServerError,
+    TLSError,
+    TransportError,
+)
+from capillary_async.models import (
+    EventName,
+    EventType,
+    LedgerEvent,
+    LoyaltyEvent,
+    PointsAllocation,
+    PointsAwarded,
+    PointsStatus,
+    SourceTable,
+)
+
+__all__ = [
+    "APIError",
+    "ApiMessage",
+    "AsyncSession",
+    "AttemptRecord",
+    "AuthenticationError",
+    "BadRequestError",
+    "BasicAuth",
+    "CapillaryError",
+    "ConnectError",
+    "CustomerNotFoundError",
+    "DeadlineExceededError",
+    "DecodeError",
+    "EventName",
+    "EventQuery",
+    "EventType",
+    "FanOut",
+    "Identifier",
+    "InvalidRequestError",
+    "LedgerEvent",
+    "LedgerInclude",
+    "LedgerRequestError",
+    "Limits",
+    "LoyaltyEvent",
+    "MergedCustomerError",
+    "NotFoundError",
+    "OAuthClient",
+    "Outcome",
+    "Page",
+    "PageDriftError",
+    "PageLoopError",
+    "Pager",
+    "Paging",
+    "PagingError",
+    "PermissionDeniedError",
+    "PointsAllocation",
+    "PointsAwarded",
+    "PointsStatus",
+    "Position",
+    "Rate",
+    "RateLimitedError",
+    "RecordConflictError",
+    "Request",
+    "RequestTimeoutError",
+    "Response",
+    "ResponseTooLargeError",
+    "RetryPolicy",
+    "ServerError",
+    "SourceTable",
+    "Stats",
+    "TLSError",
+    "Timeouts",
+    "TransportError",
+    "__version__",
+]

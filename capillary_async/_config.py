@@ -1,0 +1,156 @@
+"""The settings of a session, one frozen class a concern, each default with its reason.
+
+The rule kept here: a value that cannot work is refused when the object is made, by name. Changed with `attrs.evolve`.
+Read by the session, the transport and the pager.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from attrs import Attribute
+
+__all__ = ["Limits", "Paging", "Rate", "RetryPolicy", "Timeouts"]
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[Any, Attribute[Any], Any], None]:
+    span = f"of at least {least}" if most is None else f"from {least} to {most}"
+
+    def check(owner: Any, attribute: Attribute[Any], value: Any) -> None:
+        right = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        if not right or (most is not None and value > most):
+            raise ValueError(f"{type(owner).__name__}.{attribute.name} takes a whole number {span}, got {value!r}")
+
+    return check
+
+
+def _seconds(*, zero: bool = False) -> Callable[[Any, Attribute[Any], Any], None]:
+    def check(owner: Any, attribute: Attribute[Any], value: Any) -> None:
+        right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not right or value < 0 or (value == 0 and not zero):
+            span = "zero or more" if zero else "more than zero"
+            name = f"{type(owner).__name__}.{attribute.name}"
+            raise ValueError(f"{name} takes a finite number of seconds, {span}, got {value!r}")
+
+    return check
+
+
+def _flag(owner: Any, attribute: Attribute[Any], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{type(owner).__name__}.{attribute.name} takes True or False, got {value!r}")
+
+
+@frozen
+class Timeouts:
+    """How long to wait, in seconds.
+
+    Attributes:
+        connect: For DNS, TCP and TLS. 10: three lost SYNs are 7 s, so a fourth would be hopeless.
+        read: Between two pieces of an answer. 30: the API's slowest pages answer within 20.
+        attempt: One whole attempt, from the permit to the last byte; it also ends what drips a byte a second. 60.
+        call: A whole call with all its attempts and waits, from its first permit on. 180: five attempts of a slow server
+            and their waits, and still below the idle limits of load balancers and schedulers.
+
+    Example:
+        >>> Timeouts(read=5, attempt=10, call=30)
+        Timeouts(connect=10, read=5, attempt=10, call=30)
+    """
+
+    connect: float = field(default=10, validator=_seconds())
+    read: float = field(default=30, validator=_seconds())
+    attempt: float = field(default=60, validator=_seconds())
+    call: float = field(default=180, validator=_seconds())
+
+
+@frozen
+class Rate:
+    """At most `permits` requests in any `per` seconds, whoever sends them.
+
+    Attributes:
+        permits: How many.
+        per: Of how many seconds.
+
+    Example:
+        >>> Rate(100, per=60)
+        Rate(permits=100, per=60)
+    """
+
+    permits: int = field(validator=_whole(1))
+    per: float = field(validator=_seconds())
+
+
+def _rate(owner: Any, attribute: Attribute[Any], value: Any) -> None:
+    if value is not None and not isinstance(value, Rate):
+        raise ValueError(f"Limits.{attribute.name} takes a Rate or None, e.g. Rate(100, per=60), got {value!r}")
+
+
+@frozen
+class Limits:
+    """How much at once and how fast.
+
+    Attributes:
+        concurrency: Requests under way at once, over all loops and threads of the session. 32: above it a single core is busy decoding.
+        concurrency_start: How many the session starts with, growing while the server keeps up. 8: polite to a cold cluster.
+        rate: A `Rate`, or None. None: production limits are set per brand; test clusters allow `Rate(100, per=60)` a key.
+
+    Example:
+        >>> Limits(concurrency=4, rate=Rate(100, per=60)).rate
+        Rate(permits=100, per=60)
+    """
+
+    concurrency: int = field(default=32, validator=_whole(1))
+    concurrency_start: int = field(default=8, validator=_whole(1))
+    rate: Rate | None = field(default=None, validator=_rate)
+
+
+@frozen
+class RetryPolicy:
+    """Whether and when to try again. All five calls only read, so trying again is always safe.
+
+    Attributes:
+        attempts: Of one call, the first included. 5: faults of 1 % lose one call in 10,000,000,000.
+        backoff: Base of the wait in seconds: uniform(0, min(backoff_max, backoff * 2**n)). 0.2: full jitter over
+            0.2, 0.4, 0.8 and 1.6 s.
+        throttle_backoff: The base after 429 and 503. 1.0: the server said that it has too much to do.
+        backoff_max: The longest own wait in seconds. 20.
+        retry_after_max: The longest `Retry-After` in seconds that is obeyed; a longer one is an error at once. 120.
+        quota: Tokens of the session for retries: 14 a transient fault, 5 a throttled one, given back by success. 500:
+            an outage costs 1.02 times the requests, not 5 times.
+
+    Example:
+        >>> RetryPolicy(attempts=1).attempts  # never try again
+        1
+    """
+
+    attempts: int = field(default=5, validator=_whole(1))
+    backoff: float = field(default=0.2, validator=_seconds(zero=True))
+    throttle_backoff: float = field(default=1.0, validator=_seconds(zero=True))
+    backoff_max: float = field(default=20, validator=_seconds(zero=True))
+    retry_after_max: float = field(default=120, validator=_seconds(zero=True))
+    quota: int = field(default=500, validator=_whole(0))
+
+
+@frozen
+class Paging:
+    """How lists are read.
+
+    Attributes:
+        page_size: Records asked for a page. 100: the most that the allocation endpoints give.
+        prefetch: Pages in flight or waiting at most while one is being used; 0 asks for a page only when it is wanted.
+            4: hides the latency of a usual answer behind the work on a page.
+        verify: Read every list of several pages at least twice, with other page borders, and give nothing until two reads agree. False.
+
+    Example:
+        >>> Paging(page_size=50, prefetch=8).prefetch
+        8
+    """
+
+    page_size: int = field(default=100, validator=_whole(1))
+    prefetch: int = field(default=4, validator=_whole(0))
+    verify: bool = field(default=False, validator=_flag)

@@ -1,0 +1,501 @@
+"""`AsyncSession`: one object for the whole API. It joins settings, chain, pools and endpoints, and closes what it opened.
+
+The rule kept here: nothing is opened before it is used, nothing stays open behind `aclose`, and no setting lives anywhere but in the
+session and its views. The top of the package; users start here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import weakref
+from collections.abc import Mapping
+from datetime import date, tzinfo
+from ipaddress import ip_address
+from platform import python_version
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+from urllib.parse import quote, unquote, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from attrs import evolve, frozen
+
+from capillary_async._config import Limits, Paging, RetryPolicy, Timeouts
+from capillary_async._transport.chain import build, share
+from capillary_async._transport.check import judge
+from capillary_async._transport.message import Headers, Request, Shape
+from capillary_async._transport.retry import Quota
+from capillary_async._version import __version__
+from capillary_async.auth import BasicAuth, OAuthClient
+from capillary_async.endpoints import (
+    LoyaltyEventsResource,
+    PointsAllocationResource,
+    PointsAwardedResource,
+    PointsLedgerResource,
+)
+from capillary_async.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from capillary_async._transport.chain import ClientSession, Shared
+    from capillary_async._transport.message import Handler, Middleware, Response
+    from capillary_async._transport.stats import Stats
+
+__all__ = ["AsyncSession"]
+
+
+DAG_SCOPE = "x-cap-neo-dag-scope"
+NEO = "/x/neo/"
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+# These say how the SDK itself talks to the server; another value would break it or leak.
+_OURS = frozenset(
+    {
+        "accept-encoding", "authorization", "connection", "content-length", "content-type", "cookie", "host",
+        "transfer-encoding", "x-cap-api-oauth-token",
+    }
+)  # fmt: skip
+
+
+@frozen(eq=False)
+class _Settings:
+    """What a view may have of its own."""
+
+    timeouts: Timeouts
+    retry: RetryPolicy
+    paging: Paging
+    headers: Headers
+    limits: Limits
+    dag_scope: str | None
+    server_timezone: tzinfo | None
+
+
+class AsyncSession:
+    """A connection pool, credentials, limits and retries for one cluster, and the API's calls on it.
+
+    It may be made outside a running loop and at module level; it opens a pool on first use, one for each event loop. Use it with
+    `async with`, or call `aclose()` at the end.
+
+    Args:
+        base_url: Of the cluster, e.g. `https://eu.api.capillarytech.com`. https, except on loopback.
+        auth: `BasicAuth` or `OAuthClient`.
+        timeouts: See `Timeouts`, in seconds.
+        limits: See `Limits`.
+        retry: See `RetryPolicy`.
+        paging: See `Paging`.
+        dag_scope: The `x-cap-neo-dag-scope` of Neo calls; None to send none.
+        headers: Sent with every request, e.g. `X-CAP-API-ATTRIBUTION-ENTITY-TYPE`.
+        middlewares: `async (request, handler) -> response`, run outside retry, the first outermost.
+        server_timezone: The cluster's zone (a tzinfo or a name such as `Asia/Kolkata`), for ISO times that come without an offset.
+        client_session: Your own `aiohttp.ClientSession`; it is never closed here and serves its own loop alone.
+
+    Raises:
+        InvalidRequestError: An argument cannot be; the text names it.
+
+    Example:
+        >>> session = AsyncSession("https://eu.api.capillarytech.com", auth=BasicAuth("till.id", password="secret"))
+        >>> session
+        AsyncSession('https://eu.api.capillarytech.com', auth=BasicAuth(username='till.id', password='***'))
+    """
+
+    points_awarded: PointsAwardedResource
+    points_allocation: PointsAllocationResource
+    loyalty_events: LoyaltyEventsResource
+    points_ledger: PointsLedgerResource
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        auth: BasicAuth | OAuthClient,
+        timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+        limits: Limits = Limits(),  # noqa: B008
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008
+        paging: Paging = Paging(),  # noqa: B008
+        dag_scope: str | None = "global",
+        headers: Mapping[str, str] | None = None,
+        middlewares: Sequence[Middleware] = (),
+        server_timezone: tzinfo | str | None = None,
+        client_session: ClientSession | None = None,
+    ) -> None:
+        _expect("timeouts", timeouts, Timeouts)
+        _expect("limits", limits, Limits)
+        _expect("retry", retry, RetryPolicy)
+        _expect("paging", paging, Paging)
+        _expect("auth", auth, BasicAuth | OAuthClient)
+        if dag_scope is not None:
+            _headers({DAG_SCOPE: dag_scope})
+        shared = share(
+            _base_url(base_url),
+            auth,
+            limits,
+            retry,
+            timeouts,
+            middlewares=_middlewares(middlewares),
+            client_session=client_session,
+        )
+        settings = _Settings(timeouts, retry, paging, _headers(headers), limits, dag_scope, _timezone(server_timezone))
+        self._auth = auth
+        self._set_up(shared, settings, shared.quota, root=None)
+
+    def _set_up(self, shared: Shared, settings: _Settings, quota: Quota, root: AsyncSession | None) -> None:
+        self._shared = shared
+        self._settings = settings
+        self._quota = quota
+        self._root = root
+        self._closed = False
+        self._lock = threading.Lock()
+        self._iterators: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._views: weakref.WeakSet[AsyncSession] = weakref.WeakSet()
+        self._neo_headers = Headers({} if settings.dag_scope is None else {DAG_SCOPE: settings.dag_scope})
+        base = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": f"capillary-async/{__version__} python/{python_version()}",
+        }
+        self._handler: Handler = build(
+            shared, settings.retry, settings.timeouts, quota, _merged(base, settings.headers)
+        )
+        self.points_awarded = PointsAwardedResource(self)
+        self.points_allocation = PointsAllocationResource(self)
+        self.loyalty_events = LoyaltyEventsResource(self)
+        self.points_ledger = PointsLedgerResource(self)
+
+    @classmethod
+    def from_env(cls, **overrides: Any) -> AsyncSession:
+        """A session from the environment.
+
+        Reads `CAPILLARY_BASE_URL`, and `CAPILLARY_USERNAME` with `CAPILLARY_PASSWORD` (or `CAPILLARY_PASSWORD_MD5`), or
+        `CAPILLARY_CLIENT_KEY` with `CAPILLARY_CLIENT_SECRET`.
+
+        Args:
+            overrides: Arguments of `AsyncSession`; `base_url` and `auth` stand in for their variables.
+
+        Raises:
+            InvalidRequestError: A variable is missing; the text names it.
+        """
+        base_url = overrides.pop("base_url", None) or _variable("CAPILLARY_BASE_URL", "the URL of the cluster")
+        auth = overrides.pop("auth", None) or _auth_from_env()
+        return cls(base_url, auth=auth, **overrides)
+
+    def with_options(
+        self,
+        *,
+        retry: RetryPolicy | None = None,
+        timeouts: Timeouts | None = None,
+        paging: Paging | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncSession:
+        """A cheap view with other options; what is not given stays.
+
+        It shares pools, throttle, token, stats and retry quota (with `retry` it has a quota of its own). `headers` are added to the
+        session's. Closing a view ends only its iterators; closing the session closes its views.
+
+        Raises:
+            InvalidRequestError: An option cannot be.
+        """
+        given = {"retry": (retry, RetryPolicy), "timeouts": (timeouts, Timeouts), "paging": (paging, Paging)}
+        changed: dict[str, Any] = {}
+        for name, (value, kind) in given.items():
+            if value is not None:
+                _expect(name, value, kind)
+                changed[name] = value
+        if headers is not None:
+            changed["headers"] = Headers(_merged(self._settings.headers, _headers(headers)))
+        view = object.__new__(type(self))
+        view._auth = self._auth
+        quota = self._quota if retry is None else Quota(retry.quota)
+        root = self._root or self
+        view._set_up(self._shared, evolve(self._settings, **changed), quota, root)
+        with root._lock:
+            root._views.add(view)
+        return view
+
+    async def request(
+        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, model: Any = None
+    ) -> Any:
+        """Any other GET of the API, through the same chain.
+
+        Args:
+            method: `GET`: only reads may be sent again safely.
+            path: Below the base URL, e.g. `/v2/customers/565039505`, without a query.
+            params: The query. None is not sent, a bool is sent as `true` or `false`, a date as `YYYY-MM-DD`, a list joined by commas.
+            model: An attrs class, a list of one, or any type cattrs knows; None for plain JSON with exact `Decimal` numbers.
+
+        Returns:
+            What the model says.
+
+        Raises:
+            InvalidRequestError: Another method, or a path or parameter that cannot be. Nothing is sent.
+            CapillaryError: As with every call.
+        """
+        if not isinstance(cast("object", method), str) or method.upper() != "GET":
+            raise InvalidRequestError(
+                f"method takes 'GET', got {method!r}: the SDK sends requests again, which is only safe for reads",
+                argument="method",
+            )
+        quoted = _path(path)
+        shape = Shape(model, free=True, timezone=self.server_timezone)
+        headers = self._neo_headers if quoted.startswith(NEO) else Headers()
+        response = await self.call(Request("GET", quoted, _query(params), headers, shape=shape))
+        return response.decoded
+
+    async def call(self, request: Request) -> Response:
+        """Send a request through the chain. For the endpoints.
+
+        Raises:
+            RuntimeError: The session is closed.
+            CapillaryError: As the request came out.
+        """
+        self._check_open()
+        response = await self._handler(request)
+        shape = request.shape
+        if response.decoded is None and shape is not None:
+            # A user's middleware answered by itself: its body is read as a server's would be.
+            response.keep(judge(response, shape))
+        if shape is not None and not shape.free:
+            self._shared.stats.add(records=len(response.decoded.items))
+        return response
+
+    async def aclose(self) -> None:
+        """End all iterators and close the pools; a view ends its own iterators only. Closing twice is fine."""
+        self._closed = True
+        with self._lock:
+            iterators, views = list(self._iterators), list(self._views)
+        for iterator in iterators:
+            await iterator.end("was closed with its session")
+        if self._root is not None:
+            return
+        for view in views:
+            await view.aclose()
+        await self._shared.credentials.aclose()
+        await self._shared.pools.aclose()
+
+    async def __aenter__(self) -> AsyncSession:
+        self._check_open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _check_open(self) -> None:
+        if self._closed or (self._root is not None and self._root.closed):
+            raise RuntimeError("the AsyncSession is closed: make a new one, or keep it open for as long as it is used")
+
+    @property
+    def closed(self) -> bool:
+        """Whether `aclose` was called, on it or on the session it is a view of."""
+        return self._closed or (self._root is not None and self._root.closed)
+
+    @property
+    def base_url(self) -> str:
+        """Of the cluster, without a slash at the end."""
+        return self._shared.base_url
+
+    @property
+    def stats(self) -> Stats:
+        """What the session and its views have done so far."""
+        return self._shared.stats
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """In force here."""
+        return self._settings.timeouts
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """In force here."""
+        return self._settings.retry
+
+    @property
+    def paging(self) -> Paging:
+        """In force here."""
+        return self._settings.paging
+
+    @property
+    def limits(self) -> Limits:
+        """Of the session and all its views together."""
+        return self._settings.limits
+
+    @property
+    def server_timezone(self) -> tzinfo | None:
+        """For ISO times without an offset."""
+        return self._settings.server_timezone
+
+    @property
+    def neo_headers(self) -> Headers:
+        """What Neo calls send beside the rest. For the endpoints."""
+        return self._neo_headers
+
+    def track(self, iterator: Any) -> None:
+        """Remember a live iterator weakly, to end it with the session. For pagers and fan-outs."""
+        self._check_open()
+        with self._lock:
+            self._iterators.add(iterator)
+
+    def count_duplicates(self, number: int) -> None:
+        """Count records that came twice. For pagers."""
+        if number:
+            self._shared.stats.add(duplicates=number)
+
+    def __repr__(self) -> str:
+        return f"AsyncSession({self.base_url!r}, auth={self._auth!r}{', closed' if self.closed else ''})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("AsyncSession is not pickled: make one in each process, e.g. with AsyncSession.from_env()")
+
+
+def _expect(name: str, value: object, kind: Any) -> None:
+    if not isinstance(value, kind):
+        allowed = getattr(kind, "__name__", None) or "BasicAuth or OAuthClient"
+        raise InvalidRequestError(f"{name} takes {allowed}, got {type(value).__name__}", argument=name)
+
+
+def _base_url(value: Any) -> str:
+    """The cluster's URL, checked; the text of a refusal never shows a password in it."""
+    fault = _base_url_fault(value)
+    if fault:
+        raise InvalidRequestError(
+            f"base_url takes a URL such as https://eu.api.capillarytech.com; {fault}", argument="base_url"
+        )
+    return str(value).rstrip("/")
+
+
+def _base_url_fault(value: Any) -> str:
+    if not isinstance(value, str) or not value.isascii() or any(c <= " " or c in '\\"<>^`{|}\x7f' for c in value):
+        return "got none, or one with spaces or odd characters"
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return "got one with a broken host or port"
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        return "got one without https:// or without a host"
+    if "@" in parts.netloc:
+        return "got one with a user name or password in it: give them as auth="
+    if parts.query or parts.fragment or "?" in value or "#" in value:
+        return "got one with a query or fragment"
+    if any(segment in (".", "..") for segment in unquote(parts.path).split("/")):
+        return "got one with dots for a path segment"
+    if parts.scheme == "http" and not _loopback(parts.hostname):
+        return "got one with http://, which would send the credentials in the open; only loopback may do without https"
+    return ""
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _headers(given: Any) -> Headers:
+    """A user's headers, checked; the text of a refusal never shows a value."""
+    if given is None:
+        return Headers()
+    if not isinstance(given, Mapping):
+        raise InvalidRequestError(f"headers takes a mapping of texts, got {type(given).__name__}", argument="headers")
+    for name, value in cast("Mapping[Any, Any]", given).items():
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise InvalidRequestError(f"headers: {name!r} is no header name", argument="headers")
+        if name.lower() in _OURS:
+            raise InvalidRequestError(f"headers: {name} is set by the SDK itself", argument="headers")
+        if not isinstance(value, str) or not all(c == "\t" or " " <= c <= "~" for c in value):
+            raise InvalidRequestError(f"headers: the value of {name} takes printable ASCII text", argument="headers")
+    return Headers(cast("Mapping[str, str]", given))
+
+
+def _merged(base: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """Both, the latter winning, whatever the case of their names."""
+    named = {name.lower() for name in more}
+    return {**{name: value for name, value in base.items() if name.lower() not in named}, **more}
+
+
+def _middlewares(given: Any) -> tuple[Middleware, ...]:
+    listed: tuple[Any, ...] = tuple(given) if isinstance(given, list | tuple) else (given,)
+    for one in listed:
+        if not callable(one):
+            raise InvalidRequestError(
+                f"middlewares takes a sequence of async (request, handler) -> response, got {one!r}",
+                argument="middlewares",
+            )
+    return listed
+
+
+def _timezone(given: Any) -> tzinfo | None:
+    if given is None or isinstance(given, tzinfo):
+        return given
+    try:
+        return ZoneInfo(given)
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+        pass
+    raise InvalidRequestError(
+        f"server_timezone takes a tzinfo or a zone's name such as 'Asia/Kolkata', got {given!r}",
+        argument="server_timezone",
+    )
+
+
+def _variable(name: str, what: str) -> str:
+    value = os.environ.get(name, "")
+    if not value:
+        raise InvalidRequestError(f"the environment variable {name} is missing: it holds {what}", argument=name)
+    return value
+
+
+def _auth_from_env() -> BasicAuth | OAuthClient:
+    if os.environ.get("CAPILLARY_CLIENT_KEY") and not os.environ.get("CAPILLARY_USERNAME"):
+        key = _variable("CAPILLARY_CLIENT_KEY", "the OAuth client's key")
+        return OAuthClient(key, _variable("CAPILLARY_CLIENT_SECRET", "the OAuth client's secret"))
+    username = _variable("CAPILLARY_USERNAME", "the till id (or set CAPILLARY_CLIENT_KEY and CAPILLARY_CLIENT_SECRET)")
+    if os.environ.get("CAPILLARY_PASSWORD_MD5") and not os.environ.get("CAPILLARY_PASSWORD"):
+        return BasicAuth(username, password_md5=_variable("CAPILLARY_PASSWORD_MD5", "the MD5 hex of the till password"))
+    return BasicAuth(
+        username, password=_variable("CAPILLARY_PASSWORD", "the till password (or set CAPILLARY_PASSWORD_MD5)")
+    )
+
+
+def _path(given: Any) -> str:
+    """A path below the base URL, quoted; it can reach no other host, and no segment of it climbs."""
+    right = isinstance(given, str) and given.startswith("/") and not given.startswith("//") and given.isprintable()
+    if not right or any(character in given for character in "?#\\"):
+        raise InvalidRequestError(
+            f"path takes a path such as /v2/customers/565039505, and the query goes to params; got {given!r}",
+            argument="path",
+        )
+    if any(unquote(segment) in (".", "..") or "/" in unquote(segment) for segment in str(given).split("/")):
+        raise InvalidRequestError(
+            f"path takes no segments of dots or with a coded slash, got {given!r}", argument="path"
+        )
+    return quote(str(given), safe="/%:@!$&'()*+,;=~")
+
+
+def _query(params: Any) -> str:
+    if params is None:
+        return ""
+    if not isinstance(params, Mapping):
+        raise InvalidRequestError(f"params takes a mapping, got {type(params).__name__}", argument="params")
+    pairs = ((str(name), _param(str(name), value)) for name, value in cast("Mapping[Any, Any]", params).items())
+    return "&".join(f"{quote(name, safe='')}={quote(value, safe=',')}" for name, value in pairs if value is not None)
+
+
+def _param(name: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, list | tuple):
+        parts = [_param(name, part) for part in cast("list[Any]", value)]
+        return ",".join(part for part in parts if part is not None)
+    if isinstance(value, int):
+        return str(int(value))
+    raise InvalidRequestError(
+        f"params: {name} takes a text, an int, a bool, a date or a list of them, got {type(value).__name__}",
+        argument="params",
+    )

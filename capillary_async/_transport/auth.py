@@ -1,0 +1,257 @@
+"""Credentials on the wire: the header of each request, and the token behind it.
+
+The rule kept here: one token a session, fetched by one request however many wait for it; nobody holds a permit while waiting for a token;
+every error that passes here leaves without a secret in it. The step between `retry` and `throttle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+import time
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
+
+import msgspec
+from attrs import evolve, frozen
+
+from capillary_async._transport.message import Headers, Request, Shape
+from capillary_async.auth import BasicAuth, OAuthClient
+from capillary_async.errors import (
+    APIError,
+    ApiMessage,
+    AuthenticationError,
+    CapillaryError,
+    DeadlineExceededError,
+    DecodeError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from capillary_async._transport.message import Call, Handler, Middleware, Response
+
+__all__ = ["Basic", "OAuth", "credentials_step"]
+
+TOKEN_PATH = "/v3/oauth/token/generate"  # noqa: S105 - a path
+TOKEN_HEADER = "X-CAP-API-OAUTH-TOKEN"  # noqa: S105 - a header's name
+TOKEN_LIFE = 300.0  # seconds, as in the samples, where an answer does not say
+EARLY_SECONDS = 60.0
+EARLY_SHARE = 0.1
+EARLY_PATIENCE = 2.0  # seconds a call waits for a new token while the old one is still valid
+EARLY_PAUSE = 10.0  # seconds after a failed early refresh before the next
+_SHORTEST_SCRUBBED = 6
+
+
+def credentials_step(auth: BasicAuth | OAuthClient, retry: Middleware) -> Basic | OAuth:
+    """The step for the credentials a user gave."""
+    return Basic(auth) if isinstance(auth, BasicAuth) else OAuth(auth, retry)
+
+
+class Basic:
+    """HTTP Basic: till id and MD5 hex of the till password. There is nothing to refresh, so a 401 is final."""
+
+    def __init__(self, auth: BasicAuth) -> None:
+        self._auth = auth
+
+    def _header(self) -> str:
+        pair = f"{self._auth.username}:{self._auth.wire_password()}"
+        return "Basic " + base64.b64encode(pair.encode()).decode()
+
+    async def __call__(self, request: Request, handler: Handler) -> Response:
+        """Send with the header."""
+        try:
+            return await handler(request.with_header("Authorization", self._header()))
+        except CapillaryError as error:
+            fault = error
+        raise scrub(fault, (*self._auth.secrets(), self._header().removeprefix("Basic ")))
+
+    async def aclose(self) -> None:
+        """Nothing is under way here."""
+
+
+@frozen(repr=False, eq=False)
+class _Token:
+    text: str
+    early: float
+    end: float
+
+
+class OAuth:
+    """An OAuth token in its header; one refresh and one resend where it is refused."""
+
+    def __init__(self, auth: OAuthClient, retry: Middleware, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._auth = auth
+        self._retry = retry
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._token: _Token | None = None
+        self._pause_until = 0.0
+        self._fetch: tuple[asyncio.AbstractEventLoop, asyncio.Task[None]] | None = None
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[CapillaryError | None]]] = []
+
+    async def __call__(self, request: Request, handler: Handler) -> Response:
+        """Send with a valid token; where it is refused all the same, once more with a new one."""
+        token = await self._valid(request.call, handler)
+        fault = await _attempt(request, handler, token)
+        if isinstance(fault, AuthenticationError):
+            token = await self._after(token, request.call, handler)
+            fault = await _attempt(request, handler, token)
+        if isinstance(fault, CapillaryError):
+            raise scrub(fault, (*self._auth.secrets(), token.text))
+        return fault
+
+    async def _valid(self, call: Call | None, handler: Handler) -> _Token:
+        """The token, renewed when it is about to end; a failed early renewal keeps the one that is still valid."""
+        token, now = self._token, self._clock()
+        if token is None or now >= token.end:
+            return await self._after(token, call, handler)
+        if now >= token.early and now >= self._pause_until:
+            await self._renew(token, handler, EARLY_PATIENCE)
+        return self._token or token
+
+    async def _after(self, refused: _Token | None, call: Call | None, handler: Handler) -> _Token:
+        """A token other than `refused`, within the time that the call has left."""
+        limit = call.remaining() if call is not None and call.started is not None else None
+        while self._token is None or self._token is refused or self._clock() >= self._token.end:
+            error = await self._renew(refused, handler, limit)
+            if error is not None:
+                raise error
+        return self._token
+
+    async def _renew(self, known: _Token | None, handler: Handler, patience: float | None) -> CapillaryError | None:
+        """Wait for the one fetch under way, after starting it if there is none. Gives the error it ended with."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[CapillaryError | None] = loop.create_future()
+        with self._lock:
+            if self._token is not known:
+                return None
+            self._waiters.append((loop, done))
+            if self._fetch is None or self._fetch[0].is_closed():
+                # A task of its own: when the caller that started it is cancelled, the others still get their token.
+                self._fetch = (loop, loop.create_task(self._run(handler)))
+        try:
+            async with asyncio.timeout(patience):
+                return await done
+        except TimeoutError:
+            return DeadlineExceededError("Timeouts.call ran out while waiting for a token", kind="deadline")
+
+    async def _run(self, handler: Handler) -> None:
+        error: CapillaryError | None = None
+        try:
+            token = await self._ask(handler)
+        except CapillaryError as fault:
+            error = scrub(fault, self._auth.secrets())
+            self._pause_until = self._clock() + EARLY_PAUSE
+        else:
+            self._token = token
+        finally:
+            with self._lock:
+                waiters, self._waiters = self._waiters, []
+                self._fetch = None
+            for loop, done in waiters:
+                _tell(loop, done, error)
+
+    async def _ask(self, handler: Handler) -> _Token:
+        asked = self._clock()
+        response = await self._retry(self._request(), handler)
+        found = _token_in(response)
+        if found is None:
+            raise _no_token(response)
+        text, life = found
+        # From before the request: the server's own clock started later than ours, so the token never outlives what we think.
+        early = min(max(EARLY_SECONDS, life * EARLY_SHARE), life / 2)
+        return _Token(text, asked + life - early, asked + life)
+
+    def _request(self) -> Request:
+        # Made here, so that no local of a frame that may raise holds the secret.
+        body = msgspec.json.encode({"key": self._auth.key, "secret": self._auth.wire_secret()})
+        headers = Headers({"Content-Type": "application/json"})
+        return Request("POST", TOKEN_PATH, headers=headers, body=body, shape=Shape(free=True))
+
+    async def aclose(self) -> None:
+        """Stop a fetch that nobody will wait for any more."""
+        with self._lock:
+            fetch = self._fetch
+        if fetch is not None and fetch[0] is asyncio.get_running_loop():
+            fetch[1].cancel()
+            await asyncio.wait([fetch[1]])
+
+
+async def _attempt(request: Request, handler: Handler, token: _Token) -> Response | CapillaryError:
+    try:
+        return await handler(request.with_header(TOKEN_HEADER, token.text))
+    except CapillaryError as error:
+        return error
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop, done: asyncio.Future[CapillaryError | None], error: CapillaryError | None
+) -> None:
+    def settle() -> None:
+        if not done.done():
+            done.set_result(error)
+
+    try:
+        loop.call_soon_threadsafe(settle)
+    except RuntimeError:  # that loop is closed: nobody waits
+        return
+
+
+def _token_in(response: Response) -> tuple[str, float] | None:
+    """Token and life in seconds: `{"data": {"accessToken", "ttlSeconds"}, "errors": null}`; None where there is none."""
+    answer = response.decoded
+    data = cast("dict[str, Any]", answer).get("data") if isinstance(answer, dict) else None
+    fields = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
+    text = fields.get("accessToken")
+    if not isinstance(text, str) or not text or not text.isascii() or not text.isprintable():
+        return None
+    try:
+        life = float(fields.get("ttlSeconds") or TOKEN_LIFE)
+    except (TypeError, ValueError):
+        return None
+    return text, life if 0 < life < float("inf") else TOKEN_LIFE
+
+
+def _no_token(response: Response) -> DecodeError:
+    fault = "$.data: expected accessToken and ttlSeconds"
+    error = DecodeError(f"POST {TOKEN_PATH}: the answer holds no token: {fault}", faults=(fault,), paths=("$.data",))
+    error.method, error.path, error.attempts = "POST", TOKEN_PATH, 1
+    error.status, error.request_id = response.status, response.request_id
+    return error
+
+
+def scrub(error: CapillaryError, secrets: tuple[str, ...]) -> CapillaryError:
+    """Take secrets out of the texts of an error, where a server echoed them: plain, base64 and url-quoted."""
+    forms = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
+
+    def clean(text: str) -> str:
+        for form in forms:
+            text = text.replace(form, "***")
+        return text
+
+    error.args = tuple(clean(a) if isinstance(a, str) else a for a in error.args)
+    for name, value in list(vars(error).items()):
+        if isinstance(value, str):
+            setattr(error, name, clean(value))
+        elif name in ("faults", "paths"):
+            setattr(error, name, tuple(clean(text) for text in value))
+    if isinstance(error, APIError):
+        error.errors = tuple(_clean_message(entry, clean) for entry in error.errors)
+    if error.__cause__ is not None:
+        error.__cause__.args = tuple(clean(a) if isinstance(a, str) else a for a in error.__cause__.args)
+    return error
+
+
+def _clean_message(entry: ApiMessage, clean: Callable[[str], str]) -> ApiMessage:
+    return evolve(entry, message=clean(entry.message))
+
+
+def _forms(secret: str) -> set[str]:
+    if (
+        len(secret) < _SHORTEST_SCRUBBED
+    ):  # replacing such a text would garble every message, and it is never sent as it is
+        return set()
+    coded = base64.b64encode(secret.encode("utf-8", "surrogatepass")).decode()
+    return {secret, quote(secret.encode("utf-8", "surrogatepass"), safe=""), coded, quote(coded, safe="")}

@@ -1,0 +1,80 @@
+"""The order of one call: users' middlewares → log → retry → auth → throttle → check → wire.
+
+The rule kept here: this is the one place that knows the order. A step is `(request, handler) -> response`, as in aiohttp; the last one is
+a handler. Built once for each view of a session.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from capillary_async._transport.auth import credentials_step
+from capillary_async._transport.check import check
+from capillary_async._transport.log import log
+from capillary_async._transport.retry import Quota, Retry
+from capillary_async._transport.stats import Stats
+from capillary_async._transport.throttle import Throttle
+from capillary_async._transport.wire import ClientSession, Pools, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping, Sequence
+
+    from capillary_async._config import Limits, RetryPolicy, Timeouts
+    from capillary_async._transport.auth import Basic, OAuth
+    from capillary_async._transport.message import Handler, Middleware, Request, Response
+    from capillary_async.auth import BasicAuth, OAuthClient
+
+__all__ = ["ClientSession", "Shared", "build", "compose", "share"]
+
+
+@frozen(eq=False)
+class Shared:
+    """What all views of a session have in common."""
+
+    base_url: str
+    pools: Pools
+    throttle: Throttle
+    stats: Stats
+    quota: Quota
+    credentials: Basic | OAuth
+    middlewares: tuple[Middleware, ...]
+
+
+def share(
+    base_url: str,
+    auth: BasicAuth | OAuthClient,
+    limits: Limits,
+    policy: RetryPolicy,
+    timeouts: Timeouts,
+    *,
+    middlewares: Sequence[Middleware] = (),
+    client_session: ClientSession | None = None,
+) -> Shared:
+    """Make what the views of one session share; the token is fetched by the session's own policy."""
+    stats, quota = Stats(), Quota(policy.quota)
+    credentials = credentials_step(auth, Retry(policy, timeouts, quota, stats))
+    pools = Pools(limits, client_session)
+    return Shared(base_url, pools, Throttle(limits), stats, quota, credentials, tuple(middlewares))
+
+
+def build(shared: Shared, policy: RetryPolicy, timeouts: Timeouts, quota: Quota, headers: Mapping[str, str]) -> Handler:
+    """The chain of one view."""
+    wire = Wire(shared.base_url, shared.pools, shared.stats, headers)
+    retry = Retry(policy, timeouts, quota, shared.stats)
+    sent = compose((shared.throttle, check), wire)
+    return compose((*shared.middlewares, log, retry, shared.credentials), sent)
+
+
+def compose(steps: Sequence[Middleware], last: Handler) -> Handler:
+    """One handler out of steps, the first of them outermost."""
+    handler = last
+    for step in reversed(steps):
+        handler = partial(_step, step, handler)
+    return handler
+
+
+def _step(step: Middleware, handler: Handler, request: Request) -> Awaitable[Response]:
+    return step(request, handler)

@@ -1,0 +1,273 @@
+"""Reading an answer: is it what was asked for, and if not, which error is it. Pure rules, inside the attempt.
+
+The rule kept here: a body code decides before the status does; HTTP 200 may carry errors; half a JSON or an HTML page is told apart from
+JSON of another shape, since only the former may do better next time. The step between `throttle` and `wire`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from attrs import evolve
+
+from capillary_async import _decode
+from capillary_async._transport.retry_rules import decisive_status, parse_http_date, parse_retry_after
+from capillary_async.errors import (
+    APIError,
+    ApiMessage,
+    AuthenticationError,
+    BadRequestError,
+    CustomerNotFoundError,
+    DecodeError,
+    LedgerRequestError,
+    MergedCustomerError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitedError,
+    ServerError,
+)
+
+if TYPE_CHECKING:
+    from capillary_async._decode import Decoded
+    from capillary_async._transport.message import Handler, Request, Response, Shape
+
+__all__ = ["check", "judge"]
+
+BAD_CLIENT_KEY = 320001
+# The error tables of Get Points Ledger Explode Info and Get Loyalty Events, as instructions.
+ADVICE = {
+    1632: "the group id, external id or primary user id is invalid: check the identifier",
+    8013: "the identifier name is not supported: use one of Identifier's kinds",
+    8015: "no customer has this id: check it",
+    8069: "the customer was merged: ask for the surviving customer's id",
+    9003: "the type is invalid: use CUSTOMER or USERGROUP2",
+    9005: "alternate_currency_names is invalid: give names of currencies of this organisation",
+    9018: "no alternate currency matches the filters: give a valid name",
+    9021: "an event id is unknown: check event_ids",
+    9022: "an event reference id is unknown: check event_reference_ids",
+    11012: "the user id is invalid: check the identifier's value",
+    11013: "identifier and source must not be empty",
+    11014: "no such event name: use one of EventName",
+    11016: "an event id is unknown: check event_ids",
+    11017: "an event id is no number: check event_ids",
+    11019: "capturing of the source is disabled: ask Capillary's product support to enable it",
+    11021: "give event_ids or event_name with event_reference_ids, not both",
+    11023: "give event_ids, or event_name with event_reference_ids",
+    BAD_CLIENT_KEY: "the OAuth key or secret is wrong",
+}
+_LEDGER_CODES = frozenset({1632, 8013, *range(9003, 9023), *range(11001, 11024)})
+_BY_CODE: dict[int, type[APIError]] = {
+    8015: CustomerNotFoundError,
+    8069: MergedCustomerError,
+    BAD_CLIENT_KEY: AuthenticationError,
+    **dict.fromkeys(_LEDGER_CODES, LedgerRequestError),
+}
+_BY_STATUS: dict[int, type[APIError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    429: RateLimitedError,
+    498: AuthenticationError,
+}
+_STATUS_ADVICE = {
+    400: "a parameter is wrong",
+    401: "check the credentials",
+    403: "the credentials may not read this: ask for the access group that the API page names",
+    404: "no such resource: check the arguments and base_url",
+    429: "too many requests: lower Limits.rate or Limits.concurrency",
+    461: "the search is busy: try again later",
+    498: "the token is not accepted: check the credentials",
+    521: "another action of this customer is running, or the origin is down: try again later",
+}
+_BODY_SHOWN = 200
+
+
+async def check(request: Request, handler: Handler) -> Response:
+    """Pass on an answer that is what was asked for, decoded; raise the error that any other is."""
+    response = await handler(request)
+    return response if request.shape is None else response.keep(judge(response, request.shape))
+
+
+def judge(response: Response, shape: Shape) -> Any:
+    """What the answer says.
+
+    Raises:
+        APIError: The server refused, by status or by body.
+        DecodeError: The body is no JSON, or JSON of another shape.
+    """
+    if response.status >= 300:  # noqa: PLR2004
+        raise _refusal(response, _parsed_or_none(response.body))
+    try:
+        return _read(response, shape)
+    except DecodeError as error:
+        fault = error
+    fault.status, fault.request_id = response.status, response.request_id
+    raise fault
+
+
+def _read(response: Response, shape: Shape) -> Any:
+    body = response.body
+    first = body[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if first not in (b"[", b"{") and not (shape.free and first):
+        raise _no_json(response)
+    if shape.member is None and not shape.free and first == b"[":
+        return _decode.rows(shape.model, body, timezone=shape.timezone)
+    if shape.free and first == b"[":
+        return _decode.decode(shape.model, body, timezone=shape.timezone)
+    parsed = _decode.parse(body)
+    if isinstance(parsed, dict):
+        found = refusal_in(cast("dict[str, Any]", parsed))
+        if found is not None:
+            raise _refusal(response, parsed)
+    if shape.free:
+        return parsed if shape.model is None else _decode.structure(shape.model, parsed, timezone=shape.timezone)
+    return _enveloped(parsed, shape, body)
+
+
+def _enveloped(parsed: Any, shape: Shape, body: bytes) -> Decoded[Any]:
+    if shape.member is None or not isinstance(parsed, dict):
+        due = "an array" if shape.member is None else "an object"
+        fault = f"$: expected {due}, got {'an object' if isinstance(parsed, dict) else 'an array'}"
+        raise _other_shape(fault, "$", body)
+    envelope = cast("dict[str, Any]", parsed)
+    if shape.member not in envelope:
+        raise _other_shape(f"$.{shape.member}: missing", f"$.{shape.member}", body)
+    path = f"$.{shape.member}"
+    decoded = _decode.structure_rows(shape.model, envelope[shape.member], path=path, timezone=shape.timezone)
+    given = messages(envelope.get("warnings"))
+    return evolve(decoded, warnings=given + decoded.warnings) if given else decoded
+
+
+def _other_shape(fault: str, path: str, body: bytes) -> DecodeError:
+    shown = body[:_BODY_SHOWN].decode("utf-8", "replace")
+    return DecodeError(
+        f"the answer is not what the API's page describes: {fault}", faults=(fault,), paths=(path,), body=shown
+    )
+
+
+def _no_json(response: Response) -> DecodeError:
+    shown = response.body[:_BODY_SHOWN].decode("utf-8", "replace")
+    what = "an HTML page" if is_html(response) else "no JSON" if response.body.strip() else "an empty body"
+    text = f"HTTP {response.status} came with {what} where JSON is due; something before the API seems to answer"
+    return DecodeError(text, body=shown, malformed=True)
+
+
+def is_html(response: Response) -> bool:
+    """Whether the body is an HTML page, by its first character or its declared type."""
+    return response.body[:256].lstrip()[:1] == b"<" or "text/html" in response.headers.get("Content-Type", "").lower()
+
+
+def _parsed_or_none(body: bytes) -> Any:
+    if body[:64].lstrip()[:1] != b"{":
+        return None
+    try:
+        return _decode.parse(body)
+    except DecodeError:
+        return None
+
+
+def messages(entries: Any) -> tuple[ApiMessage, ...]:
+    """The entries of `errors` or `warnings`; absent, null and odd ones included."""
+    if entries is None or entries == []:
+        return ()
+    listed = cast("list[Any]", entries) if isinstance(entries, list) else [entries]
+    return tuple(_message(entry) for entry in listed if entry is not None)
+
+
+def _message(entry: Any) -> ApiMessage:
+    if not isinstance(entry, dict):
+        return ApiMessage(None, str(entry))
+    fields = cast("dict[str, Any]", entry)
+    status = fields.get("status")
+    return ApiMessage(
+        _number(fields.get("code")), str(fields.get("message") or ""), status if isinstance(status, bool) else None
+    )
+
+
+def _number(value: Any) -> int | None:
+    """A body code: an int, or its text as in the v1.1 envelope."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    digits = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18  # noqa: PLR2004
+    return int(value) if digits else None
+
+
+def refusal_in(parsed: dict[str, Any]) -> tuple[ApiMessage, ...] | None:
+    """The errors that a body states, whatever its status line says; None where it states none.
+
+    Neo: `errors[]`, or `code`/`message`/`err`. v2: `errors[]`. v1.1: `response.status.code`.
+    """
+    listed = messages(parsed.get("errors"))
+    if listed:
+        return listed
+    code = _number(parsed.get("code"))
+    if code is not None and ("message" in parsed or "err" in parsed):
+        return (ApiMessage(code, str(parsed.get("message") or parsed.get("err") or "")),)
+    status = _member(_member(parsed, "response"), "status")
+    code = _number(status.get("code"))
+    if code is not None and str(status.get("success")).lower() == "false":
+        return (ApiMessage(code, str(status.get("message") or "")),)
+    return None
+
+
+def _member(value: dict[str, Any], name: str) -> dict[str, Any]:
+    found = value.get(name)
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def _refusal(response: Response, parsed: Any) -> APIError:
+    errors = (refusal_in(cast("dict[str, Any]", parsed)) if isinstance(parsed, dict) else None) or ()
+    decisive = _decisive(errors)
+    code = decisive.code if decisive else None
+    html = decisive is None and is_html(response)
+    return class_of(response.status, code)(
+        _told(response, decisive, html=html),
+        status=response.status,
+        code=code,
+        errors=errors,
+        request_id=response.request_id,
+        retry_after=parse_retry_after(
+            response.headers.get("Retry-After"), parse_http_date(response.headers.get("Date"))
+        ),
+        html=html,
+    )
+
+
+def _decisive(errors: tuple[ApiMessage, ...]) -> ApiMessage | None:
+    """Of several errors the first one whose code has a class of its own, else the first."""
+    known = (e for e in errors if e.code in _BY_CODE or (e.code is not None and decisive_status(0, e.code) != 0))
+    return next(known, errors[0] if errors else None)
+
+
+def class_of(status: int, code: int | None) -> type[APIError]:
+    """The class for a status line and a body code, the code first."""
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    decisive = decisive_status(status, code)
+    if decisive >= 500:  # noqa: PLR2004
+        return ServerError
+    return _BY_STATUS.get(decisive, APIError)
+
+
+def _told(response: Response, decisive: ApiMessage | None, *, html: bool) -> str:
+    code = decisive.code if decisive else None
+    parts = [f"the server refused with HTTP {response.status}"]
+    if code is not None and code != response.status:
+        parts.append(f", code {code}")
+    if decisive is not None and decisive.message:
+        parts.append(f": {decisive.message[:500]!r}")
+    elif html:
+        parts.append(" and an HTML page: something before the API answered")
+    advice = _advice(response, code)
+    return "".join(parts) + (f"; {advice}" if advice else "")
+
+
+def _advice(response: Response, code: int | None) -> str:
+    if code in ADVICE:
+        return ADVICE[code]
+    status = decisive_status(response.status, code)
+    if 300 <= status < 400:  # noqa: PLR2004
+        return "redirects are not followed: check base_url"
+    later = "the service or what stands before it failed: try again later" if status >= 500 else ""  # noqa: PLR2004
+    return _STATUS_ADVICE.get(status, later)

@@ -1,0 +1,39 @@
+"""What a call came to, in the log `capillary_async`.
+
+The rule kept here: nothing is formatted when nobody listens; a line names method, path and outcome, and never a query, a header or a body,
+which hold customers' data and secrets. The outermost step of the SDK's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from capillary_async.errors import CapillaryError
+
+if TYPE_CHECKING:
+    from capillary_async._transport.message import Handler, Request, Response
+
+__all__ = ["log"]
+
+logger = logging.getLogger("capillary_async")
+
+
+async def log(request: Request, handler: Handler) -> Response:
+    """Pass the request on and tell at DEBUG what came of it."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return await handler(request)
+    began = time.monotonic()
+    try:
+        response = await handler(request)
+    except CapillaryError as error:
+        logger.debug(
+            "%s %s: %s after %.3f s", request.method, request.path, type(error).__name__, time.monotonic() - began
+        )
+        raise
+    logger.debug(
+        "%s %s: HTTP %d, %d bytes in %.3f s, request id %s",
+        request.method, request.path, response.status, len(response.body), time.monotonic() - began, response.request_id,
+    )  # fmt: skip
+    return response

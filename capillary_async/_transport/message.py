@@ -1,0 +1,158 @@
+"""What travels along the chain: `Request` down, `Response` up, and the `Call` they belong to.
+
+The rule kept here: requests and responses are values; only `Call`, the record of one logical call, changes. No repr shows a secret.
+Made by the endpoints, read by every step of the chain and by users' own middlewares.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field, frozen
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from capillary_async._config import Timeouts
+    from capillary_async.errors import AttemptRecord, CapillaryError
+
+__all__ = ["Call", "Handler", "Headers", "Middleware", "Request", "Response", "Shape"]
+
+SECRET_HEADERS = frozenset({"authorization", "x-cap-api-oauth-token", "cookie", "set-cookie", "proxy-authorization"})
+
+
+class Headers(dict[str, str]):
+    """Header names and values whose repr hides credentials."""
+
+    def __repr__(self) -> str:
+        shown = {name: "***" if name.lower() in SECRET_HEADERS else value for name, value in self.items()}
+        return repr(shown)
+
+    __str__ = __repr__
+
+
+@frozen
+class Shape:
+    """How the answer to a request is read.
+
+    Attributes:
+        model: The class of a record; None for plain JSON.
+        member: The envelope's member that holds the records (`data`, `events`); None for a bare array.
+        free: True for any JSON at all (`session.request`).
+        timezone: Of the server, for ISO times without an offset.
+    """
+
+    model: Any = None
+    member: str | None = None
+    free: bool = False
+    timezone: tzinfo | None = None
+
+
+@define(eq=False)
+class Call:
+    """One logical call: its clock and what its attempts came to.
+
+    Attributes:
+        timeouts: The `Timeouts` in force.
+        started: Monotonic seconds of the first permit, None before.
+        history: A record for each attempt that failed.
+        answer: The error made of the last answer of the server, None where none came.
+    """
+
+    timeouts: Timeouts
+    started: float | None = None
+    history: list[AttemptRecord] = field(factory=list)
+    answer: CapillaryError | None = None
+
+    def start(self) -> None:
+        """Start the clock, once."""
+        if self.started is None:
+            self.started = time.monotonic()
+
+    def remaining(self) -> float:
+        """Seconds left of `Timeouts.call`; all of them before the first permit."""
+        if self.started is None:
+            return self.timeouts.call
+        return self.started + self.timeouts.call - time.monotonic()
+
+    def elapsed(self) -> float:
+        """Seconds since the first permit."""
+        return 0.0 if self.started is None else time.monotonic() - self.started
+
+
+def _headers(given: Mapping[str, str]) -> Headers:
+    return given if type(given) is Headers else Headers(given)
+
+
+@frozen(eq=False)
+class Request:
+    """One request of the API, complete but for credentials and host.
+
+    Attributes:
+        method: `GET`, or `POST` for the token.
+        path: The path below the base URL, each segment quoted.
+        query: The encoded query, without `?`.
+        headers: Of this request. The repr hides credentials.
+        body: JSON bytes of the token request, else None.
+        shape: How the answer is read.
+        call: The logical call this request belongs to, set by the chain.
+    """
+
+    method: str
+    path: str
+    query: str = field(default="", repr=False)
+    headers: Headers = field(factory=Headers, converter=_headers)
+    body: bytes | None = field(default=None, repr=False)
+    shape: Shape | None = field(default=None, repr=False)
+    call: Call | None = field(default=None, repr=False)
+
+    def of(self, call: Call) -> Request:
+        """The same request as part of `call`."""
+        return Request(self.method, self.path, self.query, self.headers, self.body, self.shape, call)
+
+    def with_header(self, name: str, value: str) -> Request:
+        """The same request with one more header."""
+        headers = Headers(self.headers)
+        headers[name] = value
+        return Request(self.method, self.path, self.query, headers, self.body, self.shape, self.call)
+
+
+@frozen(eq=False)
+class Response:
+    """One whole answer.
+
+    Attributes:
+        status: The HTTP status.
+        headers: As they came.
+        body: The whole body, decompressed.
+        elapsed: Seconds of the attempt that brought it.
+        request_id: `X-CAP-REQUEST-ID` (or `X-Cap-RequestID`) of the answer.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(factory=Headers, repr=False)
+    body: bytes = field(default=b"", repr=False)
+    elapsed: float = 0.0
+    # Not an argument, so that `attrs.evolve(response, body=...)` never carries the old body's records along.
+    _decoded: Any = field(default=None, init=False, repr=False)
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's id of this request, None where it sent none."""
+        return self.headers.get("X-CAP-REQUEST-ID") or self.headers.get("X-Cap-RequestID")
+
+    @property
+    def decoded(self) -> Any:
+        """What the body says, once `keep` was called; else None. For the SDK's own steps."""
+        return self._decoded
+
+    def keep(self, decoded: Any) -> Response:
+        """Remember what the body says, so that it is decoded once. For the SDK's own steps."""
+        object.__setattr__(self, "_decoded", decoded)
+        return self
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+Middleware = Callable[[Request, Handler], Awaitable[Response]]

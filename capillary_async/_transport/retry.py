@@ -1,0 +1,150 @@
+"""Trying again: the loop around one call, and the session's quota for it.
+
+The rule kept here: `retry_rules.py` decides, this file acts; no wait is begun that would pass the call's deadline, and what is raised
+carries the whole history. The first step of the SDK's own in the chain, but for the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+from typing import TYPE_CHECKING
+
+from capillary_async._transport.message import Call
+from capillary_async._transport.retry_rules import decide, kind_of, status_of, throttled
+from capillary_async.errors import APIError, AttemptRecord, CapillaryError, DeadlineExceededError, DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from capillary_async._config import RetryPolicy, Timeouts
+    from capillary_async._transport.message import Handler, Request, Response
+    from capillary_async._transport.retry_rules import Verdict
+    from capillary_async._transport.stats import Stats
+
+__all__ = ["Quota", "Retry"]
+
+logger = logging.getLogger("capillary_async")
+
+FIRST_TRY_REFUND = 1
+
+
+class Quota:
+    """Tokens for retries, shared by every call of a session: an outage empties it, and success fills it again."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.left = size
+        self._lock = threading.Lock()
+
+    def take(self, cost: int) -> bool:
+        """Take `cost` tokens, or nothing where there are fewer."""
+        with self._lock:
+            if cost > self.left:
+                return False
+            self.left -= cost
+            return True
+
+    def give(self, tokens: int) -> None:
+        """Give tokens back, never beyond the size."""
+        if self.left < self.size:
+            with self._lock:
+                self.left = min(self.size, self.left + tokens)
+
+
+class Retry:
+    """The retry step of one view of a session."""
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        timeouts: Timeouts,
+        quota: Quota,
+        stats: Stats,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._policy = policy
+        self._timeouts = timeouts
+        self._quota = quota
+        self._stats = stats
+        self._sleep = sleep
+        self._uniform = uniform
+
+    async def __call__(self, request: Request, handler: Handler) -> Response:
+        """Send the request until it succeeds or must not be sent again."""
+        call = Call(self._timeouts)
+        request = request.of(call)
+        cost = 0
+        while True:
+            try:
+                response = await handler(request)
+            except CapillaryError as error:
+                fault = error
+            else:
+                self._quota.give(cost or FIRST_TRY_REFUND)
+                return response
+            # Outside the handler, so that what is raised has no context whose frames hold headers.
+            verdict, exhausted = self._judge(call, fault)
+            if verdict.delay is None or exhausted:
+                raise finish(fault, request, call, verdict, exhausted=exhausted)
+            cost = verdict.cost
+            self._stats.add(retries=1)
+            logger.info(
+                "%s %s: attempt %d: %s; again in %.2f s",
+                request.method, request.path, len(call.history), kind_of(fault), verdict.delay,
+            )  # fmt: skip
+            await self._sleep(verdict.delay)
+
+    def _judge(self, call: Call, fault: CapillaryError) -> tuple[Verdict, bool]:
+        number = len(call.history) + 1
+        if isinstance(fault, APIError | DecodeError):
+            call.answer = fault
+        call.history.append(AttemptRecord(number, kind_of(fault), status_of(fault)))
+        self._stats.add(throttles=1 if throttled(fault) else 0)
+        verdict = decide(fault, call.history, self._policy, call.remaining(), self._uniform)
+        if verdict.delay is None:
+            return verdict, False
+        if not self._quota.take(verdict.cost):
+            # With a quota of 0 the user switched retries off: that is no outage.
+            return verdict, self._policy.quota > 0
+        call.history[-1] = AttemptRecord(number, kind_of(fault), status_of(fault), verdict.delay)
+        return verdict, False
+
+
+def finish(fault: CapillaryError, request: Request, call: Call, verdict: Verdict, *, exhausted: bool) -> CapillaryError:
+    """The error to raise: the one that says most, complete with the story of the call."""
+    if fault.attempts:  # the token's own call failed and says so itself
+        return fault
+    error = fault
+    if isinstance(fault, DeadlineExceededError) or verdict.reason == "deadline":
+        error = call.answer or _deadline(fault, call)
+    error.method, error.path = request.method, request.path
+    error.attempts, error.elapsed = len(call.history), call.elapsed()
+    error.history, error.quota_exhausted = tuple(call.history), exhausted
+    error.args = (f"{request.method} {request.path}: {error.message}{_story(error, verdict)}",)
+    return error
+
+
+def _deadline(fault: CapillaryError, call: Call) -> CapillaryError:
+    if isinstance(fault, DeadlineExceededError):
+        return fault
+    message = f"no answer within the {call.timeouts.call:g} s of Timeouts.call, and another wait would pass them"
+    error = DeadlineExceededError(f"{message}; the last attempt: {fault.message}", kind="deadline")
+    error.__cause__ = fault.__cause__
+    error.__suppress_context__ = True
+    return error
+
+
+def _story(error: CapillaryError, verdict: Verdict) -> str:
+    parts = [f"{error.attempts} attempt{'s' if error.attempts != 1 else ''} in {error.elapsed:.1f} s"]
+    if isinstance(error, APIError | DecodeError) and error.request_id:
+        parts.append(f"request id {error.request_id}")
+    if error.quota_exhausted:
+        parts.append("not tried again: the session's retry quota is empty, the service seems to be down")
+    elif verdict.reason == "deadline":
+        parts.append("the next wait would pass Timeouts.call")
+    return f" ({'; '.join(parts)})"

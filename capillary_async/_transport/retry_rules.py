@@ -1,0 +1,177 @@
+"""Whether to try again, and when: pure functions of an error and a policy.
+
+The rule kept here: nothing sleeps, nothing is sent, no clock is read but the one handed in. `retry.py` acts on what is decided here.
+The numbers and their reasons stand in `RetryPolicy`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from capillary_async.errors import (
+    APIError,
+    CapillaryError,
+    CustomerNotFoundError,
+    DecodeError,
+    LedgerRequestError,
+    MergedCustomerError,
+    ResponseTooLargeError,
+    TLSError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from capillary_async._config import RetryPolicy
+    from capillary_async.errors import AttemptRecord
+
+__all__ = ["Verdict", "decide", "decisive_status", "kind_of", "parse_retry_after", "status_of"]
+
+# 461 'search busy' and 521 'another action of this customer is running' are Capillary's; 520-524 Cloudflare's.
+RETRIED_STATUSES = frozenset({408, 425, 429, 461, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+THROTTLED_STATUSES = frozenset({429, 503})
+TRANSIENT_COST = 14
+THROTTLED_COST = 5
+NOT_JSON_ATTEMPTS = 2
+RETRY_AFTER_JITTER = 0.1
+# Their body code is the answer, whatever status line it came under.
+_SETTLED = (LedgerRequestError, CustomerNotFoundError, MergedCustomerError)
+_HTTP_CODES = range(400, 600)
+_SECONDS = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?", re.ASCII)
+
+
+@frozen
+class Verdict:
+    """What to do after a failed attempt.
+
+    Attributes:
+        delay: Seconds to sleep before the next attempt; None to give up.
+        cost: Quota tokens the next attempt takes.
+        reason: Why it is given up: `final`, `attempts`, `retry-after` or `deadline`; empty otherwise.
+    """
+
+    delay: float | None
+    cost: int = 0
+    reason: str = ""
+
+
+def decisive_status(status: int, code: int | None) -> int:
+    """The status that counts: a body code of the form of an HTTP status decides before the status line does."""
+    return code if code is not None and code in _HTTP_CODES else status
+
+
+def kind_of(error: CapillaryError) -> str:
+    """The word for an error in an attempt history."""
+    if isinstance(error, TransportError):
+        return error.kind
+    if isinstance(error, ResponseTooLargeError):
+        return "too-large"
+    if isinstance(error, DecodeError):
+        return ("bad-json" if error.body.lstrip()[:1] in ("[", "{") else "not-json") if error.malformed else "shape"
+    return "status" if isinstance(error, APIError) and error.status >= _HTTP_CODES.start else "code"
+
+
+def status_of(error: CapillaryError) -> int | None:
+    """The HTTP status of the answer that an error was made of, None where none came."""
+    return error.status if isinstance(error, APIError | DecodeError) else None
+
+
+def retryable(error: CapillaryError) -> bool:
+    """Whether the same request may do better next time."""
+    if error.attempts:  # it comes out of a retry loop of its own: the token's
+        return False
+    if isinstance(error, APIError):
+        return not isinstance(error, _SETTLED) and decisive_status(error.status, error.code) in RETRIED_STATUSES
+    if isinstance(error, DecodeError):
+        return error.malformed and not isinstance(error, ResponseTooLargeError)
+    return isinstance(error, TransportError) and not isinstance(error, TLSError)
+
+
+def throttled(error: CapillaryError) -> bool:
+    """Whether the server said that it has too much to do."""
+    return isinstance(error, APIError) and decisive_status(error.status, error.code) in THROTTLED_STATUSES
+
+
+def decide(
+    error: CapillaryError,
+    history: Sequence[AttemptRecord],
+    policy: RetryPolicy,
+    remaining: float,
+    uniform: Callable[[float, float], float],
+) -> Verdict:
+    """Decide after the attempt that raised `error`.
+
+    Args:
+        error: What the attempt came to.
+        history: The attempts of this call, this one included.
+        policy: The policy in force.
+        remaining: Seconds left of the call.
+        uniform: Where jitter comes from, e.g. `random.uniform`.
+    """
+    if not retryable(error):
+        return Verdict(None, reason="final")
+    asked = error.retry_after if isinstance(error, APIError) else None
+    if asked is not None and asked > policy.retry_after_max:
+        return Verdict(None, reason="retry-after")
+    if len(history) >= policy.attempts or _hopeless(error, history):
+        return Verdict(None, reason="attempts")
+    cost = THROTTLED_COST if throttled(error) else TRANSIENT_COST
+    if asked is None:
+        delay = _backoff(error, len(history), policy, uniform)
+    else:
+        delay = max(asked, min(asked * (1 + uniform(0, RETRY_AFTER_JITTER)), remaining))
+    if delay >= remaining:
+        return Verdict(None, reason="deadline")
+    return Verdict(delay, cost)
+
+
+def _hopeless(error: CapillaryError, history: Sequence[AttemptRecord]) -> bool:
+    """A page of HTML or an empty body under 200 comes from something that stays: it gets two of the attempts."""
+    return kind_of(error) == "not-json" and sum(r.kind == "not-json" for r in history) >= NOT_JSON_ATTEMPTS
+
+
+def _backoff(
+    error: CapillaryError, attempts: int, policy: RetryPolicy, uniform: Callable[[float, float], float]
+) -> float:
+    base = policy.throttle_backoff if throttled(error) else policy.backoff
+    # 2**60 seconds is beyond every cap, and a larger exponent would overflow a float.
+    return uniform(0, min(policy.backoff_max, base * 2 ** min(attempts - 1, 60)))
+
+
+def parse_retry_after(value: str | None, now: datetime | None = None) -> float | None:
+    """Seconds that a `Retry-After` header asks for; None for anything that cannot be obeyed. Never raises.
+
+    Args:
+        value: The header: ASCII digits, decimals or an HTTP date.
+        now: The server's time, from its `Date` header; the local clock where it is None.
+    """
+    if value is None:
+        return None
+    text = value.strip(" \t")
+    seconds = float(text) if _SECONDS.fullmatch(text) else _until(text, now)
+    return seconds if seconds is not None and math.isfinite(seconds) and seconds > 0 else None
+
+
+def _until(text: str, now: datetime | None) -> float | None:
+    then = parse_http_date(text)
+    if then is None:
+        return None
+    return (then - (now or datetime.now(UTC))).total_seconds()
+
+
+def parse_http_date(text: str | None) -> datetime | None:
+    """The time an HTTP date names, aware; None for anything else. Never raises."""
+    if not text or not text.isascii() or len(text) > 64 or ":" not in text:
+        return None
+    try:
+        then = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return then if then.tzinfo else then.replace(tzinfo=UTC)

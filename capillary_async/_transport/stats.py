@@ -1,0 +1,67 @@
+"""What a session has done so far, in numbers.
+
+The rule kept here: counting is locked, since threads share a session; reading is not, since ints are read whole.
+Added to by the chain and the pagers, read by users as `session.stats`.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+__all__ = ["Stats"]
+
+
+class Stats:
+    """Counters of a session and all its views; they only grow.
+
+    Attributes:
+        requests: HTTP requests sent, tokens and retries included.
+        retries: Attempts beyond the first of their call.
+        throttles: Answers 429 and 503.
+        bytes: Bytes of bodies as they came over the wire, before decompression.
+        records: Records decoded.
+        duplicates: Records seen twice in one list and given once.
+    """
+
+    __slots__ = ("_lock", "bytes", "duplicates", "records", "requests", "retries", "throttles")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.requests = 0
+        self.retries = 0
+        self.throttles = 0
+        self.bytes = 0
+        self.records = 0
+        self.duplicates = 0
+
+    def add(
+        self,
+        *,
+        requests: int = 0,
+        retries: int = 0,
+        throttles: int = 0,
+        bytes: int = 0,  # noqa: A002 - the counter's name
+        records: int = 0,
+        duplicates: int = 0,
+    ) -> None:
+        """Count; for the SDK's own steps."""
+        with self._lock:
+            self.requests += requests
+            self.retries += retries
+            self.throttles += throttles
+            self.bytes += bytes
+            self.records += records
+            self.duplicates += duplicates
+
+    def snapshot(self) -> dict[str, int]:
+        """All counters at one moment."""
+        with self._lock:
+            return {name: getattr(self, name) for name in self.__slots__ if name != "_lock"}
+
+    def __repr__(self) -> str:
+        counted = ", ".join(f"{name}={value}" for name, value in self.snapshot().items())
+        return f"Stats({counted})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("Stats is live: pickle stats.snapshot() instead")

@@ -1,0 +1,196 @@
+"""How much at once and how fast: one gate for every request of a session, over all its loops and threads.
+
+The rule kept here: permits are granted in the order they were asked for; numbers are locked and on the monotonic clock, only waiting
+belongs to a loop. The step next to `check` in the chain, so that every single HTTP request takes a permit of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from capillary_async.errors import DeadlineExceededError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from capillary_async._config import Limits
+    from capillary_async._transport.message import Call, Handler, Request, Response
+
+__all__ = ["Throttle"]
+
+
+@frozen(eq=False)
+class _Waiter:
+    loop: asyncio.AbstractEventLoop
+    granted: asyncio.Future[None]
+
+
+class Throttle:
+    """Permits for `Limits.concurrency` requests at once and `Limits.rate` requests in any window.
+
+    A rate's permit is free again `per` seconds after the answer to its request, not after its sending: whatever the network does to
+    the requests on their way, the server's own clock never sees more than `permits` of them in any `per` seconds.
+    """
+
+    def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limits.concurrency
+        self._rate = limits.rate
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._active = 0
+        self._cooling: deque[float] = deque()
+        self._waiters: deque[_Waiter] = deque()
+        self._alarm: tuple[asyncio.AbstractEventLoop, float] | None = None
+
+    async def __call__(self, request: Request, handler: Handler) -> Response:
+        """Wait for a permit and hold it until the answer is whole."""
+        call = request.call
+        if not self._enter():
+            await self._queue(call)
+        if call is not None:
+            call.start()
+        try:
+            return await handler(request)
+        finally:
+            self._leave(used=True)
+
+    def _enter(self) -> bool:
+        """Take a permit at once, if one is free and nobody waits for it."""
+        with self._lock:
+            if self._waiters or self._blocked() is not None:
+                return False
+            self._active += 1
+            return True
+
+    def _blocked(self) -> float | None:
+        """None if a permit is free; else the seconds until one may be (0.0: when a request ends). Under the lock."""
+        if self._active >= self._limit:
+            return 0.0
+        if self._rate is None:
+            return None
+        now = self._clock()
+        while self._cooling and self._cooling[0] <= now:
+            self._cooling.popleft()
+        if self._active + len(self._cooling) < self._rate.permits:
+            return None
+        return self._cooling[0] - now if self._cooling else 0.0
+
+    async def _queue(self, call: Call | None) -> None:
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(loop, loop.create_future())
+        with self._lock:
+            self._waiters.append(waiter)
+        self._pump()
+        # Before the first permit the call's clock stands still: our own queue is nobody's slowness.
+        limit = call.remaining() if call is not None and call.started is not None else None
+        try:
+            async with asyncio.timeout(limit):
+                await waiter.granted
+        except TimeoutError:
+            self._abandon(waiter)
+        except BaseException:
+            self._abandon(waiter)
+            raise
+        else:
+            return
+        raise DeadlineExceededError("Timeouts.call ran out while waiting for a permit to try again", kind="deadline")
+
+    def _abandon(self, waiter: _Waiter) -> None:
+        """Leave the queue; a permit granted in the same moment goes to the next."""
+        with self._lock:
+            waiting = waiter in self._waiters
+            if waiting:
+                self._waiters.remove(waiter)
+        if waiting:
+            self._pump()
+        else:
+            self._leave(used=False)
+
+    def _leave(self, *, used: bool) -> None:
+        with self._lock:
+            self._active -= 1
+            if used and self._rate is not None:
+                self._cooling.append(self._clock() + self._rate.per)
+            idle = not self._waiters
+        if not idle:
+            self._pump()
+
+    def _pump(self) -> None:
+        """Hand free permits to those who wait, first come first served."""
+        while True:
+            with self._lock:
+                if not self._waiters:
+                    return
+                waiter = self._waiters[0]
+                blocked = self._blocked()
+                if blocked is None:
+                    self._waiters.popleft()
+                    self._active += 1
+            if blocked is None:
+                if not self._grant(waiter):
+                    self._leave_dead()
+                continue
+            if blocked > 0.0 and not self._wake_later(waiter, blocked):
+                self._forget(waiter)
+                continue
+            return
+
+    def _leave_dead(self) -> None:
+        with self._lock:
+            self._active -= 1
+
+    def _forget(self, waiter: _Waiter) -> None:
+        with self._lock:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    @staticmethod
+    def _grant(waiter: _Waiter) -> bool:
+        """Wake the waiter in its own loop; False where that loop is closed."""
+        if waiter.loop is _running_loop():
+            _settle(waiter.granted)
+            return True
+        return _call_in(waiter.loop, _settle, waiter.granted)
+
+    def _wake_later(self, waiter: _Waiter, delay: float) -> bool:
+        """Set one alarm for the queue, in the loop of its head; False where that loop is closed."""
+        due = self._clock() + delay
+        with self._lock:
+            if self._alarm is not None and not self._alarm[0].is_closed() and self._alarm[1] <= due:
+                return True
+            self._alarm = (waiter.loop, due)
+        return _call_in(waiter.loop, self._set_alarm, waiter.loop, delay)
+
+    def _set_alarm(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
+        loop.call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        with self._lock:
+            self._alarm = None
+        self._pump()
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: object) -> bool:
+    try:
+        loop.call_soon_threadsafe(function, *args)
+    except RuntimeError:  # the loop is closed
+        return False
+    return True

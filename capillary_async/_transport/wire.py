@@ -1,0 +1,381 @@
+"""The adapter: one `Request` out, one whole `Response` in. The only file that knows aiohttp.
+
+The rule kept here: one attempt is one request on the wire, its body is read and verified to the last byte inside the attempt, and every
+failure of aiohttp, ssl or the socket becomes the most specific error of ours, by `_mapped` alone. The last step of the chain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+import time
+import zlib
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import aiohttp
+from attrs import define, frozen
+from yarl import URL
+
+from capillary_async._transport.message import Response
+from capillary_async.errors import (
+    CapillaryError,
+    ConnectError,
+    DeadlineExceededError,
+    DecodeError,
+    InvalidRequestError,
+    OriginalError,
+    RequestTimeoutError,
+    ResponseTooLargeError,
+    TLSError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator, Mapping
+
+    from capillary_async._config import Limits, Timeouts
+    from capillary_async._transport.message import Request
+    from capillary_async._transport.stats import Stats
+
+__all__ = ["MAX_BODY", "ClientSession", "Pools", "Wire"]
+
+ClientSession = aiohttp.ClientSession
+
+MAX_BODY = 64 * 1024 * 1024
+_KEEPALIVE = 30
+_E = TypeVar("_E", bound=TransportError)
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+@define(eq=False)
+class _Pool:
+    """The `ClientSession` of one loop, and the suspended generator that closes it when the loop shuts down."""
+
+    loop: asyncio.AbstractEventLoop
+    client: aiohttp.ClientSession
+    owned: bool
+    keeper: AsyncGenerator[None, None] | None = None
+
+    async def close(self) -> None:
+        if self.owned and not self.client.closed:
+            await self.client.close()
+        if self.keeper is not None:
+            await self.keeper.aclose()
+
+    def drop(self) -> None:
+        """Let go of a pool whose loop is closed already: there is nobody left to await in."""
+        connector = self.client.connector
+        if self.owned and connector is not None and not connector.closed:
+            connector._close()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            self.client.detach()
+
+
+class Pools:
+    """One connection pool per event loop, opened on first use."""
+
+    def __init__(self, limits: Limits, client_session: aiohttp.ClientSession | None = None) -> None:
+        self._limits = limits
+        self._given = client_session
+        self._lock = threading.Lock()
+        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
+        self._closed = False
+
+    async def client(self) -> aiohttp.ClientSession:
+        """The pool of the running loop.
+
+        Raises:
+            RuntimeError: The session is closed, or the caller's `client_session` belongs to another loop or is closed.
+        """
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if self._closed:
+            raise RuntimeError("the AsyncSession is closed: make a new one")
+        if pool is not None and not pool.client.closed:
+            return pool.client
+        return (await self._open(loop)).client
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> _Pool:
+        pool = self._adopt(loop, self._given) if self._given is not None else self._make(loop)
+        with self._lock:
+            dead = [known for known in self._pools if known.is_closed()]
+            dropped = [self._pools.pop(known) for known in dead]
+            self._pools[loop] = pool
+        for gone in dropped:
+            gone.drop()
+        if pool.owned:
+            pool.keeper = self._keep(pool)
+            await anext(pool.keeper)
+        return pool
+
+    @staticmethod
+    def _adopt(loop: asyncio.AbstractEventLoop, client: aiohttp.ClientSession) -> _Pool:
+        if client.closed:
+            raise RuntimeError("the client_session given to AsyncSession is closed")
+        if client._loop is not loop:  # noqa: SLF001  # pyright: ignore
+            raise RuntimeError(
+                "the client_session given to AsyncSession belongs to another event loop, and serves that alone"
+            )
+        return _Pool(loop, client, owned=False)
+
+    def _make(self, loop: asyncio.AbstractEventLoop) -> _Pool:
+        client = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._limits.concurrency, keepalive_timeout=_KEEPALIVE),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            raise_for_status=False,
+            requote_redirect_url=False,
+        )
+        # aiohttp sends a GET again by itself when a kept connection was lost: one attempt would be two requests.
+        client._retry_connection = False  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        return _Pool(loop, client, owned=True)
+
+    async def _keep(self, pool: _Pool) -> AsyncGenerator[None, None]:
+        """Suspended for as long as its loop lives; `shutdown_asyncgens` then closes the pool with it."""
+        try:
+            yield
+        finally:
+            pool.keeper = None
+            with self._lock:
+                if self._pools.get(pool.loop) is pool:
+                    del self._pools[pool.loop]
+            await pool.close()
+
+    async def aclose(self) -> None:
+        """Close the pool of every loop, each in its own loop. Closing twice is fine."""
+        self._closed = True
+        with self._lock:
+            pools = list(self._pools.values())
+            self._pools.clear()
+        here = asyncio.get_running_loop()
+        for pool in pools:
+            if pool.loop is here:
+                await pool.close()
+            else:
+                await _close_elsewhere(pool)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the pool is the caller's own `client_session`."""
+        return self._given is not None
+
+    @property
+    def closed(self) -> bool:
+        """Whether `aclose` was called."""
+        return self._closed
+
+
+async def _close_elsewhere(pool: _Pool) -> None:
+    if not pool.loop.is_running():
+        pool.drop()
+        return
+    closing = asyncio.run_coroutine_threadsafe(pool.close(), pool.loop)
+    try:
+        await asyncio.wait_for(asyncio.wrap_future(closing), timeout=5)
+    except (TimeoutError, asyncio.CancelledError):
+        if pool.loop.is_running():
+            raise
+        pool.drop()  # the other loop ended meanwhile
+
+
+@frozen(eq=False)
+class _Limit:
+    """How long one attempt may take, and whose limit it is."""
+
+    seconds: float
+    of_call: bool
+
+    @classmethod
+    def of(cls, request: Request) -> _Limit:
+        if request.call is None:
+            return cls(60.0, of_call=False)
+        remaining = max(request.call.remaining(), 0.0)
+        attempt = request.call.timeouts.attempt
+        return cls(remaining, of_call=True) if remaining < attempt else cls(attempt, of_call=False)
+
+
+class Wire:
+    """The last step: sends a request through the pool of the running loop."""
+
+    def __init__(self, base_url: str, pools: Pools, stats: Stats, headers: Mapping[str, str]) -> None:
+        self._base = base_url
+        self._pools = pools
+        self._stats = stats
+        self._headers = dict(headers)
+        self._timeouts: dict[Timeouts, aiohttp.ClientTimeout] = {}
+
+    async def __call__(self, request: Request) -> Response:
+        """One attempt.
+
+        Raises:
+            TransportError: Or one of its subclasses; no complete answer came.
+            DecodeError: The body's compression is broken, unknown, or it is too large.
+        """
+        client = await self._pools.client()
+        limit = _Limit.of(request)
+        self._stats.add(requests=1)
+        try:
+            async with asyncio.timeout(limit.seconds):
+                return await self._exchange(client, request)
+        except CapillaryError as error:
+            fault = error
+        except TimeoutError as error:
+            fault = _timed_out(error, limit)
+        except (aiohttp.ClientError, OSError, EOFError) as error:
+            fault = _mapped(error, request)
+        if self._pools.closed:
+            raise RuntimeError("the AsyncSession was closed while a request was under way")
+        # Raised outside the handlers: no context, so no frame of aiohttp with our headers hangs on the error.
+        raise fault
+
+    async def _exchange(self, client: aiohttp.ClientSession, request: Request) -> Response:
+        began = time.monotonic()
+        query = f"?{request.query}" if request.query else ""
+        async with client.request(
+            request.method,
+            URL(f"{self._base}{request.path}{query}", encoded=True),
+            headers={**self._headers, **request.headers},
+            data=request.body,
+            allow_redirects=False,
+            auto_decompress=False,
+            raise_for_status=False,
+            timeout=self._timeout(request),
+        ) as answer:
+            raw = await _read(answer)
+            self._stats.add(bytes=len(raw))
+            body = _decompressed(raw, answer.headers.get("Content-Encoding", ""))
+            return Response(answer.status, answer.headers, body, time.monotonic() - began)
+
+    def _timeout(self, request: Request) -> aiohttp.ClientTimeout:
+        if request.call is None:
+            return aiohttp.ClientTimeout(total=None)
+        timeouts = request.call.timeouts
+        known = self._timeouts.get(timeouts)
+        if known is None:
+            # In a pool that is not ours, `connect` would count the wait for one of its connections too.
+            connect = None if self._pools.foreign else timeouts.connect
+            known = aiohttp.ClientTimeout(
+                total=None, connect=connect, sock_connect=timeouts.connect, sock_read=timeouts.read
+            )
+            self._timeouts[timeouts] = known
+        return known
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """The whole body as it came, never more than the cap."""
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in answer.content.iter_any():
+        size += len(piece)
+        if size > MAX_BODY:
+            answer.close()  # the rest is not worth reading
+            raise _too_large()
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _too_large() -> ResponseTooLargeError:
+    return ResponseTooLargeError(
+        f"the answer is larger than {MAX_BODY // 1024 // 1024} MiB; ask for less at a time, e.g. with a smaller page_size"
+    )
+
+
+def _decompressed(raw: bytes, encoding: str) -> bytes:
+    """The body behind its `Content-Encoding`, verified to its trailer: aiohttp takes a cut gzip body for whole."""
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return raw
+    if name in ("gzip", "x-gzip"):
+        return b"".join(_members(raw, _GZIP))
+    if name == "deflate":
+        return b"".join(_members(raw, zlib.MAX_WBITS if _zlib_wrapped(raw) else -zlib.MAX_WBITS))
+    raise DecodeError(f"the answer came with Content-Encoding {encoding!r}, which was not asked for", malformed=True)
+
+
+def _zlib_wrapped(raw: bytes) -> bool:
+    """Whether deflate came with the zlib header that the standard asks for; some servers leave it out."""
+    return len(raw) > 1 and raw[0] & 0x0F == zlib.DEFLATED and int.from_bytes(raw[:2], "big") % 31 == 0
+
+
+def _members(raw: bytes, wbits: int) -> Iterator[bytes]:
+    left = MAX_BODY
+    while True:
+        engine = zlib.decompressobj(wbits)
+        try:
+            piece = engine.decompress(raw, left + 1)
+        except zlib.error as error:
+            raise _torn(str(error)) from None
+        left -= len(piece)
+        if left < 0:
+            raise _too_large()
+        if not engine.eof:
+            raise _torn("it ends before its trailer")
+        yield piece
+        raw = engine.unused_data.lstrip(b"\0")  # members may be padded
+        if not raw:
+            return
+
+
+def _torn(why: str) -> TransportError:
+    return TransportError(f"the compressed body of the answer is damaged: {why}", kind="cut-body")
+
+
+def _timed_out(error: TimeoutError, limit: _Limit) -> TransportError:
+    """The error for a timeout of ours or of aiohttp, which both are `TimeoutError`."""
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return _caused(ConnectError("no connection within Timeouts.connect", kind="connect-timeout"), error)
+    if isinstance(error, aiohttp.SocketTimeoutError):
+        return _caused(RequestTimeoutError("the server sent nothing for Timeouts.read seconds", kind="timeout"), error)
+    if error.errno is not None:  # the kernel's ETIMEDOUT, not a timer of ours
+        return _caused(TransportError(f"the connection was lost: {_text(error)}", kind="disconnected"), error)
+    if limit.of_call:
+        return DeadlineExceededError("Timeouts.call ran out before the answer was complete", kind="deadline")
+    return RequestTimeoutError(f"no complete answer within the {limit.seconds:g} s of Timeouts.attempt", kind="timeout")
+
+
+def _mapped(error: Exception, request: Request) -> CapillaryError:
+    """Our error for one of aiohttp's, ssl's or the socket's, most specific first; never by `.status` or builtin bases.
+
+    aiohttp calls a torn protocol a `ClientResponseError` with status 400, and a certificate failure a `ValueError` too.
+    """
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+        return _caused(
+            TLSError(f"the server's certificate was refused: {_text(error)}; check base_url", kind="tls"), error
+        )
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return _caused(TLSError(f"no TLS connection: {_text(error)}; check base_url", kind="tls"), error)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return _caused(
+            ConnectError(f"the host does not resolve: {_text(error)}; check base_url", kind="connect"), error
+        )
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return _caused(ConnectError(f"no connection: {_text(error)}", kind="connect"), error)
+    if isinstance(error, aiohttp.InvalidURL):
+        return InvalidRequestError(f"not a URL that can be sent: {request.path!r}", argument="path")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return _caused(TransportError(f"the answer was cut in its body: {_text(error)}", kind="cut-body"), error)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return _caused(TransportError(f"the server spoke no valid HTTP: {error.message}", kind="protocol"), error)
+    if isinstance(error, aiohttp.ClientConnectionError | OSError | EOFError):
+        return _caused(TransportError(f"the connection was lost: {_text(error)}", kind="disconnected"), error)
+    return _caused(TransportError(f"the request failed: {_text(error)}", kind="other"), error)
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _caused(ours: _E, theirs: BaseException) -> _E:
+    """Chain what happened beneath, as text and errno only: the original holds requests, headers and frames."""
+    ours.__cause__ = _scrubbed(theirs)
+    ours.__suppress_context__ = True
+    return ours
+
+
+def _scrubbed(error: BaseException) -> BaseException:
+    inner: Any = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+    if isinstance(inner, OSError) and type(inner).__module__ == "builtins" and inner.errno is not None:
+        return OSError(inner.errno, inner.strerror)
+    name = f"{type(inner).__module__}.{type(inner).__qualname__}"
+    return OriginalError(_text(inner), type_name=name)

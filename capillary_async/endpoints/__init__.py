@@ -1,0 +1,16 @@
+"""The five calls of the API, one class a resource. Each builds requests and names the model; the session does the rest."""
+
+from capillary_async.endpoints.loyalty_events import LoyaltyEventsResource
+from capillary_async.endpoints.points_allocation import EventQuery, PointsAllocationResource
+from capillary_async.endpoints.points_awarded import PointsAwardedResource
+from capillary_async.endpoints.points_ledger import Identifier, LedgerInclude, PointsLedgerResource
+
+__all__ = [
+    "EventQuery",
+    "Identifier",
+    "LedgerInclude",
+    "LoyaltyEventsResource",
+    "PointsAllocationResource",
+    "PointsAwardedResource",
+    "PointsLedgerResource",
+]

@@ -1,0 +1,126 @@
+"""What may be given to an endpoint, checked before anything is sent.
+
+The rule kept here: a fault names the argument, what came and what is allowed, and an id can never become another path or a query.
+Used by the endpoints and the session alone.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Iterable
+from datetime import date, datetime
+from typing import Any, cast
+from urllib.parse import quote
+
+from capillary_async.errors import InvalidRequestError
+
+__all__ = ["choice_text", "day", "days", "flag", "identity", "names", "positive", "query", "text"]
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
+_LARGEST = 2**63 - 1  # the API's ids are Java longs
+
+
+def refuse(argument: str, allowed: str, came: object) -> InvalidRequestError:
+    """The error for an argument that cannot be."""
+    return InvalidRequestError(f"{argument} takes {allowed}, got {_shown(came)}", argument=argument)
+
+
+def _shown(came: object) -> str:
+    shown = repr(came)
+    return shown if len(shown) <= 100 else f"{shown[:100]}..."  # noqa: PLR2004 - a line's worth
+
+
+def positive(argument: str, value: Any) -> int:
+    """A positive id: an int, an `__index__` value or a decimal string; never a bool or a float."""
+    number: int | None = None
+    if isinstance(value, str):
+        number = int(value) if _DIGITS.fullmatch(value) else None
+    elif not isinstance(value, bool):
+        try:
+            number = operator.index(value)
+        except TypeError:
+            number = None
+    if number is None or not 1 <= number <= _LARGEST:
+        raise refuse(argument, "a positive whole number", value)
+    return number
+
+
+def text(argument: str, value: Any) -> str:
+    """A text that is not empty and holds no control characters."""
+    if not isinstance(value, str) or not value.strip() or not _printable(value):
+        raise refuse(argument, "a text that is not empty, without control characters", value)
+    return str(value)
+
+
+def _printable(value: str) -> bool:
+    return all(character.isprintable() for character in value)
+
+
+def choice_text(argument: str, value: Any) -> str | None:
+    """A text, or None."""
+    return None if value is None else text(argument, value)
+
+
+def identity(argument: str, value: Any) -> str:
+    """An event's id, its unique id text or a request id."""
+    return text(argument, value) if isinstance(value, str) else str(positive(argument, value))
+
+
+def flag(argument: str, value: Any) -> str | None:
+    """A bool as the wire spells it, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, bool):
+        raise refuse(argument, "True, False or None", value)
+    return "true" if value else "false"
+
+
+def names(argument: str, values: Any) -> tuple[str, ...]:
+    """Texts to be joined by commas, each once, in order."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise refuse(argument, "an iterable of texts, e.g. a list", values)
+    checked = [identity(argument, value) for value in cast("Iterable[Any]", values)]
+    for value in checked:
+        if "," in value:
+            raise refuse(argument, "texts without a comma, which separates them on the wire", value)
+    return tuple(dict.fromkeys(checked))
+
+
+def positives(argument: str, values: Any) -> tuple[int, ...]:
+    """Positive ids, each once, in order."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise refuse(argument, "an iterable of positive whole numbers, e.g. a list", values)
+    return tuple(dict.fromkeys(positive(argument, value) for value in cast("Iterable[Any]", values)))
+
+
+def day(argument: str, value: Any) -> str:
+    """A date as the wire spells it."""
+    if isinstance(value, datetime):
+        raise refuse(
+            argument, "a date or a YYYY-MM-DD text (of a datetime, say which zone's date you mean: value.date())", value
+        )
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, str) and _DAY.fullmatch(value):
+        try:
+            return date.fromisoformat(value).isoformat()
+        except ValueError:
+            pass
+    raise refuse(argument, "a date or a YYYY-MM-DD text that is one", value)
+
+
+def days(start_name: str, start: Any, end_name: str, end: Any) -> tuple[str, str]:
+    """Two dates in order, both days included."""
+    first, last = day(start_name, start), day(end_name, end)
+    if first > last:
+        raise InvalidRequestError(
+            f"{start_name} {first} stands after {end_name} {last}; swap them", argument=start_name
+        )
+    return first, last
+
+
+def query(**params: str | int | None) -> str:
+    """An encoded query; what is None is not sent, and a comma stays a comma."""
+    return "&".join(f"{name}={quote(str(value), safe=',')}" for name, value in params.items() if value is not None)

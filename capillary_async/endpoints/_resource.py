@@ -1,0 +1,127 @@
+"""What every resource has: a session to call through, and the ways its answers become pages and outcomes.
+
+The rule kept here: an endpoint builds values (paths, queries, sources) and never waits, connects or retries by itself.
+Base of the four resource classes; the session implements `Caller`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from capillary_async._fanout import FanOut, PagedReader
+from capillary_async._pager import Fetched, Pager, Source
+from capillary_async._transport.message import Headers, Request, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+    from datetime import tzinfo
+
+    from capillary_async._config import Limits, Paging, Timeouts
+    from capillary_async._transport.message import Response
+
+__all__ = ["Caller", "Resource"]
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+NEO_LARGEST_PAGE = 100
+
+
+class Caller(Protocol):
+    """What a resource needs of its session."""
+
+    @property
+    def base_url(self) -> str: ...
+    @property
+    def limits(self) -> Limits: ...
+    @property
+    def timeouts(self) -> Timeouts: ...
+    @property
+    def paging(self) -> Paging: ...
+    @property
+    def server_timezone(self) -> tzinfo | None: ...
+    @property
+    def neo_headers(self) -> Headers: ...
+
+    async def call(self, request: Request) -> Response:
+        """Send one request through the chain."""
+        ...
+
+    def track(self, iterator: Any) -> None:
+        """Remember a live iterator weakly, to close it with the session."""
+
+    def count_duplicates(self, number: int) -> None:
+        """Count records that came twice."""
+
+
+class Resource:
+    """A group of calls of a session."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    def _shape(self, model: type[Any], member: str | None = None) -> Shape:
+        return Shape(model, member, timezone=self._caller.server_timezone)
+
+    async def _get(self, path: str, query: str, shape: Shape, headers: Headers | None = None) -> Response:
+        return await self._caller.call(Request("GET", path, query, headers or Headers(), shape=shape))
+
+    def _pager(self, source: Source[T], paging: Paging | None = None) -> Pager[T]:
+        return Pager(source, paging or self._caller.paging, self._caller)
+
+    def _fan(
+        self,
+        keys: Any,
+        *,
+        argument: str,
+        name: str,
+        check: Callable[[Any], K],
+        source: Callable[[K], Source[T]],
+        largest: int | None,
+    ) -> FanOut[K, T]:
+        """A fan-out that reads each key with a pager of its own."""
+        probe: Source[Any] = Source(name, _never, _no_key, largest=largest)
+
+        def check_paging(paging: Paging) -> None:
+            probe.check_size(paging.page_size)
+
+        def pager(key: K, paging: Paging) -> Pager[T]:
+            return self._pager(source(key), paging)
+
+        check_paging(self._caller.paging)
+        return self._fan_over(keys, PagedReader(check, pager, check_paging), argument=argument, name=name)
+
+    def _fan_over(self, keys: Any, reader: Any, *, argument: str, name: str) -> FanOut[Any, Any]:
+        caller = self._caller
+        return FanOut.over(
+            keys,
+            reader,
+            argument=argument,
+            name=name,
+            concurrency=caller.limits.concurrency,
+            paging=caller.paging,
+            patience=caller.timeouts.call,
+            owner=caller,
+        )
+
+
+async def _never(number: int, size: int) -> Fetched[Any]:
+    raise AssertionError(f"page {number} of {size} of a source that only checks sizes")
+
+
+def _no_key(record: Any) -> Hashable | None:
+    raise AssertionError(f"the key of {record!r} of a source that only checks sizes")
+
+
+def fetched(response: Response) -> Fetched[Any]:
+    """An answer as a page."""
+    decoded = response.decoded
+    return Fetched(
+        decoded.items,
+        decoded.received,
+        response.request_id,
+        decoded.warnings,
+        response.status,
+        response.elapsed,
+        getattr(decoded, "nulls", ()),
+    )

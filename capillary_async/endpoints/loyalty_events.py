@@ -1,0 +1,110 @@
+"""`session.loyalty_events`: the loyalty events of a customer.
+
+The rule kept here: as on the page 'Get Loyalty Events'; since it is not known which of `limit`, `page` and `offset` a server heeds, all
+three are always sent and agree. Made by the session.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from capillary_async._pager import Source
+from capillary_async.endpoints._arguments import choice_text, day, days, positive, query
+from capillary_async.endpoints._resource import Resource, fetched
+from capillary_async.models import LoyaltyEvent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Iterable
+    from datetime import date
+
+    from capillary_async._fanout import FanOut
+    from capillary_async._pager import Fetched, Pager
+
+__all__ = ["LoyaltyEventsResource"]
+
+
+def event_key(record: LoyaltyEvent) -> int | None:
+    """An event's identity."""
+    return record.id
+
+
+def _customer(value: Any) -> int:
+    return positive("customer_id", value)
+
+
+class LoyaltyEventsResource(Resource):
+    """Loyalty events of customers."""
+
+    def list(
+        self,
+        customer_id: int,
+        *,
+        event_type: str | None = None,
+        from_date: date | str | None = None,
+        to_date: date | str | None = None,
+    ) -> Pager[LoyaltyEvent]:
+        """The events of one customer.
+
+        Source: Get Loyalty Events, `GET /v2/customers/{customerId}/loyaltyEvents`.
+
+        Args:
+            customer_id: The customer.
+            event_type: Only events of this type, e.g. `EARN`, `REDEEM`, `EXPIRE`, `TRANSFER`.
+            from_date: First day, a date or `YYYY-MM-DD`, in the server's time zone.
+            to_date: Last day.
+
+        Raises:
+            InvalidRequestError: An argument cannot be. Nothing is sent.
+            CustomerNotFoundError, MergedCustomerError: While looping (codes 8015 and 8069).
+        """
+        return self._pager(self._source(_customer(customer_id), _filters(event_type, from_date, to_date)))
+
+    def list_many(
+        self,
+        customer_ids: Iterable[int | str] | AsyncIterable[int | str],
+        *,
+        event_type: str | None = None,
+        from_date: date | str | None = None,
+        to_date: date | str | None = None,
+    ) -> FanOut[int, LoyaltyEvent]:
+        """The events of many customers, concurrently.
+
+        Source: Get Loyalty Events, `GET /v2/customers/{customerId}/loyaltyEvents`.
+
+        Args:
+            customer_ids: The customers.
+            event_type: Only events of this type, e.g. `EARN`, `REDEEM`, `EXPIRE`, `TRANSFER`.
+            from_date: First day, a date or `YYYY-MM-DD`, in the server's time zone.
+            to_date: Last day.
+
+        Raises:
+            InvalidRequestError: An argument, or an id of an input with a length, cannot be. Nothing is sent.
+        """
+        filters = _filters(event_type, from_date, to_date)
+        return self._fan(
+            customer_ids,
+            argument="customer_ids",
+            name="loyalty_events.list_many",
+            check=_customer,
+            source=lambda customer_id: self._source(customer_id, filters),
+            largest=None,
+        )
+
+    def _source(self, customer_id: int, filters: str) -> Source[LoyaltyEvent]:
+        path, shape = f"/v2/customers/{customer_id}/loyaltyEvents", self._shape(LoyaltyEvent, "data")
+
+        async def fetch(number: int, size: int) -> Fetched[LoyaltyEvent]:
+            place = f"limit={size}&offset={(number - 1) * size}&page={number}"
+            return fetched(await self._get(path, place + filters, shape))
+
+        return Source(f"loyalty_events.list({customer_id})", fetch, event_key)
+
+
+def _filters(event_type: Any, from_date: Any, to_date: Any) -> str:
+    """The rest of the query, the same for every page; empty or with its ampersand."""
+    first = None if from_date is None else day("from_date", from_date)
+    last = None if to_date is None else day("to_date", to_date)
+    if first is not None and last is not None:
+        days("from_date", first, "to_date", last)
+    encoded = query(eventType=choice_text("event_type", event_type), fromDate=first, toDate=last)
+    return f"&{encoded}" if encoded else ""

@@ -1,0 +1,197 @@
+"""`session.points_allocation`: points allocated to a customer, by event or by expiry.
+
+The rule kept here: as on the pages 'Get Point Allocation Details by Event ID' and 'Get Allocated Points Details with Expiry in Specified
+Date Range'; `page` and `count` are always sent. Made by the session.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+from capillary_async._pager import Source
+from capillary_async.endpoints._arguments import days, identity, positive, query, refuse
+from capillary_async.endpoints._resource import NEO_LARGEST_PAGE, Resource, fetched
+from capillary_async.models import PointsAllocation
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Iterable
+    from datetime import date
+
+    from capillary_async._fanout import FanOut
+    from capillary_async._pager import Fetched, Pager
+
+__all__ = ["EventQuery", "PointsAllocationResource"]
+
+BY_EVENT = "/x/neo/pointsAllocation/event"
+BY_EXPIRY = "/x/neo/pointsAllocation/dateRange"
+
+
+def _entity(value: Any) -> str:
+    return identity("entity_id", value)
+
+
+def _customer(value: Any) -> int:
+    return positive("customer_id", value)
+
+
+def _event_type(value: Any) -> int:
+    return positive("event_type_id", value)
+
+
+@frozen
+class EventQuery:
+    """What `by_event_many` asks for one event.
+
+    Attributes:
+        entity_id: The event's id, its unique id text or a request id.
+        customer_id: The customer.
+        event_type_id: An `EventType` or its number.
+
+    Raises:
+        InvalidRequestError: One of them cannot be.
+    """
+
+    entity_id: str = field(converter=_entity)
+    customer_id: int = field(converter=_customer)
+    event_type_id: int = field(converter=_event_type)
+
+
+def _event_query(value: Any) -> EventQuery:
+    if not isinstance(value, EventQuery):
+        raise refuse("queries", "EventQuery values", value)
+    return value
+
+
+def allocation_key(record: PointsAllocation) -> int | None:
+    """An allocation's identity."""
+    return record.id
+
+
+class PointsAllocationResource(Resource):
+    """Points allocations of customers."""
+
+    def by_event(self, *, entity_id: str | int, customer_id: int, event_type_id: int) -> Pager[PointsAllocation]:
+        """The allocations that one event made.
+
+        Source: Get Point Allocation Details by Event ID, `GET /x/neo/pointsAllocation/event`.
+
+        Args:
+            entity_id: The event's id, its unique id text or a request id.
+            customer_id: The customer.
+            event_type_id: An `EventType` or its number, e.g. 15 for TransactionAdd.
+
+        Raises:
+            InvalidRequestError: An argument cannot be, or the session's page size is more than 100. Nothing is sent.
+        """
+        return self._pager(self._of_event(EventQuery(entity_id, customer_id, event_type_id)))
+
+    def by_event_many(
+        self, queries: Iterable[EventQuery] | AsyncIterable[EventQuery]
+    ) -> FanOut[EventQuery, PointsAllocation]:
+        """The allocations of many events, concurrently.
+
+        Source: Get Point Allocation Details by Event ID, `GET /x/neo/pointsAllocation/event`.
+
+        Raises:
+            InvalidRequestError: An entry of an input with a length is no `EventQuery`. Nothing is sent.
+        """
+        return self._fan(
+            queries,
+            argument="queries",
+            name="points_allocation.by_event_many",
+            check=_event_query,
+            source=self._of_event,
+            largest=NEO_LARGEST_PAGE,
+        )
+
+    def by_expiry(
+        self,
+        *,
+        entity_id: int,
+        program_id: int,
+        point_category_id: int,
+        expiry_date_start: date | str,
+        expiry_date_end: date | str,
+    ) -> Pager[PointsAllocation]:
+        """The allocations of one customer that expire within two dates, both days included.
+
+        Source: Get Allocated Points Details with Expiry in Specified Date Range, `GET /x/neo/pointsAllocation/dateRange`.
+
+        Args:
+            entity_id: The customer.
+            program_id: The loyalty program.
+            point_category_id: The category of points.
+            expiry_date_start: First day, a date or `YYYY-MM-DD`, in the server's time zone.
+            expiry_date_end: Last day.
+
+        Raises:
+            InvalidRequestError: An argument cannot be, or the session's page size is more than 100. Nothing is sent.
+        """
+        prefix = self._expiry_prefix(program_id, point_category_id, expiry_date_start, expiry_date_end)
+        return self._pager(self._of_expiry(positive("entity_id", entity_id), prefix))
+
+    def by_expiry_many(
+        self,
+        entity_ids: Iterable[int | str] | AsyncIterable[int | str],
+        *,
+        program_id: int,
+        point_category_id: int,
+        expiry_date_start: date | str,
+        expiry_date_end: date | str,
+    ) -> FanOut[int, PointsAllocation]:
+        """The allocations of many customers that expire within two dates, concurrently.
+
+        Source: Get Allocated Points Details with Expiry in Specified Date Range, `GET /x/neo/pointsAllocation/dateRange`.
+
+        Args:
+            entity_ids: The customers.
+            program_id: The loyalty program.
+            point_category_id: The category of points.
+            expiry_date_start: First day, a date or `YYYY-MM-DD`, in the server's time zone.
+            expiry_date_end: Last day.
+
+        Raises:
+            InvalidRequestError: An argument, or an id of an input with a length, cannot be. Nothing is sent.
+        """
+        prefix = self._expiry_prefix(program_id, point_category_id, expiry_date_start, expiry_date_end)
+        return self._fan(
+            entity_ids,
+            argument="entity_ids",
+            name="points_allocation.by_expiry_many",
+            check=_entity_number,
+            source=lambda entity_id: self._of_expiry(entity_id, prefix),
+            largest=NEO_LARGEST_PAGE,
+        )
+
+    @staticmethod
+    def _expiry_prefix(program_id: Any, point_category_id: Any, start: Any, end: Any) -> str:
+        first, last = days("expiry_date_start", start, "expiry_date_end", end)
+        return query(
+            expiry_date_start=first,
+            expiry_date_end=last,
+            point_category_id=positive("point_category_id", point_category_id),
+            program_id=positive("program_id", program_id),
+        )
+
+    def _of_event(self, asked: EventQuery) -> Source[PointsAllocation]:
+        prefix = query(entity_id=asked.entity_id, customer_id=asked.customer_id, event_type_id=asked.event_type_id)
+        return self._source(BY_EVENT, prefix, f"points_allocation.by_event(entity_id={asked.entity_id})")
+
+    def _of_expiry(self, entity_id: int, prefix: str) -> Source[PointsAllocation]:
+        return self._source(
+            BY_EXPIRY, f"{prefix}&entity_id={entity_id}", f"points_allocation.by_expiry(entity_id={entity_id})"
+        )
+
+    def _source(self, path: str, prefix: str, name: str) -> Source[PointsAllocation]:
+        shape, headers = self._shape(PointsAllocation), self._caller.neo_headers
+
+        async def fetch(number: int, size: int) -> Fetched[PointsAllocation]:
+            return fetched(await self._get(path, f"{prefix}&page={number}&count={size}", shape, headers))
+
+        return Source(name, fetch, allocation_key, largest=NEO_LARGEST_PAGE)
+
+
+def _entity_number(value: Any) -> int:
+    return positive("entity_id", value)

@@ -1,0 +1,155 @@
+"""`session.points_awarded`: the ids of points awarded, for many customers in one request.
+
+The rule kept here: as on the page 'Get points awarded ID'; every row belongs to the id that asked for it, and where a batch leaves that
+open it is halved until it does not. Made by the session.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from capillary_async._config import Paging
+from capillary_async._fanout import BatchReader
+from capillary_async._pager import Page, Pager, Source
+from capillary_async.endpoints._arguments import days, positive, query, refuse, text
+from capillary_async.endpoints._resource import Resource, fetched
+from capillary_async.errors import APIError, CapillaryError, NotFoundError, RecordConflictError
+from capillary_async.models import PointsAwarded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Iterable
+    from datetime import date
+
+    from capillary_async._fanout import FanOut
+    from capillary_async._pager import Fetched
+    from capillary_async.models import PointsStatus
+
+__all__ = ["PointsAwardedResource"]
+
+PATH = "/x/neo/pointsAwarded/paIds"
+LONGEST_URL = 7_000  # bytes; servers and what stands before them cut at 8,000
+HALVED = frozenset({400, 404, 413, 414})
+_PLAIN = Paging()
+
+
+def awarded_key(record: PointsAwarded) -> tuple[str, int] | None:
+    """An award's identity: `id` is counted by each table for itself."""
+    return None if record.id is None or record.source_table is None else (record.source_table, record.id)
+
+
+def _entity(value: Any) -> int:
+    return positive("entity_id", value)
+
+
+def _digits(key: int) -> int:
+    return len(str(key)) + 1
+
+
+class PointsAwardedResource(Resource):
+    """Points awarded to customers."""
+
+    def ids(
+        self,
+        entity_ids: Iterable[int | str] | AsyncIterable[int | str],
+        *,
+        program_id: int,
+        point_category_id: int,
+        start_expiry_date: date | str,
+        end_expiry_date: date | str,
+        status: PointsStatus | str,
+        org_id: int | None = None,
+        batch_size: int = 50,
+    ) -> FanOut[int, PointsAwarded]:
+        """The awards of many customers, in batches, concurrently. A customer with none has an outcome with no items.
+
+        Give lists of user-group ids with `batch_size=1`: the rows of a group carry its members' ids, so a group whose members stand
+        in the same batch cannot be told from them.
+
+        Source: Get points awarded ID, `GET /x/neo/pointsAwarded/paIds`. It reads two of five award tables, so sums need not equal a
+        balance.
+
+        Args:
+            entity_ids: Customers or user groups.
+            program_id: The loyalty program.
+            point_category_id: The category of points.
+            start_expiry_date: First day of expiry, a date or `YYYY-MM-DD`, in the server's time zone.
+            end_expiry_date: Last day of expiry.
+            status: A `PointsStatus` or its text.
+            org_id: The organisation; None leaves it to the credentials.
+            batch_size: Ids a request at most; a request's URL stays within 7,000 bytes whatever it is.
+
+        Raises:
+            InvalidRequestError: An argument, or an id of an input with a length, cannot be. Nothing is sent.
+        """
+        first, last = days("start_expiry_date", start_expiry_date, "end_expiry_date", end_expiry_date)
+        prefix = query(
+            start_expiry_date=first,
+            end_expiry_date=last,
+            point_category_id=positive("point_category_id", point_category_id),
+            program_id=positive("program_id", program_id),
+            status=text("status", status if type(status) is str else getattr(status, "value", status)),
+            org_id=None if org_id is None else positive("org_id", org_id),
+        )
+        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+            raise refuse("batch_size", "a whole number of at least 1", batch_size)
+        room = LONGEST_URL - len(f"{self._caller.base_url}{PATH}?{prefix}&entity_id=".encode())
+        reader = BatchReader(_entity, _Batches(self, prefix).ask, batch_size, room, _digits)
+        return self._fan_over(entity_ids, reader, argument="entity_ids", name="points_awarded.ids")
+
+    async def read(self, ids: tuple[int, ...], prefix: str) -> Page[PointsAwarded]:
+        """One batch, its duplicates dropped. For `_Batches`."""
+        shape, headers = self._shape(PointsAwarded), self._caller.neo_headers
+        asked = f"{prefix}&entity_id={','.join(map(str, ids))}"
+
+        async def fetch(number: int, size: int) -> Fetched[PointsAwarded]:  # noqa: ARG001 - there are no pages
+            return fetched(await self._get(PATH, asked, shape, headers))
+
+        source = Source("points_awarded.ids", fetch, awarded_key, pages=1)
+        page = await Pager(source, _PLAIN, self._caller).walk().next_page()
+        return page or Page(())
+
+
+@frozen(eq=False)
+class _Batches:
+    """Answers a batch with one page or error for each id."""
+
+    resource: PointsAwardedResource
+    prefix: str
+
+    async def ask(self, ids: tuple[int, ...]) -> dict[int, Page[PointsAwarded] | CapillaryError]:
+        """Ask for the batch, and for halves of it where it is refused or its rows belong to nobody who asked."""
+        try:
+            page = await self.resource.read(ids, self.prefix)
+        except (APIError, RecordConflictError) as error:
+            if not _divisible(error):
+                raise
+            if len(ids) == 1:
+                return {ids[0]: error}
+        else:
+            if len(ids) == 1:
+                return {ids[0]: _own(page, page.items)}
+            if {record.customer_id for record in page.items} <= set(ids):
+                return _shared_out(ids, page)
+        half = len(ids) // 2
+        return {**await self.ask(ids[:half]), **await self.ask(ids[half:])}
+
+
+def _divisible(error: CapillaryError) -> bool:
+    """Whether a part of the batch may be the fault."""
+    if isinstance(error, RecordConflictError | NotFoundError):
+        return True
+    return isinstance(error, APIError) and (error.status in HALVED or error.code in HALVED)
+
+
+def _shared_out(ids: tuple[int, ...], page: Page[PointsAwarded]) -> dict[int, Page[PointsAwarded] | CapillaryError]:
+    rows: dict[int, list[PointsAwarded]] = {key: [] for key in ids}
+    for record in page.items:
+        if record.customer_id is not None:
+            rows[record.customer_id].append(record)
+    return {key: _own(page, tuple(its)) for key, its in rows.items()}
+
+
+def _own(page: Page[PointsAwarded], items: tuple[PointsAwarded, ...]) -> Page[PointsAwarded]:
+    return Page(items, 1, page.request_id, page.warnings, page.status, page.elapsed, None, last=True)

@@ -1,0 +1,302 @@
+"""`session.points_ledger`: what stands behind events of a points ledger.
+
+The rule kept here: as on the page 'Get Points Ledger Explode Info'; at most ten ids a call, and one bad id never costs the good ones of
+its ten. Made by the session.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field, frozen
+
+from capillary_async._pager import Fetched, Source
+from capillary_async.endpoints._arguments import (
+    choice_text,
+    flag,
+    identity,
+    names,
+    positive,
+    positives,
+    query,
+    refuse,
+    text,
+)
+from capillary_async.endpoints._resource import Resource
+from capillary_async.errors import ApiMessage, InvalidRequestError, LedgerRequestError
+from capillary_async.models import LedgerEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from capillary_async._pager import Pager
+    from capillary_async._transport.message import Response
+
+__all__ = ["Identifier", "LedgerInclude", "PointsLedgerResource"]
+
+PATH = "/v2/pointsLedger/getLedgerExplodeInfo"
+IDS_A_CALL = 10
+# An unknown id may fail its whole call: such a call is split, to find it and to keep the others.
+SPLIT_CODES = frozenset({9021, 9022, 11016})
+_KINDS = {
+    "mobile": "mobile",
+    "email": "email",
+    "external_id": "EXTERNALID",
+    "customer_id": "CustomerID",
+    "id": "id",
+    "primary_user_id": "primaryUserId",
+}
+
+
+@frozen
+class Identifier:
+    """Whose ledger: the name of an identifier and its value.
+
+    Attributes:
+        kind: `mobile`, `email`, `external_id`, `customer_id`, `id` or `primary_user_id`.
+        value: As a text.
+
+    Raises:
+        InvalidRequestError: An unknown kind, or an empty value.
+
+    Example:
+        >>> Identifier.mobile("918088369835")
+        Identifier(kind='mobile', value='918088369835')
+    """
+
+    kind: str = field()
+    value: str = field(converter=lambda value: identity("identifier", value))
+
+    @kind.validator
+    def _known(self, attribute: Any, value: Any) -> None:  # noqa: ARG002
+        if value not in _KINDS:
+            raise refuse("identifier", f"one of the kinds {', '.join(_KINDS)}", value)
+
+    @property
+    def wire_name(self) -> str:
+        """The name as the API spells it."""
+        return _KINDS[self.kind]
+
+    @classmethod
+    def mobile(cls, value: str | int) -> Identifier:
+        """By mobile number, with its country code."""
+        return cls("mobile", value)
+
+    @classmethod
+    def email(cls, value: str) -> Identifier:
+        """By e-mail address."""
+        return cls("email", value)
+
+    @classmethod
+    def external_id(cls, value: str | int) -> Identifier:
+        """By the brand's own id."""
+        return cls("external_id", value)
+
+    @classmethod
+    def customer_id(cls, value: int | str) -> Identifier:
+        """By Capillary's customer id."""
+        return cls("customer_id", positive("identifier", value))
+
+    @classmethod
+    def id(cls, value: int | str) -> Identifier:
+        """By Capillary's id of a customer or user group."""
+        return cls("id", positive("identifier", value))
+
+    @classmethod
+    def primary_user_id(cls, value: int | str) -> Identifier:
+        """By the id of a group's primary member."""
+        return cls("primary_user_id", positive("identifier", value))
+
+
+@frozen
+class LedgerInclude:
+    """What to tell beside the events themselves.
+
+    Attributes:
+        bill_details: Bill number, amount, discount, line items.
+        points_earned_breakup: Points by category, allocation and expiry strategy.
+        custom_fields: The brand's custom fields.
+        extended_fields: The brand's extended fields.
+        max_conversion_details: The latest conversion date of delayed accruals.
+        payment_modes: How the bill was paid.
+        alternate_currencies: All alternate currencies of the customer.
+    """
+
+    bill_details: bool = False
+    points_earned_breakup: bool = False
+    custom_fields: bool = False
+    extended_fields: bool = False
+    max_conversion_details: bool = False
+    payment_modes: bool = False
+    alternate_currencies: bool = False
+
+    def params(self) -> dict[str, str | None]:
+        """As the wire spells them; only what is wanted is sent."""
+        wanted = {
+            "getBillDetails": self.bill_details,
+            "getPointsEarnedBreakup": self.points_earned_breakup,
+            "getCustomFields": self.custom_fields,
+            "getExtendedFields": self.extended_fields,
+            "getMaxConversionDetails": self.max_conversion_details,
+            "getPaymentModes": self.payment_modes,
+            "includeAlternateCurrencies": self.alternate_currencies,
+        }
+        return {name: flag(name, value) if value else None for name, value in wanted.items()}
+
+
+_NOTHING_MORE = LedgerInclude()
+
+
+def ledger_key(record: LedgerEvent) -> tuple[int, str] | None:
+    """A ledger event's identity."""
+    return None if record.event_log_id is None or record.unique_id is None else (record.event_log_id, record.unique_id)
+
+
+@define
+class _Answer:
+    """What one ten of ids came to, over all the calls it took."""
+
+    items: list[LedgerEvent] = field(factory=list)
+    received: int = 0
+    nulls: list[int] = field(factory=list)
+    warnings: dict[ApiMessage, None] = field(factory=dict)
+    refused: list[tuple[str, LedgerRequestError]] = field(factory=list)
+    last: Response | None = None
+    elapsed: float = 0.0
+
+    def add(self, response: Response) -> None:
+        decoded = response.decoded
+        self.items.extend(decoded.items)
+        self.nulls.extend(self.received + index for index in getattr(decoded, "nulls", ()))
+        self.received += decoded.received
+        self.warnings.update(dict.fromkeys(decoded.warnings))
+        self.last = response
+        self.elapsed += response.elapsed
+
+    def page(self, argument: str) -> Fetched[LedgerEvent]:
+        last = self.last
+        return Fetched(
+            self.items,
+            self.received,
+            last.request_id if last else None,
+            tuple(self.warnings),
+            last.status if last else self.refused[0][1].status,
+            self.elapsed,
+            tuple(self.nulls),
+            _named(argument, self.refused) if self.refused else None,
+        )
+
+
+def _named(argument: str, refused: list[tuple[str, LedgerRequestError]]) -> LedgerRequestError:
+    """The first refusal, with the ids it is about."""
+    error = refused[0][1]
+    listed = ", ".join(refusal[0] for refusal in refused)
+    error.args = (f"{argument} {listed} refused, the others of this page were given: {error.message}",)
+    return error
+
+
+class PointsLedgerResource(Resource):
+    """Points ledgers of customers and user groups."""
+
+    def explode(
+        self,
+        *,
+        identifier: Identifier,
+        source: str,
+        event_ids: Iterable[int | str] | None = None,
+        event_name: str | None = None,
+        event_reference_ids: Iterable[str | int] | None = None,
+        account_id: str | int | None = None,
+        include: LedgerInclude = _NOTHING_MORE,
+        type: str | None = None,  # noqa: A002 - the API's name
+        is_primary_user: bool | None = None,
+        alternate_currency_names: Iterable[str] | None = None,
+    ) -> Pager[LedgerEvent]:
+        """What stands behind events of a ledger, a page for each ten ids.
+
+        Either `event_ids`, or `event_name` with `event_reference_ids`. The pager walks the ids: it ends with them, and empty pages are
+        legitimate. An id that the server refuses is raised behind the good rows of its page; `error.position` goes on behind that page.
+        `page_size` and `verify` do not apply.
+
+        Source: Get Points Ledger Explode Info, `GET /v2/pointsLedger/getLedgerExplodeInfo`.
+
+        Args:
+            identifier: Whose ledger, e.g. `Identifier.mobile("918088369835")`.
+            source: Where the identifier is known, e.g. `INSTORE`, `WECHAT`, `ALL`.
+            event_ids: Event log ids.
+            event_name: An `EventName` or its text.
+            event_reference_ids: Transaction ids of transactional events, request ids of behavioural ones.
+            account_id: The account, for sources with several.
+            include: What to tell beside the events.
+            type: `CUSTOMER` or `USERGROUP2`.
+            is_primary_user: For groups: the primary member's entries.
+            alternate_currency_names: Only these alternate currencies; `include.alternate_currencies` would list all.
+
+        Raises:
+            InvalidRequestError: An argument cannot be, or both or neither way of naming events was used. Nothing is sent.
+            LedgerRequestError: While looping: the server refused the identifier, an event or a filter.
+        """
+        argument, fixed, ids = _asked(event_ids, event_name, event_reference_ids)
+        if not isinstance(identifier, Identifier):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise refuse("identifier", "an Identifier, e.g. Identifier.mobile(...)", identifier)
+        params = {
+            "identifierName": identifier.wire_name,
+            "identifierValue": identifier.value,
+            "source": text("source", source),
+            "accountId": None if account_id is None else identity("account_id", account_id),
+            **include.params(),
+            "type": choice_text("type", type),
+            "isPrimaryUser": flag("is_primary_user", is_primary_user),
+            "alternateCurrencyNames": None
+            if alternate_currency_names is None
+            else ",".join(names("alternate_currency_names", alternate_currency_names)) or None,
+            **fixed,
+        }
+        return self._pager(self._source(query(**params), argument, ids))
+
+    def _source(self, prefix: str, argument: str, ids: Sequence[str]) -> Source[LedgerEvent]:
+        wire = "eventIds" if argument == "event_ids" else "eventReferenceIds"
+        shape = self._shape(LedgerEvent, "events")
+        pages = [tuple(ids[start : start + IDS_A_CALL]) for start in range(0, len(ids), IDS_A_CALL)]
+
+        async def ask(chunk: tuple[str, ...], answer: _Answer) -> None:
+            try:
+                joined = query(**{wire: ",".join(chunk)})
+                answer.add(await self._get(PATH, f"{prefix}&{joined}", shape))
+            except LedgerRequestError as error:
+                if error.code not in SPLIT_CODES:
+                    raise
+                if len(chunk) == 1:
+                    answer.refused.append((chunk[0], error))
+                    return
+            else:
+                return
+            half = len(chunk) // 2
+            await ask(chunk[:half], answer)
+            await ask(chunk[half:], answer)
+
+        async def fetch(number: int, size: int) -> Fetched[LedgerEvent]:  # noqa: ARG001 - ten ids are a page
+            answer = _Answer()
+            await ask(pages[number - 1], answer)
+            return answer.page(argument)
+
+        return Source("points_ledger.explode", fetch, ledger_key, pages=len(pages))
+
+
+def _asked(event_ids: Any, event_name: Any, references: Any) -> tuple[str, dict[str, str], tuple[str, ...]]:
+    """Which of the two ways of naming events was used: its argument, its fixed parameters, its ids."""
+    by_reference = event_name is not None or references is not None
+    if (event_ids is not None) == by_reference:
+        came = "both" if by_reference else "neither"
+        raise InvalidRequestError(
+            f"give either event_ids, or event_name with event_reference_ids; got {came}", argument="event_ids"
+        )
+    if event_ids is not None:
+        return "event_ids", {}, tuple(map(str, positives("event_ids", event_ids)))
+    if event_name is None or references is None:
+        missing = "event_name" if event_name is None else "event_reference_ids"
+        raise InvalidRequestError(
+            f"event_name and event_reference_ids go together; {missing} is missing", argument=missing
+        )
+    name = text("event_name", event_name if type(event_name) is str else getattr(event_name, "value", event_name))
+    return "event_reference_ids", {"eventName": name}, names("event_reference_ids", references)

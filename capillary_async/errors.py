@@ -1,0 +1,337 @@
+"""Every failure a user can meet, as one tree.
+
+The rule kept here: an error is a value. `args == (message,)`, all else stands in plain attributes, so that it pickles,
+crosses processes and never holds a session, a request or a secret. Raised by every layer above; imports nothing of ours.
+
+    CapillaryError
+    ├── InvalidRequestError (ValueError)        not sent: what is wrong with which argument
+    ├── TransportError                          no complete answer
+    │   ├── ConnectError ── TLSError            nothing was sent; TLS is never retried
+    │   ├── RequestTimeoutError                 one attempt took too long, on the last attempt
+    │   └── DeadlineExceededError               the call's own time ran out
+    ├── APIError                                the server refused
+    │   ├── BadRequestError 400   AuthenticationError 401/498   PermissionDeniedError 403
+    │   ├── NotFoundError 404 ── CustomerNotFoundError (code 8015)
+    │   ├── MergedCustomerError (code 8069)   LedgerRequestError (codes 9003-9022, 11001-11023, 1632, 8013)
+    │   ├── RateLimitedError 429 (retry_after)   ServerError 5xx
+    ├── DecodeError                             the answer has another shape than documented
+    │   └── ResponseTooLargeError
+    └── PagingError ── PageLoopError, PageDriftError, RecordConflictError
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+__all__ = [
+    "APIError",
+    "ApiMessage",
+    "AttemptRecord",
+    "AuthenticationError",
+    "BadRequestError",
+    "CapillaryError",
+    "ConnectError",
+    "CustomerNotFoundError",
+    "DeadlineExceededError",
+    "DecodeError",
+    "InvalidRequestError",
+    "LedgerRequestError",
+    "MergedCustomerError",
+    "NotFoundError",
+    "OriginalError",
+    "PageDriftError",
+    "PageLoopError",
+    "PagingError",
+    "PermissionDeniedError",
+    "RateLimitedError",
+    "RecordConflictError",
+    "RequestTimeoutError",
+    "ResponseTooLargeError",
+    "ServerError",
+    "TLSError",
+    "TransportError",
+]
+
+
+@frozen
+class ApiMessage:
+    """One entry of the `errors` or `warnings` of an answer.
+
+    Attributes:
+        code: The API's own number, e.g. 9018; None where the SDK itself warns.
+        message: The text as it came.
+        status: The entry's `status` member, usually False.
+    """
+
+    code: int | None
+    message: str
+    status: bool | None = None
+
+
+@frozen
+class AttemptRecord:
+    """What one attempt of a call came to.
+
+    Attributes:
+        number: 1 for the first attempt.
+        kind: `status`, `connect`, `tls`, `timeout`, `disconnected`, `cut-body`, `protocol`, `not-json`, `bad-json`, ...
+        status: The HTTP status, None where no status line came.
+        slept: Seconds slept after this attempt, 0.0 after the last.
+    """
+
+    number: int
+    kind: str
+    status: int | None
+    slept: float = 0.0
+
+
+class OriginalError(Exception):
+    """The chained cause of an error of ours: what the library beneath said, without its objects, headers and frames.
+
+    Attributes:
+        type_name: The qualified name of the class that was raised, e.g. `aiohttp.client_exceptions.ServerDisconnectedError`.
+    """
+
+    type_name: str = ""
+
+    def __init__(self, message: str, *, type_name: str = "") -> None:
+        super().__init__(message)
+        self.type_name = type_name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, dict(self.__dict__), None, True)
+
+
+def _restore(
+    cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any], cause: BaseException | None, quiet: bool
+) -> BaseException:
+    """Make an error again from its pickled parts, by-passing `__init__` so that subclasses keep working."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    error.__cause__ = cause
+    error.__suppress_context__ = quiet
+    return error
+
+
+class CapillaryError(Exception):
+    """The root: `except CapillaryError` catches everything the SDK raises on purpose (use after closing is a RuntimeError).
+
+    Attributes:
+        method, path: The request, e.g. `GET` and `/v2/customers/1/loyaltyEvents`; None where nothing was to be sent. The query is
+            left out, since it may hold mobile numbers and e-mail addresses.
+        attempts: How many attempts were made.
+        elapsed: Seconds from the call's first permit to the error.
+        history: An `AttemptRecord` for each attempt.
+        quota_exhausted: True where another attempt was due and the session's retry quota was empty.
+        position: Where reading goes on, in an error raised by a `Pager`; give it to `.options(start=...)`.
+        key: The key asked, in an error raised by a `FanOut`.
+    """
+
+    method: str | None
+    path: str | None
+    attempts: int
+    elapsed: float
+    history: tuple[AttemptRecord, ...]
+    quota_exhausted: bool
+    position: Any
+    key: Any
+
+    def __init__(self, message: str = "", *, method: str | None = None, path: str | None = None) -> None:
+        super().__init__(message)
+        self.method = method
+        self.path = path
+        self.attempts = 0
+        self.elapsed = 0.0
+        self.history = ()
+        self.quota_exhausted = False
+        self.position = None
+        self.key = None
+
+    @property
+    def message(self) -> str:
+        """The text of the error: what happened, to which request, what to do."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, dict(self.__dict__), self.__cause__, self.__suppress_context__)
+
+
+class InvalidRequestError(CapillaryError, ValueError):
+    """Nothing was sent: an argument cannot be right. Raised at the call; the text names it, what came and what is allowed.
+
+    Attributes:
+        argument: The name of the argument, e.g. `entity_id`; None where none can be named.
+    """
+
+    argument: str | None
+
+    def __init__(self, message: str = "", *, argument: str | None = None) -> None:
+        super().__init__(message)
+        self.argument = argument
+
+
+class TransportError(CapillaryError):
+    """No complete answer came: the connection was reset, closed or spoke no HTTP, also after all retries.
+
+    Attributes:
+        kind: What happened, as in `AttemptRecord.kind`: `connect`, `tls`, `timeout`, `disconnected`, `cut-body`, `protocol`, `deadline`.
+    """
+
+    kind: str
+
+    def __init__(self, message: str = "", *, kind: str = "disconnected") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class ConnectError(TransportError):
+    """No connection: DNS, refused, unreachable, or not within `Timeouts.connect`. Nothing was sent."""
+
+
+class TLSError(ConnectError):
+    """The server's certificate or TLS version was refused. Never retried; nothing was sent."""
+
+
+class RequestTimeoutError(TransportError):
+    """The last attempt took longer than `Timeouts.read` or `Timeouts.attempt`."""
+
+
+class DeadlineExceededError(TransportError):
+    """The call as a whole ran out of `Timeouts.call` seconds before the server gave any answer."""
+
+
+class APIError(CapillaryError):
+    """The server answered and refused.
+
+    Attributes:
+        status: The HTTP status; 200 where the refusal stood in the body.
+        code: The API's own number from the body, None where there was none.
+        errors: The entries of the body's `errors`, as `ApiMessage`.
+        request_id: The server's request id, to be given to Capillary's support.
+        retry_after: Seconds the server asked to wait, None where it did not say.
+        html: True where the body was an HTML page, so that something before the API answered.
+    """
+
+    status: int
+    code: int | None
+    errors: tuple[ApiMessage, ...]
+    request_id: str | None
+    retry_after: float | None
+    html: bool
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int = 0,
+        code: int | None = None,
+        errors: tuple[ApiMessage, ...] = (),
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        html: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.errors = errors
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.html = html
+
+
+class BadRequestError(APIError):
+    """400: the server found a parameter wrong. Sending the same again gives the same."""
+
+
+class AuthenticationError(APIError):
+    """401 or 498: the credentials or the token were refused, also after one token refresh. It concerns every call."""
+
+
+class PermissionDeniedError(APIError):
+    """403: the credentials are right and may not read this resource. Ask for the access group the API page names."""
+
+
+class NotFoundError(APIError):
+    """404: no such path or resource."""
+
+
+class CustomerNotFoundError(NotFoundError):
+    """Code 8015: no customer has this id (Get Loyalty Events)."""
+
+
+class MergedCustomerError(APIError):
+    """Code 8069: the customer was merged into another (Get Loyalty Events). Ask for the surviving customer's id."""
+
+
+class LedgerRequestError(APIError):
+    """Codes 9003-9022, 11001-11023, 1632 and 8013: an identifier, event or filter of the ledger call was refused."""
+
+
+class RateLimitedError(APIError):
+    """429: too many requests, also after waiting; or the server asks for a longer wait than `RetryPolicy.retry_after_max`."""
+
+
+class ServerError(APIError):
+    """5xx: the server or what stands before it failed, also after all retries."""
+
+
+class DecodeError(CapillaryError):
+    """The answer is not what the API's page describes. Nothing of it was given out.
+
+    Attributes:
+        paths: Where, e.g. `$[3].points_value`.
+        faults: Where and what, e.g. `$[3].points_value: expected a decimal number, got 'abc'`.
+        body: The first characters of the body.
+        malformed: True for no complete JSON at all (cut, HTML, empty), False for JSON of another shape.
+        status, request_id: Of the answer.
+    """
+
+    paths: tuple[str, ...]
+    faults: tuple[str, ...]
+    body: str
+    malformed: bool
+    status: int | None
+    request_id: str | None
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        faults: tuple[str, ...] = (),
+        paths: tuple[str, ...] = (),
+        body: str = "",
+        malformed: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.faults = faults
+        self.paths = paths
+        self.body = body
+        self.malformed = malformed
+        self.status = None
+        self.request_id = None
+
+
+class ResponseTooLargeError(DecodeError):
+    """The answer is larger than 64 MiB once decompressed. Never retried; ask for less at a time."""
+
+
+class PagingError(CapillaryError):
+    """The pages of one list do not fit together. `position` says where reading stood."""
+
+
+class PageLoopError(PagingError):
+    """The server gave a page that it had given before: it does not heed the page parameters."""
+
+
+class PageDriftError(PagingError):
+    """A verified read saw another list at each pass: records moved, came, went or changed meanwhile. Read again later."""
+
+
+class RecordConflictError(PagingError):
+    """The same record came twice with other content: it changed while the list was being read. Read again."""
