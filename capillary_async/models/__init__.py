@@ -1,0 +1,60 @@
+"""The records that the API gives, and the words it uses.
+
+The rule kept here: data only, no session, no I/O; frozen attrs classes under the wire's names in snake_case. Filled by
+`_decode`, given out by every endpoint; imports nothing of ours but its own files.
+"""
+
+from capillary_async.models.enums import EventName, EventType, PointsStatus, SourceTable
+from capillary_async.models.loyalty_events import LoyaltyEvent
+from capillary_async.models.points_allocation import PointsAllocation
+from capillary_async.models.points_awarded import PointsAwarded
+from capillary_async.models.points_ledger import (
+    AlternateCurrencyEarned,
+    AlternateCurrencyEarnedBreakup,
+    BehavioralEventMetadata,
+    BehavioralField,
+    BehavioralFieldAttribute,
+    BillDetails,
+    CustomField,
+    EarnedPoints,
+    EarnedPointsBreakup,
+    EventDetails,
+    LedgerEvent,
+    LineItem,
+    ManualPointsAdjustment,
+    PointInTimeSlab,
+    PointsDeduction,
+    PointsEarned,
+    PointsEarnedBreakup,
+    RedemptionDetails,
+    TargetCompleted,
+)
+
+__all__ = [
+    "AlternateCurrencyEarned",
+    "AlternateCurrencyEarnedBreakup",
+    "BehavioralEventMetadata",
+    "BehavioralField",
+    "BehavioralFieldAttribute",
+    "BillDetails",
+    "CustomField",
+    "EarnedPoints",
+    "EarnedPointsBreakup",
+    "EventDetails",
+    "EventName",
+    "EventType",
+    "LedgerEvent",
+    "LineItem",
+    "LoyaltyEvent",
+    "ManualPointsAdjustment",
+    "PointInTimeSlab",
+    "PointsAllocation",
+    "PointsAwarded",
+    "PointsDeduction",
+    "PointsEarned",
+    "PointsEarnedBreakup",
+    "PointsStatus",
+    "RedemptionDetails",
+    "SourceTable",
+    "TargetCompleted",
+]

@@ -1,0 +1,34 @@
+"""What `loyalty_events` gives: one event of a customer's loyalty history.
+
+The rule kept here: pure data under the wire's own names in snake_case; any field may be absent or null, then it is
+None. Filled by `_decode`; imports nothing of ours.
+"""
+
+from datetime import datetime
+
+from attrs import frozen
+
+__all__ = ["LoyaltyEvent"]
+
+
+@frozen(kw_only=True)
+class LoyaltyEvent:
+    """One loyalty event (API page "Get Loyalty Events").
+
+    Attributes:
+        id: The event's own id, its key.
+        customer_id: The customer of the event.
+        date: When it happened, aware; in the zone that the server wrote.
+        event_name: `CustomerRegistration`, `CustomerUpdate`, ...
+        org_id: The organisation.
+        status: `SUCCESS`, `FAILED`, ...
+        unique_id: The event's unique reference, e.g. `eQmzQLEfVb`.
+    """
+
+    id: int | None = None
+    customer_id: int | None = None
+    date: datetime | None = None
+    event_name: str | None = None
+    org_id: int | None = None
+    status: str | None = None
+    unique_id: str | None = None

@@ -1,0 +1,117 @@
+"""What `points_allocation` gives: one allocation of points to a customer.
+
+The rule kept here: pure data under the wire's own names, exact; what is derived is a property and never rounds. Filled
+by `_decode`; imports nothing of ours.
+"""
+
+from datetime import UTC, datetime, timedelta
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
+
+from attrs import frozen
+
+__all__ = ["PointsAllocation"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# The ambient context may round to 28 digits or fewer. This one never rounds: what does not fit 10,000 digits raises.
+_EXACT = Context(prec=10_000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[Inexact, InvalidOperation])
+
+
+def _utc(milliseconds: int | None) -> datetime | None:
+    """Epoch milliseconds as an aware time, without the error of float seconds."""
+    return None if milliseconds is None else _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+@frozen(kw_only=True)
+class PointsAllocation:
+    """One allocation of points.
+
+    API pages "Get Point Allocation Details by Event ID" and "Get Allocated Points Details with Expiry in Specified Date
+    Range". All points are Decimal, exact as on the wire; any field may be absent or null, then it is None.
+
+    Attributes:
+        id: The allocation's own id, its key.
+        customer_id: Whose points these are.
+        original_customer_id: The customer before a merge or update.
+        org_id: The organisation.
+        program_id: The loyalty program.
+        point_category_id: The category under which the points fall.
+        status: `AVAILABLE`, `EXPIRED`, ...: one of `PointsStatus` or another.
+        event_log_id: The event log entry that recorded the transaction.
+        event_type_id: The kind of event, one of `EventType` or another number.
+        till_id: The store or till of the transaction.
+        points_source_id: The entity that awarded the points.
+        points_source_type_id: The kind of that entity.
+        cps_id: The customer program state.
+        allocation_strategy_id: The strategy that allocated the points.
+        expiry_strategy_id: The strategy that set the expiry.
+        awarded_date: When the points were awarded, epoch milliseconds; see `awarded_at`.
+        expiry_date: When they expire, epoch milliseconds; see `expires_at`.
+        auto_update_time: When the entry last changed, epoch milliseconds; see `updated_at`.
+        original_points: Points first awarded.
+        points_value: Total points awarded.
+        points_exclusive: Exclusive points of this allocation.
+        redeemed_value: Points redeemed.
+        redeemed_exclusive_value: Exclusive points redeemed.
+        returned_value: Points returned.
+        returned_exclusive_value: Exclusive points returned.
+        expired_value: Points expired.
+        expired_exclusive_value: Exclusive points expired.
+    """
+
+    # In the order of the wire: msgspec finds the next member first where it stands next.
+    till_id: int | None = None
+    point_category_id: int | None = None
+    program_id: int | None = None
+    event_log_id: int | None = None
+    event_type_id: int | None = None
+    points_source_type_id: int | None = None
+    original_points: Decimal | None = None
+    awarded_date: int | None = None
+    returned_exclusive_value: Decimal | None = None
+    points_source_id: int | None = None
+    id: int | None = None
+    cps_id: int | None = None
+    original_customer_id: int | None = None
+    expiry_strategy_id: int | None = None
+    returned_value: Decimal | None = None
+    redeemed_exclusive_value: Decimal | None = None
+    expiry_date: int | None = None
+    auto_update_time: int | None = None
+    redeemed_value: Decimal | None = None
+    expired_exclusive_value: Decimal | None = None
+    allocation_strategy_id: int | None = None
+    points_value: Decimal | None = None
+    org_id: int | None = None
+    expired_value: Decimal | None = None
+    customer_id: int | None = None
+    points_exclusive: Decimal | None = None
+    status: str | None = None
+
+    @property
+    def awarded_at(self) -> datetime | None:
+        """When the points were awarded, in UTC. OverflowError for a time outside the years 1 to 9999."""
+        return _utc(self.awarded_date)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the points expire, in UTC. Servers mean the end of a local day, so the UTC *date* may be another one."""
+        return _utc(self.expiry_date)
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """When the entry last changed, in UTC. OverflowError for a time outside the years 1 to 9999."""
+        return _utc(self.auto_update_time)
+
+    @property
+    def remaining(self) -> Decimal | None:
+        """Exclusive points less the redeemed, returned and expired exclusive ones, never rounded.
+
+        None where the server left out any of the four: a missing deduction taken for zero would invent points.
+        """
+        left = self.points_exclusive
+        for gone in (self.redeemed_exclusive_value, self.returned_exclusive_value, self.expired_exclusive_value):
+            if left is None or gone is None:
+                return None
+            left = _EXACT.subtract(left, gone)
+        return left

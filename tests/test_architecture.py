@@ -1,0 +1,86 @@
+"""The import direction of DESIGN, read from the sources: a lower row never imports a higher one, siblings do not import each other."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "capillary_async"
+
+# Lowest first. A package name stands for all its modules, which may import each other.
+ROWS: list[set[str]] = [
+    {"_version", "errors", "_config", "models", "auth", "_transport.stats"},
+    {"_transport.message"},
+    {"_transport.retry_rules", "_decode", "_readahead"},
+    {"_walk"},
+    {"_pager"},
+    {"_crew"},
+    {"_fanout"},
+    {"_transport.log", "_transport.retry", "_transport.auth", "_transport.throttle", "_transport.check", "_transport.wire"},
+    {"_transport.chain"},
+    {"endpoints"},
+    {"_session"},
+    {"sandbox", "jobs"},
+    {"cli"},
+]
+RANK = {name: rank for rank, names in enumerate(ROWS) for name in names}
+FACE = len(ROWS) - 2.5  # the package's own __init__: above the session, below sandbox and jobs
+
+
+def unit_of(module: str) -> str | None:
+    """The entry of ROWS that a dotted name below the package belongs to; None for the package itself."""
+    return next((name for name in RANK if module == name or module.startswith(f"{name}.")), None)
+
+
+def imports_of(path: Path) -> list[tuple[str, int]]:
+    """Every import of a file, those for type checking included, as absolute names."""
+    found: list[tuple[str, int]] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            module = node.module or ""
+            found += [(f"{module}.{alias.name}", node.lineno) for alias in node.names]
+    return found
+
+
+def modules() -> list[Path]:
+    """All files of the package."""
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    """A file's name below the package."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__").removesuffix("__init__")
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_every_module_has_its_row(path: Path) -> None:
+    """A new file says where it stands."""
+    assert dotted(path) in ("", "_transport") or unit_of(dotted(path)) is not None
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_imports_point_downwards(path: Path) -> None:
+    """A lower row never imports a higher one, and siblings do not import each other."""
+    unit = unit_of(dotted(path))
+    rank = FACE if unit is None else RANK[unit]
+    for name, line in imports_of(path):
+        if not name.startswith("capillary_async"):
+            continue
+        other = unit_of(name.removeprefix("capillary_async").removeprefix("."))
+        known = FACE if other is None else RANK[other]
+        if name.startswith("capillary_async._") and other is None:
+            known = min(r for n, r in RANK.items() if n.startswith(name.split(".")[1]))
+        assert other == unit or known < rank, f"{path.name}:{line} imports {name}, which stands no lower"
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_aiohttp_stays_in_wire_and_sandbox(path: Path) -> None:
+    """One file adapts aiohttp; the sandbox is a server of its own."""
+    if dotted(path) == "_transport.wire" or dotted(path).startswith("sandbox"):
+        return
+    assert not [line for name, line in imports_of(path) if name.split(".")[0] == "aiohttp"]

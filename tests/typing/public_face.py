@@ -1,0 +1,116 @@
+"""Types of the public face as a user's checker sees them. Never run: mypy --strict and pyright read it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, assert_type
+
+from capillary_async import (
+    AsyncSession,
+    BasicAuth,
+    CapillaryError,
+    EventQuery,
+    EventType,
+    FanOut,
+    Identifier,
+    LedgerEvent,
+    LedgerInclude,
+    LoyaltyEvent,
+    OAuthClient,
+    Outcome,
+    Page,
+    Pager,
+    Paging,
+    PointsAllocation,
+    PointsAwarded,
+    PointsStatus,
+    Position,
+    Request,
+    Response,
+    RetryPolicy,
+    Stats,
+    Timeouts,
+)
+from capillary_async.errors import AttemptRecord
+
+
+async def middleware(request: Request, handler: Any) -> Response:
+    """A user's own step."""
+    response: Response = await handler(request)
+    return response
+
+
+async def sessions() -> None:
+    """Sessions and views."""
+    async with AsyncSession("https://eu.api.capillarytech.com", auth=BasicAuth("till", password="x"), middlewares=[middleware]) as one:
+        assert_type(one, AsyncSession)
+        assert_type(one.stats, Stats)
+        assert_type(one.with_options(retry=RetryPolicy(attempts=1), timeouts=Timeouts(call=5)), AsyncSession)
+    assert_type(AsyncSession.from_env(auth=OAuthClient("key", "secret")), AsyncSession)
+
+
+async def pagers(session: AsyncSession) -> None:
+    """Records, pages and positions."""
+    pager = session.points_allocation.by_expiry(
+        entity_id=1, program_id=2, point_category_id=3, expiry_date_start=date(2025, 6, 1), expiry_date_end="2027-06-01"
+    )
+    assert_type(pager, Pager[PointsAllocation])
+    async for allocation in pager:
+        assert_type(allocation, PointsAllocation)
+        assert_type(allocation.points_exclusive, Decimal | None)
+        assert_type(allocation.expires_at, datetime | None)
+        assert_type(allocation.id, int | None)
+    async for page in pager.pages():
+        assert_type(page, Page[PointsAllocation])
+        assert_type(page.items, tuple[PointsAllocation, ...])
+        assert_type(page.position, Position | None)
+    assert_type(await pager.collect(verify=True), list[PointsAllocation])
+    assert_type(await pager.first(), PointsAllocation | None)
+    assert_type(await pager.options(page_size=50, max_items=15).page(1), Page[PointsAllocation])
+    assert_type(session.points_allocation.by_event(entity_id="x", customer_id=1, event_type_id=EventType.SCAN), Pager[PointsAllocation])
+    assert_type(session.loyalty_events.list(1, event_type="EARN"), Pager[LoyaltyEvent])
+    assert_type(
+        session.points_ledger.explode(
+            identifier=Identifier.mobile("918088369835"), source="INSTORE", event_ids=[1], include=LedgerInclude(bill_details=True)
+        ),
+        Pager[LedgerEvent],
+    )
+
+
+async def ids() -> AsyncIterator[int]:
+    """An input that comes piece by piece."""
+    yield 1
+
+
+async def fans(session: AsyncSession) -> None:
+    """Outcomes, pages and records of many keys."""
+    fan = session.points_awarded.ids(
+        ids(), program_id=1, point_category_id=2, start_expiry_date="2025-01-01", end_expiry_date="2026-01-01",
+        status=PointsStatus.AVAILABLE,
+    )  # fmt: skip
+    assert_type(fan, FanOut[int, PointsAwarded])
+    async for outcome in fan:
+        assert_type(outcome, Outcome[int, PointsAwarded])
+        assert_type(outcome.error, CapillaryError | None)
+        assert_type(outcome.unwrap(), tuple[PointsAwarded, ...])
+    async for key, page in fan.pages():
+        assert_type(key, int)
+        assert_type(page, Page[PointsAwarded])
+    async for record in fan.items():
+        assert_type(record, PointsAwarded)
+    async for outcome in fan.ordered():
+        assert_type(outcome.key, int)
+    assert_type(await fan.collect(), dict[int, Outcome[int, PointsAwarded]])
+    assert_type(fan.options(concurrency=4, paging=Paging(verify=True), unique=False), FanOut[int, PointsAwarded])
+    events = session.points_allocation.by_event_many([EventQuery("x", 1, EventType.SCAN)])
+    assert_type(events, FanOut[EventQuery, PointsAllocation])
+
+
+def failures(error: CapillaryError) -> None:
+    """What every error carries."""
+    assert_type(error.history, tuple[AttemptRecord, ...])
+    assert_type(error.attempts, int)
+    assert_type(error.elapsed, float)
+    assert_type(error.path, str | None)
