@@ -1,0 +1,72 @@
+"""A real local server with the five endpoints, customers, credentials and scripted faults: for demo, docs and tests.
+
+The rule kept here: importing this package loads no aiohttp, since pytest imports the plugin beside it in every project;
+`Sandbox` comes when it is first named.
+
+    async with Sandbox(customers=500, seed=7, faults=[Throttle(retry_after=1, times=2)]) as sandbox:
+        async with AsyncSession(sandbox.url, auth=sandbox.auth) as capillary:
+            ...
+        assert [seen.status for seen in sandbox.journal][:3] == [429, 429, 200]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from capillary_async.sandbox._answers import Answer
+from capillary_async.sandbox._faults import (
+    ConnectionReset,
+    CutBody,
+    ErrorEnvelope,
+    Fault,
+    HtmlAnswer,
+    ServerFailure,
+    SlowFirstByte,
+    Throttle,
+)
+from capillary_async.sandbox._journal import Exchange
+from capillary_async.sandbox._list_faults import (
+    NotFoundPastEnd,
+    NullEntries,
+    PageCap,
+    PagingIgnored,
+    RepeatedPage,
+    RowsChanged,
+    RowsInserted,
+    RowsRemoved,
+)
+from capillary_async.sandbox._totals import Totals
+
+if TYPE_CHECKING:
+    from capillary_async.sandbox._server import Sandbox
+
+__all__ = [
+    "Answer",
+    "ConnectionReset",
+    "CutBody",
+    "ErrorEnvelope",
+    "Exchange",
+    "Fault",
+    "HtmlAnswer",
+    "NotFoundPastEnd",
+    "NullEntries",
+    "PageCap",
+    "PagingIgnored",
+    "RepeatedPage",
+    "RowsChanged",
+    "RowsInserted",
+    "RowsRemoved",
+    "Sandbox",
+    "ServerFailure",
+    "SlowFirstByte",
+    "Throttle",
+    "Totals",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Sandbox":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from capillary_async.sandbox._server import Sandbox  # noqa: PLC0415  (aiohttp, only when it is needed)
+
+    return Sandbox

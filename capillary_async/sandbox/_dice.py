@@ -1,0 +1,45 @@
+"""Throws of dice that come out the same on every Python.
+
+The rule kept here: only `Random.random()` is used, seeded with a text; the other methods of `random` may change between
+versions. `_growth.py` and `_world.py` throw them.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Dice"]
+
+_T = TypeVar("_T")
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+
+class Dice:
+    """A run of throws; the same seed gives the same run."""
+
+    def __init__(self, seed: str) -> None:
+        self._throw = Random(seed).random
+
+    def below(self, n: int) -> int:
+        """A whole number from 0 to n - 1."""
+        return int(self._throw() * n)
+
+    def between(self, least: int, most: int) -> int:
+        """A whole number from least to most."""
+        return least + self.below(most - least + 1)
+
+    def chance(self, probability: float) -> bool:
+        """True that often."""
+        return self._throw() < probability
+
+    def pick(self, choices: Sequence[_T]) -> _T:
+        """One of them."""
+        return choices[self.below(len(choices))]
+
+    def text(self, length: int) -> str:
+        """Letters and digits."""
+        return "".join(self.pick(_LETTERS) for _ in range(length))

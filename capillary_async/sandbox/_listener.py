@@ -1,0 +1,135 @@
+"""Listening on a port, in this event loop or in a thread of its own.
+
+The rule kept here: no signal handlers, no log lines, and closing twice is fine; the port stays the same over a stop and
+a start. `Sandbox` owns one `Listener`, and a `ServerThread` when it is used with a plain `with`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from contextlib import suppress
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["Listener", "ServerThread"]
+
+_PATIENCE = 0.1  # seconds for open requests at the end: those that wait on purpose are woken
+_MOST_PORT = 65535
+
+
+class Listener:
+    """A server socket and what it serves.
+
+    Args:
+        handler: Answers a request.
+        host: The address to listen on.
+        port: The port; 0 for any free one.
+    """
+
+    def __init__(
+        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], host: str, port: int
+    ) -> None:
+        if not 0 <= port <= _MOST_PORT:
+            raise ValueError(f"port takes 0 to {_MOST_PORT}, got {port}")
+        self._handler, self._host, self._port = handler, host, port
+        self._runner: web.ServerRunner | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """Where it listens.
+
+        Raises:
+            RuntimeError: It was never started.
+        """
+        if self._port == 0:
+            raise RuntimeError("the sandbox is not started: use `async with Sandbox() as sandbox` or await start()")
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
+    async def start(self) -> None:
+        """Begin to listen.
+
+        Raises:
+            RuntimeError: It listens already.
+            OSError: The port is taken, or the host is none of this machine.
+        """
+        if self._runner is not None:
+            raise RuntimeError(f"the sandbox listens already at {self.url}")
+        # Without cancellation a request whose client went away would count as open to the end of its latency.
+        server = web.Server(self._handler, access_log=None, handler_cancellation=True)
+        runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_PATIENCE)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self._host, self._port).start()
+        except OSError as error:
+            await runner.cleanup()
+            text = f"the sandbox cannot listen on {self._host}:{self._port} ({error}): give another port, or 0"
+            raise OSError(error.errno, text) from error
+        self._runner, self._loop = runner, asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._port = int(runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Stop listening and drop what is open.
+
+        Raises:
+            RuntimeError: It was started in another event loop.
+        """
+        if self._runner is None:
+            return
+        if self._loop is not asyncio.get_running_loop():
+            raise RuntimeError("the sandbox must be closed in the event loop in which it was started")
+        runner, self._runner = self._runner, None
+        self._stopping.set()
+        await runner.cleanup()
+
+    async def pause(self, seconds: float) -> bool:
+        """Wait that long, or until it stops listening; whether it listens still."""
+        if seconds > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._stopping.wait()
+        return not self._stopping.is_set()
+
+
+class ServerThread:
+    """An event loop in a thread of its own, for as long as something is started there."""
+
+    def __init__(self, start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]) -> None:
+        self._start, self._stop = start, stop
+        self._ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread = Thread(target=lambda: asyncio.run(self._serve()), name="capillary-sandbox", daemon=True)
+
+    def open(self) -> None:
+        """Return once it is started, or raise what start raised."""
+        self._thread.start()
+        try:
+            self._ready.result()
+        except BaseException:
+            self._thread.join()
+            raise
+
+    def close(self) -> None:
+        """Stop it, and return when the thread has ended."""
+        loop, done = self._ready.result()
+        loop.call_soon_threadsafe(done.set)
+        self._thread.join()
+
+    async def _serve(self) -> None:
+        done = asyncio.Event()
+        try:
+            await self._start()
+        except BaseException as error:  # noqa: BLE001  (it is raised in the thread that waits)
+            self._ready.set_exception(error)
+            return
+        self._ready.set_result((asyncio.get_running_loop(), done))
+        await done.wait()
+        await self._stop()

@@ -1,0 +1,83 @@
+"""Control totals: exact sums over customers, to compare with what a client read.
+
+The rule kept here: sums are Decimals, and nothing is rounded. `World.totals` and the demo use them.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from capillary_async.sandbox._records import Customer, Row
+
+__all__ = ["Sums", "Totals"]
+
+_AWARD_COLUMNS = ("points_exclusive", "redeemed_exclusive_value", "returned_exclusive_value", "expired_exclusive_value")
+_ALLOCATION_COLUMNS = (
+    *_AWARD_COLUMNS,
+    *("points_value", "original_points", "redeemed_value", "returned_value", "expired_value"),
+)
+
+
+@attrs.frozen
+class Totals:
+    """Control totals of the customers, exact.
+
+    Attributes:
+        customers: How many customers.
+        allocations: Rows of `pointsAllocation`.
+        awarded: Rows of `paIds`, over all statuses.
+        events: Rows of `loyaltyEvents`.
+        points: The sum of each points column of the allocations.
+        awarded_points: The sum of each points column of the awards.
+        by_status: The sum of `points_exclusive` of the allocations of each status.
+    """
+
+    customers: int
+    allocations: int
+    awarded: int
+    events: int
+    points: dict[str, Decimal]
+    awarded_points: dict[str, Decimal]
+    by_status: dict[str, Decimal]
+
+
+class Sums:
+    """Running sums over customers."""
+
+    def __init__(self) -> None:
+        self._counts = {"allocations": 0, "awarded": 0, "events": 0}
+        self._points: dict[str, Decimal] = dict.fromkeys(_ALLOCATION_COLUMNS, Decimal(0))
+        self._awarded: dict[str, Decimal] = dict.fromkeys(_AWARD_COLUMNS, Decimal(0))
+        self._by_status: dict[str, Decimal] = {}
+
+    def add(self, customer: Customer) -> None:
+        """Count one customer in."""
+        self._counts["allocations"] += len(customer.allocations)
+        self._counts["awarded"] += len(customer.awards)
+        self._counts["events"] += len(customer.events)
+        for row in customer.allocations:
+            _add(self._points, row)
+            self._by_status[row["status"]] = self._by_status.get(row["status"], Decimal(0)) + row["points_exclusive"]
+        for award in customer.awards:
+            _add(self._awarded, award.row)
+
+    def totals(self, customers: int) -> Totals:
+        """The sums so far."""
+        return Totals(
+            customers=customers,
+            allocations=self._counts["allocations"],
+            awarded=self._counts["awarded"],
+            events=self._counts["events"],
+            points=self._points,
+            awarded_points=self._awarded,
+            by_status=dict(sorted(self._by_status.items())),
+        )
+
+
+def _add(sums: dict[str, Decimal], row: Row) -> None:
+    for column in sums:
+        sums[column] += row[column]

@@ -1,0 +1,63 @@
+"""The pytest plugin: fixtures `capillary_sandbox` and `capillary_session` for tests of code that uses this package.
+
+The rule kept here: the fixtures are plain ones, and the server runs in a thread of its own, so that they work alike
+under pytest-asyncio (auto and strict, any loop scope), anyio's plugin, and in tests without an event loop. pytest loads
+this file through the entry point.
+
+    @pytest.fixture
+    def capillary_sandbox_options():
+        return {"customers": 20, "faults": [Throttle(retry_after=0.1)]}
+
+    async def test_report(capillary_sandbox, capillary_session):
+        report = await my_report(capillary_session, capillary_sandbox.customer_ids)
+        assert report.total == capillary_sandbox.totals().points["points_exclusive"]
+"""
+
+from __future__ import annotations
+
+import asyncio
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from capillary_async import AsyncSession
+    from capillary_async.sandbox import Sandbox
+
+
+@pytest.fixture
+def capillary_sandbox_options() -> dict[str, Any]:
+    """The arguments of the `Sandbox` behind `capillary_sandbox`; override it to choose them."""
+    return {}
+
+
+@pytest.fixture
+def capillary_session_options() -> dict[str, Any]:
+    """Further arguments of the `AsyncSession` behind `capillary_session`; override it to choose them."""
+    return {}
+
+
+@pytest.fixture
+def capillary_sandbox(capillary_sandbox_options: dict[str, Any]) -> Iterator[Sandbox]:
+    """A `Sandbox` that listens, for one test."""
+    from capillary_async.sandbox import Sandbox  # noqa: PLC0415  (only projects that use it pay for aiohttp)
+
+    with Sandbox(**capillary_sandbox_options) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def capillary_session(capillary_sandbox: Sandbox, capillary_session_options: dict[str, Any]) -> Iterator[AsyncSession]:
+    """An `AsyncSession` on `capillary_sandbox`, for one test."""
+    from capillary_async import AsyncSession  # noqa: PLC0415  (as above)
+
+    options: dict[str, Any] = {"auth": capillary_sandbox.auth, **capillary_session_options}
+    session = AsyncSession(capillary_sandbox.url, **options)
+    yield session
+    # A thread, since this one may have an event loop of its own, be it idle or running.
+    closing = Thread(target=lambda: asyncio.run(session.aclose()), name="capillary-session-close")
+    closing.start()
+    closing.join()
