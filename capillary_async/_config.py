@@ -54,8 +54,8 @@ class Timeouts:
         connect: For DNS, TCP and TLS. 10: three lost SYNs are 7 s, so a fourth would be hopeless.
         read: Between two pieces of an answer. 30: the API's slowest pages answer within 20.
         attempt: One whole attempt, from the permit to the last byte; it also ends what drips a byte a second. 60.
-        call: A whole call with all its attempts and waits, from its first permit on. 180: five attempts of a slow server
-            and their waits, and still below the idle limits of load balancers and schedulers.
+        call: A whole call with all its attempts and waits, from its first permit on. 180: five attempts of a slow
+            server and their waits, and still below the idle limits of load balancers and schedulers.
 
     Example:
         >>> Timeouts(read=5, attempt=10, call=30)
@@ -85,7 +85,7 @@ class Rate:
     per: float = field(validator=_seconds())
 
 
-def _rate(owner: Any, attribute: Attribute[Any], value: Any) -> None:
+def _rate(_: Any, attribute: Attribute[Any], value: Any) -> None:
     if value is not None and not isinstance(value, Rate):
         raise ValueError(f"Limits.{attribute.name} takes a Rate or None, e.g. Rate(100, per=60), got {value!r}")
 
@@ -95,9 +95,12 @@ class Limits:
     """How much at once and how fast.
 
     Attributes:
-        concurrency: Requests under way at once, over all loops and threads of the session. 32: above it a single core is busy decoding.
-        concurrency_start: How many the session starts with, growing while the server keeps up. 8: polite to a cold cluster.
-        rate: A `Rate`, or None. None: production limits are set per brand; test clusters allow `Rate(100, per=60)` a key.
+        concurrency: Requests under way at once, over all loops and threads of the session. 32: above it a single core
+            is busy decoding.
+        concurrency_start: How many the session starts with, growing while the server keeps up. 8: polite to a cold
+            cluster.
+        rate: A `Rate`, or None. None: production limits are set per brand; test clusters allow `Rate(100, per=60)` a
+            key.
 
     Example:
         >>> Limits(concurrency=4, rate=Rate(100, per=60)).rate
@@ -144,7 +147,8 @@ class Paging:
         page_size: Records asked for a page. 100: the most that the allocation endpoints give.
         prefetch: Pages in flight or waiting at most while one is being used; 0 asks for a page only when it is wanted.
             4: hides the latency of a usual answer behind the work on a page.
-        verify: Read every list of several pages at least twice, with other page borders, and give nothing until two reads agree. False.
+        verify: Read every list of several pages at least twice, with other page borders, and give nothing until two
+            reads agree. False.
 
     Example:
         >>> Paging(page_size=50, prefetch=8).prefetch

@@ -1,7 +1,7 @@
 """The same question for many keys: `FanOut`, and the iterator that a loop over it holds.
 
-The rule kept here: no task outlives the loop over it, however the loop ends; a fan-out holds no place, so that looping twice asks twice.
-Knows no HTTP; made by the endpoints, looped over by users.
+The rule kept here: no task outlives the loop over it, however the loop ends; a fan-out holds no place, so that looping
+twice asks twice. Knows no HTTP; made by the endpoints, looped over by users.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
-from attrs import evolve
+from attrs import evolve, frozen
 
-from capillary_async._crew import BatchReader, Crew, FanOptions, Keys, Outcome, PagedReader, Plan, Reader
+from capillary_async._config import Paging
+from capillary_async._crew import Crew
+from capillary_async._feed import Keys
+from capillary_async._plan import FanOptions, Outcome, Plan
+from capillary_async._units import BatchReader, PagedReader, Reader
 from capillary_async.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -21,7 +25,6 @@ if TYPE_CHECKING:
 
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-    from capillary_async._config import Paging
     from capillary_async._pager import Owner, Page
 
 __all__ = ["BatchReader", "FanOut", "FanOutIterator", "Outcome", "PagedReader"]
@@ -29,43 +32,40 @@ __all__ = ["BatchReader", "FanOut", "FanOutIterator", "Outcome", "PagedReader"]
 K = TypeVar("K")
 T = TypeVar("T")
 
+_END = "end"
+
+
+@frozen(eq=False, repr=False)
+class _Run:
+    """What stands behind one loop: the crew, its task, and what it sends."""
+
+    crew: Crew[Any, Any]
+    task: asyncio.Task[None]
+    receive: MemoryObjectReceiveStream[Any]
+
 
 class FanOutIterator(Generic[T]):
     """One loop over a fan-out. `aclose()` ends it early; being dropped does too."""
 
     def __init__(self, plan: Plan[Any, Any]) -> None:
         self._plan = plan
-        self._mode = plan.mode
         self._loop = asyncio.get_running_loop()
-        self._crew: Crew[Any, Any] | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._receive: MemoryObjectReceiveStream[Any] | None = None
+        self._run: _Run | None = None
         self._held: dict[int, Any] = {}
         self._place = 0
         self._items: Iterator[Any] = iter(())
         self._busy = False
-        self._ended: str | None = None
+        self._ended: str | None = None  # `_END`, or why nothing more can come
 
     def __aiter__(self) -> FanOutIterator[T]:
         return self
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop it belongs to."""
-        return self._loop
 
     async def __anext__(self) -> T:
         self._enter()
         try:
             return cast("T", await self._next())
-        except StopAsyncIteration:
-            self._ended = self._ended or "end"
-            raise
-        except asyncio.CancelledError:
-            await self._stop("was cancelled while it waited")
-            raise
         except BaseException as error:
-            await self._stop(f"ended with {type(error).__name__}")
+            await self._stop(_reason(error))
             raise
         finally:
             self._busy = False
@@ -75,76 +75,76 @@ class FanOutIterator(Generic[T]):
             raise RuntimeError(
                 "this iterator is already waiting in another task; give each task an iterator of its own"
             )
-        if self._ended == "end":
+        if self._ended == _END:
             raise StopAsyncIteration
         if self._ended is not None:
             raise RuntimeError(f"this iterator {self._ended}; loop over the fan-out again")
         self._busy = True
 
     async def _next(self) -> Any:
-        if self._mode == "outcomes":
-            return (await self._received())[1]
-        if self._mode == "pages":
-            return await self._received()
-        if self._mode == "ordered":
-            return await self._in_order()
+        run = self._run or self._start()
+        if self._plan.mode == "outcomes":
+            return (await self._received(run))[1]
+        if self._plan.mode == "pages":
+            return await self._received(run)
+        if self._plan.mode == "ordered":
+            return await self._in_order(run)
         while True:
             for item in self._items:
                 return item
-            _, page = await self._received()
+            _, page = await self._received(run)
             self._items = iter(page.items)
 
-    async def _in_order(self) -> Any:
+    async def _in_order(self, run: _Run) -> Any:
         while self._place not in self._held:
-            place, outcome = await self._received()
+            place, outcome = await self._received(run)
             self._held[place] = outcome
         outcome = self._held.pop(self._place)
         self._place += 1
-        if self._crew is not None:
-            self._crew.advance()
+        run.crew.advance()
         return outcome
 
-    async def _received(self) -> Any:
+    async def _received(self, run: _Run) -> Any:
         """What the workers sent next.
 
         Raises:
             StopAsyncIteration: All is done.
             CapillaryError: What ended the run, as itself; the input's own error likewise.
         """
-        receive = self._receive or self._start()
         try:
-            return await receive.receive()
-        except anyio.EndOfStream:
+            return await run.receive.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
             pass
-        receive.close()
-        if self._task is not None:
-            await asyncio.wait([self._task])
-        failure = self._crew.failure if self._crew is not None else None
-        if failure is not None:
-            raise failure
-        if self._ended not in (None, "end"):
+        # Outside the handler, so that what is raised has no context of the stream's.
+        await asyncio.wait([run.task])
+        if self._ended is not None:
             raise RuntimeError(f"this iterator {self._ended}; loop over the fan-out again")
+        if run.crew.failure is not None:
+            raise run.crew.failure
         raise StopAsyncIteration
 
-    def _start(self) -> MemoryObjectReceiveStream[Any]:
+    def _start(self) -> _Run:
         send, receive = anyio.create_memory_object_stream[Any](self._plan.options.concurrency)
-        self._receive = receive
-        self._crew = Crew(self._plan, send)
+        crew: Crew[Any, Any] = Crew(self._plan, send)
         # The task holds the crew and nothing of this iterator, so that dropping the iterator ends it.
-        self._task = self._loop.create_task(self._crew.run())
-        weakref.finalize(self, _drop, self._task, send, receive, self._loop).atexit = False
-        return receive
+        task = self._loop.create_task(crew.run())
+        weakref.finalize(self, _drop, task, send, receive, self._loop).atexit = False
+        self._run = _Run(crew, task, receive)
+        return self._run
 
     async def _stop(self, why: str) -> None:
-        self._ended = self._ended or why
-        if self._task is not None and self._receive is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            self._receive.close()
+        """Cancel the workers and wait until they are gone. Stopping twice is fine."""
+        first, self._ended = self._ended is None, self._ended or why
+        if self._run is None:
+            return
+        if first:
+            self._run.task.cancel()
+        self._run.receive.close()
+        await asyncio.wait([self._run.task])
 
     async def aclose(self) -> None:
         """End the loop early; no request stays under way. Closing twice is fine."""
-        await self._stop("end")
+        await self._stop("was closed while it waited" if self._busy else _END)
 
     async def end(self, why: str) -> None:
         """End it for the session."""
@@ -152,8 +152,16 @@ class FanOutIterator(Generic[T]):
             await self._stop(why)
             return
         self._ended = self._ended or why
-        if self._task is not None:
-            _call_in(self._loop, self._task.cancel)
+        if self._run is not None:
+            _call_in(self._loop, self._run.task.cancel)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, StopAsyncIteration):
+        return _END
+    if isinstance(error, asyncio.CancelledError):
+        return "was cancelled while it waited"
+    return f"ended with {type(error).__name__}"
 
 
 def _drop(
@@ -162,29 +170,28 @@ def _drop(
     receive: MemoryObjectReceiveStream[Any],
     loop: asyncio.AbstractEventLoop,
 ) -> None:
-    """Cancel the workers of an iterator that nobody holds any more."""
+    """Cancel the workers of an iterator that nobody holds any more, wherever that is noticed."""
 
     def stop() -> None:
-        if not task.done():
+        if not loop.is_closed():
             task.cancel()
         send.close()
         receive.close()
 
-    try:
-        here = asyncio.get_running_loop() is loop
-    except RuntimeError:
-        here = False
-    if here or loop.is_closed():
-        if loop.is_closed():
-            send.close()
-            receive.close()
-            return
+    if loop.is_closed() or _running_loop() is loop:
         stop()
-        return
-    _call_in(loop, stop)
+    else:
+        _call_in(loop, stop)
 
 
-def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., object]) -> None:
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
     try:
         loop.call_soon_threadsafe(function)
     except RuntimeError:  # closed, and its tasks with it
@@ -192,14 +199,17 @@ def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., object]) -
 
 
 class FanOut(Generic[K, T]):
-    """The same question for many keys, asked concurrently: `async for outcome in fan` gives one `Outcome` a key, as they finish.
+    """The same question for many keys, asked concurrently.
 
-    A failed key does not stop the rest. An outage does not burn the input: while the session's retry quota is empty no new key is taken,
-    and keys that failed for want of retries are asked again. Raised from the loop is what concerns every key: `AuthenticationError`,
-    `TLSError`, and an outage longer than `Timeouts.call`; keys without an outcome were not answered.
+    `async for outcome in fan` gives one `Outcome` a key, as they finish.
 
-    The input is any iterable or async iterable, read by one task at most a few hundred keys ahead; its own error is raised behind the
-    outcomes in flight.
+    A failed key does not stop the rest. An outage does not burn the input: while the session's retry quota is empty no
+    new key is taken, and keys that failed for want of retries are asked again. Raised from the loop is what concerns
+    every key: `AuthenticationError`, `TLSError`, and an outage longer than `Timeouts.call`; keys without an outcome
+    were not answered.
+
+    The input is any iterable or async iterable, read by one task at most a few hundred keys ahead; its own error is
+    raised behind the outcomes in flight.
     """
 
     __slots__ = ("__weakref__", "_name", "_owner", "_plan")
@@ -213,7 +223,7 @@ class FanOut(Generic[K, T]):
     def over(
         cls,
         source: Any,
-        reader: Reader[K, T],
+        reader: Reader[K],
         *,
         argument: str,
         name: str,
@@ -237,14 +247,12 @@ class FanOut(Generic[K, T]):
             unique: False to ask repeated keys again and save the memory of remembering them (about 70 bytes a key).
 
         Raises:
-            InvalidRequestError: A concurrency that is no positive whole number, or a page size the endpoint does not take.
+            InvalidRequestError: A value that cannot be, or a page size the endpoint does not take.
         """
-        if concurrency is not None and (
-            not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1
-        ):
-            raise InvalidRequestError(
-                f"concurrency takes a whole number of at least 1, got {concurrency!r}", argument="concurrency"
-            )
+        whole = isinstance(concurrency, int) and not isinstance(concurrency, bool) and concurrency >= 1
+        _refuse_unless(concurrency is None or whole, "concurrency", "a whole number of at least 1", concurrency)
+        _refuse_unless(paging is None or isinstance(cast("object", paging), Paging), "paging", "a Paging", paging)
+        _refuse_unless(unique is None or isinstance(cast("object", unique), bool), "unique", "True or False", unique)
         given = {"concurrency": concurrency, "paging": paging, "unique": unique}
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         options = evolve(self._plan.options, **changed)
@@ -261,7 +269,10 @@ class FanOut(Generic[K, T]):
         return self._iterate("outcomes")
 
     def ordered(self) -> FanOutIterator[Outcome[K, T]]:
-        """One outcome a key, in the order of the input; at most 2 x concurrency are held back (times the batch size for batches)."""
+        """One outcome a key, in the order of the input.
+
+        At most 2 x concurrency units are held back: that many outcomes, or batches of outcomes.
+        """
         return self._iterate("ordered")
 
     def items(self) -> FanOutIterator[T]:
@@ -273,7 +284,9 @@ class FanOut(Generic[K, T]):
         return self._iterate("items")
 
     def pages(self) -> FanOutIterator[tuple[K, Page[T]]]:
-        """`(key, page)` as they come, for customers too big to hold; the last page of a key has `.last` true and may be empty.
+        """`(key, page)` as they come, for customers too big to hold.
+
+        The last page of a key has `.last` true and may be empty.
 
         Raises (while looping):
             CapillaryError: The first error of a key, as itself, with `.key`.
@@ -281,16 +294,38 @@ class FanOut(Generic[K, T]):
         return self._iterate("pages")
 
     async def collect(self) -> dict[K, Outcome[K, T]]:
-        """All outcomes by key, errors included."""
-        outcomes: dict[K, Outcome[K, T]] = {}
+        """All outcomes by key, errors included.
+
+        What is no key stands under itself, or under its `repr` where it has no hash or equals a key, as `True` does 1.
+        """
+        outcomes: dict[Any, Outcome[K, T]] = {}
+        refused: list[Outcome[K, T]] = []
         iterator = aiter(self)
         try:
             async for outcome in iterator:
-                outcomes[outcome.key] = outcome
+                if isinstance(outcome.error, InvalidRequestError):
+                    refused.append(outcome)
+                else:
+                    outcomes[outcome.key] = outcome
         finally:
             await iterator.aclose()
+        for outcome in refused:
+            outcomes[_name_beside(outcomes, outcome.key)] = outcome
         return outcomes
 
     def __repr__(self) -> str:
         length = self._plan.keys.length
         return f"<FanOut {self._name} over {'an iterator' if length is None else f'{length} keys'}>"
+
+
+def _refuse_unless(right: bool, name: str, allowed: str, came: object) -> None:  # noqa: FBT001
+    if not right:
+        raise InvalidRequestError(f"{name} takes {allowed}, got {came!r}", argument=name)
+
+
+def _name_beside(outcomes: dict[Any, Any], key: Any) -> Any:
+    """What stands for a refused key among others."""
+    try:
+        return repr(key) if key in outcomes else key
+    except TypeError:  # it has no hash
+        return repr(key)

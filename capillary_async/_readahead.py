@@ -1,7 +1,7 @@
 """Pages under way: the one place that owns page tasks.
 
-The rule kept here: results come in order; no task outlives its owner, however the owner ends: closed, failed, cancelled or dropped.
-Used by the pager, which decides what is worth asking for.
+The rule kept here: results come in order; no task outlives its owner, however the owner ends: closed, failed, cancelled
+or dropped. Used by the walk, which decides what is worth asking for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
 __all__ = ["ReadAhead"]
 
@@ -30,43 +30,34 @@ class ReadAhead(Generic[R]):
         """How many are in flight or waiting."""
         return len(self._tasks)
 
-    def start(self, fetch: Callable[[], Coroutine[Any, Any, R]]) -> None:
-        """Start one more."""
+    def start(self, fetch: Coroutine[Any, Any, R]) -> None:
+        """Start one more. The coroutine must not hold the owner, or dropping the owner would not end it."""
         loop = asyncio.get_running_loop()
         if not self._guarded:
             # For an iterator dropped in the middle, as `break` does: nobody will call `aclose`.
-            weakref.finalize(self, _cancel_all, self._tasks, loop).atexit = False
+            weakref.finalize(self, _drop, self._tasks, loop).atexit = False
             self._guarded = True
-        task = loop.create_task(fetch())
+        task = loop.create_task(fetch)
         task.add_done_callback(_retrieve)
         self._tasks.append(task)
 
     async def take(self) -> R:
-        """The oldest result, as soon as it is there.
-
-        Raises:
-            RuntimeError: It was cancelled from elsewhere: the session was closed.
-        """
+        """The oldest result, as soon as it is there; a cancellation of the taker cancels it too."""
         task = self._tasks.popleft()
         try:
             return await task
-        except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if task.cancelled() and (current is None or not current.cancelling()):
-                raise RuntimeError("the session was closed while this iterator waited for a page") from None
-            raise
+        finally:
+            del task  # a failed task and the frames of its own error would keep each other alive
 
     def cancel(self) -> None:
         """Cancel what is under way; for where nothing can be awaited."""
-        for task in self._tasks:
-            task.cancel()
+        _cancel(self._tasks)
 
     async def aclose(self) -> None:
         """Cancel what is under way and wait until it is gone, with its connections."""
-        tasks = list(self._tasks)
+        tasks = tuple(self._tasks)
         self._tasks.clear()
-        for task in tasks:
-            task.cancel()
+        _cancel(tasks)
         if tasks:
             await asyncio.wait(tasks)
 
@@ -77,22 +68,22 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-def _cancel_all(tasks: deque[asyncio.Task[Any]], loop: asyncio.AbstractEventLoop) -> None:
+def _cancel(tasks: deque[asyncio.Task[Any]] | tuple[asyncio.Task[Any], ...]) -> None:
+    for task in tasks:
+        task.cancel()
+
+
+def _drop(tasks: deque[asyncio.Task[Any]], loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel the tasks of an owner that nobody holds any more; garbage is collected in whatever thread it comes to."""
     if not tasks or loop.is_closed():
         return
     try:
-        here = asyncio.get_running_loop() is loop
-    except RuntimeError:
-        here = False
-    if here:
-        _cancel_each(tasks)
-        return
+        if asyncio.get_running_loop() is loop:
+            _cancel(tasks)
+            return
+    except RuntimeError:  # no loop runs in this thread
+        pass
     try:
-        loop.call_soon_threadsafe(_cancel_each, tasks)
-    except RuntimeError:  # closed meanwhile
+        loop.call_soon_threadsafe(_cancel, tasks)
+    except RuntimeError:  # closed meanwhile, and its tasks with it
         return
-
-
-def _cancel_each(tasks: deque[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()

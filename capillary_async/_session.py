@@ -1,25 +1,30 @@
-"""`AsyncSession`: one object for the whole API. It joins settings, chain, pools and endpoints, and closes what it opened.
+"""`AsyncSession`: one object for the whole API. It joins settings, chain, pools, endpoints, and closes what it opened.
 
-The rule kept here: nothing is opened before it is used, nothing stays open behind `aclose`, and no setting lives anywhere but in the
-session and its views. The top of the package; users start here.
+The rule kept here: nothing is opened before it is used, nothing stays open behind `aclose`, and no setting lives
+anywhere but in the session and its views. The top of the package; users start here.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import threading
 import weakref
-from collections.abc import Mapping
-from datetime import date, tzinfo
-from ipaddress import ip_address
 from platform import python_version
-from typing import TYPE_CHECKING, Any, NoReturn, cast
-from urllib.parse import quote, unquote, urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from attrs import evolve, frozen
 
+from capillary_async._checks import (
+    check_base_url,
+    check_dag_scope,
+    check_headers,
+    check_middlewares,
+    check_path,
+    check_timezone,
+    encode_query,
+    expect,
+    merged,
+)
 from capillary_async._config import Limits, Paging, RetryPolicy, Timeouts
 from capillary_async._transport.chain import build, share
 from capillary_async._transport.check import judge
@@ -33,12 +38,14 @@ from capillary_async.endpoints import (
     PointsAwardedResource,
     PointsLedgerResource,
 )
-from capillary_async.errors import InvalidRequestError
+from capillary_async.errors import CapillaryError, InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from datetime import tzinfo
     from types import TracebackType
 
+    from capillary_async._decode import Decoded
     from capillary_async._transport.chain import ClientSession, Shared
     from capillary_async._transport.message import Handler, Middleware, Response
     from capillary_async._transport.stats import Stats
@@ -48,14 +55,7 @@ __all__ = ["AsyncSession"]
 
 DAG_SCOPE = "x-cap-neo-dag-scope"
 NEO = "/x/neo/"
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
-# These say how the SDK itself talks to the server; another value would break it or leak.
-_OURS = frozenset(
-    {
-        "accept-encoding", "authorization", "connection", "content-length", "content-type", "cookie", "host",
-        "transfer-encoding", "x-cap-api-oauth-token",
-    }
-)  # fmt: skip
+_KINDS: dict[str, type[Any]] = {"limits": Limits, "paging": Paging, "retry": RetryPolicy, "timeouts": Timeouts}
 
 
 @frozen(eq=False)
@@ -74,8 +74,8 @@ class _Settings:
 class AsyncSession:
     """A connection pool, credentials, limits and retries for one cluster, and the API's calls on it.
 
-    It may be made outside a running loop and at module level; it opens a pool on first use, one for each event loop. Use it with
-    `async with`, or call `aclose()` at the end.
+    It may be made outside a running loop and at module level; it opens a pool on first use, one for each event loop.
+    Use it with `async with`, or call `aclose()` at the end.
 
     Args:
         base_url: Of the cluster, e.g. `https://eu.api.capillarytech.com`. https, except on loopback.
@@ -87,7 +87,8 @@ class AsyncSession:
         dag_scope: The `x-cap-neo-dag-scope` of Neo calls; None to send none.
         headers: Sent with every request, e.g. `X-CAP-API-ATTRIBUTION-ENTITY-TYPE`.
         middlewares: `async (request, handler) -> response`, run outside retry, the first outermost.
-        server_timezone: The cluster's zone (a tzinfo or a name such as `Asia/Kolkata`), for ISO times that come without an offset.
+        server_timezone: The cluster's zone (a tzinfo or a name such as `Asia/Kolkata`), for ISO times that come without
+            an offset.
         client_session: Your own `aiohttp.ClientSession`; it is never closed here and serves its own loop alone.
 
     Raises:
@@ -119,23 +120,26 @@ class AsyncSession:
         server_timezone: tzinfo | str | None = None,
         client_session: ClientSession | None = None,
     ) -> None:
-        _expect("timeouts", timeouts, Timeouts)
-        _expect("limits", limits, Limits)
-        _expect("retry", retry, RetryPolicy)
-        _expect("paging", paging, Paging)
-        _expect("auth", auth, BasicAuth | OAuthClient)
-        if dag_scope is not None:
-            _headers({DAG_SCOPE: dag_scope})
+        _expect_kinds(timeouts=timeouts, limits=limits, retry=retry, paging=paging)
+        expect("auth", auth, BasicAuth | OAuthClient, "BasicAuth or OAuthClient")
         shared = share(
-            _base_url(base_url),
+            check_base_url(base_url),
             auth,
             limits,
             retry,
             timeouts,
-            middlewares=_middlewares(middlewares),
+            middlewares=check_middlewares(middlewares),
             client_session=client_session,
         )
-        settings = _Settings(timeouts, retry, paging, _headers(headers), limits, dag_scope, _timezone(server_timezone))
+        settings = _Settings(
+            timeouts,
+            retry,
+            paging,
+            check_headers(headers),
+            limits,
+            check_dag_scope(dag_scope),
+            check_timezone(server_timezone),
+        )
         self._auth = auth
         self._set_up(shared, settings, shared.quota, root=None)
 
@@ -148,15 +152,13 @@ class AsyncSession:
         self._lock = threading.Lock()
         self._iterators: weakref.WeakSet[Any] = weakref.WeakSet()
         self._views: weakref.WeakSet[AsyncSession] = weakref.WeakSet()
-        self._neo_headers = Headers({} if settings.dag_scope is None else {DAG_SCOPE: settings.dag_scope})
+        self._neo_headers = _scope(settings)
         base = {
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
             "User-Agent": f"capillary-async/{__version__} python/{python_version()}",
         }
-        self._handler: Handler = build(
-            shared, settings.retry, settings.timeouts, quota, _merged(base, settings.headers)
-        )
+        self._handler: Handler = build(shared, settings.retry, settings.timeouts, quota, merged(base, settings.headers))
         self.points_awarded = PointsAwardedResource(self)
         self.points_allocation = PointsAllocationResource(self)
         self.loyalty_events = LoyaltyEventsResource(self)
@@ -189,27 +191,24 @@ class AsyncSession:
     ) -> AsyncSession:
         """A cheap view with other options; what is not given stays.
 
-        It shares pools, throttle, token, stats and retry quota (with `retry` it has a quota of its own). `headers` are added to the
-        session's. Closing a view ends only its iterators; closing the session closes its views.
+        It shares pools, throttle, token, stats and retry quota (with `retry` it has a quota of its own). `headers` are
+        added to the session's. Closing a view ends only its iterators; closing the session closes its views.
 
         Raises:
             InvalidRequestError: An option cannot be.
         """
-        given = {"retry": (retry, RetryPolicy), "timeouts": (timeouts, Timeouts), "paging": (paging, Paging)}
-        changed: dict[str, Any] = {}
-        for name, (value, kind) in given.items():
-            if value is not None:
-                _expect(name, value, kind)
-                changed[name] = value
+        given = {"retry": retry, "timeouts": timeouts, "paging": paging}
+        changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        _expect_kinds(**changed)
         if headers is not None:
-            changed["headers"] = Headers(_merged(self._settings.headers, _headers(headers)))
+            changed["headers"] = Headers(merged(self._settings.headers, check_headers(headers)))
         view = object.__new__(type(self))
         view._auth = self._auth
         quota = self._quota if retry is None else Quota(retry.quota)
         root = self._root or self
         view._set_up(self._shared, evolve(self._settings, **changed), quota, root)
-        with root._lock:
-            root._views.add(view)
+        with root._lock:  # noqa: SLF001 - of this class
+            root._views.add(view)  # noqa: SLF001
         return view
 
     async def request(
@@ -220,8 +219,10 @@ class AsyncSession:
         Args:
             method: `GET`: only reads may be sent again safely.
             path: Below the base URL, e.g. `/v2/customers/565039505`, without a query.
-            params: The query. None is not sent, a bool is sent as `true` or `false`, a date as `YYYY-MM-DD`, a list joined by commas.
-            model: An attrs class, a list of one, or any type cattrs knows; None for plain JSON with exact `Decimal` numbers.
+            params: The query. None is not sent, a bool is sent as `true` or `false`, a date as `YYYY-MM-DD`, a list
+                joined by commas.
+            model: An attrs class, a list of one, or any type cattrs knows; None for plain JSON with exact `Decimal`
+                numbers.
 
         Returns:
             What the model says.
@@ -235,10 +236,10 @@ class AsyncSession:
                 f"method takes 'GET', got {method!r}: the SDK sends requests again, which is only safe for reads",
                 argument="method",
             )
-        quoted = _path(path)
+        quoted = check_path(path)
         shape = Shape(model, free=True, timezone=self.server_timezone)
         headers = self._neo_headers if quoted.startswith(NEO) else Headers()
-        response = await self.call(Request("GET", quoted, _query(params), headers, shape=shape))
+        response = await self.call(Request("GET", quoted, encode_query(params), headers, shape=shape))
         return response.decoded
 
     async def call(self, request: Request) -> Response:
@@ -250,12 +251,11 @@ class AsyncSession:
         """
         self._check_open()
         response = await self._handler(request)
-        shape = request.shape
-        if response.decoded is None and shape is not None:
-            # A user's middleware answered by itself: its body is read as a server's would be.
-            response.keep(judge(response, shape))
-        if shape is not None and not shape.free:
-            self._shared.stats.add(records=len(response.decoded.items))
+        shape = cast("Shape", request.shape)
+        if response.decoded is None:
+            response.keep(_judged(request, response, shape))
+        if not shape.free:
+            self._shared.stats.add(records=len(cast("Decoded[Any]", response.decoded).items))
         return response
 
     async def aclose(self) -> None:
@@ -272,7 +272,7 @@ class AsyncSession:
         await self._shared.credentials.aclose()
         await self._shared.pools.aclose()
 
-    async def __aenter__(self) -> AsyncSession:
+    async def __aenter__(self) -> Self:
         self._check_open()
         return self
 
@@ -348,96 +348,24 @@ class AsyncSession:
         raise TypeError("AsyncSession is not pickled: make one in each process, e.g. with AsyncSession.from_env()")
 
 
-def _expect(name: str, value: object, kind: Any) -> None:
-    if not isinstance(value, kind):
-        allowed = getattr(kind, "__name__", None) or "BasicAuth or OAuthClient"
-        raise InvalidRequestError(f"{name} takes {allowed}, got {type(value).__name__}", argument=name)
+def _scope(settings: _Settings) -> Headers:
+    """The scope of Neo calls. One among the user's headers wins, since it was said for this view."""
+    said = any(name.lower() == DAG_SCOPE for name in settings.headers)
+    return Headers({} if said or settings.dag_scope is None else {DAG_SCOPE: settings.dag_scope})
 
 
-def _base_url(value: Any) -> str:
-    """The cluster's URL, checked; the text of a refusal never shows a password in it."""
-    fault = _base_url_fault(value)
-    if fault:
-        raise InvalidRequestError(
-            f"base_url takes a URL such as https://eu.api.capillarytech.com; {fault}", argument="base_url"
-        )
-    return str(value).rstrip("/")
+def _expect_kinds(**settings: object) -> None:
+    for name, value in settings.items():
+        expect(name, value, _KINDS[name], _KINDS[name].__name__)
 
 
-def _base_url_fault(value: Any) -> str:
-    if not isinstance(value, str) or not value.isascii() or any(c <= " " or c in '\\"<>^`{|}\x7f' for c in value):
-        return "got none, or one with spaces or odd characters"
+def _judged(request: Request, response: Response, shape: Shape) -> Any:
+    """What an answer says that a user's middleware gave by itself: it is read as a server's would be."""
     try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        return "got one with a broken host or port"
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        return "got one without https:// or without a host"
-    if "@" in parts.netloc:
-        return "got one with a user name or password in it: give them as auth="
-    if parts.query or parts.fragment or "?" in value or "#" in value:
-        return "got one with a query or fragment"
-    if any(segment in (".", "..") for segment in unquote(parts.path).split("/")):
-        return "got one with dots for a path segment"
-    if parts.scheme == "http" and not _loopback(parts.hostname):
-        return "got one with http://, which would send the credentials in the open; only loopback may do without https"
-    return ""
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _headers(given: Any) -> Headers:
-    """A user's headers, checked; the text of a refusal never shows a value."""
-    if given is None:
-        return Headers()
-    if not isinstance(given, Mapping):
-        raise InvalidRequestError(f"headers takes a mapping of texts, got {type(given).__name__}", argument="headers")
-    for name, value in cast("Mapping[Any, Any]", given).items():
-        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-            raise InvalidRequestError(f"headers: {name!r} is no header name", argument="headers")
-        if name.lower() in _OURS:
-            raise InvalidRequestError(f"headers: {name} is set by the SDK itself", argument="headers")
-        if not isinstance(value, str) or not all(c == "\t" or " " <= c <= "~" for c in value):
-            raise InvalidRequestError(f"headers: the value of {name} takes printable ASCII text", argument="headers")
-    return Headers(cast("Mapping[str, str]", given))
-
-
-def _merged(base: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
-    """Both, the latter winning, whatever the case of their names."""
-    named = {name.lower() for name in more}
-    return {**{name: value for name, value in base.items() if name.lower() not in named}, **more}
-
-
-def _middlewares(given: Any) -> tuple[Middleware, ...]:
-    listed: tuple[Any, ...] = tuple(given) if isinstance(given, list | tuple) else (given,)
-    for one in listed:
-        if not callable(one):
-            raise InvalidRequestError(
-                f"middlewares takes a sequence of async (request, handler) -> response, got {one!r}",
-                argument="middlewares",
-            )
-    return listed
-
-
-def _timezone(given: Any) -> tzinfo | None:
-    if given is None or isinstance(given, tzinfo):
-        return given
-    try:
-        return ZoneInfo(given)
-    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
-        pass
-    raise InvalidRequestError(
-        f"server_timezone takes a tzinfo or a zone's name such as 'Asia/Kolkata', got {given!r}",
-        argument="server_timezone",
-    )
+        return judge(response, shape)
+    except CapillaryError as error:
+        error.method, error.path = request.method, request.path
+        raise
 
 
 def _variable(name: str, what: str) -> str:
@@ -456,46 +384,4 @@ def _auth_from_env() -> BasicAuth | OAuthClient:
         return BasicAuth(username, password_md5=_variable("CAPILLARY_PASSWORD_MD5", "the MD5 hex of the till password"))
     return BasicAuth(
         username, password=_variable("CAPILLARY_PASSWORD", "the till password (or set CAPILLARY_PASSWORD_MD5)")
-    )
-
-
-def _path(given: Any) -> str:
-    """A path below the base URL, quoted; it can reach no other host, and no segment of it climbs."""
-    right = isinstance(given, str) and given.startswith("/") and not given.startswith("//") and given.isprintable()
-    if not right or any(character in given for character in "?#\\"):
-        raise InvalidRequestError(
-            f"path takes a path such as /v2/customers/565039505, and the query goes to params; got {given!r}",
-            argument="path",
-        )
-    if any(unquote(segment) in (".", "..") or "/" in unquote(segment) for segment in str(given).split("/")):
-        raise InvalidRequestError(
-            f"path takes no segments of dots or with a coded slash, got {given!r}", argument="path"
-        )
-    return quote(str(given), safe="/%:@!$&'()*+,;=~")
-
-
-def _query(params: Any) -> str:
-    if params is None:
-        return ""
-    if not isinstance(params, Mapping):
-        raise InvalidRequestError(f"params takes a mapping, got {type(params).__name__}", argument="params")
-    pairs = ((str(name), _param(str(name), value)) for name, value in cast("Mapping[Any, Any]", params).items())
-    return "&".join(f"{quote(name, safe='')}={quote(value, safe=',')}" for name, value in pairs if value is not None)
-
-
-def _param(name: str, value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, list | tuple):
-        parts = [_param(name, part) for part in cast("list[Any]", value)]
-        return ",".join(part for part in parts if part is not None)
-    if isinstance(value, int):
-        return str(int(value))
-    raise InvalidRequestError(
-        f"params: {name} takes a text, an int, a bool, a date or a list of them, got {type(value).__name__}",
-        argument="params",
     )

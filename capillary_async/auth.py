@@ -1,14 +1,17 @@
 """Credentials: what the user gives, kept so that it cannot leak.
 
-The rule kept here: a secret lives in a closure-like holder with no repr, no pickle and no attribute dump; only the transport opens it.
-`BasicAuth` and `OAuthClient` are all a user needs to know. Imports nothing of ours.
+The rule kept here: a secret lives in a closure-like holder with no repr, no pickle and no attribute dump; only the
+transport opens it. `BasicAuth` and `OAuthClient` are all a user needs to know. Imports nothing of ours.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["BasicAuth", "OAuthClient"]
 
@@ -22,7 +25,7 @@ class _Secret:
 
     def __init__(self, text: str) -> None:
         # A closure: `vars()`, `attrs.asdict`, `__dict__` walks and repr of containers find a function, not the text.
-        self._open = lambda: text
+        self._open: Callable[[], str] = lambda: text
 
     def reveal(self) -> str:
         """The text itself. For the transport only."""
@@ -53,8 +56,13 @@ class _Credentials:
         return self
 
 
+def _sendable(value: object) -> bool:
+    """Whether it is a text that UTF-8 can carry: no empty one, and no half of a surrogate pair."""
+    return isinstance(value, str) and bool(value) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def _text(owner: str, name: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not _sendable(value):
         raise ValueError(f"{owner}: {name} takes a text that is not empty, got {type(value).__name__}")
     return value
 
@@ -104,7 +112,7 @@ class BasicAuth(_Credentials):
         return (*plain, self.wire_password())
 
     def __repr__(self) -> str:
-        return f"BasicAuth(username={self.username!r}, password='***')"
+        return f"BasicAuth(username={getattr(self, 'username', None)!r}, password='***')"  # half-made in tracebacks
 
 
 def _md5(password: str) -> str:
@@ -144,8 +152,7 @@ class OAuthClient(_Credentials):
     key: str
 
     def __init__(self, key: str, secret: str) -> None:
-        right = isinstance(secret, str) and bool(secret)
-        kept = _Secret(secret) if right else None
+        kept = _Secret(secret) if _sendable(secret) else None
         del secret
         self.key = _text("OAuthClient", "key", key)
         if kept is None:
@@ -161,4 +168,4 @@ class OAuthClient(_Credentials):
         return (self.wire_secret(),)
 
     def __repr__(self) -> str:
-        return f"OAuthClient(key={self.key!r}, secret='***')"
+        return f"OAuthClient(key={getattr(self, 'key', None)!r}, secret='***')"  # half-made in tracebacks

@@ -1,7 +1,8 @@
 """Every failure a user can meet, as one tree.
 
 The rule kept here: an error is a value. `args == (message,)`, all else stands in plain attributes, so that it pickles,
-crosses processes and never holds a session, a request or a secret. Raised by every layer above; imports nothing of ours.
+crosses processes and never holds a session, a request or a secret. Raised by every layer above; imports nothing of
+ours.
 
     CapillaryError
     ├── InvalidRequestError (ValueError)        not sent: what is wrong with which argument
@@ -76,7 +77,7 @@ class AttemptRecord:
 
     Attributes:
         number: 1 for the first attempt.
-        kind: `status`, `connect`, `tls`, `timeout`, `disconnected`, `cut-body`, `protocol`, `not-json`, `bad-json`, ...
+        kind: `TransportError.kind`; or `status`, `code` (under HTTP 200), `not-json`, `bad-json`, `shape`, `too-large`.
         status: The HTTP status, None where no status line came.
         slept: Seconds slept after this attempt, 0.0 after the last.
     """
@@ -91,7 +92,8 @@ class OriginalError(Exception):
     """The chained cause of an error of ours: what the library beneath said, without its objects, headers and frames.
 
     Attributes:
-        type_name: The qualified name of the class that was raised, e.g. `aiohttp.client_exceptions.ServerDisconnectedError`.
+        type_name: The qualified name of the class that was raised, e.g.
+            `aiohttp.client_exceptions.ServerDisconnectedError`.
     """
 
     type_name: str = ""
@@ -101,27 +103,29 @@ class OriginalError(Exception):
         self.type_name = type_name
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self.args, dict(self.__dict__), None, True)
+        return _restore, (type(self), self.args, dict(self.__dict__), self.__cause__, self.__suppress_context__)
 
 
 def _restore(
-    cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any], cause: BaseException | None, quiet: bool
+    cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any], cause: BaseException | None, quiet: object
 ) -> BaseException:
     """Make an error again from its pickled parts, by-passing `__init__` so that subclasses keep working."""
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)
     error.__cause__ = cause
-    error.__suppress_context__ = quiet
+    error.__suppress_context__ = bool(quiet)
     return error
 
 
 class CapillaryError(Exception):
-    """The root: `except CapillaryError` catches everything the SDK raises on purpose (use after closing is a RuntimeError).
+    """The root: `except CapillaryError` catches everything that the SDK raises on purpose.
+
+    But for one: use of a session after closing it is a `RuntimeError`.
 
     Attributes:
-        method, path: The request, e.g. `GET` and `/v2/customers/1/loyaltyEvents`; None where nothing was to be sent. The query is
-            left out, since it may hold mobile numbers and e-mail addresses.
+        method, path: The request, e.g. `GET` and `/v2/customers/1/loyaltyEvents`; None where nothing was to be sent.
+            The query is left out, since it may hold mobile numbers and e-mail addresses.
         attempts: How many attempts were made.
         elapsed: Seconds from the call's first permit to the error.
         history: An `AttemptRecord` for each attempt.
@@ -163,7 +167,9 @@ class CapillaryError(Exception):
 
 
 class InvalidRequestError(CapillaryError, ValueError):
-    """Nothing was sent: an argument cannot be right. Raised at the call; the text names it, what came and what is allowed.
+    """Nothing was sent: an argument cannot be right. Raised at the call.
+
+    The text names the argument, what came and what is allowed.
 
     Attributes:
         argument: The name of the argument, e.g. `entity_id`; None where none can be named.
@@ -180,7 +186,8 @@ class TransportError(CapillaryError):
     """No complete answer came: the connection was reset, closed or spoke no HTTP, also after all retries.
 
     Attributes:
-        kind: What happened, as in `AttemptRecord.kind`: `connect`, `tls`, `timeout`, `disconnected`, `cut-body`, `protocol`, `deadline`.
+        kind: What happened, as in `AttemptRecord.kind`: `connect`, `connect-timeout`, `tls`, `timeout`, `disconnected`,
+            `cut-body`, `protocol`, `deadline`, `queue` (the time ran out before anything was sent), `other`.
     """
 
     kind: str
@@ -274,7 +281,7 @@ class LedgerRequestError(APIError):
 
 
 class RateLimitedError(APIError):
-    """429: too many requests, also after waiting; or the server asks for a longer wait than `RetryPolicy.retry_after_max`."""
+    """429: too many requests, also after waiting; or at once, where a wait beyond `retry_after_max` is asked for."""
 
 
 class ServerError(APIError):
@@ -330,7 +337,7 @@ class PageLoopError(PagingError):
 
 
 class PageDriftError(PagingError):
-    """A verified read saw another list at each pass: records moved, came, went or changed meanwhile. Read again later."""
+    """A verified read saw another list at each pass: records moved, came, went or changed meanwhile. Read it later."""
 
 
 class RecordConflictError(PagingError):

@@ -1,26 +1,27 @@
 """Credentials on the wire: the header of each request, and the token behind it.
 
-The rule kept here: one token a session, fetched by one request however many wait for it; nobody holds a permit while waiting for a token;
-every error that passes here leaves without a secret in it. The step between `retry` and `throttle`.
+The rule kept here: one token a session, fetched by one request however many wait for it; nobody holds a permit while
+waiting for a token; every error that passes here leaves without a secret in it. The step between `retry` and
+`throttle`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import math
 import threading
 import time
+from copy import copy
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote
 
 import msgspec
-from attrs import evolve, frozen
+from attrs import frozen
 
-from capillary_async._transport.message import Headers, Request, Shape
+from capillary_async._transport.message import Headers, Request, Shape, Veiled, VeiledBytes
+from capillary_async._transport.scrub import Scrub
 from capillary_async.auth import BasicAuth, OAuthClient
 from capillary_async.errors import (
-    APIError,
-    ApiMessage,
     AuthenticationError,
     CapillaryError,
     DeadlineExceededError,
@@ -41,7 +42,6 @@ EARLY_SECONDS = 60.0
 EARLY_SHARE = 0.1
 EARLY_PATIENCE = 2.0  # seconds a call waits for a new token while the old one is still valid
 EARLY_PAUSE = 10.0  # seconds after a failed early refresh before the next
-_SHORTEST_SCRUBBED = 6
 
 
 def credentials_step(auth: BasicAuth | OAuthClient, retry: Middleware) -> Basic | OAuth:
@@ -54,10 +54,11 @@ class Basic:
 
     def __init__(self, auth: BasicAuth) -> None:
         self._auth = auth
+        self._scrub = Scrub(*auth.secrets(), self._header(), self._header().removeprefix("Basic "))
 
     def _header(self) -> str:
         pair = f"{self._auth.username}:{self._auth.wire_password()}"
-        return "Basic " + base64.b64encode(pair.encode()).decode()
+        return Veiled("Basic " + base64.b64encode(pair.encode()).decode())
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Send with the header."""
@@ -65,7 +66,7 @@ class Basic:
             return await handler(request.with_header("Authorization", self._header()))
         except CapillaryError as error:
             fault = error
-        raise scrub(fault, (*self._auth.secrets(), self._header().removeprefix("Basic ")))
+        raise self._scrub(fault)
 
     async def aclose(self) -> None:
         """Nothing is under way here."""
@@ -76,6 +77,7 @@ class _Token:
     text: str
     early: float
     end: float
+    scrub: Scrub
 
 
 class OAuth:
@@ -83,13 +85,16 @@ class OAuth:
 
     def __init__(self, auth: OAuthClient, retry: Middleware, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._auth = auth
+        self._scrub = Scrub(*auth.secrets())
         self._retry = retry
         self._clock = clock
-        self._lock = threading.Lock()
+        # Reentrant: the collector may end the fetch of a dead loop while the lock is held.
+        self._lock = threading.RLock()
+        self._closed = False
         self._token: _Token | None = None
         self._pause_until = 0.0
         self._fetch: tuple[asyncio.AbstractEventLoop, asyncio.Task[None]] | None = None
-        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[CapillaryError | None]]] = []
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[Exception | None]]] = []
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Send with a valid token; where it is refused all the same, once more with a new one."""
@@ -99,7 +104,7 @@ class OAuth:
             token = await self._after(token, request.call, handler)
             fault = await _attempt(request, handler, token)
         if isinstance(fault, CapillaryError):
-            raise scrub(fault, (*self._auth.secrets(), token.text))
+            raise token.scrub(fault)
         return fault
 
     async def _valid(self, call: Call | None, handler: Handler) -> _Token:
@@ -114,17 +119,24 @@ class OAuth:
     async def _after(self, refused: _Token | None, call: Call | None, handler: Handler) -> _Token:
         """A token other than `refused`, within the time that the call has left."""
         limit = call.remaining() if call is not None and call.started is not None else None
-        while self._token is None or self._token is refused or self._clock() >= self._token.end:
-            error = await self._renew(refused, handler, limit)
+        fetched = False
+        while True:
+            token = self._token
+            # One just fetched is used whatever its life: else a life shorter than its way here would fetch for ever.
+            if token is not None and token is not refused and (fetched or self._clock() < token.end):
+                return token
+            error = await self._renew(token, handler, limit)
             if error is not None:
                 raise error
-        return self._token
+            fetched = True
 
-    async def _renew(self, known: _Token | None, handler: Handler, patience: float | None) -> CapillaryError | None:
+    async def _renew(self, known: _Token | None, handler: Handler, patience: float | None) -> Exception | None:
         """Wait for the one fetch under way, after starting it if there is none. Gives the error it ended with."""
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[CapillaryError | None] = loop.create_future()
+        done: asyncio.Future[Exception | None] = loop.create_future()
         with self._lock:
+            if self._closed:
+                return RuntimeError("the AsyncSession was closed while a request waited for a token")
             if self._token is not known:
                 return None
             self._waiters.append((loop, done))
@@ -133,19 +145,23 @@ class OAuth:
                 self._fetch = (loop, loop.create_task(self._run(handler)))
         try:
             async with asyncio.timeout(patience):
-                return await done
+                error = await done
         except TimeoutError:
-            return DeadlineExceededError("Timeouts.call ran out while waiting for a token", kind="deadline")
+            return DeadlineExceededError("Timeouts.call ran out while waiting for a token", kind="queue")
+        # To each its own: callers hang their key and position on what they get.
+        return copy(error) if isinstance(error, CapillaryError) else error
 
     async def _run(self, handler: Handler) -> None:
-        error: CapillaryError | None = None
+        error: Exception | None = (
+            None  # stays so when this task is cancelled with its loop: others then fetch in theirs
+        )
         try:
-            token = await self._ask(handler)
+            self._token = await self._ask(handler)
         except CapillaryError as fault:
-            error = scrub(fault, self._auth.secrets())
+            error = _without_body(self._scrub(fault))
             self._pause_until = self._clock() + EARLY_PAUSE
-        else:
-            self._token = token
+        except Exception as fault:  # noqa: BLE001 - e.g. a closed session: those who wait must hear of it
+            error = fault
         finally:
             with self._lock:
                 waiters, self._waiters = self._waiters, []
@@ -160,19 +176,21 @@ class OAuth:
         if found is None:
             raise _no_token(response)
         text, life = found
-        # From before the request: the server's own clock started later than ours, so the token never outlives what we think.
+        # From before the request: the server's own clock started later than ours, so the token never outlives what we
+        # think.
         early = min(max(EARLY_SECONDS, life * EARLY_SHARE), life / 2)
-        return _Token(text, asked + life - early, asked + life)
+        return _Token(text, asked + life - early, asked + life, Scrub(*self._auth.secrets(), text))
 
     def _request(self) -> Request:
         # Made here, so that no local of a frame that may raise holds the secret.
-        body = msgspec.json.encode({"key": self._auth.key, "secret": self._auth.wire_secret()})
+        body = VeiledBytes(msgspec.json.encode({"key": self._auth.key, "secret": self._auth.wire_secret()}))
         headers = Headers({"Content-Type": "application/json"})
         return Request("POST", TOKEN_PATH, headers=headers, body=body, shape=Shape(free=True))
 
     async def aclose(self) -> None:
         """Stop a fetch that nobody will wait for any more."""
         with self._lock:
+            self._closed = True
             fetch = self._fetch
         if fetch is not None and fetch[0] is asyncio.get_running_loop():
             fetch[1].cancel()
@@ -186,9 +204,7 @@ async def _attempt(request: Request, handler: Handler, token: _Token) -> Respons
         return error
 
 
-def _tell(
-    loop: asyncio.AbstractEventLoop, done: asyncio.Future[CapillaryError | None], error: CapillaryError | None
-) -> None:
+def _tell(loop: asyncio.AbstractEventLoop, done: asyncio.Future[Exception | None], error: Exception | None) -> None:
     def settle() -> None:
         if not done.done():
             done.set_result(error)
@@ -200,7 +216,7 @@ def _tell(
 
 
 def _token_in(response: Response) -> tuple[str, float] | None:
-    """Token and life in seconds: `{"data": {"accessToken", "ttlSeconds"}, "errors": null}`; None where there is none."""
+    """Token and life in seconds of `{"data": {"accessToken", "ttlSeconds"}, "errors": null}`; None without a token."""
     answer = response.decoded
     data = cast("dict[str, Any]", answer).get("data") if isinstance(answer, dict) else None
     fields = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
@@ -209,9 +225,9 @@ def _token_in(response: Response) -> tuple[str, float] | None:
         return None
     try:
         life = float(fields.get("ttlSeconds") or TOKEN_LIFE)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    return text, life if 0 < life < float("inf") else TOKEN_LIFE
+    return Veiled(text), life if 0 < life < math.inf else TOKEN_LIFE
 
 
 def _no_token(response: Response) -> DecodeError:
@@ -222,36 +238,8 @@ def _no_token(response: Response) -> DecodeError:
     return error
 
 
-def scrub(error: CapillaryError, secrets: tuple[str, ...]) -> CapillaryError:
-    """Take secrets out of the texts of an error, where a server echoed them: plain, base64 and url-quoted."""
-    forms = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
-
-    def clean(text: str) -> str:
-        for form in forms:
-            text = text.replace(form, "***")
-        return text
-
-    error.args = tuple(clean(a) if isinstance(a, str) else a for a in error.args)
-    for name, value in list(vars(error).items()):
-        if isinstance(value, str):
-            setattr(error, name, clean(value))
-        elif name in ("faults", "paths"):
-            setattr(error, name, tuple(clean(text) for text in value))
-    if isinstance(error, APIError):
-        error.errors = tuple(_clean_message(entry, clean) for entry in error.errors)
-    if error.__cause__ is not None:
-        error.__cause__.args = tuple(clean(a) if isinstance(a, str) else a for a in error.__cause__.args)
+def _without_body(error: CapillaryError) -> CapillaryError:
+    """The answer to a token request may hold a token, also where it is torn."""
+    if isinstance(error, DecodeError):
+        error.body = ""
     return error
-
-
-def _clean_message(entry: ApiMessage, clean: Callable[[str], str]) -> ApiMessage:
-    return evolve(entry, message=clean(entry.message))
-
-
-def _forms(secret: str) -> set[str]:
-    if (
-        len(secret) < _SHORTEST_SCRUBBED
-    ):  # replacing such a text would garble every message, and it is never sent as it is
-        return set()
-    coded = base64.b64encode(secret.encode("utf-8", "surrogatepass")).decode()
-    return {secret, quote(secret.encode("utf-8", "surrogatepass"), safe=""), coded, quote(coded, safe="")}

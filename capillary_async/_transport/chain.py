@@ -1,7 +1,7 @@
 """The order of one call: users' middlewares → log → retry → auth → throttle → check → wire.
 
-The rule kept here: this is the one place that knows the order. A step is `(request, handler) -> response`, as in aiohttp; the last one is
-a handler. Built once for each view of a session.
+The rule kept here: this is the one place that knows the order. A step is `(request, handler) -> response`, as in
+aiohttp; the last one is a handler. Built once for each view of a session.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Reading an answer: is it what was asked for, and if not, which error is it. Pure rules, inside the attempt.
 
-The rule kept here: a body code decides before the status does; HTTP 200 may carry errors; half a JSON or an HTML page is told apart from
-JSON of another shape, since only the former may do better next time. The step between `throttle` and `wire`.
+The rule kept here: a body code decides before the status does; HTTP 200 may carry errors; half a JSON or an HTML page
+is told apart from JSON of another shape, since only the former may do better next time. The step between `throttle` and
+`wire`.
 """
 
 from __future__ import annotations
@@ -81,6 +82,10 @@ _STATUS_ADVICE = {
     521: "another action of this customer is running, or the origin is down: try again later",
 }
 _BODY_SHOWN = 200
+_MESSAGE_SHOWN = 500
+_NO_JSON = object()
+_BOM = b"\xef\xbb\xbf"
+_FILLERS = frozenset({b" ", b"\t", b"\r", b"\n", _BOM[:1]})
 
 
 async def check(request: Request, handler: Handler) -> Response:
@@ -97,7 +102,7 @@ def judge(response: Response, shape: Shape) -> Any:
         DecodeError: The body is no JSON, or JSON of another shape.
     """
     if response.status >= 300:  # noqa: PLR2004
-        raise _refusal(response, _parsed_or_none(response.body))
+        raise _refusal(response, _parsed_or(response.body, None) if _first(response.body) == b"{" else None)
     try:
         return _read(response, shape)
     except DecodeError as error:
@@ -108,42 +113,56 @@ def judge(response: Response, shape: Shape) -> Any:
 
 def _read(response: Response, shape: Shape) -> Any:
     body = response.body
-    first = body[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-    if first not in (b"[", b"{") and not (shape.free and first):
-        raise _no_json(response)
+    first = _first(body)
+    if first not in (b"[", b"{"):
+        return _bare(response, shape, first)
     if shape.member is None and not shape.free and first == b"[":
         return _decode.rows(shape.model, body, timezone=shape.timezone)
     if shape.free and first == b"[":
         return _decode.decode(shape.model, body, timezone=shape.timezone)
     parsed = _decode.parse(body)
     if isinstance(parsed, dict):
-        found = refusal_in(cast("dict[str, Any]", parsed))
+        found = refusal_in(cast("dict[str, Any]", parsed), free=shape.free)
         if found is not None:
             raise _refusal(response, parsed)
     if shape.free:
-        return parsed if shape.model is None else _decode.structure(shape.model, parsed, timezone=shape.timezone)
+        value = cast("Any", parsed)
+        return value if shape.model is None else _decode.structure(shape.model, value, timezone=shape.timezone)
     return _enveloped(parsed, shape, body)
+
+
+def _bare(response: Response, shape: Shape, first: bytes) -> Any:
+    """An answer that is neither array nor object: the null, number or text that was asked for, or no JSON at all."""
+    if first in (b"", b"<"):
+        raise _no_json(response)
+    if shape.free:
+        return _decode.decode(shape.model, response.body, timezone=shape.timezone)
+    if _parsed_or(response.body, _NO_JSON) is _NO_JSON:
+        raise _no_json(response)
+    raise _other_shape(shape, "a bare value", response.body)
 
 
 def _enveloped(parsed: Any, shape: Shape, body: bytes) -> Decoded[Any]:
     if shape.member is None or not isinstance(parsed, dict):
-        due = "an array" if shape.member is None else "an object"
-        fault = f"$: expected {due}, got {'an object' if isinstance(parsed, dict) else 'an array'}"
-        raise _other_shape(fault, "$", body)
+        raise _other_shape(shape, "an object" if isinstance(parsed, dict) else "an array", body)
     envelope = cast("dict[str, Any]", parsed)
-    if shape.member not in envelope:
-        raise _other_shape(f"$.{shape.member}: missing", f"$.{shape.member}", body)
     path = f"$.{shape.member}"
+    if shape.member not in envelope:
+        raise _misshapen(path, "missing", body)
     decoded = _decode.structure_rows(shape.model, envelope[shape.member], path=path, timezone=shape.timezone)
     given = messages(envelope.get("warnings"))
     return evolve(decoded, warnings=given + decoded.warnings) if given else decoded
 
 
-def _other_shape(fault: str, path: str, body: bytes) -> DecodeError:
+def _other_shape(shape: Shape, got: str, body: bytes) -> DecodeError:
+    due = "an array" if shape.member is None else "an object"
+    return _misshapen("$", f"expected {due}, got {got}", body)
+
+
+def _misshapen(path: str, what: str, body: bytes) -> DecodeError:
     shown = body[:_BODY_SHOWN].decode("utf-8", "replace")
-    return DecodeError(
-        f"the answer is not what the API's page describes: {fault}", faults=(fault,), paths=(path,), body=shown
-    )
+    text = f"the answer is not what the API's page describes: {path}: {what}"
+    return DecodeError(text, faults=(f"{path}: {what}",), paths=(path,), body=shown)
 
 
 def _no_json(response: Response) -> DecodeError:
@@ -155,21 +174,24 @@ def _no_json(response: Response) -> DecodeError:
 
 def is_html(response: Response) -> bool:
     """Whether the body is an HTML page, by its first character or its declared type."""
-    return response.body[:256].lstrip()[:1] == b"<" or "text/html" in response.headers.get("Content-Type", "").lower()
+    return _first(response.body) == b"<" or "text/html" in response.headers.get("Content-Type", "").lower()
 
 
-def _parsed_or_none(body: bytes) -> Any:
-    if body[:64].lstrip()[:1] != b"{":
-        return None
+def _first(body: bytes) -> bytes:
+    """The first character that says something, behind a byte order mark and blanks."""
+    return body.removeprefix(_BOM).lstrip(b" \t\r\n")[:1] if body[:1] in _FILLERS else body[:1]
+
+
+def _parsed_or(body: bytes, otherwise: Any) -> Any:
     try:
         return _decode.parse(body)
     except DecodeError:
-        return None
+        return otherwise
 
 
 def messages(entries: Any) -> tuple[ApiMessage, ...]:
     """The entries of `errors` or `warnings`; absent, null and odd ones included."""
-    if entries is None or entries == []:
+    if not entries:  # also "", {} and false, which say nothing
         return ()
     listed = cast("list[Any]", entries) if isinstance(entries, list) else [entries]
     return tuple(_message(entry) for entry in listed if entry is not None)
@@ -193,22 +215,30 @@ def _number(value: Any) -> int | None:
     return int(value) if digits else None
 
 
-def refusal_in(parsed: dict[str, Any]) -> tuple[ApiMessage, ...] | None:
+def refusal_in(parsed: dict[str, Any], *, free: bool = False) -> tuple[ApiMessage, ...] | None:
     """The errors that a body states, whatever its status line says; None where it states none.
 
     Neo: `errors[]`, or `code`/`message`/`err`. v2: `errors[]`. v1.1: `response.status.code`.
+
+    Args:
+        parsed: The body.
+        free: True where any object may be the answer: then `code` beside `message` may be data, e.g. of a coupon.
     """
     listed = messages(parsed.get("errors"))
     if listed:
         return listed
     code = _number(parsed.get("code"))
-    if code is not None and ("message" in parsed or "err" in parsed):
+    if code is not None and ("message" in parsed or "err" in parsed) and not (free and _is_data(code)):
         return (ApiMessage(code, str(parsed.get("message") or parsed.get("err") or "")),)
     status = _member(_member(parsed, "response"), "status")
     code = _number(status.get("code"))
     if code is not None and str(status.get("success")).lower() == "false":
         return (ApiMessage(code, str(status.get("message") or "")),)
     return None
+
+
+def _is_data(code: int) -> bool:
+    return code not in _BY_CODE and decisive_status(0, code) == 0
 
 
 def _member(value: dict[str, Any], name: str) -> dict[str, Any]:
@@ -236,7 +266,7 @@ def _refusal(response: Response, parsed: Any) -> APIError:
 
 def _decisive(errors: tuple[ApiMessage, ...]) -> ApiMessage | None:
     """Of several errors the first one whose code has a class of its own, else the first."""
-    known = (e for e in errors if e.code in _BY_CODE or (e.code is not None and decisive_status(0, e.code) != 0))
+    known = (entry for entry in errors if entry.code is not None and not _is_data(entry.code))
     return next(known, errors[0] if errors else None)
 
 
@@ -256,11 +286,15 @@ def _told(response: Response, decisive: ApiMessage | None, *, html: bool) -> str
     if code is not None and code != response.status:
         parts.append(f", code {code}")
     if decisive is not None and decisive.message:
-        parts.append(f": {decisive.message[:500]!r}")
+        parts.append(f": {_cut(decisive.message)!r}")
     elif html:
         parts.append(" and an HTML page: something before the API answered")
     advice = _advice(response, code)
     return "".join(parts) + (f"; {advice}" if advice else "")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MESSAGE_SHOWN else text[:_MESSAGE_SHOWN] + "..."
 
 
 def _advice(response: Response, code: int | None) -> str:

@@ -1,7 +1,7 @@
 """What a call came to, in the log `capillary_async`.
 
-The rule kept here: nothing is formatted when nobody listens; a line names method, path and outcome, and never a query, a header or a body,
-which hold customers' data and secrets. The outermost step of the SDK's own.
+The rule kept here: nothing is formatted when nobody listens; a line names method, path and outcome, and never a query,
+a header or a body, which hold customers' data and secrets. The outermost step of the SDK's own.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ async def log(request: Request, handler: Handler) -> Response:
         raise
     logger.debug(
         "%s %s: HTTP %d, %d bytes in %.3f s, request id %s",
-        request.method, request.path, response.status, len(response.body), time.monotonic() - began, response.request_id,
+        request.method, request.path, response.status, len(response.body), time.monotonic() - began,
+        response.request_id,
     )  # fmt: skip
     return response

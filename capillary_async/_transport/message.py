@@ -1,7 +1,7 @@
 """What travels along the chain: `Request` down, `Response` up, and the `Call` they belong to.
 
-The rule kept here: requests and responses are values; only `Call`, the record of one logical call, changes. No repr shows a secret.
-Made by the endpoints, read by every step of the chain and by users' own middlewares.
+The rule kept here: requests and responses are values; only `Call`, the record of one logical call, changes. No repr
+shows a secret. Made by the endpoints, read by every step of the chain and by users' own middlewares.
 """
 
 from __future__ import annotations
@@ -12,15 +12,35 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 
+from capillary_async.errors import AttemptRecord
+
 if TYPE_CHECKING:
     from datetime import tzinfo
 
     from capillary_async._config import Timeouts
-    from capillary_async.errors import AttemptRecord, CapillaryError
+    from capillary_async.errors import CapillaryError
 
-__all__ = ["Call", "Handler", "Headers", "Middleware", "Request", "Response", "Shape"]
+__all__ = ["Call", "Handler", "Headers", "Middleware", "Request", "Response", "Shape", "Veiled", "VeiledBytes"]
 
 SECRET_HEADERS = frozenset({"authorization", "x-cap-api-oauth-token", "cookie", "set-cookie", "proxy-authorization"})
+
+
+class Veiled(str):
+    """A text whose repr hides it: frames of the libraries beneath hold headers too, and tracebacks may show locals."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class VeiledBytes(bytes):
+    """The same for the body of the token request."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "b'***'"
 
 
 class Headers(dict[str, str]):
@@ -63,7 +83,7 @@ class Call:
 
     timeouts: Timeouts
     started: float | None = None
-    history: list[AttemptRecord] = field(factory=list)
+    history: list[AttemptRecord] = field(factory=list[AttemptRecord])
     answer: CapillaryError | None = None
 
     def start(self) -> None:

@@ -1,7 +1,7 @@
 """Trying again: the loop around one call, and the session's quota for it.
 
-The rule kept here: `retry_rules.py` decides, this file acts; no wait is begun that would pass the call's deadline, and what is raised
-carries the whole history. The first step of the SDK's own in the chain, but for the log.
+The rule kept here: `retry_rules.py` decides, this file acts; no wait is begun that would pass the call's deadline, and
+what is raised carries the whole history. The first step of the SDK's own in the chain, but for the log.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from capillary_async._transport.message import Call
-from capillary_async._transport.retry_rules import decide, kind_of, status_of, throttled
+from capillary_async._transport.retry_rules import Verdict, decide, kind_of, status_of, throttled
 from capillary_async.errors import APIError, AttemptRecord, CapillaryError, DeadlineExceededError, DecodeError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from capillary_async._config import RetryPolicy, Timeouts
     from capillary_async._transport.message import Handler, Request, Response
-    from capillary_async._transport.retry_rules import Verdict
     from capillary_async._transport.stats import Stats
 
 __all__ = ["Quota", "Retry"]
@@ -88,9 +87,9 @@ class Retry:
                 self._quota.give(cost or FIRST_TRY_REFUND)
                 return response
             # Outside the handler, so that what is raised has no context whose frames hold headers.
-            verdict, exhausted = self._judge(call, fault)
-            if verdict.delay is None or exhausted:
-                raise finish(fault, request, call, verdict, exhausted=exhausted)
+            verdict = self._judge(call, fault)
+            if verdict.delay is None:
+                raise finish(fault, request, call, verdict)
             cost = verdict.cost
             self._stats.add(retries=1)
             logger.info(
@@ -99,7 +98,9 @@ class Retry:
             )  # fmt: skip
             await self._sleep(verdict.delay)
 
-    def _judge(self, call: Call, fault: CapillaryError) -> tuple[Verdict, bool]:
+    def _judge(self, call: Call, fault: CapillaryError) -> Verdict:
+        if isinstance(fault, DeadlineExceededError) and fault.kind == "queue":
+            return Verdict(None, reason="final")  # it was never sent: no attempt
         number = len(call.history) + 1
         if isinstance(fault, APIError | DecodeError):
             call.answer = fault
@@ -107,15 +108,15 @@ class Retry:
         self._stats.add(throttles=1 if throttled(fault) else 0)
         verdict = decide(fault, call.history, self._policy, call.remaining(), self._uniform)
         if verdict.delay is None:
-            return verdict, False
+            return verdict
         if not self._quota.take(verdict.cost):
-            # With a quota of 0 the user switched retries off: that is no outage.
-            return verdict, self._policy.quota > 0
+            # A quota that never held so much, e.g. 0, says that the user wants no such retry: that is no outage.
+            return Verdict(None, reason="quota" if verdict.cost <= self._quota.size else "final")
         call.history[-1] = AttemptRecord(number, kind_of(fault), status_of(fault), verdict.delay)
-        return verdict, False
+        return verdict
 
 
-def finish(fault: CapillaryError, request: Request, call: Call, verdict: Verdict, *, exhausted: bool) -> CapillaryError:
+def finish(fault: CapillaryError, request: Request, call: Call, verdict: Verdict) -> CapillaryError:
     """The error to raise: the one that says most, complete with the story of the call."""
     if fault.attempts:  # the token's own call failed and says so itself
         return fault
@@ -124,7 +125,7 @@ def finish(fault: CapillaryError, request: Request, call: Call, verdict: Verdict
         error = call.answer or _deadline(fault, call)
     error.method, error.path = request.method, request.path
     error.attempts, error.elapsed = len(call.history), call.elapsed()
-    error.history, error.quota_exhausted = tuple(call.history), exhausted
+    error.history, error.quota_exhausted = tuple(call.history), verdict.reason == "quota"
     error.args = (f"{request.method} {request.path}: {error.message}{_story(error, verdict)}",)
     return error
 
@@ -147,4 +148,6 @@ def _story(error: CapillaryError, verdict: Verdict) -> str:
         parts.append("not tried again: the session's retry quota is empty, the service seems to be down")
     elif verdict.reason == "deadline":
         parts.append("the next wait would pass Timeouts.call")
+    elif verdict.reason == "retry-after" and isinstance(error, APIError):
+        parts.append(f"the server asks for a wait of {error.retry_after:g} s, beyond RetryPolicy.retry_after_max")
     return f" ({'; '.join(parts)})"

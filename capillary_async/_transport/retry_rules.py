@@ -1,7 +1,7 @@
 """Whether to try again, and when: pure functions of an error and a policy.
 
-The rule kept here: nothing sleeps, nothing is sent, no clock is read but the one handed in. `retry.py` acts on what is decided here.
-The numbers and their reasons stand in `RetryPolicy`.
+The rule kept here: nothing sleeps, nothing is sent, no clock is read but the one handed in. `retry.py` acts on what is
+decided here. The numbers and their reasons stand in `RetryPolicy`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from attrs import frozen
 
 from capillary_async.errors import (
     APIError,
+    AuthenticationError,
     CapillaryError,
     CustomerNotFoundError,
+    DeadlineExceededError,
     DecodeError,
     LedgerRequestError,
     MergedCustomerError,
@@ -42,9 +44,11 @@ THROTTLED_COST = 5
 NOT_JSON_ATTEMPTS = 2
 RETRY_AFTER_JITTER = 0.1
 # Their body code is the answer, whatever status line it came under.
-_SETTLED = (LedgerRequestError, CustomerNotFoundError, MergedCustomerError)
+_SETTLED = (AuthenticationError, CustomerNotFoundError, LedgerRequestError, MergedCustomerError)
 _HTTP_CODES = range(400, 600)
-_SECONDS = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?", re.ASCII)
+_REDIRECTS = 300
+_LONGEST_DATE = 64
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
 @frozen
@@ -54,7 +58,7 @@ class Verdict:
     Attributes:
         delay: Seconds to sleep before the next attempt; None to give up.
         cost: Quota tokens the next attempt takes.
-        reason: Why it is given up: `final`, `attempts`, `retry-after` or `deadline`; empty otherwise.
+        reason: Why it is given up: `final`, `attempts`, `retry-after`, `deadline` or `quota`; empty otherwise.
     """
 
     delay: float | None
@@ -75,7 +79,7 @@ def kind_of(error: CapillaryError) -> str:
         return "too-large"
     if isinstance(error, DecodeError):
         return ("bad-json" if error.body.lstrip()[:1] in ("[", "{") else "not-json") if error.malformed else "shape"
-    return "status" if isinstance(error, APIError) and error.status >= _HTTP_CODES.start else "code"
+    return "status" if isinstance(error, APIError) and error.status >= _REDIRECTS else "code"
 
 
 def status_of(error: CapillaryError) -> int | None:
@@ -91,7 +95,7 @@ def retryable(error: CapillaryError) -> bool:
         return not isinstance(error, _SETTLED) and decisive_status(error.status, error.code) in RETRIED_STATUSES
     if isinstance(error, DecodeError):
         return error.malformed and not isinstance(error, ResponseTooLargeError)
-    return isinstance(error, TransportError) and not isinstance(error, TLSError)
+    return isinstance(error, TransportError) and not isinstance(error, TLSError | DeadlineExceededError)
 
 
 def throttled(error: CapillaryError) -> bool:
@@ -126,7 +130,8 @@ def decide(
     if asked is None:
         delay = _backoff(error, len(history), policy, uniform)
     else:
-        delay = max(asked, min(asked * (1 + uniform(0, RETRY_AFTER_JITTER)), remaining))
+        # Never earlier than asked, and the jitter takes at most half of the time that is left behind it.
+        delay = asked + max(0.0, min(asked * uniform(0, RETRY_AFTER_JITTER), (remaining - asked) / 2))
     if delay >= remaining:
         return Verdict(None, reason="deadline")
     return Verdict(delay, cost)
@@ -168,7 +173,7 @@ def _until(text: str, now: datetime | None) -> float | None:
 
 def parse_http_date(text: str | None) -> datetime | None:
     """The time an HTTP date names, aware; None for anything else. Never raises."""
-    if not text or not text.isascii() or len(text) > 64 or ":" not in text:
+    if not text or not text.isascii() or len(text) > _LONGEST_DATE or ":" not in text:
         return None
     try:
         then = parsedate_to_datetime(text)

@@ -1,15 +1,18 @@
 """How much at once and how fast: one gate for every request of a session, over all its loops and threads.
 
-The rule kept here: permits are granted in the order they were asked for; numbers are locked and on the monotonic clock, only waiting
-belongs to a loop. The step next to `check` in the chain, so that every single HTTP request takes a permit of its own.
+The rule kept here: permits are granted in the order they were asked for; numbers are locked and on the monotonic clock,
+only waiting belongs to a loop. The step next to `check` in the chain, so that every single HTTP request takes a permit
+of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -34,19 +37,21 @@ class _Waiter:
 class Throttle:
     """Permits for `Limits.concurrency` requests at once and `Limits.rate` requests in any window.
 
-    A rate's permit is free again `per` seconds after the answer to its request, not after its sending: whatever the network does to
-    the requests on their way, the server's own clock never sees more than `permits` of them in any `per` seconds.
+    A rate's permit is free again `per` seconds after the answer to its request, not after its sending: whatever the
+    network does to the requests on their way, the server's own clock never sees more than `permits` of them in any
+    `per` seconds.
     """
 
     def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limits.concurrency
         self._rate = limits.rate
         self._clock = clock
-        self._lock = threading.Lock()
+        # Reentrant: while the lock is held, the collector may end a task of a dead loop, which gives its permit back.
+        self._lock = threading.RLock()
         self._active = 0
         self._cooling: deque[float] = deque()
         self._waiters: deque[_Waiter] = deque()
-        self._alarm: tuple[asyncio.AbstractEventLoop, float] | None = None
+        self._alarms: dict[asyncio.AbstractEventLoop, float] = {}
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Wait for a permit and hold it until the answer is whole."""
@@ -99,7 +104,7 @@ class Throttle:
             raise
         else:
             return
-        raise DeadlineExceededError("Timeouts.call ran out while waiting for a permit to try again", kind="deadline")
+        raise DeadlineExceededError("Timeouts.call ran out while waiting for a permit to try again", kind="queue")
 
     def _abandon(self, waiter: _Waiter) -> None:
         """Leave the queue; a permit granted in the same moment goes to the next."""
@@ -136,9 +141,13 @@ class Throttle:
                 if not self._grant(waiter):
                     self._leave_dead()
                 continue
-            if blocked > 0.0 and not self._wake_later(waiter, blocked):
+            if blocked > 0.0 and not self._wake_later(waiter.loop, blocked):
                 self._forget(waiter)
                 continue
+            here = _running_loop()
+            if blocked > 0.0 and here is not None:
+                # Here too: the loop of the first in the queue may end before its alarm rings.
+                self._wake_later(here, blocked)
             return
 
     def _leave_dead(self) -> None:
@@ -146,9 +155,8 @@ class Throttle:
             self._active -= 1
 
     def _forget(self, waiter: _Waiter) -> None:
-        with self._lock:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+        with self._lock, suppress(ValueError):  # it may be gone by now
+            self._waiters.remove(waiter)
 
     @staticmethod
     def _grant(waiter: _Waiter) -> bool:
@@ -158,21 +166,23 @@ class Throttle:
             return True
         return _call_in(waiter.loop, _settle, waiter.granted)
 
-    def _wake_later(self, waiter: _Waiter, delay: float) -> bool:
-        """Set one alarm for the queue, in the loop of its head; False where that loop is closed."""
+    def _wake_later(self, loop: asyncio.AbstractEventLoop, delay: float) -> bool:
+        """Set an alarm for the queue in a loop, unless it has one in time; False where that loop is closed."""
         due = self._clock() + delay
         with self._lock:
-            if self._alarm is not None and not self._alarm[0].is_closed() and self._alarm[1] <= due:
+            for dead in [known for known in self._alarms if known.is_closed()]:
+                del self._alarms[dead]
+            if self._alarms.get(loop, math.inf) <= due:
                 return True
-            self._alarm = (waiter.loop, due)
-        return _call_in(waiter.loop, self._set_alarm, waiter.loop, delay)
+            self._alarms[loop] = due
+        return _call_in(loop, self._set_alarm, loop, delay)
 
     def _set_alarm(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
-        loop.call_later(delay, self._ring)
+        loop.call_later(delay, self._ring, loop)
 
-    def _ring(self) -> None:
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
-            self._alarm = None
+            self._alarms.pop(loop, None)
         self._pump()
 
 

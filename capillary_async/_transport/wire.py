@@ -1,7 +1,8 @@
 """The adapter: one `Request` out, one whole `Response` in. The only file that knows aiohttp.
 
-The rule kept here: one attempt is one request on the wire, its body is read and verified to the last byte inside the attempt, and every
-failure of aiohttp, ssl or the socket becomes the most specific error of ours, by `_mapped` alone. The last step of the chain.
+The rule kept here: one attempt is one request on the wire, its body is read and verified to the last byte inside the
+attempt, and every failure of aiohttp, ssl or the socket becomes the most specific error of ours, by `_mapped` alone.
+The last step of the chain.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import aiohttp
 from attrs import define, frozen
 from yarl import URL
 
+from capillary_async._config import Timeouts
 from capillary_async._transport.message import Response
 from capillary_async.errors import (
     CapillaryError,
@@ -34,7 +36,7 @@ from capillary_async.errors import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping
 
-    from capillary_async._config import Limits, Timeouts
+    from capillary_async._config import Limits
     from capillary_async._transport.message import Request
     from capillary_async._transport.stats import Stats
 
@@ -43,7 +45,10 @@ __all__ = ["MAX_BODY", "ClientSession", "Pools", "Wire"]
 ClientSession = aiohttp.ClientSession
 
 MAX_BODY = 64 * 1024 * 1024
+CLOSED = "the AsyncSession is closed: make a new one"
 _KEEPALIVE = 30
+_SHOWN = 200
+_PATIENCE = 5  # seconds for the loop of another thread to close its pool
 _E = TypeVar("_E", bound=TransportError)
 _GZIP = 16 + zlib.MAX_WBITS
 
@@ -90,14 +95,16 @@ class Pools:
         loop = asyncio.get_running_loop()
         pool = self._pools.get(loop)
         if self._closed:
-            raise RuntimeError("the AsyncSession is closed: make a new one")
+            raise RuntimeError(CLOSED)
         if pool is not None and not pool.client.closed:
             return pool.client
         return (await self._open(loop)).client
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> _Pool:
-        pool = self._adopt(loop, self._given) if self._given is not None else self._make(loop)
         with self._lock:
+            if self._closed:  # meanwhile, by another thread
+                raise RuntimeError(CLOSED)
+            pool = self._adopt(loop, self._given) if self._given is not None else self._make(loop)
             dead = [known for known in self._pools if known.is_closed()]
             dropped = [self._pools.pop(known) for known in dead]
             self._pools[loop] = pool
@@ -112,7 +119,7 @@ class Pools:
     def _adopt(loop: asyncio.AbstractEventLoop, client: aiohttp.ClientSession) -> _Pool:
         if client.closed:
             raise RuntimeError("the client_session given to AsyncSession is closed")
-        if client._loop is not loop:  # noqa: SLF001  # pyright: ignore
+        if client._loop is not loop:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             raise RuntimeError(
                 "the client_session given to AsyncSession belongs to another event loop, and serves that alone"
             )
@@ -170,13 +177,17 @@ async def _close_elsewhere(pool: _Pool) -> None:
     if not pool.loop.is_running():
         pool.drop()
         return
-    closing = asyncio.run_coroutine_threadsafe(pool.close(), pool.loop)
+    coroutine = pool.close()
     try:
-        await asyncio.wait_for(asyncio.wrap_future(closing), timeout=5)
-    except (TimeoutError, asyncio.CancelledError):
-        if pool.loop.is_running():
-            raise
-        pool.drop()  # the other loop ended meanwhile
+        closing = asyncio.run_coroutine_threadsafe(coroutine, pool.loop)
+    except RuntimeError:  # it was closed in this moment
+        coroutine.close()
+        pool.drop()
+        return
+    done, _ = await asyncio.wait([asyncio.wrap_future(closing)], timeout=_PATIENCE)
+    # A loop too busy for that closes its pool later, by this or at its own end.
+    if not done and not pool.loop.is_running():
+        pool.drop()
 
 
 @frozen(eq=False)
@@ -221,9 +232,9 @@ class Wire:
         except CapillaryError as error:
             fault = error
         except TimeoutError as error:
-            fault = _timed_out(error, limit)
-        except (aiohttp.ClientError, OSError, EOFError) as error:
-            fault = _mapped(error, request)
+            fault = _timed_out(error, limit, request)
+        except (aiohttp.ClientError, OSError, EOFError, UnicodeError) as error:
+            fault = _mapped(error)
         if self._pools.closed:
             raise RuntimeError("the AsyncSession was closed while a request was under way")
         # Raised outside the handlers: no context, so no frame of aiohttp with our headers hangs on the error.
@@ -242,9 +253,13 @@ class Wire:
             raise_for_status=False,
             timeout=self._timeout(request),
         ) as answer:
-            raw = await _read(answer)
-            self._stats.add(bytes=len(raw))
-            body = _decompressed(raw, answer.headers.get("Content-Encoding", ""))
+            try:
+                raw = await _read(answer)
+                self._stats.add(bytes=len(raw))
+                body = _decompressed(raw, answer.headers.get("Content-Encoding", ""))
+            except DecodeError as error:
+                error.status, error.request_id = answer.status, Response(answer.status, answer.headers).request_id
+                raise
             return Response(answer.status, answer.headers, body, time.monotonic() - began)
 
     def _timeout(self, request: Request) -> aiohttp.ClientTimeout:
@@ -277,14 +292,14 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
 
 def _too_large() -> ResponseTooLargeError:
     return ResponseTooLargeError(
-        f"the answer is larger than {MAX_BODY // 1024 // 1024} MiB; ask for less at a time, e.g. with a smaller page_size"
+        f"the answer is larger than {MAX_BODY // 1024**2} MiB; ask for less at a time, e.g. with a smaller page_size"
     )
 
 
 def _decompressed(raw: bytes, encoding: str) -> bytes:
     """The body behind its `Content-Encoding`, verified to its trailer: aiohttp takes a cut gzip body for whole."""
     name = encoding.strip().lower()
-    if name in ("", "identity"):
+    if not raw or name in ("", "identity"):  # nothing has no trailer: what an empty body means, the status says
         return raw
     if name in ("gzip", "x-gzip"):
         return b"".join(_members(raw, _GZIP))
@@ -321,45 +336,58 @@ def _torn(why: str) -> TransportError:
     return TransportError(f"the compressed body of the answer is damaged: {why}", kind="cut-body")
 
 
-def _timed_out(error: TimeoutError, limit: _Limit) -> TransportError:
+def _timed_out(error: TimeoutError, limit: _Limit, request: Request) -> TransportError:
     """The error for a timeout of ours or of aiohttp, which both are `TimeoutError`."""
+    timeouts = request.call.timeouts if request.call else Timeouts()
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return _caused(ConnectError("no connection within Timeouts.connect", kind="connect-timeout"), error)
+        text = f"no connection within the {timeouts.connect:g} s of Timeouts.connect; check base_url and the network"
+        return _caused(ConnectError(text, kind="connect-timeout"), error)
     if isinstance(error, aiohttp.SocketTimeoutError):
-        return _caused(RequestTimeoutError("the server sent nothing for Timeouts.read seconds", kind="timeout"), error)
+        text = f"the server sent nothing for the {timeouts.read:g} s of Timeouts.read; raise it or ask for less"
+        return _caused(RequestTimeoutError(text, kind="timeout"), error)
     if error.errno is not None:  # the kernel's ETIMEDOUT, not a timer of ours
-        return _caused(TransportError(f"the connection was lost: {_text(error)}", kind="disconnected"), error)
+        return _lost(error)
     if limit.of_call:
-        return DeadlineExceededError("Timeouts.call ran out before the answer was complete", kind="deadline")
-    return RequestTimeoutError(f"no complete answer within the {limit.seconds:g} s of Timeouts.attempt", kind="timeout")
+        text = f"the {timeouts.call:g} s of Timeouts.call ran out before the answer was complete"
+        return DeadlineExceededError(text, kind="deadline")
+    text = f"no complete answer within the {limit.seconds:g} s of Timeouts.attempt; raise it or ask for less at a time"
+    return RequestTimeoutError(text, kind="timeout")
 
 
-def _mapped(error: Exception, request: Request) -> CapillaryError:
+def _mapped(error: Exception) -> CapillaryError:
     """Our error for one of aiohttp's, ssl's or the socket's, most specific first; never by `.status` or builtin bases.
 
     aiohttp calls a torn protocol a `ClientResponseError` with status 400, and a certificate failure a `ValueError` too.
     """
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
-        return _caused(
-            TLSError(f"the server's certificate was refused: {_text(error)}; check base_url", kind="tls"), error
-        )
-    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
-        return _caused(TLSError(f"no TLS connection: {_text(error)}; check base_url", kind="tls"), error)
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return _caused(
-            ConnectError(f"the host does not resolve: {_text(error)}; check base_url", kind="connect"), error
-        )
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return _caused(ConnectError(f"no connection: {_text(error)}", kind="connect"), error)
-    if isinstance(error, aiohttp.InvalidURL):
-        return InvalidRequestError(f"not a URL that can be sent: {request.path!r}", argument="path")
+    if isinstance(error, aiohttp.InvalidURL | UnicodeError):
+        return InvalidRequestError("base_url and path make no URL that can be sent: check both", argument="base_url")
+    if isinstance(error, aiohttp.ClientConnectorError | ssl.SSLError | aiohttp.ServerFingerprintMismatch):
+        return _not_connected(error)
     if isinstance(error, aiohttp.ClientPayloadError):
         return _caused(TransportError(f"the answer was cut in its body: {_text(error)}", kind="cut-body"), error)
     if isinstance(error, aiohttp.ClientResponseError):
-        return _caused(TransportError(f"the server spoke no valid HTTP: {error.message}", kind="protocol"), error)
+        said = " ".join(error.message.split())[:_SHOWN]
+        return _caused(TransportError(f"the server spoke no valid HTTP: {said}", kind="protocol"), error)
     if isinstance(error, aiohttp.ClientConnectionError | OSError | EOFError):
-        return _caused(TransportError(f"the connection was lost: {_text(error)}", kind="disconnected"), error)
+        return _lost(error)
     return _caused(TransportError(f"the request failed: {_text(error)}", kind="other"), error)
+
+
+def _not_connected(error: Exception) -> ConnectError:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+        text = f"the server's certificate was refused: {_text(error)}; check base_url"
+        return _caused(TLSError(text, kind="tls"), error)
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError | aiohttp.ServerFingerprintMismatch):
+        return _caused(TLSError(f"no TLS connection: {_text(error)}; check base_url", kind="tls"), error)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        text = f"the host does not resolve: {_text(error)}; check base_url and the network"
+        return _caused(ConnectError(text, kind="connect"), error)
+    text = f"no connection: {_text(error)}; check base_url and the network"
+    return _caused(ConnectError(text, kind="connect"), error)
+
+
+def _lost(error: Exception) -> TransportError:
+    return _caused(TransportError(f"the connection was lost: {_text(error)}", kind="disconnected"), error)
 
 
 def _text(error: BaseException) -> str:

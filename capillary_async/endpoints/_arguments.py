@@ -1,7 +1,7 @@
 """What may be given to an endpoint, checked before anything is sent.
 
-The rule kept here: a fault names the argument, what came and what is allowed, and an id can never become another path or a query.
-Used by the endpoints and the session alone.
+The rule kept here: a fault names the argument, what came and what is allowed, and an id can never become another path
+or a query. Used by the endpoints and the session alone.
 """
 
 from __future__ import annotations
@@ -10,12 +10,26 @@ import operator
 import re
 from collections.abc import Iterable
 from datetime import date, datetime
+from enum import Enum
 from typing import Any, cast
 from urllib.parse import quote
 
 from capillary_async.errors import InvalidRequestError
 
-__all__ = ["choice_text", "day", "days", "flag", "identity", "names", "positive", "query", "text"]
+__all__ = [
+    "choice_text",
+    "day",
+    "days",
+    "flag",
+    "identity",
+    "names",
+    "positive",
+    "positives",
+    "query",
+    "refuse",
+    "text",
+    "whole",
+]
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
@@ -34,6 +48,13 @@ def _shown(came: object) -> str:
 
 def positive(argument: str, value: Any) -> int:
     """A positive id: an int, an `__index__` value or a decimal string; never a bool or a float."""
+    number = _number(value)
+    if number is None:
+        raise refuse(argument, f"a positive whole number of at most {_LARGEST}", value)
+    return number
+
+
+def _number(value: Any) -> int | None:
     number: int | None = None
     if isinstance(value, str):
         number = int(value) if _DIGITS.fullmatch(value) else None
@@ -42,20 +63,23 @@ def positive(argument: str, value: Any) -> int:
             number = operator.index(value)
         except TypeError:
             number = None
-    if number is None or not 1 <= number <= _LARGEST:
-        raise refuse(argument, "a positive whole number", value)
-    return number
+    return number if number is not None and 1 <= number <= _LARGEST else None
+
+
+def whole(argument: str, value: Any) -> int:
+    """A whole number of at least 1 that is no id: how many of something."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise refuse(argument, "a whole number of at least 1", value)
+    return value
 
 
 def text(argument: str, value: Any) -> str:
-    """A text that is not empty and holds no control characters."""
-    if not isinstance(value, str) or not value.strip() or not _printable(value):
+    """A text, or an enum's, that is not empty and holds no control characters."""
+    # Of a member the value: the text of a `(str, Enum)` member is its name.
+    plain: Any = value.value if isinstance(value, Enum) else value
+    if not isinstance(plain, str) or not plain.strip() or not plain.isprintable():
         raise refuse(argument, "a text that is not empty, without control characters", value)
-    return str(value)
-
-
-def _printable(value: str) -> bool:
-    return all(character.isprintable() for character in value)
+    return str(plain)
 
 
 def choice_text(argument: str, value: Any) -> str | None:
@@ -65,7 +89,12 @@ def choice_text(argument: str, value: Any) -> str | None:
 
 def identity(argument: str, value: Any) -> str:
     """An event's id, its unique id text or a request id."""
-    return text(argument, value) if isinstance(value, str) else str(positive(argument, value))
+    if isinstance(value, str):
+        return text(argument, value)
+    number = _number(value)
+    if number is None:
+        raise refuse(argument, "a text or a positive whole number", value)
+    return str(number)
 
 
 def flag(argument: str, value: Any) -> str | None:

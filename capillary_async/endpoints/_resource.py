@@ -13,11 +13,12 @@ from capillary_async._pager import Fetched, Pager, Source
 from capillary_async._transport.message import Headers, Request, Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
     from datetime import tzinfo
 
     from capillary_async._config import Limits, Paging, Timeouts
     from capillary_async._transport.message import Response
+    from capillary_async._units import Reader
 
 __all__ = ["Caller", "Resource"]
 
@@ -80,7 +81,8 @@ class Resource:
         largest: int | None,
     ) -> FanOut[K, T]:
         """A fan-out that reads each key with a pager of its own."""
-        probe: Source[Any] = Source(name, _never, _no_key, largest=largest)
+        nothing: Any = None  # this source is never read, it only checks sizes
+        probe: Source[Any] = Source(name, nothing, nothing, largest=largest)
 
         def check_paging(paging: Paging) -> None:
             probe.check_size(paging.page_size)
@@ -91,9 +93,9 @@ class Resource:
         check_paging(self._caller.paging)
         return self._fan_over(keys, PagedReader(check, pager, check_paging), argument=argument, name=name)
 
-    def _fan_over(self, keys: Any, reader: Any, *, argument: str, name: str) -> FanOut[Any, Any]:
+    def _fan_over(self, keys: Any, reader: Reader[Any], *, argument: str, name: str) -> FanOut[Any, Any]:
         caller = self._caller
-        return FanOut.over(
+        return FanOut[Any, Any].over(
             keys,
             reader,
             argument=argument,
@@ -103,14 +105,6 @@ class Resource:
             patience=caller.timeouts.call,
             owner=caller,
         )
-
-
-async def _never(number: int, size: int) -> Fetched[Any]:
-    raise AssertionError(f"page {number} of {size} of a source that only checks sizes")
-
-
-def _no_key(record: Any) -> Hashable | None:
-    raise AssertionError(f"the key of {record!r} of a source that only checks sizes")
 
 
 def fetched(response: Response) -> Fetched[Any]:
@@ -123,5 +117,5 @@ def fetched(response: Response) -> Fetched[Any]:
         decoded.warnings,
         response.status,
         response.elapsed,
-        getattr(decoded, "nulls", ()),
+        decoded.nulls,
     )

@@ -1,7 +1,7 @@
 """`session.loyalty_events`: the loyalty events of a customer.
 
-The rule kept here: as on the page 'Get Loyalty Events'; since it is not known which of `limit`, `page` and `offset` a server heeds, all
-three are always sent and agree. Made by the session.
+The rule kept here: as on the page 'Get Loyalty Events'; since it is not known which of `limit`, `page` and `offset` a
+server heeds, all three are always sent and agree. Made by the session.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`session.points_allocation`: points allocated to a customer, by event or by expiry.
 
-The rule kept here: as on the pages 'Get Point Allocation Details by Event ID' and 'Get Allocated Points Details with Expiry in Specified
-Date Range'; `page` and `count` are always sent. Made by the session.
+The rule kept here: as on the pages 'Get Point Allocation Details by Event ID' and 'Get Allocated Points Details with
+Expiry in Specified Date Range'; `page` and `count` are always sent. Made by the session.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ class PointsAllocationResource(Resource):
     ) -> Pager[PointsAllocation]:
         """The allocations of one customer that expire within two dates, both days included.
 
-        Source: Get Allocated Points Details with Expiry in Specified Date Range, `GET /x/neo/pointsAllocation/dateRange`.
+        Source: Get Allocated Points Details with Expiry in Specified Date Range, `GET
+            /x/neo/pointsAllocation/dateRange`.
 
         Args:
             entity_id: The customer.
@@ -143,7 +144,8 @@ class PointsAllocationResource(Resource):
     ) -> FanOut[int, PointsAllocation]:
         """The allocations of many customers that expire within two dates, concurrently.
 
-        Source: Get Allocated Points Details with Expiry in Specified Date Range, `GET /x/neo/pointsAllocation/dateRange`.
+        Source: Get Allocated Points Details with Expiry in Specified Date Range, `GET
+            /x/neo/pointsAllocation/dateRange`.
 
         Args:
             entity_ids: The customers.

@@ -1,19 +1,19 @@
 """`session.points_awarded`: the ids of points awarded, for many customers in one request.
 
-The rule kept here: as on the page 'Get points awarded ID'; every row belongs to the id that asked for it, and where a batch leaves that
-open it is halved until it does not. Made by the session.
+The rule kept here: as on the page 'Get points awarded ID'; every row belongs to the id that asked for it, and where a
+batch leaves that open it is halved until it does not. Made by the session.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import frozen
 
 from capillary_async._config import Paging
 from capillary_async._fanout import BatchReader
 from capillary_async._pager import Page, Pager, Source
-from capillary_async.endpoints._arguments import days, positive, query, refuse, text
+from capillary_async.endpoints._arguments import days, positive, query, text, whole
 from capillary_async.endpoints._resource import Resource, fetched
 from capillary_async.errors import APIError, CapillaryError, NotFoundError, RecordConflictError
 from capillary_async.models import PointsAwarded
@@ -30,6 +30,7 @@ __all__ = ["PointsAwardedResource"]
 
 PATH = "/x/neo/pointsAwarded/paIds"
 LONGEST_URL = 7_000  # bytes; servers and what stands before them cut at 8,000
+SHORTEST = 2  # bytes of the shortest id and its comma
 HALVED = frozenset({400, 404, 413, 414})
 _PLAIN = Paging()
 
@@ -43,7 +44,8 @@ def _entity(value: Any) -> int:
     return positive("entity_id", value)
 
 
-def _digits(key: int) -> int:
+def _bytes(key: int) -> int:
+    """What an id takes of a URL, its comma included."""
     return len(str(key)) + 1
 
 
@@ -64,10 +66,11 @@ class PointsAwardedResource(Resource):
     ) -> FanOut[int, PointsAwarded]:
         """The awards of many customers, in batches, concurrently. A customer with none has an outcome with no items.
 
-        Give lists of user-group ids with `batch_size=1`: the rows of a group carry its members' ids, so a group whose members stand
-        in the same batch cannot be told from them.
+        Give lists of user-group ids with `batch_size=1`: the rows of a group carry its members' ids, so a group whose
+        members stand in the same batch cannot be told from them.
 
-        Source: Get points awarded ID, `GET /x/neo/pointsAwarded/paIds`. It reads two of five award tables, so sums need not equal a
+        Source: Get points awarded ID, `GET /x/neo/pointsAwarded/paIds`. It reads two of five award tables, so sums need
+            not equal a
         balance.
 
         Args:
@@ -89,13 +92,13 @@ class PointsAwardedResource(Resource):
             end_expiry_date=last,
             point_category_id=positive("point_category_id", point_category_id),
             program_id=positive("program_id", program_id),
-            status=text("status", status if type(status) is str else getattr(status, "value", status)),
+            status=text("status", status),
             org_id=None if org_id is None else positive("org_id", org_id),
         )
-        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-            raise refuse("batch_size", "a whole number of at least 1", batch_size)
-        room = LONGEST_URL - len(f"{self._caller.base_url}{PATH}?{prefix}&entity_id=".encode())
-        reader = BatchReader(_entity, _Batches(self, prefix).ask, batch_size, room, _digits)
+        room = LONGEST_URL - len(f"{self._caller.base_url}{PATH}?{prefix}&entity_id=")
+        # What cannot fit into a request need not be read ahead for one.
+        batch = min(whole("batch_size", batch_size), max(room // SHORTEST, 1))
+        reader = BatchReader(_entity, _Batches(self, prefix).ask, batch, room, _bytes)
         return self._fan_over(entity_ids, reader, argument="entity_ids", name="points_awarded.ids")
 
     async def read(self, ids: tuple[int, ...], prefix: str) -> Page[PointsAwarded]:
@@ -107,8 +110,8 @@ class PointsAwardedResource(Resource):
             return fetched(await self._get(PATH, asked, shape, headers))
 
         source = Source("points_awarded.ids", fetch, awarded_key, pages=1)
-        page = await Pager(source, _PLAIN, self._caller).walk().next_page()
-        return page or Page(())
+        walk = Pager(source, _PLAIN, self._caller).walk()
+        return cast("Page[PointsAwarded]", await walk.next_page())  # a source of one page gives it, be it empty
 
 
 @frozen(eq=False)
@@ -144,11 +147,10 @@ def _divisible(error: CapillaryError) -> bool:
 
 
 def _shared_out(ids: tuple[int, ...], page: Page[PointsAwarded]) -> dict[int, Page[PointsAwarded] | CapillaryError]:
-    rows: dict[int, list[PointsAwarded]] = {key: [] for key in ids}
+    rows: dict[int | None, list[PointsAwarded]] = {key: [] for key in ids}
     for record in page.items:
-        if record.customer_id is not None:
-            rows[record.customer_id].append(record)
-    return {key: _own(page, tuple(its)) for key, its in rows.items()}
+        rows[record.customer_id].append(record)
+    return {key: _own(page, tuple(rows[key])) for key in ids}
 
 
 def _own(page: Page[PointsAwarded], items: tuple[PointsAwarded, ...]) -> Page[PointsAwarded]:

@@ -1,14 +1,14 @@
 """`session.points_ledger`: what stands behind events of a points ledger.
 
-The rule kept here: as on the page 'Get Points Ledger Explode Info'; at most ten ids a call, and one bad id never costs the good ones of
-its ten. Made by the session.
+The rule kept here: as on the page 'Get Points Ledger Explode Info'; at most ten ids a call, and one bad id never costs
+the good ones of its ten. Made by the session.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from capillary_async._pager import Fetched, Source
 from capillary_async.endpoints._arguments import (
@@ -16,12 +16,12 @@ from capillary_async.endpoints._arguments import (
     flag,
     identity,
     names,
-    positive,
     positives,
     query,
     refuse,
     text,
 )
+from capillary_async.endpoints._ledger_query import Identifier, LedgerInclude
 from capillary_async.endpoints._resource import Resource
 from capillary_async.errors import ApiMessage, InvalidRequestError, LedgerRequestError
 from capillary_async.models import LedgerEvent
@@ -38,111 +38,6 @@ PATH = "/v2/pointsLedger/getLedgerExplodeInfo"
 IDS_A_CALL = 10
 # An unknown id may fail its whole call: such a call is split, to find it and to keep the others.
 SPLIT_CODES = frozenset({9021, 9022, 11016})
-_KINDS = {
-    "mobile": "mobile",
-    "email": "email",
-    "external_id": "EXTERNALID",
-    "customer_id": "CustomerID",
-    "id": "id",
-    "primary_user_id": "primaryUserId",
-}
-
-
-@frozen
-class Identifier:
-    """Whose ledger: the name of an identifier and its value.
-
-    Attributes:
-        kind: `mobile`, `email`, `external_id`, `customer_id`, `id` or `primary_user_id`.
-        value: As a text.
-
-    Raises:
-        InvalidRequestError: An unknown kind, or an empty value.
-
-    Example:
-        >>> Identifier.mobile("918088369835")
-        Identifier(kind='mobile', value='918088369835')
-    """
-
-    kind: str = field()
-    value: str = field(converter=lambda value: identity("identifier", value))
-
-    @kind.validator
-    def _known(self, attribute: Any, value: Any) -> None:  # noqa: ARG002
-        if value not in _KINDS:
-            raise refuse("identifier", f"one of the kinds {', '.join(_KINDS)}", value)
-
-    @property
-    def wire_name(self) -> str:
-        """The name as the API spells it."""
-        return _KINDS[self.kind]
-
-    @classmethod
-    def mobile(cls, value: str | int) -> Identifier:
-        """By mobile number, with its country code."""
-        return cls("mobile", value)
-
-    @classmethod
-    def email(cls, value: str) -> Identifier:
-        """By e-mail address."""
-        return cls("email", value)
-
-    @classmethod
-    def external_id(cls, value: str | int) -> Identifier:
-        """By the brand's own id."""
-        return cls("external_id", value)
-
-    @classmethod
-    def customer_id(cls, value: int | str) -> Identifier:
-        """By Capillary's customer id."""
-        return cls("customer_id", positive("identifier", value))
-
-    @classmethod
-    def id(cls, value: int | str) -> Identifier:
-        """By Capillary's id of a customer or user group."""
-        return cls("id", positive("identifier", value))
-
-    @classmethod
-    def primary_user_id(cls, value: int | str) -> Identifier:
-        """By the id of a group's primary member."""
-        return cls("primary_user_id", positive("identifier", value))
-
-
-@frozen
-class LedgerInclude:
-    """What to tell beside the events themselves.
-
-    Attributes:
-        bill_details: Bill number, amount, discount, line items.
-        points_earned_breakup: Points by category, allocation and expiry strategy.
-        custom_fields: The brand's custom fields.
-        extended_fields: The brand's extended fields.
-        max_conversion_details: The latest conversion date of delayed accruals.
-        payment_modes: How the bill was paid.
-        alternate_currencies: All alternate currencies of the customer.
-    """
-
-    bill_details: bool = False
-    points_earned_breakup: bool = False
-    custom_fields: bool = False
-    extended_fields: bool = False
-    max_conversion_details: bool = False
-    payment_modes: bool = False
-    alternate_currencies: bool = False
-
-    def params(self) -> dict[str, str | None]:
-        """As the wire spells them; only what is wanted is sent."""
-        wanted = {
-            "getBillDetails": self.bill_details,
-            "getPointsEarnedBreakup": self.points_earned_breakup,
-            "getCustomFields": self.custom_fields,
-            "getExtendedFields": self.extended_fields,
-            "getMaxConversionDetails": self.max_conversion_details,
-            "getPaymentModes": self.payment_modes,
-            "includeAlternateCurrencies": self.alternate_currencies,
-        }
-        return {name: flag(name, value) if value else None for name, value in wanted.items()}
-
 
 _NOTHING_MORE = LedgerInclude()
 
@@ -156,18 +51,18 @@ def ledger_key(record: LedgerEvent) -> tuple[int, str] | None:
 class _Answer:
     """What one ten of ids came to, over all the calls it took."""
 
-    items: list[LedgerEvent] = field(factory=list)
+    items: list[LedgerEvent] = field(factory=list[LedgerEvent])
     received: int = 0
-    nulls: list[int] = field(factory=list)
-    warnings: dict[ApiMessage, None] = field(factory=dict)
-    refused: list[tuple[str, LedgerRequestError]] = field(factory=list)
+    nulls: list[int] = field(factory=list[int])
+    warnings: dict[ApiMessage, None] = field(factory=dict[ApiMessage, None])
+    refused: list[tuple[str, LedgerRequestError]] = field(factory=list[tuple[str, LedgerRequestError]])
     last: Response | None = None
     elapsed: float = 0.0
 
     def add(self, response: Response) -> None:
         decoded = response.decoded
         self.items.extend(decoded.items)
-        self.nulls.extend(self.received + index for index in getattr(decoded, "nulls", ()))
+        self.nulls.extend(self.received + index for index in decoded.nulls)
         self.received += decoded.received
         self.warnings.update(dict.fromkeys(decoded.warnings))
         self.last = response
@@ -214,9 +109,9 @@ class PointsLedgerResource(Resource):
     ) -> Pager[LedgerEvent]:
         """What stands behind events of a ledger, a page for each ten ids.
 
-        Either `event_ids`, or `event_name` with `event_reference_ids`. The pager walks the ids: it ends with them, and empty pages are
-        legitimate. An id that the server refuses is raised behind the good rows of its page; `error.position` goes on behind that page.
-        `page_size` and `verify` do not apply.
+        Either `event_ids`, or `event_name` with `event_reference_ids`. The pager walks the ids: it ends with them, and
+        empty pages are legitimate. An id that the server refuses is raised behind the good rows of its page;
+        `error.position` goes on behind that page. `page_size` and `verify` do not apply.
 
         Source: Get Points Ledger Explode Info, `GET /v2/pointsLedger/getLedgerExplodeInfo`.
 
@@ -233,12 +128,15 @@ class PointsLedgerResource(Resource):
             alternate_currency_names: Only these alternate currencies; `include.alternate_currencies` would list all.
 
         Raises:
-            InvalidRequestError: An argument cannot be, or both or neither way of naming events was used. Nothing is sent.
+            InvalidRequestError: An argument cannot be, or both or neither way of naming events was used. Nothing is
+                sent.
             LedgerRequestError: While looping: the server refused the identifier, an event or a filter.
         """
         argument, fixed, ids = _asked(event_ids, event_name, event_reference_ids)
         if not isinstance(identifier, Identifier):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse("identifier", "an Identifier, e.g. Identifier.mobile(...)", identifier)
+        if not isinstance(include, LedgerInclude):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise refuse("include", "a LedgerInclude", include)
         params = {
             "identifierName": identifier.wire_name,
             "identifierValue": identifier.value,
@@ -298,5 +196,5 @@ def _asked(event_ids: Any, event_name: Any, references: Any) -> tuple[str, dict[
         raise InvalidRequestError(
             f"event_name and event_reference_ids go together; {missing} is missing", argument=missing
         )
-    name = text("event_name", event_name if type(event_name) is str else getattr(event_name, "value", event_name))
+    name = text("event_name", event_name)
     return "event_reference_ids", {"eventName": name}, names("event_reference_ids", references)

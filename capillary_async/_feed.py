@@ -1,0 +1,243 @@
+"""The input of a fan-out: `Keys` checks it, `Feed` reads it a few hundred keys ahead of the workers.
+
+The rule kept here: one task reads the input and closes it, however the run ends; every key read has one place, one that
+cannot be too. Knows nothing of pages and requests; run by the crew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, cast
+
+from capillary_async.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Entry", "Feed", "Keys", "Measure"]
+
+K = TypeVar("K")
+K_contra = TypeVar("K_contra", contravariant=True)
+
+AHEAD = 256  # keys read ahead of the workers at most, or one batch where that is more
+LINGER = 0.02  # seconds a batch waits for an input that is slower than the service
+
+
+class Entry(NamedTuple):
+    """A key on its way to the workers: its place in the input, and why it is none."""
+
+    place: int
+    key: Any
+    fault: InvalidRequestError | None
+
+
+class Measure(Protocol[K_contra]):
+    """How many keys make one unit of work."""
+
+    @property
+    def batch(self) -> int:
+        """Keys a unit at most."""
+        ...
+
+    def weigh(self, key: K_contra) -> int:
+        """The bytes that a key adds to a request."""
+        ...
+
+    def fits(self, count: int, weight: int) -> bool:
+        """Whether so many keys of so many bytes are one unit."""
+        ...
+
+
+class Keys(Generic[K]):
+    """The input: checked whole where it has a length, key by key where it has none."""
+
+    def __init__(self, source: Any, check: Callable[[Any], K], name: str) -> None:
+        self._check = check
+        self._name = name
+        self._spent = False
+        self._checked = False
+        self._source: Any = self._accepted(source)
+        self.length = len(self._source) if self._checked else None
+        self.distinct = isinstance(self._source, range)
+
+    def _accepted(self, source: Any) -> Any:
+        if isinstance(source, str | bytes | bytearray) or not isinstance(source, Iterable | AsyncIterable):
+            raise self._refused(source)
+        if isinstance(source, range):
+            # A range may be too long to look at one by one, and its ends say all.
+            for end in (source[0], source[-1]) if source else ():
+                self._check(end)
+            self._checked = True
+            return source
+        if isinstance(source, Sized) and not isinstance(source, AsyncIterable | Iterator):
+            self._checked = True
+            return tuple(self._check(key) for key in cast("Iterable[Any]", source))
+        return cast("Any", source)
+
+    def _refused(self, source: Any) -> InvalidRequestError:
+        return InvalidRequestError(
+            f"{self._name} takes an iterable or async iterable of keys, e.g. a list, got {type(source).__name__}",
+            argument=self._name,
+        )
+
+    def open(self) -> Iterator[Any] | AsyncIterator[Any]:
+        """An iterator over the input, plain or async.
+
+        Raises:
+            RuntimeError: The input is an iterator that was read before.
+        """
+        source = self._source
+        iterator: Iterator[Any] | AsyncIterator[Any] = aiter(source) if hasattr(source, "__aiter__") else iter(source)
+        self._spend(iterator)
+        return iterator
+
+    def _spend(self, iterator: object) -> None:
+        if iterator is not self._source:
+            return
+        if self._spent or _finished(iterator):
+            raise RuntimeError(f"{self._name} is an iterator that was read before: give a list to loop twice")
+        self._spent = True
+
+    def is_own(self, iterator: object) -> bool:
+        """Whether the iterator was made here, and not given by the caller."""
+        return iterator is not self._source
+
+    def check(self, key: Any) -> K:
+        """The key as the endpoint understands it.
+
+        Raises:
+            InvalidRequestError: It is none.
+        """
+        return cast("K", key) if self._checked else self._check(key)
+
+
+def _finished(iterator: object) -> bool:
+    """Whether a generator ran to its end; of other iterators that cannot be known."""
+    if inspect.isgenerator(iterator):
+        return iterator.gi_frame is None
+    return inspect.isasyncgen(iterator) and iterator.ag_frame is None
+
+
+class Feed(Generic[K]):
+    """Keys on their way from the input to the workers."""
+
+    def __init__(self, keys: Keys[K], measure: Measure[K], *, unique: bool) -> None:
+        self._keys = keys
+        self._measure = measure
+        self._seen: set[Any] | None = set() if unique and not keys.distinct else None
+        self._ahead = max(AHEAD, measure.batch)
+        self._queue: deque[Entry] = deque()
+        self._read = 0
+        self._place = 0
+        self._wanted = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._ended = False
+        self.error: BaseException | None = None
+
+    async def run(self) -> None:
+        """Read the input to its end, or to an error of its own, which is kept until the keys before it are answered."""
+        iterator: Iterator[Any] | AsyncIterator[Any] = iter(())
+        try:
+            iterator = self._keys.open()
+            if isinstance(iterator, AsyncIterator):
+                async for raw in iterator:
+                    await self._put(raw)
+            else:
+                for raw in iterator:
+                    await self._put(raw)
+        except Exception as error:  # noqa: BLE001 - whatever the input raises is the caller's to see
+            self.error = error
+        finally:
+            self._ended = True
+            self._ready.set()
+            await self._close(iterator)
+
+    async def _close(self, iterator: Any) -> None:
+        """Close a generator that was not read to its end; a file or a cursor is the caller's to close."""
+        if inspect.isgenerator(iterator):
+            iterator.close()
+        elif inspect.isasyncgen(iterator) or (self._keys.is_own(iterator) and hasattr(iterator, "aclose")):
+            await iterator.aclose()
+
+    async def _put(self, raw: Any) -> None:
+        self._read += 1
+        if self._read % AHEAD == 0:
+            await asyncio.sleep(0)  # an input of repeated keys must not hold up the loop
+        entry = self._entry(raw)
+        if entry is None:
+            return
+        while len(self._queue) >= self._ahead:
+            self._wanted.clear()
+            await self._wanted.wait()
+        self._queue.append(entry)
+        self._place += 1
+        self._ready.set()
+
+    def _entry(self, raw: Any) -> Entry | None:
+        """The key with its place; None for one that was read before."""
+        fault: InvalidRequestError | None = None
+        key = mark = raw
+        try:
+            key = mark = self._keys.check(raw)
+        except InvalidRequestError as error:
+            # By its text: what is no key may equal a good one, as True does 1, or have no hash.
+            mark, fault = (cast("object", type(raw)), repr(raw)), error
+        if self._seen is not None:
+            if mark in self._seen:
+                return None
+            self._seen.add(mark)
+        return Entry(self._place, key, fault)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether keys wait to be taken."""
+        return bool(self._queue)
+
+    async def wait(self) -> bool:
+        """Wait until there is work: a whole batch, or what there is of a slow input. False at the end."""
+        while not self._queue:
+            if self._ended:
+                return False
+            self._ready.clear()
+            await self._ready.wait()
+        if self._measure.batch > 1:
+            await self._fill()
+        return True
+
+    async def _fill(self) -> None:
+        for pause in (0, LINGER):
+            if self._ended or len(self._queue) >= self._measure.batch:
+                return
+            await asyncio.sleep(pause)
+
+    def take_refused(self, until: int | None) -> Entry | None:
+        """The next entry, if it is no key."""
+        head = self._head(until)
+        return None if head is None or head.fault is None else self._pop()
+
+    def take(self, until: int | None) -> dict[K, int]:
+        """Keys for one unit, with their places below `until`; none where another worker was quicker."""
+        places: dict[K, int] = {}
+        weight = 0
+        while (head := self._head(until)) is not None:
+            if head.fault is not None or head.key in places:
+                break
+            weight += self._measure.weigh(head.key)
+            if not self._measure.fits(len(places) + 1, weight):
+                break
+            places[head.key] = self._pop().place
+        return places
+
+    def _head(self, until: int | None) -> Entry | None:
+        if not self._queue or (until is not None and self._queue[0].place >= until):
+            return None
+        return self._queue[0]
+
+    def _pop(self) -> Entry:
+        entry = self._queue.popleft()
+        if len(self._queue) <= self._ahead // 2:
+            self._wanted.set()
+        return entry

@@ -1,0 +1,180 @@
+"""The values that paging deals in: places, pages, and how a list is read.
+
+The rule kept here: data only; a page holds nothing of the session that read it. Endpoints make `Source` and `Fetched`,
+users hold `Page` and `Position`, the walk and the pager join them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
+
+from attrs import field, frozen
+
+from capillary_async.errors import ApiMessage, CapillaryError, InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+
+__all__ = ["Fetched", "Owner", "Page", "Position", "ReadOptions", "Source"]
+
+T = TypeVar("T")
+
+
+def _counted(owner: Any, attribute: Any, value: Any) -> None:  # noqa: ARG001 - attrs hands it in
+    least = 0 if attribute.name == "index" else 1
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InvalidRequestError(
+            f"Position.{attribute.name} takes a whole number of at least {least}, got {value!r}",
+            argument=attribute.name,
+        )
+
+
+def _counted_or_none(owner: Any, attribute: Any, value: Any) -> None:
+    if value is not None:
+        _counted(owner, attribute, value)
+
+
+@frozen
+class Position:
+    """Where reading goes on. A value: store it as three numbers.
+
+    Attributes:
+        page: The page, from 1.
+        index: Rows of that page, as received, that were given already.
+        page_size: The page size that the two are counted in; None for the pager's own.
+    """
+
+    page: int = field(validator=_counted)
+    index: int = field(default=0, validator=_counted)
+    page_size: int | None = field(default=None, validator=_counted_or_none)
+
+
+@frozen(eq=False)
+class Page(Generic[T]):
+    """One page of a list, as given out: duplicates dropped, `max_items` kept.
+
+    Attributes:
+        items: The records.
+        number: Of the page, from 1.
+        request_id: The server's id of the request that brought it.
+        warnings: Of the answer, and of the SDK where it dropped null entries.
+        status: The HTTP status.
+        elapsed: Seconds of the attempt that brought it.
+        position: Where reading goes on behind this page.
+        last: True where this page is known to end the list, or `max_items` was reached.
+    """
+
+    items: tuple[T, ...]
+    number: int
+    request_id: str | None = None
+    warnings: tuple[ApiMessage, ...] = ()
+    status: int = 200
+    elapsed: float = 0.0
+    position: Position | None = None
+    last: bool = False
+    # The row, as received, of each item; None where item n is row n.
+    _rows: Sequence[int] | None = field(default=None, repr=False)
+
+    def position_behind(self, count: int) -> Position:
+        """Where reading goes on when only the first `count` items were used."""
+        behind = self.position or Position(self.number + 1)
+        if count >= len(self.items):
+            return behind
+        return Position(self.number, count if self._rows is None else self._rows[count], behind.page_size)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.items)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+        return self.items[index]
+
+    def __repr__(self) -> str:
+        return f"<Page {self.number}: {len(self.items)} items, request_id={self.request_id!r}>"
+
+
+@frozen(eq=False)
+class Fetched(Generic[T]):
+    """One page as the endpoint got it.
+
+    Attributes:
+        items: The records, without null entries.
+        received: Rows as received, null entries included.
+        nulls: The indexes of the null entries among them.
+        error: Raised behind the items: a part of the page that was refused.
+    """
+
+    items: Sequence[T]
+    received: int
+    request_id: str | None = None
+    warnings: tuple[ApiMessage, ...] = ()
+    status: int = 200
+    elapsed: float = 0.0
+    nulls: tuple[int, ...] = ()
+    error: CapillaryError | None = None
+
+    @property
+    def rows(self) -> Sequence[int]:
+        """The row, as received, of each item."""
+        if not self.nulls:
+            return range(len(self.items))
+        nulls = frozenset(self.nulls)
+        return [row for row in range(self.received) if row not in nulls]
+
+    def page(self, number: int, items: Sequence[T], rows: Sequence[int], *, position: Position, last: bool) -> Page[T]:
+        """What of it is given out."""
+        return Page(
+            tuple(items), number, self.request_id, self.warnings, self.status, self.elapsed, position, last, rows
+        )
+
+
+class Owner(Protocol):
+    """What a pager needs of its session."""
+
+    def track(self, iterator: Any) -> None:
+        """Remember a live iterator weakly, to close it with the session."""
+
+    def count_duplicates(self, number: int) -> None:
+        """Count records that came twice."""
+
+
+@frozen(eq=False)
+class Source(Generic[T]):
+    """How one list is read.
+
+    Attributes:
+        name: For messages and reprs, e.g. `points_allocation.by_expiry(entity_id=1)`.
+        fetch: Page number and size to a page.
+        key: The identity of a record; None where a part of it is null.
+        pages: How many pages there are, where that is known beforehand: a walk over ids. The rules of lists do not
+            apply to it then.
+        largest: The largest page size the endpoint takes.
+    """
+
+    name: str
+    fetch: Callable[[int, int], Awaitable[Fetched[T]]]
+    key: Callable[[T], Hashable | None]
+    pages: int | None = None
+    largest: int | None = None
+
+    def check_size(self, size: int) -> None:
+        """Refuse a page size that the endpoint does not take."""
+        right = isinstance(cast("object", size), int) and not isinstance(size, bool) and size >= 1
+        if self.pages is None and (not right or (self.largest is not None and size > self.largest)):
+            span = f"from 1 to {self.largest}" if self.largest else "of at least 1"
+            raise InvalidRequestError(f"page_size takes a whole number {span} here, got {size!r}", argument="page_size")
+
+
+@frozen
+class ReadOptions:
+    """What `Pager.options` sets; None where it was not said."""
+
+    page_size: int | None = None
+    max_items: int | None = None
+    start: Position | None = None

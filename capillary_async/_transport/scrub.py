@@ -1,0 +1,82 @@
+"""Taking secrets out of errors, where a server echoed them.
+
+The rule kept here: every text of an error is cleaned, of each secret in each form in which it may come back, also where
+the text was cut within it. Called by `auth.py` for every error that leaves it.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
+
+from attrs import evolve
+
+from capillary_async.errors import APIError, CapillaryError, DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["Scrub"]
+
+_SHORTEST = 6  # replacing a shorter text would garble every message
+_CUT = "..."
+
+
+class Scrub:
+    """Cleans errors of the secrets it was made with."""
+
+    def __init__(self, *secrets: str) -> None:
+        known = {form for secret in secrets if len(secret) >= _SHORTEST for form in _forms(secret)}
+        forms = sorted(known, key=len, reverse=True)
+        # A closure, as in `capillary_async.auth`: no attribute dump and no repr finds the texts.
+        self._forms: Callable[[], list[str]] = lambda: forms
+
+    def __call__(self, error: CapillaryError) -> CapillaryError:
+        """The same error with `***` for each secret."""
+        error.args = self._each(error.args, error)
+        for name, value in list(vars(error).items()):
+            if isinstance(value, str):
+                setattr(error, name, self._clean(value, error))
+            elif name in ("faults", "paths"):
+                setattr(error, name, self._each(value, error))
+        if isinstance(error, APIError):
+            error.errors = tuple(evolve(entry, message=self._clean(entry.message, error)) for entry in error.errors)
+        if error.__cause__ is not None:
+            error.__cause__.args = self._each(error.__cause__.args, error)
+        # The frames beneath hold the body as it came, with all that it echoed; and an error kept would keep them.
+        error.__context__ = None
+        return error.with_traceback(None)
+
+    def _each(self, values: tuple[Any, ...], error: CapillaryError) -> tuple[Any, ...]:
+        return tuple(self._clean(value, error) if isinstance(value, str) else value for value in values)
+
+    def _clean(self, text: str, error: CapillaryError) -> str:
+        forms = self._forms()
+        for form in forms:
+            text = text.replace(form, "***")
+        # Looking for beginnings of secrets is slow, so only where texts are cut: extracts of bodies, and long messages.
+        if _CUT in text or isinstance(error, DecodeError):
+            text = _CUT.join(_without_beginning(piece, forms) for piece in text.split(_CUT))
+        return text
+
+
+def _without_beginning(text: str, forms: list[str]) -> str:
+    """The text without the beginning of a secret at its end."""
+    for form in forms:
+        for length in range(min(len(form) - 1, len(text)), _SHORTEST - 1, -1):
+            if text.endswith(form[:length]):
+                return f"{text[:-length]}***"
+    return text
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """How a server may write it: plain, base64, in a URL, in JSON, in HTML, in upper case; and as Python shows it."""
+    coded = base64.b64encode(secret.encode("utf-8", "surrogatepass")).decode()
+    for form in (secret, coded):
+        octets = form.encode("utf-8", "surrogatepass")
+        yield from (form, quote(octets, safe=""), quote(octets), quote_plus(octets), html.escape(form))
+    yield from (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], secret.upper())
+    yield from (repr(secret)[1:-1], repr(secret + "'\"")[1:-4])

@@ -1,0 +1,34 @@
+"""`capillary-async`: the command line.
+
+The rule kept here: importing this package needs nothing beyond the core dependencies, so that a missing `cli` extra is
+one clear line and no traceback. The entry point is `main`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_EXTRA = ("cyclopts", "rich")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and give its exit code: 0 all right, 1 it could not run, 2 some customers failed.
+
+    Args:
+        arguments: What stands behind the program's name; None for those of this process.
+    """
+    try:
+        from capillary_async.cli._app import run  # noqa: PLC0415 - the extra may be missing
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        text = f'the command line needs the cli extra ({error.name} is missing): pip install "capillary-async[cli]"'
+        print(f"capillary-async: {text}", file=sys.stderr)  # noqa: T201
+        return 1
+    return run(sys.argv[1:] if arguments is None else arguments)

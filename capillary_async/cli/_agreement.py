@@ -1,0 +1,152 @@
+"""Whether allocations, awards and loyalty events of the same customers agree, customer by customer and in total.
+
+The rule kept here: what is summed is never rounded, and a customer is let go when its readings are complete, so that
+memory does not grow with the run. Pure; fed by `_demo.py`, shown by `_summary.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from capillary_async import LoyaltyEvent, PointsAllocation, PointsAwarded
+    from capillary_async.sandbox import Totals
+
+__all__ = ["Agreement"]
+
+_EXACT = Context(prec=1_000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[Inexact, InvalidOperation])
+_QUANTITIES = ("points_exclusive", "redeemed_exclusive_value", "returned_exclusive_value", "expired_exclusive_value")
+
+
+@define
+class _Customer:
+    """What was read of one customer so far: `balance` counts allocations up and awards down, so that it ends empty."""
+
+    balance: Counter[tuple[Any, ...]] = field(factory=Counter[tuple[Any, ...]])
+    named: set[int | None] = field(factory=set[int | None])
+    events: set[int | None] = field(factory=set[int | None])
+    others: int = 0
+    readings: int = 0
+
+
+@define
+class Agreement:
+    """Control totals of what was read, and everything that did not fit.
+
+    Attributes:
+        readings: How many answers make a customer complete.
+        counts: Rows by kind.
+        points: The sums of the allocations, by column.
+        awarded_points: The sums of the awards, by column.
+        by_status: Exclusive points of the allocations, by status.
+        awarded_by_status: Exclusive points of the awards, by the status that was asked for.
+        by_month: Available points left, by the year and month in which they expire.
+        complete: Customers with all their answers.
+        faults: What disagreed, in words.
+    """
+
+    readings: int
+    counts: Counter[str] = field(factory=Counter[str])
+    points: dict[str, Decimal] = field(factory=dict[str, Decimal])
+    awarded_points: dict[str, Decimal] = field(factory=dict[str, Decimal])
+    by_status: dict[str, Decimal] = field(factory=dict[str, Decimal])
+    awarded_by_status: dict[str, Decimal] = field(factory=dict[str, Decimal])
+    by_month: dict[tuple[int, int], Decimal] = field(factory=dict[tuple[int, int], Decimal])
+    complete: int = 0
+    faults: list[str] = field(factory=list[str])
+    _open: dict[int, _Customer] = field(factory=dict[int, _Customer])
+
+    def allocations(self, customer_id: int, rows: Iterable[PointsAllocation], columns: Iterable[str]) -> None:
+        """The answer of `by_expiry`; `columns` are to be summed."""
+        customer = self._customer(customer_id)
+        for row in rows:
+            self.counts["allocations"] += 1
+            customer.balance[_what(row)] += 1
+            customer.named.add(row.event_log_id)
+            customer.others += row.customer_id != customer_id
+            for column in columns:
+                _add(self.points, column, getattr(row, column))
+            _add(self.by_status, str(row.status), row.points_exclusive)
+            if row.status == "AVAILABLE" and row.expires_at is not None:
+                _add(self.by_month, (row.expires_at.year, row.expires_at.month), row.remaining)
+        self._read(customer_id, customer)
+
+    def awarded(self, customer_id: int, rows: Iterable[PointsAwarded], status: str) -> None:
+        """The answer of `ids` for one status."""
+        customer = self._customer(customer_id)
+        for row in rows:
+            self.counts["awarded"] += 1
+            customer.balance[_what(row)] -= 1
+            customer.named.add(row.event_log_id)
+            customer.others += row.customer_id != customer_id
+            for column in _QUANTITIES:
+                _add(self.awarded_points, column, getattr(row, column))
+            _add(self.awarded_by_status, status, row.points_exclusive)
+        self._read(customer_id, customer)
+
+    def events(self, customer_id: int, rows: Iterable[LoyaltyEvent]) -> None:
+        """The answer of `list`."""
+        customer = self._customer(customer_id)
+        for row in rows:
+            self.counts["events"] += 1
+            customer.events.add(row.id)
+            customer.others += row.customer_id != customer_id
+        self._read(customer_id, customer)
+
+    def compare(self, held: Totals) -> None:
+        """Compare the totals with those that the server holds, and with each other."""
+        for customer_id, customer in self._open.items():
+            self.faults.append(f"customer {customer_id}: {customer.readings} of {self.readings} answers came")
+        for kind in ("allocations", "awarded", "events"):
+            self._same(f"{kind}: rows", self.counts[kind], getattr(held, kind))
+        self._same_sums("allocations", self.points, held.points)
+        self._same_sums("awarded", self.awarded_points, held.awarded_points)
+        self._same_sums("allocations by status", self.by_status, held.by_status)
+        self._same_sums("awarded by status", self.awarded_by_status, held.by_status)
+
+    def _customer(self, customer_id: int) -> _Customer:
+        return self._open.setdefault(customer_id, _Customer())
+
+    def _read(self, customer_id: int, customer: _Customer) -> None:
+        customer.readings += 1
+        if customer.readings == self.readings:
+            del self._open[customer_id]
+            self.complete += 1
+            self.faults.extend(f"customer {customer_id}: {fault}" for fault in _faults(customer))
+
+    def _same(self, what: str, read: object, held: object) -> None:
+        if read != held:
+            self.faults.append(f"{what}: read {read}, the sandbox holds {held}")
+
+    def _same_sums(self, what: str, read: Mapping[str, Decimal], held: Mapping[str, Decimal]) -> None:
+        for name in sorted({*read, *held}):
+            self._same(f"{what}: {name}", read.get(name, Decimal(0)), held.get(name, Decimal(0)))
+
+
+def _what(row: PointsAllocation | PointsAwarded) -> tuple[Any, ...]:
+    """What an allocation and its award have in common."""
+    return (row.event_log_id, *(getattr(row, name) for name in _QUANTITIES))
+
+
+def _add(sums: dict[Any, Decimal], name: Any, quantity: Decimal | None) -> None:
+    if quantity is not None:
+        sums[name] = _EXACT.add(sums.get(name, Decimal(0)), quantity)
+
+
+def _faults(customer: _Customer) -> Iterable[str]:
+    more, fewer = +customer.balance, -customer.balance
+    if more:
+        yield f"{more.total()} allocations without their award"
+    if fewer:
+        yield f"{fewer.total()} awards without their allocation"
+    strange = customer.named - customer.events
+    if strange:
+        yield f"{len(strange)} event_log_id of allocations or awards not among the loyalty events"
+    if customer.others:
+        yield f"{customer.others} rows of other customers"

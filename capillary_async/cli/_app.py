@@ -1,0 +1,215 @@
+"""The commands: names, options and help. What they do stands in the files beside this one.
+
+The rule kept here: a function of a command only gathers its options. Called by `main`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from capillary_async._version import __version__
+from capillary_async.cli._demo import DemoOptions
+from capillary_async.cli._demo import demo as run_demo
+from capillary_async.cli._ids import STREAM
+from capillary_async.cli._ledger import ledger as read_ledger
+from capillary_async.cli._options import (
+    Connection,
+    EventOf,
+    Expiry,
+    IdSource,
+    LedgerOf,
+    LedgerWith,
+    Output,
+    SandboxOf,
+)
+from capillary_async.cli._read import Asked, read
+from capillary_async.cli._read import allocations as allocations_job
+from capillary_async.cli._read import awarded as awarded_job
+from capillary_async.cli._read import events as events_job
+from capillary_async.cli._run import UnusableError, ending
+from capillary_async.cli._run import run as run_coroutine
+from capillary_async.cli._sandbox import SandboxOptions, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["run"]
+
+_IDS, _OUTPUT, _CONNECTION, _SANDBOX = IdSource(), Output(), Connection(), SandboxOf()
+_EXPIRY, _EVENT, _WHOSE, _WHAT = Expiry(), EventOf(), LedgerOf(), LedgerWith()
+_FLAG = Parameter(negative="", show_default=False)
+
+app = App(
+    name="capillary-async",
+    help="Read loyalty points from Capillary's API, or try it all on a sandbox of your own.",
+    help_epilogue="Exit codes: 0 all answered, 1 could not run, 2 some customers failed, 130 interrupted.",
+    help_format="plaintext",
+    version=__version__,
+    suppress_keyboard_interrupt=False,
+)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and give its exit code."""
+    tokens = [STREAM if argument == "-" else argument for argument in arguments]
+    return ending(lambda: _dispatched(tokens))
+
+
+def _dispatched(tokens: list[str]) -> int:
+    try:
+        code: Any = app(tokens, result_action="return_value", exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise UnusableError(f"{str(error).replace(STREAM, '-')} (--help says more)") from error
+    return code if isinstance(code, int) else 0  # help and version give nothing
+
+
+@app.command
+def demo(
+    *,
+    customers: int = 500,
+    seed: int = 7,
+    latency: float = 0.01,
+    faults: bool = True,
+    disturb: Annotated[bool, _FLAG] = False,
+    quiet: Annotated[bool, _FLAG] = False,
+) -> int:
+    """Start a sandbox, read all its customers from three endpoints at once, and check that the three agree.
+
+    Ends with 0 only when every answer agreed with the others and with what the sandbox holds.
+
+    Args:
+        customers: How many customers the sandbox has.
+        seed: The same seed gives the same customers and points.
+        latency: Seconds before each answer of the sandbox.
+        faults: Let some requests fail, so that retries are seen.
+        disturb: Let rows vanish while they are read: the check must find it and the demo end with 1.
+        quiet: No progress bar.
+    """
+    options = DemoOptions(customers=customers, seed=seed, latency=latency, faults=faults, disturb=disturb, quiet=quiet)
+    return run_coroutine(run_demo(options))
+
+
+@app.command
+def sandbox(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    customers: int = 500,
+    seed: int = 7,
+    latency: str = "0",
+    rate: str | None = None,
+) -> int:
+    """Serve a sandbox until Ctrl-C, and print a curl line and a Python snippet for it.
+
+    Args:
+        host: The address to listen on.
+        port: The port; 0 for any free one.
+        customers: How many customers it has.
+        seed: The same seed gives the same customers and points.
+        latency: Seconds before each answer, or the least and the most: 0.02-0.2.
+        rate: Requests per seconds at most, e.g. 100/60; beyond it 429.
+    """
+    low, _, high = latency.partition("-")
+    permits, _, per = (rate or "").partition("/")
+    try:
+        options = SandboxOptions(
+            host=host,
+            port=port,
+            customers=customers,
+            seed=seed,
+            latency=(float(low), float(high or low)),
+            rate=(float(permits), float(per)) if rate else None,
+        )
+    except ValueError as error:
+        raise UnusableError(f"--latency takes seconds or least-most, --rate requests/seconds: {error}") from error
+    return run_coroutine(serve(options, lambda text: print(text, flush=True)))  # noqa: T201
+
+
+@app.command
+def allocations(  # noqa: D417 - the groups of options describe themselves
+    *given: Annotated[str, Parameter(name="ids")],
+    expiry: Expiry = _EXPIRY,
+    event: EventOf = _EVENT,
+    ids: IdSource = _IDS,
+    output: Output = _OUTPUT,
+    connection: Connection = _CONNECTION,
+    sandbox_of: SandboxOf = _SANDBOX,
+) -> int:
+    """Read the points allocations of customers that expire within two dates, or those of one event.
+
+    Args:
+        given: Customer ids; - reads them from stdin.
+    """
+    return run_coroutine(read(Asked(given, ids, output, connection, sandbox_of), allocations_job(expiry, event)))
+
+
+@app.command
+def awarded(  # noqa: D417 - the groups of options describe themselves
+    *given: Annotated[str, Parameter(name="ids")],
+    status: str | None = None,
+    org_id: int | None = None,
+    batch_size: int = 50,
+    expiry: Expiry = _EXPIRY,
+    ids: IdSource = _IDS,
+    output: Output = _OUTPUT,
+    connection: Connection = _CONNECTION,
+    sandbox_of: SandboxOf = _SANDBOX,
+) -> int:
+    """Read the ids of the points awarded to customers or user groups.
+
+    Args:
+        given: Customer or user group ids; - reads them from stdin. User groups want --batch-size 1.
+        status: AVAILABLE, REDEEMED, EXPIRED, CONSUMED, RETURNED, CONSUMED_BY_CONVERSION, INACTIVE, ...
+        org_id: The organisation.
+        batch_size: Ids in a request at most.
+    """
+    return run_coroutine(
+        read(Asked(given, ids, output, connection, sandbox_of), awarded_job(expiry, status, org_id, batch_size))
+    )
+
+
+@app.command
+def events(  # noqa: D417 - the groups of options describe themselves
+    *given: Annotated[str, Parameter(name="ids")],
+    event_type: str | None = None,
+    from_date: str | None = None,
+    to_date: str | None = None,
+    ids: IdSource = _IDS,
+    output: Output = _OUTPUT,
+    connection: Connection = _CONNECTION,
+    sandbox_of: SandboxOf = _SANDBOX,
+) -> int:
+    """Read the loyalty events of customers.
+
+    Args:
+        given: Customer ids; - reads them from stdin.
+        event_type: Only events of this type, e.g. EARN, REDEEM, EXPIRE, TRANSFER.
+        from_date: First day, YYYY-MM-DD, in the server's time zone.
+        to_date: Last day.
+    """
+    return run_coroutine(
+        read(Asked(given, ids, output, connection, sandbox_of), events_job(event_type, from_date, to_date))
+    )
+
+
+@app.command
+def ledger(  # noqa: D417 - the groups of options describe themselves
+    *given: Annotated[str, Parameter(name="ids")],
+    whose: LedgerOf = _WHOSE,
+    what: LedgerWith = _WHAT,
+    ids: IdSource = _IDS,
+    output: Output = _OUTPUT,
+    connection: Connection = _CONNECTION,
+    sandbox_of: SandboxOf = _SANDBOX,
+) -> int:
+    """Read what stands behind events of one customer's points ledger.
+
+    In CSV, nested values are JSON text in their cell.
+
+    Args:
+        given: Event ids, or references with --event-name; - reads them from stdin.
+    """
+    asked = Asked(given, ids, output, connection, sandbox_of)
+    return run_coroutine(read_ledger(asked, whose, what))

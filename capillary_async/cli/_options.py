@@ -1,0 +1,189 @@
+"""The options of the commands, in groups; each group is one frozen value.
+
+The rule kept here: options are named as the SDK's arguments are, and no option takes a secret: those come from the
+environment or a file. Read by the command line parser (`_app.py`), used by all commands.
+"""
+
+# The parser reads the annotations when it runs, so their imports cannot be for type checkers alone.
+from pathlib import Path
+from typing import Annotated, Literal
+
+from attrs import frozen
+from cyclopts import Group, Parameter
+
+__all__ = ["Connection", "EventOf", "Expiry", "IdSource", "LedgerOf", "LedgerWith", "Output", "SandboxOf"]
+
+_FLAG = Parameter(negative="", show_default=False)
+
+
+@Parameter(name="*", group=Group("Ids", sort_key=5))
+@frozen(kw_only=True)
+class IdSource:
+    """Where ids come from.
+
+    Attributes:
+        ids: A file of ids, one a line; - for stdin.
+        ids_column: The file is CSV with a header line: take this column of it.
+    """
+
+    ids: str | None = None
+    ids_column: str | None = None
+
+
+@Parameter(name="*", group=Group("Output", sort_key=6))
+@frozen(kw_only=True)
+class Output:
+    """What to write, and where.
+
+    Attributes:
+        out: The file to write; it appears when all is written. - for stdout.
+        format: JSON Lines or CSV.
+        ordered: Keep the order of the ids; otherwise as answers come.
+        quiet: No progress and no closing line on stderr; failures are told all the same.
+    """
+
+    out: str = "-"
+    format: Literal["jsonl", "csv"] = "jsonl"
+    ordered: Annotated[bool, _FLAG] = False
+    quiet: Annotated[bool, _FLAG] = False
+
+
+@Parameter(name="*", group=Group("Connection", sort_key=7))
+@frozen(kw_only=True)
+class Connection:
+    """Which server, with which credentials, how fast.
+
+    Attributes:
+        base_url: The cluster, e.g. https://eu.api.capillarytech.com; else CAPILLARY_BASE_URL.
+        username: The till id; else CAPILLARY_USERNAME. The password stands in CAPILLARY_PASSWORD or
+            CAPILLARY_PASSWORD_MD5.
+        password_file: A file that holds the till password.
+        client_key: The OAuth client's key; else CAPILLARY_CLIENT_KEY. The secret stands in CAPILLARY_CLIENT_SECRET.
+        client_secret_file: A file that holds the OAuth client's secret.
+        server_timezone: The cluster's zone, e.g. Asia/Kolkata, for times that come without an offset.
+        dag_scope: The x-cap-neo-dag-scope of Neo calls.
+        concurrency: Requests under way at once.
+        rate: Requests per seconds at most, e.g. 100/60.
+        attempts: Attempts of a call, the first included.
+        page_size: Records asked for a page.
+        verify: Read every list of several pages twice and compare.
+    """
+
+    base_url: str | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    client_key: str | None = None
+    client_secret_file: Path | None = None
+    server_timezone: str | None = None
+    dag_scope: str = "global"
+    concurrency: int = 32
+    rate: str | None = None
+    attempts: int = 5
+    page_size: int = 100
+    verify: Annotated[bool, _FLAG] = False
+
+
+@Parameter(name="*", group=Group("Sandbox", sort_key=8))
+@frozen(kw_only=True)
+class SandboxOf:
+    """A sandbox in this process instead of a server.
+
+    Attributes:
+        sandbox: Ask a sandbox in this process. All its customers, its program, category and dates are the defaults.
+        customers: How many customers the sandbox has.
+        seed: The same seed gives the same customers.
+    """
+
+    sandbox: Annotated[bool, _FLAG] = False
+    customers: int = 500
+    seed: int = 7
+
+
+@Parameter(name="*", group=Group("Which points", sort_key=1))
+@frozen(kw_only=True)
+class Expiry:
+    """Which points, by program, category and expiry.
+
+    Attributes:
+        program_id: The loyalty program.
+        point_category_id: The category of points.
+        expiry_date_start: First day of expiry, YYYY-MM-DD, in the server's time zone.
+        expiry_date_end: Last day of expiry.
+    """
+
+    program_id: int | None = None
+    point_category_id: int | None = None
+    expiry_date_start: Annotated[str | None, Parameter(name=("--expiry-date-start", "--start-expiry-date"))] = None
+    expiry_date_end: Annotated[str | None, Parameter(name=("--expiry-date-end", "--end-expiry-date"))] = None
+
+
+@Parameter(name="*", group=Group("By event instead", sort_key=2))
+@frozen(kw_only=True)
+class EventOf:
+    """Allocations of one event instead of an expiry range.
+
+    Attributes:
+        event_id: The event's id, its unique id text or a request id (the API's entity_id); the ids are its customers.
+        event_type_id: Its type, e.g. 15 for TransactionAdd.
+    """
+
+    event_id: str | None = None
+    event_type_id: int | None = None
+
+
+@Parameter(name="*", group=Group("Whose ledger (one of these)", sort_key=3))
+@frozen(kw_only=True)
+class LedgerOf:
+    """Whose ledger.
+
+    Attributes:
+        mobile: The customer's mobile number with its country code.
+        email: The customer's e-mail address.
+        external_id: The brand's own id of the customer.
+        customer_id: Capillary's id of the customer.
+        id: Capillary's id of a customer or user group.
+        primary_user_id: The id of a group's primary member.
+    """
+
+    mobile: str | None = None
+    email: str | None = None
+    external_id: str | None = None
+    customer_id: str | None = None
+    id: str | None = None
+    primary_user_id: str | None = None
+
+
+@Parameter(name="*", group=Group("What of it", sort_key=4))
+@frozen(kw_only=True)
+class LedgerWith:
+    """Which entries of the ledger, and what to tell of them.
+
+    Attributes:
+        source: Where the identifier is known, e.g. INSTORE, WECHAT, ALL.
+        event_name: The ids are references (transaction or request ids) of events of this name, not event ids.
+        account_id: The account, for sources with several.
+        type: CUSTOMER or USERGROUP2.
+        is_primary_user: For groups, whether to tell the primary member's entries.
+        alternate_currency_name: Only this alternate currency; may stand several times.
+        bill_details: Bill number, amount, discount, line items.
+        points_earned_breakup: Points by category, allocation and expiry strategy.
+        custom_fields: The brand's custom fields.
+        extended_fields: The brand's extended fields.
+        max_conversion_details: The latest conversion date of delayed accruals.
+        payment_modes: How the bill was paid.
+        alternate_currencies: All alternate currencies.
+    """
+
+    source: str = "INSTORE"
+    event_name: str | None = None
+    account_id: str | None = None
+    type: str | None = None
+    is_primary_user: bool | None = None
+    alternate_currency_name: Annotated[tuple[str, ...], _FLAG] = ()
+    bill_details: Annotated[bool, _FLAG] = False
+    points_earned_breakup: Annotated[bool, _FLAG] = False
+    custom_fields: Annotated[bool, _FLAG] = False
+    extended_fields: Annotated[bool, _FLAG] = False
+    max_conversion_details: Annotated[bool, _FLAG] = False
+    payment_modes: Annotated[bool, _FLAG] = False
+    alternate_currencies: Annotated[bool, _FLAG] = False

@@ -1,0 +1,95 @@
+"""What a reading command says on stderr while it works and when it is done.
+
+The rule kept here: stdout belongs to the rows; each customer that failed is named once. Used by `_read.py` and
+`_ledger.py`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from capillary_async.cli._run import SOME_FAILED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from capillary_async import ApiMessage, CapillaryError, Stats
+
+__all__ = ["Report", "Screen", "bar"]
+
+
+class Screen(Console):
+    """A console whose reader may go away: that ends the command as it does for every other output."""
+
+    def on_broken_pipe(self) -> None:
+        """Say so to `ending`, where rich would end the process."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def bar(console: Console, *, shown: bool = True) -> Progress:
+    """A progress bar that counts, and is gone when it is done."""
+    count = TextColumn("{task.fields[records]:,} records")
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), count)
+    return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not shown)
+
+
+class Report:
+    """Counts what was answered and what failed, and shows it.
+
+    Args:
+        what: The command.
+        quiet: Say nothing but failures.
+        total: How many there are, None where that is not known.
+        shared: Whether the rows go to the same terminal, where a bar would get between them.
+    """
+
+    def __init__(self, what: str, *, quiet: bool, total: int | None, shared: bool) -> None:
+        self._what, self._quiet = what, quiet
+        self._console = Screen(file=sys.stderr, markup=False, highlight=False, soft_wrap=True)
+        self._progress = bar(self._console, shown=self._console.is_terminal and not quiet and not shared)
+        self._task = self._progress.add_task(what, total=total, records=0)
+        self._began = time.monotonic()
+        self._records = self._answered = self.failed = 0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def answered(self, records: int, *, keys: int = 1) -> None:
+        """Count what was answered."""
+        self._answered += keys
+        self._records += records
+        self._progress.update(self._task, advance=keys, records=self._records)
+
+    def refused(self, key: Any, error: CapillaryError) -> None:
+        """Tell and count one that failed."""
+        self.failed += 1
+        self._progress.update(self._task, advance=1)
+        self._console.print(f"failed {key}: {type(error).__name__}: {' '.join(str(error).split())}")
+
+    def warned(self, key: Any, warnings: Iterable[ApiMessage]) -> None:
+        """Tell the warnings of an answer."""
+        for warning in warnings:
+            self._console.print(f"warning {key}: {' '.join(warning.message.split())}")
+
+    def close(self, stats: Stats) -> int:
+        """Tell how it went; gives the exit code."""
+        if not self._quiet:
+            counted = f"{self._answered:,} answered, {self.failed:,} failed, {self._records:,} records"
+            work = f"{stats.requests:,} requests, {stats.retries:,} retries"
+            elapsed = time.monotonic() - self._began
+            self._console.print(f"{self._what}: {counted}; {work}, {elapsed:.1f} s")
+        return SOME_FAILED if self.failed else 0

@@ -1,0 +1,111 @@
+"""Running a command's coroutine, and ending: signals, broken pipes, and errors as one line each.
+
+The rule kept here: whatever ends a command, its clean-up runs, and the exit code says what happened. Called by
+`_app.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import importlib.util
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+from capillary_async.errors import CapillaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+__all__ = [
+    "BROKEN_PIPE",
+    "CANNOT_RUN",
+    "INTERRUPTED",
+    "SOME_FAILED",
+    "TERMINATED",
+    "UnusableError",
+    "ending",
+    "fill_standard_streams",
+    "run",
+]
+
+CANNOT_RUN, SOME_FAILED = 1, 2
+_LAST_STREAM = 2
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # 128 and the signal's number, as shells say it
+
+
+class UnusableError(Exception):
+    """The command cannot run with what it was given; the text says why."""
+
+
+def run(coroutine: Coroutine[Any, Any, int]) -> int:
+    """Run it to its end, on uvloop where that is installed; SIGINT and SIGTERM cancel it."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_heeding_sigterm(coroutine))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if importlib.util.find_spec("uvloop") is None:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
+    return factory
+
+
+async def _heeding_sigterm(coroutine: Coroutine[Any, Any, int]) -> int:
+    task = asyncio.current_task()
+    # Neither Windows nor threads other than the main one have signal handlers.
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel if task else coroutine.close)
+    return await coroutine
+
+
+def fill_standard_streams() -> None:
+    """Where a standard stream is closed, its number would go to a file or a connection: give it to nothing.
+
+    Raises:
+        UnusableError: It is stdout.
+    """
+    number = os.open(os.devnull, os.O_RDWR)
+    while number <= _LAST_STREAM:
+        number = os.open(os.devnull, os.O_RDWR)
+    os.close(number)
+    streams: dict[str, TextIO | None] = {"out": sys.stdout, "err": sys.stderr}  # None where it is closed
+    if streams["err"] is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open to the end
+    if streams["out"] is None:
+        raise UnusableError("stdout is closed")
+
+
+def ending(command: Callable[[], int]) -> int:
+    """The exit code of a command, whatever it raises; what it could not do is told in one line."""
+    try:
+        fill_standard_streams()
+        code = command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _quietly()
+    except KeyboardInterrupt:
+        return _tell("interrupted", INTERRUPTED)
+    except asyncio.CancelledError:
+        return _tell("terminated", TERMINATED)
+    except (UnusableError, CapillaryError, OSError) as error:
+        return _tell(str(error), CANNOT_RUN)
+    return code
+
+
+def _tell(text: str, code: int) -> int:
+    with contextlib.suppress(OSError):
+        print(f"capillary-async: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+def _quietly() -> int:
+    """Whoever read our output went away, e.g. `head`: nothing to say, and nothing left to flush at exit."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    return BROKEN_PIPE

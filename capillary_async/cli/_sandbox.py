@@ -1,0 +1,120 @@
+"""`sandbox`: serve a sandbox until it is told to stop, and say how to talk to it.
+
+The rule kept here: what is printed works when it is pasted. Called by `_app.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from base64 import b64encode
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from capillary_async.cli._run import UnusableError
+from capillary_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["SandboxOptions", "serve"]
+
+_HOW = """\
+A sandbox with {customers} customers (seed {seed}) answers on {url} until Ctrl-C.
+
+curl --silent --show-error '{url}/x/neo/pointsAllocation/dateRange?{query}' \\
+  --header 'x-cap-neo-dag-scope: global' \\
+  --header 'Authorization: Basic {basic}'
+
+In Python:
+
+import asyncio
+from capillary_async import AsyncSession, BasicAuth
+
+async def main():
+    async with AsyncSession("{url}", auth=BasicAuth("{username}", password="{password}")) as capillary:
+        async for allocation in capillary.points_allocation.by_expiry(
+            entity_id={customer}, program_id={program}, point_category_id={category},
+            expiry_date_start="{start}", expiry_date_end="{end}",
+        ):
+            print(allocation.id, allocation.status, allocation.remaining, allocation.expires_at)
+
+asyncio.run(main())
+
+Customers: {people}. OAuth: key {key}, secret {secret}.
+"""
+
+
+@frozen(kw_only=True)
+class SandboxOptions:
+    """What to serve, and where.
+
+    Attributes:
+        host, port: Where to listen; port 0 is any free one.
+        customers, seed: Of the sandbox.
+        latency: Seconds before each answer, the least and the most.
+        rate: Requests in how many seconds at most, None for no limit.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    customers: int = 500
+    seed: int = 7
+    latency: tuple[float, float] = (0.0, 0.0)
+    rate: tuple[float, float] | None = None
+
+
+async def serve(options: SandboxOptions, tell: Callable[[str], object]) -> int:
+    """Serve until SIGINT or SIGTERM; gives the exit code.
+
+    Raises:
+        UnusableError: An option cannot be, or the port is taken.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        sandbox = await _started(options)
+    except OSError as error:
+        raise UnusableError(error.strerror or str(error)) from error
+    except ValueError as error:
+        raise UnusableError(str(error)) from error
+    try:
+        tell(how_to_use(sandbox, options))
+        await stop.wait()
+    finally:
+        await sandbox.aclose()
+    tell(f"stopped after {sandbox.requests} requests")
+    return 0
+
+
+async def _started(options: SandboxOptions) -> Sandbox:
+    sandbox = Sandbox(
+        customers=options.customers,
+        seed=options.seed,
+        latency=options.latency,
+        rate=options.rate,
+        host=options.host,
+        port=options.port,
+        journal_limit=1_000,
+    )
+    return await sandbox.start()
+
+
+def how_to_use(sandbox: Sandbox, options: SandboxOptions) -> str:
+    """A curl line and a Python snippet, ready to be pasted."""
+    ids = sandbox.customer_ids or [sandbox.unknown_id]
+    start, end = sandbox.expiry_date_start, sandbox.expiry_date_end
+    query = (
+        f"expiry_date_start={start}&expiry_date_end={end}&point_category_id={sandbox.point_category_id}"
+        f"&program_id={sandbox.program_id}&entity_id={ids[0]}"
+    )
+    basic = b64encode(f"{sandbox.username}:{sandbox.auth.wire_password()}".encode()).decode()
+    names = {"username": sandbox.username, "password": sandbox.password, "key": sandbox.key, "secret": sandbox.secret}
+    points = {"program": sandbox.program_id, "category": sandbox.point_category_id, "start": start, "end": end}
+    shown = ", ".join(map(str, ids[:3])) + (f", ... {ids[-1]}" if ids[3:] else "")
+    people = {"customer": ids[0], "people": shown, "customers": options.customers}
+    return _HOW.format(url=sandbox.url, query=query, basic=basic, seed=options.seed, **names, **points, **people)

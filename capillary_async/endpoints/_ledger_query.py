@@ -1,0 +1,143 @@
+"""Whose ledger, and what of it: the two values that `session.points_ledger.explode` takes.
+
+The rule kept here: names and flags as on the page 'Get Points Ledger Explode Info', checked when they are made. Made by
+users.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import field, frozen
+
+from capillary_async.endpoints._arguments import identity, positive, refuse
+
+__all__ = ["Identifier", "LedgerInclude"]
+
+_KINDS = {
+    "mobile": "mobile",
+    "email": "email",
+    "external_id": "EXTERNALID",
+    "customer_id": "CustomerID",
+    "id": "id",
+    "primary_user_id": "primaryUserId",
+}
+_NUMBERS = frozenset({"customer_id", "id", "primary_user_id"})
+
+
+def _kind(value: Any) -> str:
+    if not isinstance(value, str) or value not in _KINDS:
+        raise refuse("identifier", f"one of the kinds {', '.join(_KINDS)}", value)
+    return value
+
+
+def _identifier(value: Any) -> str:
+    return identity("identifier", value)
+
+
+def _fitting(owner: Identifier, attribute: Any, value: str) -> None:  # noqa: ARG001 - attrs hands it in
+    if owner.kind in _NUMBERS:
+        positive("identifier", value)
+
+
+def _whole(value: Any) -> str:
+    return str(positive("identifier", value))
+
+
+@frozen
+class Identifier:
+    """Whose ledger: the name of an identifier and its value.
+
+    Attributes:
+        kind: `mobile`, `email`, `external_id`, `customer_id`, `id` or `primary_user_id`.
+        value: As a text.
+
+    Raises:
+        InvalidRequestError: An unknown kind, or an empty value.
+
+    Example:
+        >>> Identifier.mobile("918088369835")
+        Identifier(kind='mobile', value='918088369835')
+    """
+
+    kind: str = field(converter=_kind)
+    value: str = field(converter=_identifier, validator=_fitting)
+
+    @property
+    def wire_name(self) -> str:
+        """The name as the API spells it."""
+        return _KINDS[self.kind]
+
+    @classmethod
+    def mobile(cls, value: str | int) -> Identifier:
+        """By mobile number, with its country code."""
+        return cls("mobile", value)
+
+    @classmethod
+    def email(cls, value: str) -> Identifier:
+        """By e-mail address."""
+        return cls("email", value)
+
+    @classmethod
+    def external_id(cls, value: str | int) -> Identifier:
+        """By the brand's own id."""
+        return cls("external_id", value)
+
+    @classmethod
+    def customer_id(cls, value: int | str) -> Identifier:
+        """By Capillary's customer id."""
+        return cls("customer_id", _whole(value))
+
+    @classmethod
+    def id(cls, value: int | str) -> Identifier:
+        """By Capillary's id of a customer or user group."""
+        return cls("id", _whole(value))
+
+    @classmethod
+    def primary_user_id(cls, value: int | str) -> Identifier:
+        """By the id of a group's primary member."""
+        return cls("primary_user_id", _whole(value))
+
+
+def _wanted(owner: Any, attribute: Any, value: Any) -> None:  # noqa: ARG001 - attrs hands it in
+    if not isinstance(value, bool):
+        raise refuse(attribute.name, "True or False", value)
+
+
+@frozen
+class LedgerInclude:
+    """What to tell beside the events themselves.
+
+    Attributes:
+        bill_details: Bill number, amount, discount, line items.
+        points_earned_breakup: Points by category, allocation and expiry strategy.
+        custom_fields: The brand's custom fields.
+        extended_fields: The brand's extended fields.
+        max_conversion_details: The latest conversion date of delayed accruals.
+        payment_modes: How the bill was paid.
+        alternate_currencies: All alternate currencies of the customer.
+
+    Raises:
+        InvalidRequestError: One of them is neither True nor False.
+    """
+
+    bill_details: bool = field(default=False, validator=_wanted)
+    points_earned_breakup: bool = field(default=False, validator=_wanted)
+    custom_fields: bool = field(default=False, validator=_wanted)
+    extended_fields: bool = field(default=False, validator=_wanted)
+    max_conversion_details: bool = field(default=False, validator=_wanted)
+    payment_modes: bool = field(default=False, validator=_wanted)
+    alternate_currencies: bool = field(default=False, validator=_wanted)
+
+    def params(self) -> dict[str, str | None]:
+        """As the wire spells them; only what is wanted is sent."""
+        wanted = {
+            "getBillDetails": self.bill_details,
+            "getPointsEarnedBreakup": self.points_earned_breakup,
+            "getCustomFields": self.custom_fields,
+            "getExtendedFields": self.extended_fields,
+            "getMaxConversionDetails": self.max_conversion_details,
+            "getPaymentModes": self.payment_modes,
+            "includeAlternateCurrencies": self.alternate_currencies,
+        }
+        return {name: "true" if value else None for name, value in wanted.items()}

@@ -1,0 +1,45 @@
+"""What all tests share: aioresponses on today's aiohttp, and sessions that close themselves."""
+
+import inspect
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from unittest.mock import Mock
+
+import aiohttp
+import aioresponses.core
+import pytest
+from aiohttp.client_proto import ResponseHandler
+
+from capillary_async import AsyncSession, BasicAuth, RetryPolicy
+
+PASSWORD = "p4ss-w/rd+till"
+USERNAME = "till.id"
+
+# aioresponses 0.7.9 does not know the `stream_writer` of aiohttp 3.14, and pauses its reader at 128 KiB for ever.
+if "stream_writer" in inspect.signature(aiohttp.ClientResponse.__init__).parameters:
+
+    class _Response(aiohttp.ClientResponse):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **{"stream_writer": Mock(), **kwargs})
+
+    aioresponses.core.ClientResponse = _Response
+    aioresponses.core.stream_reader_factory = lambda loop=None: aiohttp.StreamReader(
+        ResponseHandler(loop=loop), limit=2**30, loop=loop
+    )
+
+AT_ONCE = RetryPolicy(backoff=0, throttle_backoff=0)
+
+
+@pytest.fixture
+async def session_at() -> AsyncIterator[Callable[..., AsyncSession]]:
+    """Sessions at a URL, whose retries do not wait; closed at the end of the test."""
+    made: list[AsyncSession] = []
+
+    def make(url: str, **options: Any) -> AsyncSession:
+        given = {"auth": BasicAuth(USERNAME, password=PASSWORD), "retry": AT_ONCE, **options}
+        made.append(AsyncSession(url, **given))
+        return made[-1]
+
+    yield make
+    for session in made:
+        await session.aclose()

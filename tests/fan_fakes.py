@@ -1,0 +1,165 @@
+"""Doubles for tests of the fan-out: shelves of records for a service, and time that passes when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from attrs import evolve
+
+from capillary_async import ApiMessage, Paging, ServerError
+from capillary_async._fanout import BatchReader, FanOut, PagedReader
+from capillary_async._pager import Fetched, Page, Pager, Source
+from capillary_async.endpoints._arguments import positive
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Awaitable, Callable
+_E = TypeVar("_E", bound=BaseException)
+
+
+class Owner:
+    """What a fan-out needs of a session."""
+
+    def __init__(self) -> None:
+        self.tracked: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.duplicates = 0
+
+    def track(self, iterator: Any) -> None:
+        self.tracked.add(iterator)
+
+    def count_duplicates(self, number: int) -> None:
+        self.duplicates += number
+
+
+class Shelf:
+    """Lists by key: key 7 has 7 records, `(7, 0)` to `(7, 6)`, or all keys have `rows`; remembers what was asked."""
+
+    def __init__(self, size: int = 3, rows: int | None = None) -> None:
+        self.size = size
+        self.rows = rows
+        self.asked: list[tuple[Any, int]] = []
+        self.running = 0
+        self.most = 0
+        # Run before an answer is given: may wait or raise.
+        self.before: Callable[[Any, int], Awaitable[None]] | None = None
+
+    async def fetch(self, key: Any, number: int, size: int) -> Fetched[Any]:
+        self.asked.append((key, number))
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(0)
+            if self.before is not None:
+                await self.before(key, number)
+        finally:
+            self.running -= 1
+        return self._page(key, number, size)
+
+    def _page(self, key: Any, number: int, size: int) -> Fetched[Any]:
+        count = key if self.rows is None else self.rows
+        rows = [(key, index) for index in range((number - 1) * size, min(count, number * size))]
+        return Fetched(rows, len(rows), warnings=(ApiMessage(None, f"page {number}"),))
+
+    def pager(self, key: Any, paging: Paging) -> Pager[Any]:
+        async def fetch(number: int, size: int) -> Fetched[Any]:
+            return await self.fetch(key, number, size)
+
+        return Pager(Source(f"shelf({key})", fetch, lambda row: row), paging, Owner())
+
+    @property
+    def keys_asked(self) -> list[Any]:
+        """Each key once, in the order of first asking."""
+        return list(dict.fromkeys(key for key, _ in self.asked))
+
+
+def check_key(value: Any) -> int:
+    """The check of most endpoints."""
+    return positive("keys", value)
+
+
+def fan_over(
+    source: Any,
+    shelf: Shelf,
+    *,
+    concurrency: int = 4,
+    patience: float = 180,
+    owner: Owner | None = None,
+    time: FakeTime | None = None,
+    prefetch: int = 0,
+) -> FanOut[Any, Any]:
+    """A fan-out over a shelf."""
+    reader: PagedReader[int, Any] = PagedReader(check_key, shelf.pager, lambda paging: None)
+    fan = _made(source, reader, Paging(page_size=shelf.size, prefetch=prefetch), owner or Owner())
+    options = evolve(fan._plan.options, concurrency=concurrency)
+    fan._plan = evolve(fan._plan, options=options, patience=patience)
+    return fan if time is None else in_time(fan, time)
+
+
+def batches_over(
+    source: Any, shelf: Shelf, *, batch: int, room: int = 10**6, concurrency: int = 2, time: FakeTime | None = None
+) -> FanOut[Any, Any]:
+    """The same in batches; what a batch asks for is remembered as a tuple of keys."""
+
+    async def ask(keys: tuple[int, ...]) -> dict[int, Any]:
+        await shelf.fetch(keys, 1, 0)
+        return {key: Page(tuple((key, n) for n in range(key % 1000)), 1, last=True) for key in keys}
+
+    shelf._page = lambda key, number, size: Fetched([], 0)  # type: ignore[method-assign]
+    reader: BatchReader[int, Any] = BatchReader(check_key, ask, batch, room, lambda key: len(str(key)) + 1)
+    fan = _made(source, reader, Paging(), Owner()).options(concurrency=concurrency)
+    return fan if time is None else in_time(fan, time)
+
+
+def _made(source: Any, reader: Any, paging: Paging, owner: Any) -> FanOut[Any, Any]:
+    return FanOut[Any, Any].over(
+        source,
+        reader,
+        argument="keys",
+        name="shelf",
+        concurrency=4,
+        paging=paging,
+        patience=180,
+        owner=owner,
+    )
+
+
+def in_time(fan: FanOut[Any, Any], time: FakeTime) -> FanOut[Any, Any]:
+    """The fan-out, with outages that take no time."""
+    fan._plan = evolve(fan._plan, sleep=time.sleep, clock=time.clock)
+    return fan
+
+
+class FakeTime:
+    """Seconds that pass when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    def clock(self) -> float:
+        return self.now
+
+
+async def until_raised(kind: type[_E], iterator: AsyncIterable[Any]) -> tuple[list[Any], _E]:
+    """What a loop gave, and the error that ended it."""
+    given: list[Any] = []
+    try:
+        async for one in iterator:
+            given.append(one)  # noqa: PERF401 - what came before the error is wanted
+    except kind as error:
+        return given, error
+    raise AssertionError(f"the loop ended without {kind.__name__}, after {given}")
+
+
+def failure(*, exhausted: bool = False) -> ServerError:
+    """A 500 at the end of a call's attempts, or one that was refused its retries."""
+    error = ServerError("the server refused with HTTP 500", status=500)
+    error.attempts, error.quota_exhausted = 1, exhausted
+    return error

@@ -1,0 +1,469 @@
+"""The workers of a fan-out: who gets which key, outages, keys that always fail, and what concerns every key."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fan_fakes import FakeTime, Shelf, batches_over, failure, fan_over, until_raised
+
+from capillary_async import (
+    AuthenticationError,
+    DecodeError,
+    NotFoundError,
+    Position,
+    RateLimitedError,
+    RequestTimeoutError,
+    ServerError,
+    TLSError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+class Service:
+    """Answers, or is down; counts what it was asked while it was down."""
+
+    def __init__(self, shelf: Shelf, time: FakeTime, *, until: float, exhausted: bool = True) -> None:
+        self.time = time
+        self.until = until
+        self.exhausted = exhausted
+        self.refused: list[tuple[float, Any, int]] = []
+        shelf.before = self.answer
+
+    async def answer(self, key: Any, number: int) -> None:
+        if self.time.now < self.until:
+            self.refused.append((self.time.now, key, number))
+            raise failure(exhausted=self.exhausted)
+
+
+async def test_workers_share_the_keys_and_no_more_than_concurrency_run() -> None:
+    """A hundred keys, four at a time, each asked once."""
+    shelf = Shelf(rows=1)
+    assert len(await fan_over(range(1, 101), shelf).collect()) == 100
+    assert shelf.most == 4
+    assert sorted(shelf.asked) == [(key, 1) for key in range(1, 101)]
+
+
+async def test_there_are_no_more_workers_than_units() -> None:
+    """Two keys do not start 32 tasks; nor do ten batches of ten."""
+    before = len(asyncio.all_tasks())
+    iterator = aiter(fan_over([1, 2], Shelf(), concurrency=32))
+    await anext(iterator)
+    assert len(asyncio.all_tasks()) - before <= 4
+    await iterator.aclose()
+    iterator = aiter(batches_over(range(1, 101), Shelf(), batch=10, concurrency=32))
+    await anext(iterator)
+    assert len(asyncio.all_tasks()) - before <= 12
+    await iterator.aclose()
+
+
+async def test_a_slow_loop_bounds_what_is_fetched() -> None:
+    """What waits to be taken is a few outcomes, not the input."""
+    shelf = Shelf(rows=1)
+    iterator = aiter(fan_over(range(1, 10_000), shelf, concurrency=4))
+    for taken in range(1, 6):
+        await anext(iterator)
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert len(shelf.keys_asked) <= taken + 8
+    await iterator.aclose()
+
+
+async def test_ordered_holds_back_at_most_twice_the_concurrency() -> None:
+    """While the first key is slow, others go on as far as the window reaches."""
+    shelf, release = Shelf(rows=1), asyncio.Event()
+
+    async def wait(key: int, number: int) -> None:
+        if key == 1:
+            await release.wait()
+
+    shelf.before = wait
+    iterator = fan_over(range(1, 1000), shelf, concurrency=4).ordered()
+    first = asyncio.ensure_future(anext(iterator))
+    for _ in range(500):
+        await asyncio.sleep(0)
+    assert shelf.keys_asked == list(range(1, 9))
+    assert len(iterator._held) <= 8
+    release.set()
+    assert (await first).key == 1
+    assert [outcome.key async for outcome in iterator] == list(range(2, 1000))
+
+
+async def test_a_slow_key_does_not_hold_up_the_others() -> None:
+    """Outcomes come as they finish."""
+    shelf, release = Shelf(), asyncio.Event()
+
+    async def wait(key: int, number: int) -> None:
+        if key == 1:
+            await release.wait()
+
+    shelf.before = wait
+    iterator = aiter(fan_over(range(1, 21), shelf, concurrency=2))
+    assert [(await anext(iterator)).key for _ in range(19)] == list(range(2, 21))
+    release.set()
+    assert (await anext(iterator)).key == 1
+    with pytest.raises(StopAsyncIteration):
+        await anext(iterator)
+
+
+async def test_an_outage_does_not_burn_the_input() -> None:
+    """Probes after 1, 2, 5 and 10 s; then every key is answered, and none was given up."""
+    shelf, time = Shelf(rows=1), FakeTime()
+    service = Service(shelf, time, until=15)
+    collected = await fan_over(range(1, 201), shelf, concurrency=4, time=time).collect()
+    assert all(outcome.ok for outcome in collected.values())
+    assert len(collected) == 200
+    assert time.slept == [1.0, 2.0, 5.0, 10.0]
+    # The four under way when it began, and one probe each time.
+    assert len(service.refused) == 4 + 3
+
+
+async def test_probes_settle_at_twenty_seconds() -> None:
+    """After 1, 2, 5, 10 and 20 s every further one waits 20 s."""
+    shelf, time = Shelf(rows=1), FakeTime()
+    Service(shelf, time, until=100)
+    collected = await fan_over([1, 2, 3], shelf, concurrency=1, time=time).collect()
+    assert all(outcome.ok for outcome in collected.values())
+    assert time.slept == [1.0, 2.0, 5.0, 10.0, 20.0, 20.0, 20.0, 20.0, 20.0]
+
+
+@pytest.mark.parametrize("mode", ["outcomes", "ordered", "pages", "items"])
+async def test_an_outage_in_the_middle_of_a_list_reads_no_page_twice(mode: str) -> None:
+    """A key goes on from its position, whatever the loop wants."""
+    shelf, time = Shelf(), FakeTime()
+    down = True
+
+    async def fail(key: int, number: int) -> None:
+        nonlocal down
+        if number == 3 and time.now < 2:
+            raise failure(exhausted=True)
+
+    shelf.before = fail
+    fan = fan_over([10, 11], shelf, concurrency=2, time=time)
+    rows = await _rows(fan, mode)
+    assert sorted(rows) == [(key, index) for key in (10, 11) for index in range(key)]
+    asked = [pair for pair in shelf.asked if pair[1] != 3]
+    assert len(asked) == len(set(asked))
+    assert down
+
+
+async def _rows(fan: Any, mode: str) -> list[Any]:
+    if mode == "items":
+        return [row async for row in fan.items()]
+    if mode == "pages":
+        return [row async for _, page in fan.pages() for row in page]
+    outcomes = [outcome async for outcome in (fan.ordered() if mode == "ordered" else fan)]
+    assert [outcome.pages for outcome in outcomes] == [4, 4]
+    assert [len(outcome.warnings) for outcome in outcomes] == [4, 4]
+    return [row for outcome in outcomes for row in outcome.unwrap()]
+
+
+async def test_an_outage_longer_than_the_patience_is_raised() -> None:
+    """As itself, with the key asked last; keys without an outcome were not answered."""
+    shelf, time = Shelf(rows=1), FakeTime()
+    service = Service(shelf, time, until=1000)
+
+    async def fail_later(key: int, number: int) -> None:
+        if key > 5:
+            await service.answer(key, number)
+
+    shelf.before = fail_later
+    fan = fan_over(range(1, 100), shelf, concurrency=1, patience=30, time=time)
+    given, error = await until_raised(ServerError, fan)
+    assert [outcome.key for outcome in given] == [1, 2, 3, 4, 5]
+    assert time.slept == [1.0, 2.0, 5.0, 10.0, 12.0]
+    assert error.key in range(6, 100)
+    assert error.quota_exhausted
+
+
+async def test_an_outage_that_began_in_the_middle_of_a_list_names_the_beginning() -> None:
+    """The outcome was not given, so going on behind its pages would lose them; a loop over pages goes on there."""
+    for mode, place in (("outcomes", Position(1)), ("pages", Position(3, 0, 3))):
+        shelf, time = Shelf(), FakeTime()
+
+        async def fail(key: int, number: int) -> None:
+            if number == 3:
+                raise failure(exhausted=True)
+
+        shelf.before = fail
+        fan = fan_over([10], shelf, time=time, patience=5)
+        with pytest.raises(ServerError) as caught:
+            [one async for one in (fan if mode == "outcomes" else fan.pages())]
+        assert caught.value.key == 10
+        assert caught.value.position == place
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 8])
+async def test_a_key_that_always_fails_does_not_hold_up_the_others(concurrency: int) -> None:
+    """Others are answered meanwhile, so it is no outage: the key is asked a few times, then told as failed."""
+    shelf, time = Shelf(rows=1), FakeTime()
+
+    async def fail(key: int, number: int) -> None:
+        if key == 13:
+            raise failure(exhausted=True)
+
+    shelf.before = fail
+    collected = await fan_over(range(1, 301), shelf, concurrency=concurrency, time=time).collect()
+    assert len(collected) == 300
+    assert [key for key, outcome in collected.items() if not outcome.ok] == [13]
+    assert isinstance(collected[13].error, ServerError)
+    assert 4 <= [key for key, _ in shelf.asked].count(13) <= 10
+    assert sum(time.slept) <= 10
+
+
+async def test_two_keys_that_always_fail_are_told_too() -> None:
+    """Each is probed in turn with others."""
+    shelf, time = Shelf(rows=1), FakeTime()
+
+    async def fail(key: int, number: int) -> None:
+        if key in (1, 2):
+            raise failure(exhausted=True)
+
+    shelf.before = fail
+    collected = await fan_over(range(1, 50), shelf, concurrency=2, time=time).collect()
+    assert {key for key, outcome in collected.items() if not outcome.ok} == {1, 2}
+    assert len(collected) == 49
+
+
+async def test_a_batch_refused_its_retries_is_asked_again_and_then_each_key_is_told() -> None:
+    """Every key of it has an error of its own."""
+    shelf, time = Shelf(), FakeTime()
+
+    async def fail(keys: Any, number: int) -> None:
+        if 1 in keys:
+            raise failure(exhausted=True)
+
+    fan = batches_over(range(1, 41), shelf, batch=2, time=time)
+    shelf.before = fail
+    collected = await fan.collect()
+    assert [key for key, outcome in collected.items() if not outcome.ok] == [1, 2]
+    first, second = collected[1].error, collected[2].error
+    assert first is not second
+    assert first is not None
+    assert second is not None
+    assert (first.key, second.key) == (1, 2)
+    assert (type(first), first.args, first.attempts) == (type(second), second.args, second.attempts)
+
+
+async def test_a_probe_that_fails_for_another_reason_ends_the_outage_where_it_is_an_answer() -> None:
+    """A 404 shows that the service answers; the key has its error."""
+    shelf, time = Shelf(rows=1), FakeTime()
+
+    async def fail(key: int, number: int) -> None:
+        if key == 1 and time.now == 0:
+            raise failure(exhausted=True)
+        if key <= 2:
+            raise NotFoundError("no such resource", status=404)
+
+    shelf.before = fail
+    collected = await fan_over([1, 2, 3], shelf, concurrency=1, time=time).collect()
+    assert time.slept == [1.0]
+    assert {key: outcome.ok for key, outcome in collected.items()} == {1: False, 2: False, 3: True}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransportError("cut"),
+        RequestTimeoutError("slow"),
+        RateLimitedError("later", status=429),
+        ServerError("down", status=503),
+        DecodeError("an HTML page", malformed=True),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_probe_without_an_answer_does_not_end_the_outage(error: Any) -> None:
+    """Its key is told as failed; where nothing else is left to ask, the outage is over."""
+    shelf, time = Shelf(rows=1), FakeTime()
+
+    async def fail(key: int, number: int) -> None:
+        if time.now == 0:
+            raise failure(exhausted=True)
+        raise error
+
+    shelf.before = fail
+    collected = await fan_over([1], shelf, time=time).collect()
+    assert collected[1].error is error
+    assert time.slept == [1.0, 2.0]
+
+
+async def test_what_ends_an_outage_is_an_answer_of_the_right_kind() -> None:
+    """JSON of another shape came from the service: it is up."""
+    shelf, time = Shelf(rows=1), FakeTime()
+
+    async def fail(key: int, number: int) -> None:
+        if time.now == 0:
+            raise failure(exhausted=True)
+        if key == 2:
+            raise DecodeError("another shape")
+
+    shelf.before = fail
+    collected = await fan_over([1, 2], shelf, concurrency=1, time=time).collect()
+    assert time.slept == [1.0]
+    assert collected[1].ok
+    assert not collected[2].ok
+
+
+async def test_an_answer_that_was_under_way_reopens_the_gate() -> None:
+    """A slow success of another worker counts as well as a probe's."""
+    shelf, time, slow = Shelf(rows=1), FakeTime(), asyncio.Event()
+
+    async def answer(key: int, number: int) -> None:
+        if key == 1:
+            await slow.wait()
+        elif time.now < 4:
+            slow.set()
+            raise failure(exhausted=True)
+
+    shelf.before = answer
+    collected = await fan_over([1, 2, 3, 4], shelf, concurrency=2, time=time).collect()
+    assert all(outcome.ok for outcome in collected.values())
+
+
+@pytest.mark.parametrize("error", [AuthenticationError("refused", status=401), TLSError("bad certificate")], ids=repr)
+@pytest.mark.parametrize("mode", ["outcomes", "ordered", "pages", "items"])
+async def test_what_concerns_every_key_is_raised_from_the_loop(error: Any, mode: str) -> None:
+    """As itself, with the key that met it; the others are not asked any more."""
+    shelf = Shelf(rows=1)
+
+    async def fail(key: int, number: int) -> None:
+        if key == 5:
+            raise error
+
+    shelf.before = fail
+    fan = fan_over(range(1, 1000), shelf, concurrency=2)
+    with pytest.raises(type(error)) as caught:
+        [one async for one in (fan if mode == "outcomes" else getattr(fan, mode)())]
+    assert caught.value is error
+    assert caught.value.key == 5
+    assert len(shelf.keys_asked) < 20
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_what_concerns_every_key_is_raised_from_batches_and_probes_too() -> None:
+    """The key is one of the batch."""
+    shelf = Shelf()
+
+    async def fail(keys: Any, number: int) -> None:
+        raise AuthenticationError("refused", status=401)
+
+    fan = batches_over(range(1, 41), shelf, batch=10)
+    shelf.before = fail
+    with pytest.raises(AuthenticationError) as caught:
+        await fan.collect()
+    assert caught.value.key == 1
+    time = FakeTime()
+    other = Shelf()
+
+    async def fail_then_refuse(key: int, number: int) -> None:
+        raise AuthenticationError("refused", status=401) if time.now else failure(exhausted=True)
+
+    other.before = fail_then_refuse
+    with pytest.raises(AuthenticationError):
+        await fan_over([1, 2, 3], other, time=time).collect()
+
+
+async def test_an_error_that_is_not_ours_is_raised_as_itself() -> None:
+    """A bug in a middleware is told at once, not as the outcome of a key, and never as a group."""
+    shelf = Shelf()
+
+    async def fail(key: int, number: int) -> None:
+        raise ZeroDivisionError("a bug")
+
+    shelf.before = fail
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        await fan_over(range(1, 100), shelf).collect()
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_worker_that_is_cancelled_from_elsewhere_is_not_the_end() -> None:
+    """Its key has no outcome, so the loop must not end as if all had."""
+    shelf = Shelf()
+
+    async def fail(key: int, number: int) -> None:
+        if key == 3:
+            raise asyncio.CancelledError
+
+    shelf.before = fail
+    given, error = await until_raised(RuntimeError, fan_over(range(1, 10), shelf))
+    assert "cancelled from elsewhere" in str(error)
+    assert sorted(outcome.key for outcome in given) == [1, 2, 4, 5, 6, 7, 8, 9]
+
+
+async def test_a_run_that_is_cancelled_from_elsewhere_is_not_the_end() -> None:
+    """Somebody cancels all tasks but its own, as some frameworks do."""
+    iterator = aiter(fan_over(range(1, 1000), Shelf()))
+    await anext(iterator)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    _, error = await until_raised(RuntimeError, iterator)
+    assert "cancelled from elsewhere" in str(error)
+
+
+async def test_a_failed_key_tells_how_far_it_was_read() -> None:
+    """Pages and warnings are counted, the items are not given, and the position is the beginning."""
+    shelf = Shelf()
+
+    async def fail(key: int, number: int) -> None:
+        if number == 3:
+            raise failure()
+
+    shelf.before = fail
+    outcome = (await fan_over([10], shelf).collect())[10]
+    assert outcome.items == ()
+    assert outcome.pages == 2
+    assert [warning.message for warning in outcome.warnings] == ["page 1", "page 2"]
+    assert outcome.error is not None
+    assert outcome.error.position == Position(1)
+    assert outcome.error.key == 10
+
+
+async def test_each_failed_key_has_an_error_of_its_own() -> None:
+    """Also where one answer was the fault of many."""
+    shelf = Shelf()
+
+    async def fail(keys: Any, number: int) -> None:
+        raise failure()
+
+    fan = batches_over(range(1, 11), shelf, batch=5)
+    shelf.before = fail
+    collected = await fan.collect()
+    errors = [outcome.error for outcome in collected.values()]
+    assert len({id(error) for error in errors}) == 10
+    assert [error.key for error in errors if error] == list(collected)
+
+
+async def test_the_input_ends_while_a_unit_is_asked_again() -> None:
+    """The last key of an input that is down is not forgotten."""
+    shelf, time = Shelf(), FakeTime()
+    Service(shelf, time, until=2)
+
+    def ids() -> Iterator[int]:
+        yield 1
+
+    collected = await fan_over(ids(), shelf, concurrency=8, time=time).collect()
+    assert collected[1].ok
+
+
+async def test_who_waits_for_the_input_waits_for_the_end_of_an_outage_too() -> None:
+    """A key that comes while the service is down is not asked before it is up."""
+    shelf, time, more = Shelf(rows=1), FakeTime(), asyncio.Event()
+
+    async def ids() -> AsyncIterator[int]:
+        yield 1
+        await more.wait()
+        yield 2
+
+    async def fail(key: int, number: int) -> None:
+        more.set()
+        if time.now < 3:
+            raise failure(exhausted=True)
+
+    shelf.before = fail
+    collected = await fan_over(ids(), shelf, concurrency=3, time=time).collect()
+    assert all(outcome.ok for outcome in collected.values())
+    assert time.slept == [1.0, 2.0]

@@ -1,0 +1,315 @@
+"""The hunt for secrets: in everything that an error, a log or a public object shows, after failing calls of every kind.
+
+Hunted are the till password, its MD5 and the pair that goes over the wire, or the OAuth secret and the token; each
+plain, in base64 and quoted for a URL. The servers here echo them all.
+"""
+
+import asyncio
+import base64
+import copy
+import hashlib
+import html
+import json
+import logging
+import pickle
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FunctionType, TracebackType
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import attrs
+import pytest
+import trustme
+from raw_server import Answer, RawServer, chunked, http, said, tls_server
+
+from capillary_async import AsyncSession, BasicAuth, Limits, OAuthClient, RetryPolicy, Timeouts
+from capillary_async._transport.scrub import Scrub
+from capillary_async.errors import CapillaryError, DecodeError, ServerError
+
+PASSWORD = "hunted/p4ss+w<rd'"
+SECRET = "hunted/s3cret+&'key"
+TOKEN = "hunted-t0ken/+=abcdefgh"
+USERNAME = "till.id"
+DIGEST = hashlib.md5(PASSWORD.encode()).hexdigest()
+PAIR = base64.b64encode(f"{USERNAME}:{DIGEST}".encode()).decode()
+TOKEN_PATH = "v3/oauth/token/generate"
+TESTS = str(Path(__file__).parent)
+
+
+def forms(secret: str) -> set[str]:
+    """As it may be written somewhere."""
+    coded = base64.b64encode(secret.encode()).decode()
+    quoted = {quote(secret, safe=""), quote(secret), quote_plus(secret), quote(coded, safe="")}
+    return {secret, coded, *quoted, html.escape(secret), json.dumps(secret)[1:-1], repr(secret)[1:-1], secret.upper()}
+
+
+SECRETS = {"basic": (PASSWORD, DIGEST, PAIR), "oauth": (SECRET, TOKEN)}
+HUNTED = {form for secret in (PASSWORD, DIGEST, PAIR, SECRET, TOKEN) for form in forms(secret)}
+
+
+# --- where to look ----------------------------------------------------------------------------------------------------
+
+
+def chain(error: BaseException | None, known: set[int] | None = None) -> Iterator[BaseException]:
+    """The error, its causes and contexts, and theirs."""
+    known = set() if known is None else known
+    if error is None or id(error) in known:
+        return
+    known.add(id(error))
+    yield error
+    for other in (error.__cause__, error.__context__, *getattr(error, "exceptions", ())):
+        yield from chain(other, known)
+
+
+def frames(trace: TracebackType | None) -> Iterator[Any]:
+    """The frames of a traceback that are not the tests' own: those hold what the user gave."""
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(TESTS):
+            yield trace.tb_frame
+        trace = trace.tb_next
+
+
+def told_by(error: BaseException) -> Iterator[str]:
+    """Every text that an error can be made to show."""
+    for one in chain(error):
+        yield from (repr(one), str(one), repr(one.args), repr(vars(one)), "".join(walked(vars(one))))
+        for frame in frames(one.__traceback__):
+            yield from (f"{name}={value!r}" for name, value in frame.f_locals.items())
+        yield "".join(traceback.TracebackException.from_exception(one).format(chain=False))
+        yield "".join(lines_with_locals(one))
+        if isinstance(one, CapillaryError):
+            yield pickle.dumps(one, 0).decode("latin-1") + repr(pickle.loads(pickle.dumps(one)))  # noqa: S301
+            yield repr(vars(copy.copy(one)))
+
+
+def lines_with_locals(error: BaseException) -> Iterator[str]:
+    """The locals that a reporter of errors would send along."""
+    told = traceback.TracebackException.from_exception(error, capture_locals=True)
+    for frame in told.stack:
+        if not frame.filename.startswith(TESTS):
+            yield repr(frame.locals)
+
+
+def walked(value: Any, known: set[int] | None = None) -> Iterator[str]:
+    """The repr of everything that is reachable by attributes and items."""
+    known = set() if known is None else known
+    if id(value) in known or isinstance(value, type | FunctionType | asyncio.AbstractEventLoop):
+        return
+    known.add(id(value))
+    yield repr(value)
+    if isinstance(value, dict):
+        for name, item in list(value.items()):
+            yield from walked(name, known)
+            yield from walked(item, known)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in list(value):
+            yield from walked(item, known)
+    elif not isinstance(value, str | bytes | int | float):
+        yield from walked(getattr(value, "__dict__", None), known)
+        names = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+        for name in names:
+            yield from walked(getattr(value, name, None), known)
+
+
+def assert_clean(texts: Iterator[str]) -> None:
+    for text in texts:
+        assert not [form for form in HUNTED if form in text], text[:2000]
+
+
+# --- failing calls ----------------------------------------------------------------------------------------------------
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n"
+
+
+def answers(*secrets: str) -> dict[str, Answer]:
+    """Failures of every kind, by servers that echo what they know in every form."""
+    secret, echo = secrets[0], " ".join(sorted(form for one in secrets for form in forms(one)))
+    entry = {"status": False, "code": 1, "message": f"bad {echo}"}
+    return {
+        "an error message": said({"errors": [entry]}, 400),
+        "an error message under 200": said({"errors": [entry, echo]}),
+        "Neo's object": said({"code": 500, "message": echo, "err": echo}),
+        "the v1.1 envelope": said({"response": {"status": {"success": "false", "code": "498", "message": echo}}}),
+        "a bad key": said({"data": None, "errors": [{"code": 320001, "message": echo}]}),
+        "401": http(echo, 401),
+        "HTML under 500": http(f"<html>{echo}</html>", 500),
+        "HTML under 200": http(f"<html>{echo}</html>"),
+        "text under 200": http(echo),
+        "half a JSON": http(json.dumps([echo])[:-1]),
+        "another shape": said([{"id": echo, "points": echo}]),
+        "an object where an array is due": said({"id": echo, "values": [echo]}),
+        "the request id": http("{}", 500, {"X-CAP-REQUEST-ID": f"id-{secret}-{secrets[-1]}"}),
+        "the place of a redirect": http("", 302, {"Location": f"/x?{quote(secret)}"}),
+        "a bad status line": Answer(f"HTTP/1.1 {secret} {secrets[-1]}\r\n\r\n".encode(), "close"),
+        "a bad header": Answer(f"HTTP/1.1 200 OK\r\n{secret} {secrets[-1]}\r\n\r\n".encode(), "close"),
+        "a bad chunk size": chunked(b"[1", end=f"{secrets[-1]}\r\n{secret}\r\n".encode(), then="close"),
+        "a cut body": Answer(HEAD + echo.encode(), "close"),
+        "a reset": Answer(HEAD + echo.encode(), "reset"),
+        "no answer": Answer(b"", "close"),
+        "silence": Answer(b"", "stall"),
+        "an unknown encoding": http(echo, headers={"Content-Encoding": quote(secret, safe="")}),
+        "a body that says gzip": http(echo, headers={"Content-Encoding": "gzip"}),
+        "a long wait": http(echo, 429, {"Retry-After": "9999"}),
+    }
+
+
+GOOD_TOKEN = said({"data": {"accessToken": TOKEN, "ttlSeconds": 3000}, "errors": None})
+KINDS = {"basic": BasicAuth(USERNAME, password=PASSWORD), "oauth": OAuthClient("client-key", SECRET)}
+HASTE: dict[str, Any] = {
+    "timeouts": Timeouts(read=0.1, call=5),
+    "retry": RetryPolicy(attempts=2, backoff=0, throttle_backoff=0),
+}
+Make = Callable[..., AsyncSession]
+
+
+async def rows_of(session: AsyncSession) -> Any:
+    return await session.points_allocation.by_event(entity_id=1, customer_id=1, event_type_id=1).collect()
+
+
+async def fails(session: AsyncSession) -> CapillaryError:
+    with pytest.raises(CapillaryError) as caught:
+        await rows_of(session)
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", answers("secret"))
+async def test_no_failing_call_shows_a_secret(session_at: Make, caplog: pytest.LogCaptureFixture, name: str, kind: str):
+    """Whatever the server sends back, and wherever."""
+    async with RawServer(answers(*SECRETS[kind])[name], **{TOKEN_PATH: [GOOD_TOKEN]}) as server:
+        with caplog.at_level(logging.DEBUG):
+            session = session_at(server.url, auth=KINDS[kind], **HASTE)
+            error = await fails(session)
+    assert_clean(told_by(error))
+    assert_clean(repr(vars(record)) + record.getMessage() for record in caplog.records)
+    assert_clean(walked(session))
+
+
+@pytest.mark.parametrize("name", [*answers("secret"), "half a token"])
+async def test_no_failing_token_request_shows_a_secret(session_at: Make, caplog: pytest.LogCaptureFixture, name: str):
+    """Its body holds key and secret, and its answer a token."""
+    half = http(json.dumps({"data": {"accessToken": TOKEN, "ttl": [SECRET]}})[:-5])
+    async with RawServer(http("[]"), **{TOKEN_PATH: [answers(SECRET).get(name, half)]}) as server:
+        with caplog.at_level(logging.DEBUG):
+            session = session_at(server.url, auth=KINDS["oauth"], **HASTE)
+            error = await fails(session)
+        assert all(one.method == "POST" for one in server.seen)
+    assert error.path == "/" + TOKEN_PATH
+    assert_clean(told_by(error))
+    assert_clean(repr(vars(record)) + record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_failing_connection_shows_a_secret(session_at: Make, kind: str):
+    """Refused, and refused by TLS."""
+    context, authority = tls_server("127.0.0.1")
+    async with RawServer(http("[]"), tls=context) as server:
+        assert_clean(told_by(await fails(session_at(server.url, auth=KINDS[kind], **HASTE))))
+    assert_clean(told_by(await fails(session_at("http://127.0.0.1:9", auth=KINDS[kind], **HASTE))))
+    assert isinstance(authority, trustme.CA)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("where", ["headers", "body", "token"])
+async def test_no_cancelled_call_shows_a_secret(session_at: Make, kind: str, where: str):
+    """A timeout of the user's own leaves frames of aiohttp in the chain, whose locals hold headers and body."""
+    stalled = Answer(HEAD if where == "body" else b"", "stall")
+    token = stalled if where == "token" else GOOD_TOKEN
+    async with RawServer(stalled, **{TOKEN_PATH: [token]}) as server:
+        session = session_at(server.url, auth=KINDS[kind])
+        call = asyncio.ensure_future(rows_of(session))
+        await server.until(1 if kind == "basic" or where == "token" else 2)
+        await asyncio.wait([call], timeout=0.05)
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(0):
+                await call
+    assert any(isinstance(one, asyncio.CancelledError) for one in chain(caught.value))
+    assert_clean(told_by(caught.value))
+
+
+async def test_no_call_of_a_closed_session_shows_a_secret():
+    """A RuntimeError is no error of ours, and as quiet."""
+    async with RawServer(Answer(b"", "stall")) as server:
+        session = AsyncSession(server.url, auth=KINDS["basic"])
+        call = asyncio.ensure_future(rows_of(session))
+        await server.until(1)
+        await session.aclose()
+        with pytest.raises(RuntimeError) as caught:
+            await call
+        assert_clean(told_by(caught.value))
+        with pytest.raises(RuntimeError) as caught:
+            await rows_of(session)
+        assert_clean(told_by(caught.value))
+
+
+@pytest.mark.parametrize("before", range(0, 520, 13))
+async def test_no_cut_text_shows_the_half_of_a_secret(session_at: Make, before: int):
+    """Messages and extracts are cut somewhere, perhaps within a secret."""
+    filler = "x" * before
+    page, message = (
+        http(f"<p>{filler}{PAIR}"),
+        said({"errors": [{"code": 1, "message": f"{filler}{PAIR}{filler}"}]}, 400),
+    )
+    for answer in (page, message, said([{"id": f"{filler}{PAIR}"}]), http(f'[{{"a": "{filler}{PAIR}')):
+        async with RawServer(answer) as server:
+            error = await fails(session_at(server.url, auth=KINDS["basic"], **HASTE))
+        assert all(PAIR[:7] not in text for text in told_by(error))
+
+
+# --- public objects ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_public_object_shows_a_secret(session_at: Make, kind: str):
+    """By repr, by attributes however deep, by copy; also when a token is held and requests are under way."""
+    async with RawServer(http("[]"), **{TOKEN_PATH: [GOOD_TOKEN]}) as server:
+        session = session_at(server.url, auth=KINDS[kind], limits=Limits(concurrency=1))
+        await rows_of(session)
+        view = session.with_options(headers={"X-A": "b"})
+        pager = session.loyalty_events.list(7)
+        fan = session.loyalty_events.list_many([1, 2])
+        for one in (session, view, pager, fan, pager.pages(), session.points_ledger, session.stats, KINDS[kind]):
+            assert_clean(walked(one))
+            assert_clean(iter([repr(one), str(one), f"{one}"]))
+        await session.aclose()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_nothing_that_holds_credentials_is_pickled_or_dumped(session_at: Make, kind: str):
+    """Not through a pager or a fan-out either."""
+    session = session_at("http://127.0.0.1:1", auth=KINDS[kind])
+    pager, fan = session.loyalty_events.list(7), session.loyalty_events.list_many([1])
+    for one in (KINDS[kind], session, session.with_options(), pager, fan):
+        with pytest.raises(Exception, match=r"pickle") as caught:
+            pickle.dumps(one)
+        assert_clean(told_by(caught.value))
+    for one in (KINDS[kind], session):
+        with pytest.raises(attrs.exceptions.NotAnAttrsClassError):
+            attrs.asdict(one)
+    assert copy.copy(KINDS[kind]) is copy.deepcopy(KINDS[kind]) is KINDS[kind]
+
+
+# --- the scrubber -----------------------------------------------------------------------------------------------------
+
+
+def test_the_scrubber_cleans_every_text_of_an_error():
+    error = DecodeError(f"m {PASSWORD}", faults=(f"f {PASSWORD}",), paths=(PASSWORD,), body=f"b {PASSWORD}")
+    error.request_id = PASSWORD
+    error.__cause__ = ValueError(f"c {PASSWORD}", 7)
+    assert Scrub(PASSWORD)(error) is error
+    assert (error.args, error.faults, error.paths, error.body) == (("m ***",), ("f ***",), ("***",), "b ***")
+    assert (error.request_id, error.__cause__.args) == ("***", ("c ***", 7))
+
+
+def test_the_scrubber_leaves_short_texts_and_ordinary_words():
+    """A secret of five letters would garble every message."""
+    error = ServerError("the server refused with the code", status=500)
+    assert str(Scrub("the", "serve")(error)) == "the server refused with the code"
+    assert str(Scrub("server refused")(ServerError("the server refused..."))) == "the ***..."
+    assert str(Scrub("server refused!")(ServerError("the server refused... so"))) == "the ***... so"
+
+
+def test_the_scrubber_shows_nothing_itself():
+    assert_clean(walked(Scrub(PASSWORD, SECRET, TOKEN, DIGEST, PAIR)))
