@@ -30,7 +30,7 @@ _FIRST_ID, _STEP = 600_000_001, 7
 _FIRST_MERGED, _MERGED = 590_000_001, 3
 _FIRST_GROUP, _GROUPS, _MEMBERS = 7_000_001, 5, 3
 UNKNOWN_ID = 999_999_999
-_KEPT, _KEPT_LISTS = 256, 32  # customers in memory: about 10 MiB, whales aside
+_KEPT, _KEPT_LISTS = 512, 32  # customers in memory, so that a default sandbox grows each once: about 20 MiB
 
 
 class World:
