@@ -131,6 +131,9 @@ def _measure(chosen: argparse.Namespace) -> tuple[list[Section], dict[str, str],
         raise BenchmarkError("nginx is not installed: install it (apt-get install nginx-light), or use --server raw")
     if chosen.server is None and nginx_version() is None and set(chosen.questions) & set("acg"):
         notes = [*notes, "nginx is not installed (apt-get install nginx-light): the raw asyncio server serves instead"]
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cores / 4:
+        notes = [*notes, f"the machine was busy at the start (load {load:.1f} on {cores} cores): expect noise"]
     installed = tuple(peer for peer in peers if not peer.missing())
     with (
         Children() as children,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.pages import CUSTOMERS, pages_of
-from benchmarks.results import Row, Section, Target, ratio
+from benchmarks.results import Row, Section, Target, paired
 
 if TYPE_CHECKING:
     from benchmarks.clients import Peer
@@ -34,16 +34,21 @@ def measure(bench: Bench) -> Section:
             peer.name: bench.job(peer, server, customers=counts[peer.name], concurrency=CONCURRENCY) for peer in peers
         }
         samples = bench.alternate("c", jobs)
-    cost = {name: ratio(sample.median("cpu"), needed(counts[name])) for name, sample in samples.items()}
-    rows = tuple(_row(peer, samples[peer.name], counts[peer.name], cost.get("floor")) for peer in peers)
-    target = Target(
-        "(c) CPU a request at most 1.3x the floor's", ratio(cost.get("ours"), cost.get("floor")), at_most=1.3
-    )
+    due = {name: needed(count) for name, count in counts.items()}
+    ratios = {name: _by_floor(samples, due, name) for name in samples}
+    rows = tuple(_row(peer, samples[peer.name], counts[peer.name], ratios[peer.name]) for peer in peers)
+    target = Target("(c) CPU a request at most 1.3x the floor's", ratios.get("ours"), at_most=1.3)
     title = TITLE.replace("20,000", f"{bench.size(ALL, 40):,}")
     return Section("c", title, "µs a request", "CPU by the floor's", rows, (target,))
 
 
-def _row(peer: Peer, sample: Sample, customers: int, floor: float | None) -> Row:
+def _by_floor(samples: dict[str, Sample], due: dict[str, int], name: str) -> float | None:
+    """CPU a request needed, by the floor's."""
+    floor = samples.get("floor")
+    return None if floor is None else paired(samples[name], floor, "cpu", due["floor"] / due[name])
+
+
+def _row(peer: Peer, sample: Sample, customers: int, by_floor: float | None) -> Row:
     due = needed(customers)
     cpu, wall, requests = sample.median("cpu"), sample.median("wall"), sample.median("requests")
     parts = [f"{customers:,} customers", f"{due:,} requests needed"]
@@ -54,7 +59,7 @@ def _row(peer: Peer, sample: Sample, customers: int, floor: float | None) -> Row
         None if cpu is None else cpu / due * _MICRO,
         None if wall is None else wall / due * _MICRO,
         sample.median("peak_mib"),
-        ratio(ratio(cpu, due), floor),
+        by_floor,
         sample.fault or ", ".join(parts),
         sample.runs,
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from benchmarks.pages import SIZE, list_page
-from benchmarks.results import Row, Sample, Section, Target, ratio
+from benchmarks.results import Row, Sample, Section, Target, paired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,13 +42,11 @@ def measure(bench: Bench) -> Section:
     job = {"blocks": bench.size(BLOCKS, 4), "pages": PAGES_A_BLOCK}
     told = [bench.child("benchmarks.d_decode", job) for _ in range(bench.runs)]
     samples = {name: Sample(tuple({"cpu": run[name]} for run in told)) for name in told[0]}
-    bare = samples["bare"].median("cpu")
     rows = tuple(
-        Row(_NAMES[name], cpu=sample.median("cpu"), ratio=ratio(sample.median("cpu"), bare), runs=sample.runs)
+        Row(_NAMES[name], cpu=sample.median("cpu"), ratio=paired(sample, samples["bare"], "cpu"), runs=sample.runs)
         for name, sample in samples.items()
     )
-    ratios = [run["ours"] / run["bare"] for run in told]
-    target = Target("(d) decoding at most 1.15x bare msgspec", median(ratios), at_most=1.15)
+    target = Target("(d) decoding at most 1.15x bare msgspec", rows[0].ratio, at_most=1.15)
     return Section("d", TITLE, "µs a record", "CPU by bare msgspec's", rows, (target,))
 
 

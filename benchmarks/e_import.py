@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.results import Row, Sample, Section, Target, ratio
+from benchmarks.results import Row, Sample, Section, Target, paired
 
 if TYPE_CHECKING:
     from benchmarks.measuring import Bench
@@ -33,13 +33,12 @@ def measure(bench: Bench) -> Section:
             if number:
                 runs[module].append(cost)
     samples = {module: Sample(tuple(runs[module])) for module in modules}
-    base = samples["aiohttp"].median("cpu")
     rows = tuple(
         Row(
             f"import {module}",
             _milli(sample, "cpu"),
             _milli(sample, "wall"),
-            ratio=ratio(sample.median("cpu"), base),
+            ratio=paired(sample, samples["aiohttp"], "cpu"),
             runs=sample.runs,
         )
         for module, sample in samples.items()

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.c_customers import ALL, CONCURRENCY, needed
-from benchmarks.results import Row, Section, ratio
+from benchmarks.results import Row, Section, paired, ratio
 
 if TYPE_CHECKING:
     from benchmarks.measuring import Bench
@@ -46,7 +46,7 @@ def _row(name: str, sample: Sample, plain: Sample, due: int) -> Row:
         None if cpu is None else cpu * _MICRO,
         None if wall is None else wall * _MICRO,
         sample.median("peak_mib"),
-        ratio(sample.median("cpu"), plain.median("cpu")),
+        paired(sample, plain, "cpu"),
         sample.fault or "",
         sample.runs,
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import asdict, field, frozen
 
-__all__ = ["Row", "Sample", "Section", "Target", "ratio"]
+__all__ = ["Row", "Sample", "Section", "Target", "paired", "ratio"]
 
 
 @frozen
@@ -40,6 +40,18 @@ class Sample:
 def ratio(value: float | None, to: float | None) -> float | None:
     """One figure by another; None where either is missing."""
     return None if value is None or not to else value / to
+
+
+def paired(of: Sample | None, to: Sample | None, name: str, scale: float = 1.0) -> float | None:
+    """The median over the rounds of one client's figure by another's of the same round, times `scale`.
+
+    What the machine does beside comes and goes: two neighbours in a round feel it alike, two medians may not.
+    """
+    if of is None or to is None or of.fault or to.fault:
+        return None
+    rounds = zip(of.runs, to.runs, strict=False)
+    ratios = [one[name] / other[name] * scale for one, other in rounds if other[name]]
+    return median(ratios) if ratios else None
 
 
 @frozen

@@ -12,7 +12,6 @@ from datetime import date, tzinfo
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote, urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from capillary_async._transport.message import Headers
 from capillary_async.errors import InvalidRequestError
@@ -140,6 +139,8 @@ def check_timezone(given: Any) -> tzinfo | None:
     """The cluster's zone, by itself or by name."""
     if given is None or isinstance(given, tzinfo):
         return given
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415 - milliseconds of every import, for few
+
     try:
         return ZoneInfo(given)
     except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):

@@ -13,8 +13,6 @@ from contextlib import suppress
 from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from attrs import define, field, frozen
-
 from capillary_async._feed import Feed
 from capillary_async._pager import Page
 from capillary_async._plan import Outcome
@@ -51,17 +49,16 @@ _CONCERNS_ALL = (AuthenticationError, TLSError)
 _NO_ANSWER = (TransportError, ServerError, RateLimitedError)
 
 
-@define(eq=False, repr=False)
 class _Gathered:
     """What was read of one key so far."""
 
-    items: list[Any] = field(factory=list[Any])
-    warnings: list[ApiMessage] = field(factory=list[ApiMessage])
-    pages: int = 0
-    ended: bool = False
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self.warnings: list[ApiMessage] = []
+        self.pages = 0
+        self.ended = False
 
 
-@define(eq=False, repr=False)
 class _Pending:
     """A unit, the places of its keys in the input, what was read of them, and how it fared so far.
 
@@ -70,11 +67,12 @@ class _Pending:
         strikes: How often it failed while others were answered.
     """
 
-    unit: Unit
-    places: dict[Any, int]
-    seen: int
-    strikes: int = 0
-    _gathered: dict[Any, _Gathered] = field(factory=dict[Any, _Gathered], init=False)
+    def __init__(self, unit: Unit, places: dict[Any, int], seen: int) -> None:
+        self.unit = unit
+        self.places = places
+        self.seen = seen
+        self.strikes = 0
+        self._gathered: dict[Any, _Gathered] = {}
 
     def of(self, key: Any) -> _Gathered:
         """What was read of a key; kept over a second run, so that a key asked again keeps its pages."""
@@ -269,13 +267,13 @@ def _answered(error: CapillaryError) -> bool:
     return not isinstance(error, _NO_ANSWER)
 
 
-@frozen(eq=False, repr=False)
 class _Emitter:
     """Puts what a unit reads where the loop wants it; waits while the loop is slower than the service."""
 
-    _plan: Plan[Any, Any]
-    _send: MemoryObjectSendStream[Any]
-    _pending: _Pending
+    def __init__(self, plan: Plan[Any, Any], send: MemoryObjectSendStream[Any], pending: _Pending) -> None:
+        self._plan = plan
+        self._send = send
+        self._pending = pending
 
     async def page(self, key: Any, page: Page[Any]) -> None:
         """One more page of a key."""

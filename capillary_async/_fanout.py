@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 import anyio
-from attrs import evolve, frozen
+from attrs import evolve
 
 from capillary_async._config import Paging
 from capillary_async._crew import Crew
@@ -35,8 +35,7 @@ T = TypeVar("T")
 _END = "end"
 
 
-@frozen(eq=False, repr=False)
-class _Run:
+class _Run(NamedTuple):
     """What stands behind one loop: the crew, its task, and what it sends."""
 
     crew: Crew[Any, Any]

@@ -30,6 +30,7 @@ from capillary_async._transport.chain import build, share
 from capillary_async._transport.check import judge
 from capillary_async._transport.message import Headers, Request, Shape
 from capillary_async._transport.retry import Quota
+from capillary_async._underway import UnderWay
 from capillary_async._version import __version__
 from capillary_async.auth import BasicAuth, OAuthClient
 from capillary_async.endpoints import (
@@ -55,6 +56,8 @@ __all__ = ["AsyncSession"]
 
 DAG_SCOPE = "x-cap-neo-dag-scope"
 NEO = "/x/neo/"
+_TILL = ("CAPILLARY_USERNAME", "CAPILLARY_PASSWORD", "CAPILLARY_PASSWORD_MD5")
+_CLIENT = ("CAPILLARY_CLIENT_KEY", "CAPILLARY_CLIENT_SECRET")
 _KINDS: dict[str, type[Any]] = {"limits": Limits, "paging": Paging, "retry": RetryPolicy, "timeouts": Timeouts}
 
 
@@ -150,6 +153,7 @@ class AsyncSession:
         self._root = root
         self._closed = False
         self._lock = threading.Lock()
+        self._under_way = UnderWay()
         self._iterators: weakref.WeakSet[Any] = weakref.WeakSet()
         self._views: weakref.WeakSet[AsyncSession] = weakref.WeakSet()
         self._neo_headers = _scope(settings)
@@ -250,7 +254,7 @@ class AsyncSession:
             CapillaryError: As the request came out.
         """
         self._check_open()
-        response = await self._handler(request)
+        response = await self._under_way.run(self._handler(request))
         shape = cast("Shape", request.shape)
         if response.decoded is None:
             response.keep(_judged(request, response, shape))
@@ -259,12 +263,13 @@ class AsyncSession:
         return response
 
     async def aclose(self) -> None:
-        """End all iterators and close the pools; a view ends its own iterators only. Closing twice is fine."""
+        """End all iterators and calls and close the pools; a view ends its own only. Closing twice is fine."""
         self._closed = True
         with self._lock:
             iterators, views = list(self._iterators), list(self._views)
         for iterator in iterators:
             await iterator.end("was closed with its session")
+        self._under_way.end()
         if self._root is not None:
             return
         for view in views:
@@ -338,8 +343,7 @@ class AsyncSession:
 
     def count_duplicates(self, number: int) -> None:
         """Count records that came twice. For pagers."""
-        if number:
-            self._shared.stats.add(duplicates=number)
+        self._shared.stats.add(duplicates=number)
 
     def __repr__(self) -> str:
         return f"AsyncSession({self.base_url!r}, auth={self._auth!r}{', closed' if self.closed else ''})"
@@ -376,12 +380,12 @@ def _variable(name: str, what: str) -> str:
 
 
 def _auth_from_env() -> BasicAuth | OAuthClient:
-    if os.environ.get("CAPILLARY_CLIENT_KEY") and not os.environ.get("CAPILLARY_USERNAME"):
+    if any(map(os.environ.get, _CLIENT)) and not any(map(os.environ.get, _TILL)):
         key = _variable("CAPILLARY_CLIENT_KEY", "the OAuth client's key")
         return OAuthClient(key, _variable("CAPILLARY_CLIENT_SECRET", "the OAuth client's secret"))
     username = _variable("CAPILLARY_USERNAME", "the till id (or set CAPILLARY_CLIENT_KEY and CAPILLARY_CLIENT_SECRET)")
     if os.environ.get("CAPILLARY_PASSWORD_MD5") and not os.environ.get("CAPILLARY_PASSWORD"):
-        return BasicAuth(username, password_md5=_variable("CAPILLARY_PASSWORD_MD5", "the MD5 hex of the till password"))
-    return BasicAuth(
-        username, password=_variable("CAPILLARY_PASSWORD", "the till password (or set CAPILLARY_PASSWORD_MD5)")
-    )
+        # The value is never a local here: tracebacks with locals end in log files.
+        return BasicAuth(username, password_md5=os.environ["CAPILLARY_PASSWORD_MD5"])
+    what = "the till password (or set CAPILLARY_PASSWORD_MD5)"
+    return BasicAuth(username, password=_variable("CAPILLARY_PASSWORD", what))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from attrs import define, frozen
+from attrs import frozen
 
 from capillary_async._feed import Measure
 from capillary_async.errors import CapillaryError
@@ -73,12 +73,12 @@ class Reader(Measure[K], Protocol[K]):
         ...
 
 
-@define(eq=False, repr=False)
 class _PagedUnit(Generic[K]):
     """One key, whose list is walked; a second run goes on with the same walk."""
 
-    keys: tuple[K, ...]
-    _walk: Any
+    def __init__(self, keys: tuple[K, ...], walk: Any) -> None:
+        self.keys = keys
+        self._walk = walk
 
     async def run(self, emit: Emit) -> None:
         key = self.keys[0]
@@ -112,12 +112,14 @@ class PagedReader(Generic[K, T]):
         return _PagedUnit(keys, self.pager(keys[0], paging).walk())
 
 
-@define(eq=False, repr=False)
 class _BatchUnit(Generic[K, T]):
     """Several keys in one request; each of them comes to one page or one error."""
 
-    keys: tuple[K, ...]
-    _ask: Callable[[tuple[K, ...]], Awaitable[dict[K, Page[T] | CapillaryError]]]
+    def __init__(
+        self, keys: tuple[K, ...], ask: Callable[[tuple[K, ...]], Awaitable[dict[K, Page[T] | CapillaryError]]]
+    ) -> None:
+        self.keys = keys
+        self._ask = ask
 
     async def run(self, emit: Emit) -> None:
         answers = await self._ask(self.keys)

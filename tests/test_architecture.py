@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "capillary_async"
 ROWS: list[set[str]] = [
     {"_version", "errors", "_config", "models", "auth", "_transport.stats"},
     {"_transport.message", "_transport.scrub"},
-    {"_transport.retry_rules", "_decode", "_readahead", "_page", "_feed", "_checks"},
+    {"_transport.retry_rules", "_decode", "_readahead", "_page", "_feed", "_checks", "_underway"},
     {"_walk"},
     {"_verify"},
     {"_iterator"},

@@ -17,7 +17,7 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks import clients, pages, table
 from benchmarks.processes import BenchmarkError, Children
-from benchmarks.results import Row, Sample, Section, Target
+from benchmarks.results import Row, Sample, Section, Target, paired
 from benchmarks.server import COUNTS, RawServer
 from benchmarks.serving import nginx_version, raw_server, recorded_server
 
@@ -194,6 +194,15 @@ def test_a_target_says_whether_it_is_met():
     assert Target("most", 1.2, at_most=1.1).told() == "missed: most: 1.2x"
     assert Target("least", 2.0, at_least=2.7).met is False
     assert Target("least", None, at_least=2.7).told() == "not measured: least"
+
+
+def test_ratios_are_of_neighbours_in_a_round():
+    quiet, busy = {"cpu": 1.0}, {"cpu": 4.0}
+    ours, floor = Sample((busy, quiet, quiet)), Sample((busy, quiet, busy))
+    assert paired(ours, floor, "cpu") == 1.0
+    assert paired(ours, floor, "cpu", 2) == 2.0
+    assert paired(ours, Sample((), "failed: no luck"), "cpu") is None
+    assert paired(ours, None, "cpu") is None
 
 
 def test_figures_of_a_client_at_fault_do_not_count():

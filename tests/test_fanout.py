@@ -488,11 +488,11 @@ def test_two_hundred_random_ends_leave_nothing() -> None:
         dice = random.Random(11)
         for round_ in range(200):
             shelf = failing(Shelf(rows=4), 17) if round_ % 3 else Shelf(rows=4)
-            source: Any = range(1, 30) if round_ % 2 else _slow_ids(dice)
+            source: Any = range(1, 20) if round_ % 2 else _slow_ids(dice)
             fan = fan_over(source, shelf, concurrency=dice.randrange(1, 8), prefetch=dice.randrange(5))
             with suppress(BadRequestError):
                 await _ends(round_, fan, dice.randrange(1, 40), dice)
-            await settle()
+            await settle(10)
             assert not others(), round_
             assert shelf.running == 0
 
@@ -504,7 +504,7 @@ def test_two_hundred_random_ends_leave_nothing() -> None:
 
 
 async def _slow_ids(dice: random.Random) -> AsyncIterator[int]:
-    for key in range(1, 30):
+    for key in range(1, 20):
         for _ in range(dice.randrange(3)):
             await asyncio.sleep(0)
         yield key

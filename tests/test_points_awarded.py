@@ -17,6 +17,7 @@ from capillary_async import (
     InvalidRequestError,
     Limits,
     NotFoundError,
+    Paging,
     PermissionDeniedError,
     PointsStatus,
     RecordConflictError,
@@ -216,7 +217,11 @@ async def test_groups_one_by_one(session_at: Sessions) -> None:
     """`batch_size=1` asks no id twice, whosever the rows are."""
     with serving(lambda seen: [row(ids_of(seen)[0], 999)]) as seen:
         collected = await session_at(HOST).points_awarded.ids([1, 2, 3], batch_size=1, **ASKED).collect()
-    assert {key: [award.id for award in outcome.items] for key, outcome in collected.items()} == {1: [1], 2: [2], 3: [3]}
+    assert {key: [award.id for award in outcome.items] for key, outcome in collected.items()} == {
+        1: [1],
+        2: [2],
+        3: [3],
+    }
     assert len(seen) == 3
 
 
@@ -318,8 +323,6 @@ def test_arguments_that_cannot_be(session_at: Sessions, changed: dict[str, Any],
 
 def test_paging_means_nothing_here(session_at: Sessions) -> None:
     """A session with large pages for other endpoints asks for awards all the same."""
-    from capillary_async import Paging
-
     capillary = session_at(HOST, paging=Paging(page_size=1000))
     fan = capillary.points_awarded.ids([1], **ASKED).options(paging=Paging(page_size=5000))
     assert repr(fan) == "<FanOut points_awarded.ids over 1 keys>"

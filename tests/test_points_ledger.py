@@ -104,16 +104,20 @@ async def test_everything_that_can_be_asked(session_at: Sessions) -> None:
         alternate_currencies=True,
     )
     with serving({"events": []}) as seen:
-        await session_at(HOST).points_ledger.explode(
-            identifier=Identifier.primary_user_id("7"),
-            source="WECHAT",
-            event_ids=["5"],
-            account_id="acc 1",
-            include=include,
-            type="USERGROUP2",
-            is_primary_user=False,
-            alternate_currency_names=["Miles", "Stars"],
-        ).collect()
+        await (
+            session_at(HOST)
+            .points_ledger.explode(
+                identifier=Identifier.primary_user_id("7"),
+                source="WECHAT",
+                event_ids=["5"],
+                account_id="acc 1",
+                include=include,
+                type="USERGROUP2",
+                is_primary_user=False,
+                alternate_currency_names=["Miles", "Stars"],
+            )
+            .collect()
+        )
     assert seen[0].query == {
         "identifierName": "primaryUserId",
         "identifierValue": "7",
@@ -334,7 +338,9 @@ async def test_a_refused_chunk_is_split_and_stays_one_page(session_at: Sessions,
         pager = session_at(HOST).points_ledger.explode(event_ids=ids, **ASKED).options(prefetch=0)
         iterator = aiter(pager)
         given = [(await anext(iterator)).event_log_id for _ in range(19)]
-        with pytest.raises(LedgerRequestError, match="event_ids 13 refused, the others of this page were given") as caught:
+        with pytest.raises(
+            LedgerRequestError, match="event_ids 13 refused, the others of this page were given"
+        ) as caught:
             await anext(iterator)
         rest = await pager.options(start=caught.value.position).collect()
     assert given == [n for n in range(1, 21) if n != 13]
@@ -370,9 +376,7 @@ async def test_one_id_alone_and_refused(session_at: Sessions) -> None:
 async def test_references_are_named_as_such(session_at: Sessions) -> None:
     """In the text of the error."""
     with serving(answers(unknown=(5,), code=9022)):
-        pager = session_at(HOST).points_ledger.explode(
-            event_name="NewBill", event_reference_ids=[4, 5], **ASKED
-        )
+        pager = session_at(HOST).points_ledger.explode(event_name="NewBill", event_reference_ids=[4, 5], **ASKED)
         with pytest.raises(LedgerRequestError, match="event_reference_ids 5 refused"):
             await pager.collect()
 
@@ -380,9 +384,8 @@ async def test_references_are_named_as_such(session_at: Sessions) -> None:
 @pytest.mark.parametrize("code", [9003, 9005, 11012, 11014, 11017, 1632, 8013])
 async def test_other_codes_raise_at_once(session_at: Sessions, code: int) -> None:
     """They are no fault of one id, so nothing is split."""
-    with serving(answers(unknown=(1,), code=code)) as seen:
-        with pytest.raises(LedgerRequestError) as caught:
-            await session_at(HOST).points_ledger.explode(event_ids=range(1, 11), **ASKED).collect()
+    with serving(answers(unknown=(1,), code=code)) as seen, pytest.raises(LedgerRequestError) as caught:
+        await session_at(HOST).points_ledger.explode(event_ids=range(1, 11), **ASKED).collect()
     assert len(seen) == 1
     assert caught.value.code == code
     assert caught.value.position == Position(1)

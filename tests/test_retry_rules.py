@@ -158,6 +158,12 @@ def test_retry_after_is_obeyed_never_earlier_and_at_most_a_tenth_later():
     assert after(APIError(status=408, retry_after=3.0)).delay == pytest.approx(3.3)
 
 
+def test_the_jitter_of_retry_after_never_makes_a_wait_too_long_that_fits():
+    """100 s of 105 fit, 110 would not: half of what is left behind the wait is for the attempt."""
+    assert after(RateLimitedError(status=429, retry_after=100.0), remaining=105).delay == pytest.approx(102.5)
+    assert after(RateLimitedError(status=429, retry_after=100.0), remaining=100).reason == "deadline"
+
+
 @FIXED
 @given(st.floats(0.001, 120), st.floats(0, 0.1), st.floats(-5, 200))
 def test_retry_after_holds_at_any_time_left(asked: float, jitter: float, remaining: float):

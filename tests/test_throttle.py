@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_server import RawServer, http, in_thread
-from virtual_time import clock, run
+from virtual_time import VirtualLoop, clock, run
 
 from capillary_async import AsyncSession, BasicAuth, Limits, Rate, Timeouts
 from capillary_async._transport.message import Call, Request, Response
@@ -74,6 +74,24 @@ def test_permits_go_out_in_the_order_asked():
     assert server.names == ["/0", "/1", "/2", "/3", "/4", "/5", "/99"]
     assert server.peak == 2
     assert idle(gate)
+
+
+def test_a_newcomer_never_overtakes_those_who_wait():
+    """The rate's next permit is free, and the alarm that hands it to the queue has not rung yet."""
+    gate, server = throttle(rate=Rate(1, 1.0)), Server(0)
+
+    async def main() -> None:
+        await gate(request(0), server)
+        waiting = asyncio.ensure_future(gate(request(1), server))
+        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        loop.now += 2
+        assert gate._blocked() is None
+        await asyncio.gather(gate(request(2), server), waiting)
+
+    run(main)
+    assert server.names == ["/0", "/1", "/2"]
 
 
 def test_no_more_than_concurrency_at_once():

@@ -369,7 +369,7 @@ async def test_redirects_are_not_followed(session_at: Make):
 async def test_cookies_are_never_kept(session_at: Make):
     """A session is no browser: what one answer sets, the next request does not send."""
     async with RawServer(http(b"{}", headers={"Set-Cookie": "a=b; Path=/"})) as server:
-        session = session_at(server.url)
+        session = session_at(server.url.replace("127.0.0.1", "localhost"))  # no jar takes cookies of an IP address
         for _ in range(2):
             await session.request("GET", "/path")
         assert "cookie" not in server.seen[1].headers
@@ -523,7 +523,7 @@ async def test_a_call_takes_one_of_many_connections_at_a_time(session_at: Make):
 
 
 def new_session(url: str, **options: Any) -> AsyncSession:
-    return AsyncSession(url, auth=BasicAuth(USERNAME, password=PASSWORD), retry=AT_ONCE, **options)
+    return AsyncSession(url, auth=BasicAuth(USERNAME, password=PASSWORD), **{"retry": AT_ONCE, **options})
 
 
 @pytest.mark.usefixtures("collected")
@@ -717,6 +717,19 @@ async def test_closing_with_requests_under_way_ends_them():
         ended = await asyncio.gather(*calls, return_exceptions=True)
         assert server.hits == 2
     assert [type(one) for one in ended] == [RuntimeError] * 4
+    assert all("closed" in str(one) for one in ended)
+
+
+@pytest.mark.usefixtures("collected")
+async def test_a_pool_closed_under_a_request_says_so_and_not_that_the_server_failed():
+    """The lost connection is our own doing, and trying again would be no use."""
+    async with RawServer(Answer(b"", "stall")) as server:
+        pools = Pools(Limits())
+        call = asyncio.ensure_future(Wire(server.url, pools, Stats(), {})(Request("GET", "/path")))
+        await server.until(1)
+        await pools.aclose()
+        with pytest.raises(RuntimeError, match="was closed while a request was under way"):
+            await call
 
 
 async def test_a_cancelled_call_leaves_no_connection_taken(session_at: Make):
@@ -756,6 +769,16 @@ async def test_a_given_client_that_is_closed_is_refused():
         await session.request("GET", "/path")
 
 
+@pytest.mark.filterwarnings("ignore:.*(BasicAuth|auth).* is deprecated:DeprecationWarning")
+async def test_a_given_client_with_credentials_of_its_own_is_refused():
+    """They would stand against the session's, and aiohttp takes only one."""
+    async with aiohttp.ClientSession(auth=aiohttp.BasicAuth("other", "one")) as client:
+        session = new_session("http://127.0.0.1:1", client_session=client)
+        with pytest.raises(InvalidRequestError, match="without auth= of its own") as caught:
+            await session.request("GET", "/path")
+        assert (caught.value.argument, caught.value.attempts) == ("client_session", 1)
+
+
 def test_a_given_client_serves_its_own_loop_alone():
     """In another loop it would fail in strange ways, so it is refused."""
     with asyncio.Runner() as home:
@@ -791,7 +814,7 @@ async def test_the_wait_for_a_connection_of_a_given_client_is_no_connect_timeout
     gate = asyncio.Event()
     own = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1))
     async with RawServer(OK.but(when=gate), OK) as server, own as client:
-        session = new_session(server.url, client_session=client, timeouts=Timeouts(connect=0.05))
+        session = new_session(server.url, client_session=client, timeouts=Timeouts(connect=0.05), retry=ONCE)
         first = asyncio.ensure_future(session.request("GET", "/path"))
         await server.until(1)
         second = asyncio.ensure_future(session.request("GET", "/path"))

@@ -27,8 +27,8 @@ class Peer:
         where: Module and class, below `benchmarks.clients`.
         packages: Importable names that it needs.
         install: What `pip install` takes for them.
-        share: The part of the customers it reads in (c), since slow ones would keep the others waiting; figures are
-            per request.
+        share: The part of the work it does in (a) and (c), since slow ones would keep the others waiting; figures are
+            per record and per request.
         typed: Whether points come out as Decimal.
     """
 

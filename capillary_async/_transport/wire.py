@@ -123,6 +123,11 @@ class Pools:
             raise RuntimeError(
                 "the client_session given to AsyncSession belongs to another event loop, and serves that alone"
             )
+        if client.auth is not None:  # aiohttp refuses it beside our own header, with an error that is none of ours
+            raise InvalidRequestError(
+                "client_session takes a client without auth= of its own: the credentials are the session's",
+                argument="client_session",
+            )
         return _Pool(loop, client, owned=False)
 
     def _make(self, loop: asyncio.AbstractEventLoop) -> _Pool:
@@ -284,8 +289,7 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
     async for piece in answer.content.iter_any():
         size += len(piece)
         if size > MAX_BODY:
-            answer.close()  # the rest is not worth reading
-            raise _too_large()
+            raise _too_large()  # and aiohttp closes the connection, with the rest still on its way
         pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

@@ -1,0 +1,278 @@
+"""What may be given to a session: URLs, headers, paths and queries; and that a refusal never shows a secret."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta, timezone
+from enum import Enum, IntEnum
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+from zoneinfo import ZoneInfo
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from capillary_async import InvalidRequestError
+from capillary_async import _checks as checks
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://eu.api.capillarytech.com", "https://eu.api.capillarytech.com"),
+        ("https://eu.api.capillarytech.com/", "https://eu.api.capillarytech.com"),
+        ("https://gateway.example/capillary/v1/", "https://gateway.example/capillary/v1"),
+        ("https://gateway.example:8443", "https://gateway.example:8443"),
+        ("HTTPS://EU.api.capillarytech.com", "HTTPS://EU.api.capillarytech.com"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://127.8.9.1", "http://127.8.9.1"),
+        ("http://localhost:8080/", "http://localhost:8080"),
+        ("http://api.localhost", "http://api.localhost"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        ("https://[2001:db8::1]", "https://[2001:db8::1]"),
+    ],
+)
+def test_base_urls(given: str, kept: str) -> None:
+    """https, http on loopback, ports, path prefixes; an unknown host is configuration and never fails."""
+    assert checks.check_base_url(given) == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("http://eu.api.capillarytech.com", "only loopback may do without https"),
+        ("http://127.0.0.1.evil.example", "only loopback"),
+        ("http://localhost.evil.example", "only loopback"),
+        ("http://0.0.0.0", "only loopback"),
+        ("http://[::2]", "only loopback"),
+        ("https://till:s3cr3t@eu.api.capillarytech.com", "give them as auth="),
+        ("https://s3cr3t@eu.api.capillarytech.com", "give them as auth="),
+        ("https://eu.api.capillarytech.com@evil.example", "give them as auth="),
+        ("https://eu.api.capillarytech.com?key=s3cr3t", "a query or fragment"),
+        ("https://eu.api.capillarytech.com/?", "a query or fragment"),
+        ("https://eu.api.capillarytech.com#s3cr3t", "a query or fragment"),
+        ("https://eu.api.capillarytech.com/a/../b", "dots for a path segment"),
+        ("https://eu.api.capillarytech.com/%2e%2e/b", "dots for a path segment"),
+        ("eu.api.capillarytech.com", "without https:// or without a host"),
+        ("//eu.api.capillarytech.com", "without https:// or without a host"),
+        ("ftp://eu.api.capillarytech.com", "without https:// or without a host"),
+        ("https://", "without https:// or without a host"),
+        ("https:///path", "without https:// or without a host"),
+        ("https://host:0", "without https:// or without a host"),
+        ("https://host:99999", "a broken host or port"),
+        ("https://host:port", "a broken host or port"),
+        ("https://[::1", "a broken host or port"),
+        ("https://ho st", "spaces or odd characters"),
+        ("https://host\r\nX: y", "spaces or odd characters"),
+        ("https://host\\@evil", "spaces or odd characters"),
+        ("https://büro.example", "spaces or odd characters"),
+        ("", "without https:// or without a host"),
+        (None, "got NoneType"),
+        (b"https://host", "got bytes"),
+        (5, "got int"),
+    ],
+)
+def test_base_urls_that_cannot_be(given: Any, text: str) -> None:
+    """Refused with the reason, and without showing what may be a password."""
+    with pytest.raises(InvalidRequestError, match=re.escape(text)) as caught:
+        checks.check_base_url(given)
+    assert caught.value.argument == "base_url"
+    assert "s3cr3t" not in str(caught.value)
+    assert "s3cr3t" not in repr(caught.value)
+
+
+def test_headers() -> None:
+    """Texts by name; none at all is fine."""
+    assert checks.check_headers(None) == {}
+    given = {"X-CAP-API-ATTRIBUTION-ENTITY-TYPE": "TILL", "x-cap-neo-test-variant-id": "a b\tc~"}
+    assert checks.check_headers(given) == given
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"X-A": "s3cr3t\r\nX-B: 1"}, "the value of X-A takes printable ASCII text"),
+        ({"X-A": "s3cr3t\n"}, "the value of X-A"),
+        ({"X-A": "s3cr3t\x00"}, "the value of X-A"),
+        ({"X-A": "s3cr3té"}, "the value of X-A"),
+        ({"X-A": 5}, "the value of X-A"),
+        ({"X-A": None}, "the value of X-A"),
+        ({"X-A\r\nX-B": "1"}, "is no header name"),
+        ({"X A": "1"}, "is no header name"),
+        ({"X:A": "1"}, "is no header name"),
+        ({"": "1"}, "is no header name"),
+        ({5: "1"}, "5 is no header name"),
+        ("X-A: s3cr3t", "headers takes a mapping of texts, got str"),
+        ([("X-A", "s3cr3t")], "headers takes a mapping of texts, got list"),
+    ],
+)
+def test_headers_that_cannot_be(given: Any, text: str) -> None:
+    """A header cannot bring another one with it; values are not shown."""
+    with pytest.raises(InvalidRequestError, match=text) as caught:
+        checks.check_headers(given)
+    assert caught.value.argument == "headers"
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization", "authorization", "X-CAP-API-OAUTH-TOKEN", "Cookie", "Host", "Content-Length", "Content-Type",
+        "Transfer-Encoding", "Connection", "Accept-Encoding",
+    ],
+)  # fmt: skip
+def test_headers_that_are_the_sdks_own(name: str) -> None:
+    """Credentials, lengths and encodings are not for users to set."""
+    with pytest.raises(InvalidRequestError, match=f"headers: {name} is set by the SDK itself"):
+        checks.check_headers({name: "s3cr3t"})
+
+
+def test_merged_headers() -> None:
+    """The latter win, whatever the case of their names."""
+    assert checks.merged({"Accept": "a", "X-B": "b"}, {"ACCEPT": "c", "x-c": "d"}) == {
+        "X-B": "b",
+        "ACCEPT": "c",
+        "x-c": "d",
+    }
+
+
+def test_dag_scopes() -> None:
+    """A text or None."""
+    assert checks.check_dag_scope(None) is None
+    assert checks.check_dag_scope("org") == "org"
+    for given in ("", " ", "a\r\nb", 5, True):
+        with pytest.raises(InvalidRequestError, match="dag_scope takes a printable ASCII text or None") as caught:
+            checks.check_dag_scope(given)
+        assert caught.value.argument == "dag_scope"
+
+
+def test_middlewares() -> None:
+    """A sequence of callables, or one."""
+
+    async def one(request: Any, handler: Any) -> Any:
+        return await handler(request)
+
+    assert checks.check_middlewares([one, one]) == (one, one)
+    assert checks.check_middlewares(one) == (one,)
+    assert checks.check_middlewares(()) == ()
+    for given in ("text", [one, 5], None, 5):
+        with pytest.raises(InvalidRequestError, match="middlewares takes a sequence of async") as caught:
+            checks.check_middlewares(given)
+        assert caught.value.argument == "middlewares"
+
+
+def test_timezones() -> None:
+    """A zone, or its name."""
+    zone = timezone(timedelta(hours=5, minutes=30))
+    assert checks.check_timezone(None) is None
+    assert checks.check_timezone(zone) is zone
+    assert checks.check_timezone("Asia/Kolkata") == ZoneInfo("Asia/Kolkata")
+    for given in ("Mars/Olympus", "", "../etc/passwd", 5, b"UTC"):
+        with pytest.raises(InvalidRequestError, match="server_timezone takes a tzinfo or a zone's name") as caught:
+            checks.check_timezone(given)
+        assert caught.value.argument == "server_timezone"
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("/v2/customers/565039505", "/v2/customers/565039505"),
+        ("/", "/"),
+        ("/v2/a b/é", "/v2/a%20b/%C3%A9"),
+        ("/v2/a%20b", "/v2/a%20b"),
+        ("/v2/100%", "/v2/100%25"),
+        ("/v2/%zz/%4", "/v2/%25zz/%254"),
+        ("/v2/x@y:z,(1)", "/v2/x@y:z,(1)"),
+        ("/v2//x", "/v2//x"),
+        ("/v2/...", "/v2/..."),
+    ],
+)
+def test_paths(given: str, sent: str) -> None:
+    """Each segment quoted once."""
+    assert checks.check_path(given) == sent
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "v2/customers", "", "//evil.example/x", "https://evil.example", "/v2/x?y=1", "/v2/x#y", "/v2\\x",
+        "/v2/x\r\nHost: y", "/v2/\x00", "/v2/../x", "/v2/./x", "/..", "/v2/%2e%2e/x", "/v2/%2E%2e", "/v2/.%2e/x",
+        "/v2/a%2fb", "/v2/a%5cb", "/v2/a%0d%0ab", "/v2/\ud800", None, 5, b"/v2",
+    ],
+)  # fmt: skip
+def test_paths_that_cannot_be(given: Any) -> None:
+    """Another host, another level, a query, or a line break."""
+    with pytest.raises(InvalidRequestError, match="path takes") as caught:
+        checks.check_path(given)
+    assert caught.value.argument == "path"
+
+
+@hypothesis.given(st.text())
+def test_a_path_stays_a_path(rest: str) -> None:
+    """Whatever follows the first slash: one path, no query, no fragment, no climbing."""
+    try:
+        sent = checks.check_path(f"/{rest}")
+    except InvalidRequestError:
+        return
+    assert sent.isascii()
+    assert not set(sent) & set("?#\\ \r\n")
+    assert not any(unquote(segment) in (".", "..") for segment in sent.split("/"))
+    assert unquote(sent) == unquote(f"/{rest}")
+
+
+class Number(IntEnum):
+    SEVEN = 7
+
+
+class Old(str, Enum):  # noqa: UP042 - users' own enums may be of this kind
+    A = "a value"
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (None, ""),
+        ({}, ""),
+        ({"a": None}, ""),
+        ({"a": "x y&z=1", "b&c": 2}, "a=x%20y%26z%3D1&b%26c=2"),
+        ({"a": True, "b": False}, "a=true&b=false"),
+        ({"a": date(2025, 6, 1)}, "a=2025-06-01"),
+        ({"a": datetime(2025, 6, 1, 12, tzinfo=UTC)}, "a=2025-06-01T12%3A00%3A00%2B00%3A00"),
+        ({"a": [1, "b", None, True]}, "a=1,b,true"),
+        ({"a": (1, 2)}, "a=1,2"),
+        ({"a": Number.SEVEN, "b": Old.A}, "a=7&b=a%20value"),
+        ({"a": ""}, "a="),
+    ],
+)
+def test_queries(given: Any, sent: str) -> None:
+    """None is not sent, lists are joined by commas, everything else is encoded once."""
+    assert checks.encode_query(given) == sent
+
+
+@pytest.mark.parametrize(
+    "given", ["a=1", [("a", 1)], {"a": 1.5}, {"a": {}}, {"a": [1.5]}, {"a": "\ud800"}, {"a": b"x"}]
+)
+def test_queries_that_cannot_be(given: Any) -> None:
+    """A float has no one spelling, and half a character has none."""
+    with pytest.raises(InvalidRequestError, match="params") as caught:
+        checks.encode_query(given)
+    assert caught.value.argument == "params"
+
+
+@hypothesis.given(st.dictionaries(st.text(min_size=1), st.text() | st.integers()))
+def test_a_query_says_what_was_given(params: dict[str, Any]) -> None:
+    """Whatever is in a name or a text stays there."""
+    try:
+        sent = checks.encode_query(params)
+    except InvalidRequestError:
+        return
+    assert dict(parse_qsl(sent, keep_blank_values=True)) == {name: str(value) for name, value in params.items()}
+
+
+def test_expect_shows_the_class_alone() -> None:
+    """A password given in the wrong place is not shown."""
+    with pytest.raises(InvalidRequestError, match="auth takes BasicAuth or OAuthClient, got str") as caught:
+        checks.expect("auth", "s3cr3t", int, "BasicAuth or OAuthClient")
+    assert "s3cr3t" not in str(caught.value)
+    checks.expect("n", 5, int, "int")
