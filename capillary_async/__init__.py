@@ -1,14 +1,15 @@
-"""An async Python SDK for Capillary's loyalty-points APIs.
+"""An async Python SDK for Capillary's loyalty-points APIs: nothing lost, nothing counted twice, nothing rounded.
 
-The way of one call: `session.points_allocation.by_expiry(...)` checks its arguments and gives a `Pager`, which is only a recipe. Looping
-over it starts a walk, which asks the endpoint for a page: a frozen `Request`. The session sends it through the chain
+The way of one call: `session.points_allocation.by_expiry(...)` checks its arguments and gives a `Pager`, which is only
+a recipe. Looping over it starts a walk, which asks the endpoint for a page: a frozen `Request`. The session sends it
+through the chain
 
     your middlewares → log → retry → auth → throttle → check → wire
 
-where `retry` repeats attempts by pure rules and the session's quota, `auth` adds the credentials, `throttle` waits for a permit, `wire`
-sends it with aiohttp and reads the whole body, and `check` decides what the answer is and decodes it: records, or an error. The walk drops
-what came twice, sees the end, reads ahead, and gives out pages; an error says where reading stood. A `FanOut` does this for many keys with
-a few workers. Nothing lost, nothing counted twice, nothing rounded.
+`retry` repeats attempts by pure rules and the session's quota, `auth` adds the credentials, `throttle` waits for a
+permit, `wire` sends it with aiohttp and reads the whole body, and `check` decides what the answer is and decodes it:
+records, or an error. The walk drops what came twice, sees the end, reads ahead and gives out pages; an error says
+where reading stood. A `FanOut` does this for many keys with a few workers.
 """
 
 from capillary_async._config import Limits, Paging, Rate, RetryPolicy, Timeouts

@@ -1,4 +1,4 @@
-"""The import direction of DESIGN, read from the sources: a lower row never imports a higher one, siblings do not import each other."""
+"""The import direction, read from the sources: a lower row never imports a higher one, nor siblings each other."""
 
 from __future__ import annotations
 

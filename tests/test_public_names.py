@@ -58,7 +58,9 @@ def test_public_names_are_documented(name: str) -> None:
     assert not undocumented
 
 
-@pytest.mark.parametrize("name", [name for name in errors.__all__ if name.endswith("Error") and name != "OriginalError"])
+@pytest.mark.parametrize(
+    "name", [name for name in errors.__all__ if name.endswith("Error") and name != "OriginalError"]
+)
 def test_the_readme_tells_what_to_do_about_each_error(name: str) -> None:
     """The table of errors in the README is complete."""
     assert name in README.read_text()

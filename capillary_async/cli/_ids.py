@@ -89,7 +89,8 @@ async def _lines(descriptor: int, *, quoted: bool) -> AsyncIterator[str]:
     try:
         while piece := await blocking.call(os.read, descriptor, _PIECE):
             text: str = held + decoder.decode(piece)
-            *whole, rest = text.split("\n")
+            whole: list[str] = text.split("\n")
+            rest: str = whole.pop()
             held = ""
             for line in whole:
                 held += line

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, assert_type
+from typing import TYPE_CHECKING, Any, assert_type
 
 from capillary_async import (
     AsyncSession,
@@ -33,7 +32,11 @@ from capillary_async import (
     Stats,
     Timeouts,
 )
-from capillary_async.errors import AttemptRecord
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from capillary_async import AttemptRecord
 
 
 async def middleware(request: Request, handler: Any) -> Response:
@@ -44,7 +47,9 @@ async def middleware(request: Request, handler: Any) -> Response:
 
 async def sessions() -> None:
     """Sessions and views."""
-    async with AsyncSession("https://eu.api.capillarytech.com", auth=BasicAuth("till", password="x"), middlewares=[middleware]) as one:
+    async with AsyncSession(
+        "https://eu.api.capillarytech.com", auth=BasicAuth("till", password="x"), middlewares=[middleware]
+    ) as one:
         assert_type(one, AsyncSession)
         assert_type(one.stats, Stats)
         assert_type(one.with_options(retry=RetryPolicy(attempts=1), timeouts=Timeouts(call=5)), AsyncSession)
@@ -69,11 +74,17 @@ async def pagers(session: AsyncSession) -> None:
     assert_type(await pager.collect(verify=True), list[PointsAllocation])
     assert_type(await pager.first(), PointsAllocation | None)
     assert_type(await pager.options(page_size=50, max_items=15).page(1), Page[PointsAllocation])
-    assert_type(session.points_allocation.by_event(entity_id="x", customer_id=1, event_type_id=EventType.SCAN), Pager[PointsAllocation])
+    assert_type(
+        session.points_allocation.by_event(entity_id="x", customer_id=1, event_type_id=EventType.SCAN),
+        Pager[PointsAllocation],
+    )
     assert_type(session.loyalty_events.list(1, event_type="EARN"), Pager[LoyaltyEvent])
     assert_type(
         session.points_ledger.explode(
-            identifier=Identifier.mobile("918088369835"), source="INSTORE", event_ids=[1], include=LedgerInclude(bill_details=True)
+            identifier=Identifier.mobile("918088369835"),
+            source="INSTORE",
+            event_ids=[1],
+            include=LedgerInclude(bill_details=True),
         ),
         Pager[LedgerEvent],
     )
