@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_type
 
 from capillary_async import (
     AsyncSession,
+    AttemptRecord,
     BasicAuth,
     CapillaryError,
     EventQuery,
@@ -35,8 +36,6 @@ from capillary_async import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from capillary_async import AttemptRecord
 
 
 async def middleware(request: Request, handler: Any) -> Response:
