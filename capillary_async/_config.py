@@ -97,8 +97,8 @@ class Limits:
     Attributes:
         concurrency: Requests under way at once, over all loops and threads of the session. 32: above it a single core
             is busy decoding.
-        concurrency_start: How many the session starts with, growing while the server keeps up. 8: polite to a cold
-            cluster.
+        concurrency_start: How many an adaptive limit starts with. 8: polite to a cold cluster. Not heeded yet: for now
+            all of `concurrency` is used from the start.
         rate: A `Rate`, or None. None: production limits are set per brand; test clusters allow `Rate(100, per=60)` a
             key.
 

@@ -108,6 +108,7 @@ class Fetched(Generic[T]):
         received: Rows as received, null entries included.
         nulls: The indexes of the null entries among them.
         error: Raised behind the items: a part of the page that was refused.
+        again: Gives the items once more, so that nobody has to hold them; None where they must be held.
     """
 
     items: Sequence[T]
@@ -118,6 +119,11 @@ class Fetched(Generic[T]):
     elapsed: float = 0.0
     nulls: tuple[int, ...] = ()
     error: CapillaryError | None = None
+    again: Callable[[], Sequence[T]] | None = None
+
+    def items_again(self) -> Callable[[], Sequence[T]]:
+        """What gives the items later, without holding them where that can be."""
+        return self.again or _Held(self.items)
 
     @property
     def rows(self) -> Sequence[int]:
@@ -132,6 +138,16 @@ class Fetched(Generic[T]):
         return Page(
             tuple(items), number, self.request_id, self.warnings, self.status, self.elapsed, position, last, rows
         )
+
+
+@frozen(eq=False)
+class _Held(Generic[T]):
+    """Items held, since nothing gives them again."""
+
+    items: Sequence[T]
+
+    def __call__(self) -> Sequence[T]:
+        return self.items
 
 
 class Owner(Protocol):

@@ -20,7 +20,7 @@ from capillary_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Sequence
+    from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 
     from capillary_async._config import Paging
     from capillary_async._page import Fetched, Owner, Page, ReadOptions, Source
@@ -59,7 +59,8 @@ class Walk(Generic[T]):
         self._ahead: ReadAhead[Fetched[T]] = ReadAhead()
         self._refused: CapillaryError | None = None
         self._seen: set[Hashable | None] = set()
-        self._recent: deque[dict[Hashable | None, T]] = deque(maxlen=CONFLICT_PAGES)
+        # Not the records: a megabyte of them, used once and kept for 16 pages, makes every page slower.
+        self._recent: deque[Callable[[], Sequence[T]]] = deque(maxlen=CONFLICT_PAGES)
         self._digests: set[int] = set()
         self.requested = 0
 
@@ -174,29 +175,31 @@ class Walk(Generic[T]):
         """The records not given before by this walk, with their rows. A page that is refused changes nothing."""
         rows, items, duplicates = fetched.rows, fetched.items, 0
         keys = list(map(self._source.key, items))
-        page = dict(zip(keys, items, strict=True))
+        page = set(keys)
         plain = not self._skip and len(page) == len(keys) and None not in page
         if not plain or not self._seen.isdisjoint(page):
-            page, fresh, duplicates = self._sift(rows, keys, items)
+            fresh, duplicates = self._sift(rows, keys, items)
             rows, items = [row for row, _ in fresh], [item for _, item in fresh]
+            page.discard(None)
         self._refuse_loop(fetched, keys)
-        self._seen.update(page)
-        self._recent.append(page)
+        self._seen |= page
+        self._recent.append(fetched.items_again())
         if duplicates:
             self._owner.count_duplicates(duplicates)
         return rows, items
 
     def _sift(
         self, rows: Sequence[int], keys: list[Hashable | None], items: Sequence[T]
-    ) -> tuple[dict[Hashable | None, T], list[tuple[int, T]], int]:
-        """Row by row: the page's records by key, those to give with their rows, and the number of duplicates."""
-        page: dict[Hashable | None, T] = {}
+    ) -> tuple[list[tuple[int, T]], int]:
+        """Row by row: the records to give with their rows, and the number of duplicates."""
+        page: dict[Hashable, T] = {}
+        before = self._before() if not self._seen.isdisjoint(keys) else ()
         fresh: list[tuple[int, T]] = []
         duplicates = 0
         for row, key, item in zip(rows, keys, items, strict=True):
             known = key is not None and (key in page or key in self._seen)
             if known:
-                self._refuse_conflict(page, key, item)
+                self._refuse_conflict((page, *before), key, item)
             if key is not None:
                 page.setdefault(key, item)
             if row < self._skip:  # given before, and counted then
@@ -204,10 +207,15 @@ class Walk(Generic[T]):
             duplicates += known
             if not known:
                 fresh.append((row, item))
-        return page, fresh, duplicates
+        return fresh, duplicates
 
-    def _refuse_conflict(self, page: dict[Hashable | None, T], key: Hashable | None, item: T) -> None:
-        if any(known[key] != item for known in (page, *self._recent) if key in known):
+    def _before(self) -> tuple[dict[Hashable | None, T], ...]:
+        """The records of the last pages by key."""
+        key = self._source.key
+        return tuple({key(item): item for item in again()} for again in self._recent)
+
+    def _refuse_conflict(self, pages: Iterable[dict[Any, T]], key: Hashable | None, item: T) -> None:
+        if any(known[key] != item for known in pages if key in known):
             raise RecordConflictError(
                 f"{self._source.name}: record {key!r} came twice with other content by page {self._number}: "
                 "it changed while the list was being read; read the list again"

@@ -277,7 +277,14 @@ class MergedCustomerError(APIError):
 
 
 class LedgerRequestError(APIError):
-    """Codes 9003-9022, 11001-11023, 1632 and 8013: an identifier, event or filter of the ledger call was refused."""
+    """Codes 9003-9022, 11001-11023, 1632 and 8013: an identifier, event or filter of the ledger call was refused.
+
+    Attributes:
+        refused: The ids that were refused each by itself, while the others of their page were given; empty where the
+            call as a whole was refused.
+    """
+
+    refused: tuple[str, ...] = ()
 
 
 class RateLimitedError(APIError):

@@ -345,6 +345,7 @@ async def test_a_refused_chunk_is_split_and_stays_one_page(session_at: Sessions,
         rest = await pager.options(start=caught.value.position).collect()
     assert given == [n for n in range(1, 21) if n != 13]
     assert caught.value.code == code
+    assert caught.value.refused == ("13",)
     assert caught.value.position == Position(3)
     assert [event.event_log_id for event in rest] == [21, 22, 23, 24, 25]
     sizes = [len(asked_ids(request)) for request in seen]

@@ -53,17 +53,14 @@ class Basic:
     """HTTP Basic: till id and MD5 hex of the till password. There is nothing to refresh, so a 401 is final."""
 
     def __init__(self, auth: BasicAuth) -> None:
-        self._auth = auth
-        self._scrub = Scrub(*auth.secrets(), self._header(), self._header().removeprefix("Basic "))
-
-    def _header(self) -> str:
-        pair = f"{self._auth.username}:{self._auth.wire_password()}"
-        return Veiled("Basic " + base64.b64encode(pair.encode()).decode())
+        pair = f"{auth.username}:{auth.wire_password()}"
+        self._header = Veiled("Basic " + base64.b64encode(pair.encode()).decode())
+        self._scrub = Scrub(*auth.secrets(), self._header, self._header.removeprefix("Basic "))
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Send with the header."""
         try:
-            return await handler(request.with_header("Authorization", self._header()))
+            return await handler(request.with_header("Authorization", self._header))
         except CapillaryError as error:
             fault = error
         raise self._scrub(fault)
@@ -152,9 +149,8 @@ class OAuth:
         return copy(error) if isinstance(error, CapillaryError) else error
 
     async def _run(self, handler: Handler) -> None:
-        error: Exception | None = (
-            None  # stays so when this task is cancelled with its loop: others then fetch in theirs
-        )
+        # Stays None when this task is cancelled with its loop: others then fetch in theirs.
+        error: Exception | None = None
         try:
             self._token = await self._ask(handler)
         except CapillaryError as fault:

@@ -6,18 +6,20 @@ Base of the four resource classes; the session implements `Caller`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from capillary_async._fanout import FanOut, PagedReader
 from capillary_async._pager import Fetched, Pager, Source
-from capillary_async._transport.message import Headers, Request, Shape
+from capillary_async._transport.check import judge
+from capillary_async._transport.message import Headers, Request, Response, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import tzinfo
 
     from capillary_async._config import Limits, Paging, Timeouts
-    from capillary_async._transport.message import Response
     from capillary_async._units import Reader
 
 __all__ = ["Caller", "Resource"]
@@ -26,6 +28,8 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 NEO_LARGEST_PAGE = 100
+OK = 200
+IDENTITY: Callable[[Any], int | None] = attrgetter("id")  # written in C, since every record is asked
 
 
 class Caller(Protocol):
@@ -107,7 +111,7 @@ class Resource:
         )
 
 
-def fetched(response: Response) -> Fetched[Any]:
+def fetched(response: Response, shape: Shape) -> Fetched[Any]:
     """An answer as a page."""
     decoded = response.decoded
     return Fetched(
@@ -118,4 +122,10 @@ def fetched(response: Response) -> Fetched[Any]:
         response.status,
         response.elapsed,
         decoded.nulls,
+        again=partial(_items_in, response.body, shape),
     )
+
+
+def _items_in(body: bytes, shape: Shape) -> tuple[Any, ...]:
+    """The records of a body, decoded once more: a body is held much more cheaply than its records."""
+    return cast("tuple[Any, ...]", judge(Response(OK, body=body), shape).items)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from capillary_async._pager import Source
 from capillary_async.endpoints._arguments import choice_text, day, days, positive, query
-from capillary_async.endpoints._resource import Resource, fetched
+from capillary_async.endpoints._resource import IDENTITY, Resource, fetched
 from capillary_async.models import LoyaltyEvent
 
 if TYPE_CHECKING:
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from capillary_async._pager import Fetched, Pager
 
 __all__ = ["LoyaltyEventsResource"]
-
-
-def event_key(record: LoyaltyEvent) -> int | None:
-    """An event's identity."""
-    return record.id
 
 
 def _customer(value: Any) -> int:
@@ -95,9 +90,9 @@ class LoyaltyEventsResource(Resource):
 
         async def fetch(number: int, size: int) -> Fetched[LoyaltyEvent]:
             place = f"limit={size}&offset={(number - 1) * size}&page={number}"
-            return fetched(await self._get(path, place + filters, shape))
+            return fetched(await self._get(path, place + filters, shape), shape)
 
-        return Source(f"loyalty_events.list({customer_id})", fetch, event_key)
+        return Source(f"loyalty_events.list({customer_id})", fetch, IDENTITY)
 
 
 def _filters(event_type: Any, from_date: Any, to_date: Any) -> str:

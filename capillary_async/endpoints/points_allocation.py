@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, frozen
 
 from capillary_async._pager import Source
-from capillary_async.endpoints._arguments import days, identity, positive, query, refuse
-from capillary_async.endpoints._resource import NEO_LARGEST_PAGE, Resource, fetched
+from capillary_async.endpoints._arguments import days, positive, query, refuse, text
+from capillary_async.endpoints._resource import IDENTITY, NEO_LARGEST_PAGE, Resource, fetched
 from capillary_async.models import PointsAllocation
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ BY_EVENT = "/x/neo/pointsAllocation/event"
 BY_EXPIRY = "/x/neo/pointsAllocation/dateRange"
 
 
-def _entity(value: Any) -> str:
-    return identity("entity_id", value)
+def _entity(value: Any) -> str | int:
+    return text("entity_id", value) if isinstance(value, str) else positive("entity_id", value)
 
 
 def _customer(value: Any) -> int:
@@ -53,7 +53,7 @@ class EventQuery:
         InvalidRequestError: One of them cannot be.
     """
 
-    entity_id: str = field(converter=_entity)
+    entity_id: str | int = field(converter=_entity, eq=str)  # 7 and "7" are the same question
     customer_id: int = field(converter=_customer)
     event_type_id: int = field(converter=_event_type)
 
@@ -62,11 +62,6 @@ def _event_query(value: Any) -> EventQuery:
     if not isinstance(value, EventQuery):
         raise refuse("queries", "EventQuery values", value)
     return value
-
-
-def allocation_key(record: PointsAllocation) -> int | None:
-    """An allocation's identity."""
-    return record.id
 
 
 class PointsAllocationResource(Resource):
@@ -190,9 +185,9 @@ class PointsAllocationResource(Resource):
         shape, headers = self._shape(PointsAllocation), self._caller.neo_headers
 
         async def fetch(number: int, size: int) -> Fetched[PointsAllocation]:
-            return fetched(await self._get(path, f"{prefix}&page={number}&count={size}", shape, headers))
+            return fetched(await self._get(path, f"{prefix}&page={number}&count={size}", shape, headers), shape)
 
-        return Source(name, fetch, allocation_key, largest=NEO_LARGEST_PAGE)
+        return Source(name, fetch, IDENTITY, largest=NEO_LARGEST_PAGE)
 
 
 def _entity_number(value: Any) -> int:

@@ -69,9 +69,8 @@ class PointsAwardedResource(Resource):
         Give lists of user-group ids with `batch_size=1`: the rows of a group carry its members' ids, so a group whose
         members stand in the same batch cannot be told from them.
 
-        Source: Get points awarded ID, `GET /x/neo/pointsAwarded/paIds`. It reads two of five award tables, so sums need
-            not equal a
-        balance.
+        Source: Get points awarded ID, `GET /x/neo/pointsAwarded/paIds`. It reads two of five award tables, so that sums
+        need not equal a balance.
 
         Args:
             entity_ids: Customers or user groups.
@@ -107,7 +106,7 @@ class PointsAwardedResource(Resource):
         asked = f"{prefix}&entity_id={','.join(map(str, ids))}"
 
         async def fetch(number: int, size: int) -> Fetched[PointsAwarded]:  # noqa: ARG001 - there are no pages
-            return fetched(await self._get(PATH, asked, shape, headers))
+            return fetched(await self._get(PATH, asked, shape, headers), shape)
 
         source = Source("points_awarded.ids", fetch, awarded_key, pages=1)
         walk = Pager(source, _PLAIN, self._caller).walk()

@@ -85,7 +85,8 @@ class _Answer:
 def _named(argument: str, refused: list[tuple[str, LedgerRequestError]]) -> LedgerRequestError:
     """The first refusal, with the ids it is about."""
     error = refused[0][1]
-    listed = ", ".join(refusal[0] for refusal in refused)
+    error.refused = tuple(refusal[0] for refusal in refused)
+    listed = ", ".join(error.refused)
     error.args = (f"{argument} {listed} refused, the others of this page were given: {error.message}",)
     return error
 
