@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -21,9 +22,18 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from capillary_async import PointsAllocation, __version__
-from capillary_async.cli import _blocking, _report, _rows, _run, _write, main
-from capillary_async.sandbox import ErrorEnvelope, NullEntries, Sandbox
+from capillary_async import (
+    AsyncSession,
+    BasicAuth,
+    CapillaryError,
+    ConnectError,
+    PointsAllocation,
+    RetryPolicy,
+    ServerError,
+    __version__,
+)
+from capillary_async.cli import _blocking, _report, _rows, _run, _silence, _words, _write, main
+from capillary_async.sandbox import ErrorEnvelope, NullEntries, Sandbox, ServerFailure, SlowFirstByte
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -281,6 +291,22 @@ def test_ids_from_stdin(arguments: list[str]) -> None:
     assert "events: 1 answered, 3 failed," in ended.stderr
 
 
+def test_a_bad_id_is_told_in_short_and_escaped(capfd: pytest.CaptureFixture[str]) -> None:
+    """What a terminal would obey does not reach it."""
+    report = _report.Report("events", quiet=False, total=None, shared=False)
+    report.refused("\x1b[31m7\n" * 50, CapillaryError("no\x07 [b]such[/b]"))
+    err = capfd.readouterr().err
+    assert err.startswith("failed \\x1b[31m7 \\x1b[31m7 ")
+    assert err.endswith("...: CapillaryError: no\\x07 [b]such[/b]\n")
+    assert len(err) < 130
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 requests"), (1, "1 request"), (1234, "1,234 requests")])
+def test_numbers_and_their_nouns(number: int, said: str) -> None:
+    """One is no plural."""
+    assert _words.count(number, "request") == said
+
+
 def test_no_ids_at_all_are_no_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """An empty file: a header in CSV, nothing else."""
     (tmp_path / "none").touch()
@@ -307,20 +333,22 @@ def test_a_short_csv_line_is_a_bad_id(tmp_path: Path, capfd: pytest.CaptureFixtu
         (["allocations", *SMALL, "--program-id", "x"], "--program-id"),
         (["events", *SMALL, "x12"], "customer_id takes a positive whole number"),
         (["events", *SMALL, "0"], "got '0'"),
-        (["events", *SMALL, "--from-date", "2025-02-30"], "from_date"),
+        (["events", *SMALL, "--from-date", "2025-02-30"], ": --from-date takes"),
+        (["events", "5", "--base-url", ""], "--base-url takes a URL, got ''"),
         (["events", *SMALL, "--ids", "/no/such/file"], "/no/such/file"),
+        (["events", *SMALL, "--ids", str(Path(__file__).parent)], f"{Path(__file__).parent} is a directory"),
         (["events", *SMALL, "1", "--ids", "x"], "not both"),
         (["events", *SMALL, "1", "-"], "stands alone"),
         (["events", *SMALL, "--ids", __file__, "--ids-column", "id"], "no column"),
         (["events", *SMALL, "--ids", sys.executable], "no UTF-8"),
         (["events", *SMALL, "--out", "/no/such/dir/file"], "cannot write /no/such/dir/file"),
-        (["events", *SMALL, "--page-size", "0"], "page_size"),
-        (["allocations", *SMALL, "--page-size", "101"], "page_size"),
-        (["events", *SMALL, "--concurrency", "0"], "concurrency"),
+        (["events", *SMALL, "--page-size", "0"], ": --page-size takes"),
+        (["allocations", *SMALL, "--page-size", "101"], "--page-size takes"),
+        (["events", *SMALL, "--concurrency", "0"], ": --concurrency takes"),
         (["events", *SMALL, "--rate", "100"], "--rate takes requests/seconds"),
-        (["events", *SMALL, "--server-timezone", "Nowhere"], "server_timezone"),
+        (["events", *SMALL, "--server-timezone", "Nowhere"], ": --server-timezone takes"),
         (["events", "--sandbox", "--customers", "-1"], "customers takes 0 or more"),
-        (["awarded", *SMALL, "--batch-size", "0"], "batch_size"),
+        (["awarded", *SMALL, "--batch-size", "0"], "--batch-size takes"),
         (["awarded", *SMALL, "--status", ""], "status"),
         (["allocations", *SMALL, "--event-id", "5"], "go together"),
         (["allocations", *SMALL, "--event-id", "5", "--event-type-id", "15", "--program-id", "3"], "do not go"),
@@ -328,9 +356,11 @@ def test_a_short_csv_line_is_a_bad_id(tmp_path: Path, capfd: pytest.CaptureFixtu
         (["ledger", *SMALL, "--mobile", "1", "--email", "a@b"], "whose ledger: give one of --mobile, --email"),
         (["ledger", "--sandbox", "--customers", "0"], "whose ledger"),
         (["demo", "--customers", "-1"], "customers takes 0 or more"),
-        (["sandbox", "--port", "99999"], "port takes 0 to 65535"),
-        (["sandbox", "--latency", "slow"], "--latency takes seconds"),
-        (["sandbox", "--rate", "3"], "--rate requests/seconds"),
+        (["sandbox", "--port", "99999"], ": --port takes 0 to 65535"),
+        (["sandbox", "--latency", "slow"], "--latency takes seconds or least-most, e.g. 0.02-0.2, got 'slow'"),
+        (["sandbox", "--latency", "nan"], "--latency takes seconds of at least 0, got nan"),
+        (["sandbox", "--rate", "3"], "--rate takes requests/seconds, e.g. 100/60, got '3'"),
+        (["sandbox", "--rate", "0/1"], "--rate takes at least one permit"),
         (["sandbox", "--port", "x"], "--port"),
     ],
 )
@@ -400,7 +430,9 @@ def test_credentials_from_the_environment(cluster: Sandbox, capfd: pytest.Captur
     assert cluster.journal[0].headers["x-cap-neo-dag-scope"] == "global"
 
 
-@pytest.mark.parametrize("way", ["file", "environment", "md5", "oauth file", "oauth environment"])
+@pytest.mark.parametrize(
+    "way", ["file", "environment", "md5", "md5 beside an empty password", "oauth file", "oauth environment"]
+)
 def test_credentials_from_options(
     way: str,
     capillary_sandbox: Sandbox,
@@ -415,7 +447,9 @@ def test_credentials_from_options(
     arguments = [name, capillary_sandbox.key if "oauth" in way else capillary_sandbox.username]
     if "file" in way:
         arguments += [{"file": "--password-file"}.get(way, "--client-secret-file"), str(secret)]
-    elif way == "md5":
+    elif "md5" in way:
+        if "empty" in way:
+            monkeypatch.setenv("CAPILLARY_PASSWORD", "")
         monkeypatch.setenv("CAPILLARY_PASSWORD_MD5", capillary_sandbox.auth.wire_password())
     else:
         monkeypatch.setenv(f"CAPILLARY_{variable}", secret.read_text().strip())
@@ -514,6 +548,19 @@ def test_without_the_extra(missing: str) -> None:
     assert 'pip install "capillary-async[cli]"' in ended.stderr
 
 
+def test_ctrl_c_while_it_starts() -> None:
+    """The imports take a while; the code is that of an interruption, without a traceback."""
+    code = (
+        "import builtins, sys; from capillary_async.cli import main\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'cyclopts': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder()); sys.exit(main(['demo']))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=18, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
 def test_another_missing_module_is_a_bug_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not blamed on the extra."""
     for name in [name for name in sys.modules if name.startswith("capillary_async.cli._app")]:
@@ -542,6 +589,9 @@ def test_closed_standard_streams() -> None:
     line = f"{' '.join(COMMAND)} events {' '.join(SMALL)}"
     ended = subprocess.run([BASH, "-c", f"{line} >&-"], capture_output=True, text=True, timeout=18, check=False)
     assert (ended.returncode, ended.stderr) == (1, "capillary-async: stdout is closed\n")
+    ended = subprocess.run([BASH, "-c", f"{line} - <&-"], capture_output=True, text=True, timeout=18, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "capillary-async: cannot read ids: stdin is closed\n"
     ended = subprocess.run([BASH, "-c", f"{line} <&- 2>&-"], capture_output=True, text=True, timeout=18, check=False)
     assert ended.returncode == 0
     assert len(rows_of(ended.stdout)) == sum(len(HELD.events(customer)) for customer in IDS)
@@ -659,6 +709,10 @@ def test_sandbox_serves_what_it_prints(number: signal.Signals, start: Any) -> No
     assert [row["id"] for row in json.loads(asked.stdout)] == [row["id"] for row in held][:10]
     ran = subprocess.run([sys.executable, "-c", snippet[0]], capture_output=True, text=True, timeout=15, check=True)
     assert len(ran.stdout.splitlines()) == len(held)
+    (export,) = re.findall(r"^export CAPILLARY_.*$", text, re.MULTILINE)
+    line = f"{export}; {' '.join(COMMAND)} events {IDS[0]}"
+    read = subprocess.run([BASH, "-c", line], capture_output=True, text=True, timeout=15, check=True)
+    assert len(rows_of(read.stdout)) == len(Sandbox(customers=30).events(IDS[0]))
     process.send_signal(number)
     out, err = process.communicate(timeout=15)
     assert (process.returncode, err) == (0, "")
@@ -671,6 +725,66 @@ def test_sandbox_says_that_its_port_is_taken(capillary_sandbox: Sandbox, capfd: 
     err = capfd.readouterr().err
     assert "cannot listen on 127.0.0.1" in err
     assert "give another port" in err
+
+
+# -- silence
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_silence, "_PATIENCE", 0.2)
+    monkeypatch.setattr(_silence, "_TICK", 0.02)
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_a_server_that_cannot_be_reached_is_told_with_the_error() -> None:
+    """Once, with the time until when it is tried; nothing is told while nothing is asked."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    silence, told = _silence.Silence(), asyncio.Queue[str]()
+    auth, retry = BasicAuth("till", password="p"), RetryPolicy(attempts=1)
+    async with (
+        AsyncSession(url, auth=auth, retry=retry, middlewares=[silence]) as session,
+        silence.told(session, told.put_nowait),
+    ):
+        await asyncio.sleep(0.3)
+        assert told.empty()
+        with pytest.raises(ConnectError):
+            await session.loyalty_events.list(5).collect()
+        text = await asyncio.wait_for(told.get(), 5)
+        await asyncio.sleep(0.1)
+        assert told.empty()
+    ends = r"trying on until about \d\d:\d\d:\d\d"
+    assert re.fullmatch(rf"no answer from {url} for \d+ s \(ConnectError: .*\); {ends}", text)
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_a_server_that_fails_is_told_until_it_answers(cluster: Sandbox) -> None:
+    """With its status; once it answers, nothing more is told."""
+    cluster.add_faults(ServerFailure(503))
+    silence, told = _silence.Silence(), asyncio.Queue[str]()
+    async with (
+        AsyncSession.from_env(retry=RetryPolicy(attempts=1), middlewares=[silence]) as session,
+        silence.told(session, told.put_nowait),
+    ):
+        with pytest.raises(ServerError):
+            await session.loyalty_events.list(IDS[0]).collect()
+        assert "(ServerError: HTTP 503); trying on" in await asyncio.wait_for(told.get(), 5)
+        assert await session.loyalty_events.list(IDS[0]).collect()
+        await asyncio.sleep(0.3)
+        assert told.empty()
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("command", [["events", "5"], ["ledger", "--customer-id", str(IDS[0]), "6345100001"]])
+def test_quiet_keeps_silence_back(command: list[str], cluster: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
+    """It says nothing but failures."""
+    cluster.add_faults(SlowFirstByte(0.5))
+    main([*command, "--quiet"])
+    assert "no answer" not in capfd.readouterr().err
+    cluster.add_faults(SlowFirstByte(0.5))
+    main(command)
+    assert "no answer" in capfd.readouterr().err
 
 
 # -- what stands beneath

@@ -15,7 +15,7 @@ from capillary_async import LoyaltyEvent, PointsAllocation, PointsAwarded
 from capillary_async.cli import _demo, _summary, main
 from capillary_async.cli._agreement import Agreement
 from capillary_async.cli._demo import DemoOptions, faults_of
-from capillary_async.sandbox import ErrorEnvelope, Fault, RowsChanged, Sandbox, Totals
+from capillary_async.sandbox import Answer, ErrorEnvelope, Fault, RowsChanged, Sandbox, Totals
 
 ALLOCATION = PointsAllocation(
     id=1,
@@ -53,6 +53,7 @@ HELD = Totals(
     points=SUMS,
     awarded_points=SUMS,
     by_status={"AVAILABLE": Decimal("12.345")},
+    left_by_month={(2026, 9): Decimal("10.045")},
 )
 
 
@@ -74,7 +75,6 @@ def test_what_agrees() -> None:
     """No fault; the sums are those of the records, the points left stand in their month."""
     made = agreement()
     assert made.faults == []
-    assert made.complete == 1
     assert made.points == SUMS
     assert made.by_month == {(2026, 9): Decimal("10.045")}
 
@@ -82,20 +82,24 @@ def test_what_agrees() -> None:
 @pytest.mark.parametrize(
     ("readings", "fault"),
     [
-        ({"awards": []}, "customer 5: 1 allocations without their award"),
-        ({"allocations": []}, "customer 5: 1 awards without their allocation"),
+        ({"awards": []}, "customer 5: 1 allocation without their award"),
+        ({"allocations": []}, "customer 5: 1 award without their allocation"),
         ({"allocations": [ALLOCATION, ALLOCATION]}, "allocations: rows: read 2, the sandbox holds 1"),
         (
             {"awards": [evolve(AWARD, points_exclusive=Decimal("12.346"))]},
             "awarded: points_exclusive: read 12.346, the sandbox holds 12.345",
         ),
-        ({"awards": [evolve(AWARD, event_log_id=8)]}, "customer 5: 1 allocations without their award"),
+        ({"awards": [evolve(AWARD, event_log_id=8)]}, "customer 5: 1 allocation without their award"),
         ({"events": []}, "customer 5: 1 event_log_id of allocations or awards not among the loyalty events"),
-        ({"events": [evolve(EVENT, customer_id=6)]}, "customer 5: 1 rows of other customers"),
-        ({"allocations": [evolve(ALLOCATION, customer_id=6)]}, "customer 5: 1 rows of other customers"),
+        ({"events": [evolve(EVENT, customer_id=6)]}, "customer 5: 1 row of other customers"),
+        ({"allocations": [evolve(ALLOCATION, customer_id=6)]}, "customer 5: 1 row of other customers"),
         (
             {"allocations": [evolve(ALLOCATION, status="EXPIRED")]},
             "allocations by status: AVAILABLE: read 0, the sandbox holds 12.345",
+        ),
+        (
+            {"allocations": [evolve(ALLOCATION, expiry_date=1_792_592_000_000)]},
+            "left to use: 2026-10: read 10.045, the sandbox holds 0",
         ),
         (
             {"allocations": [evolve(ALLOCATION, points_exclusive=None)]},
@@ -132,9 +136,10 @@ def test_demo_agrees(capfd: pytest.CaptureFixture[str]) -> None:
     held = Sandbox(customers=12).totals()
     records = held.allocations + held.awarded + held.events
     assert "12, and 3 merged and 1 unknown, refused as they should be" in " ".join(out.replace("│", "").split())
-    for said in (f"{records:,}", "retries", "Points by status", "expiring by month", "records/s", "AGREE: "):
+    for said in (f"{records:,}", "retries", "Points by status", "Points left to use", "records/s", "AGREE: "):
         assert said in out
     assert all(f"{points:,f}" in out for points in held.by_status.values())
+    assert f"{sum(held.left_by_month.values()):,f} in all" in out
     assert "retries          │ 0 " not in out
     assert "DISAGREE" not in out
     assert err == ""
@@ -152,7 +157,7 @@ def test_disturbed_demo_finds_it(capfd: pytest.CaptureFixture[str]) -> None:
     """Rows that vanish while they are read: exit code 1, with the customers and the sums."""
     assert main(["demo", "--customers", "12", "--no-faults", "--disturb", "--latency", "0"]) == 1
     out = capfd.readouterr().out
-    assert "customer 600000001: 1 awards without their allocation" in out
+    assert "customer 600000001: 1 award without their allocation" in out
     assert "allocations: rows: read " in out
     assert "DISAGREE: " in out
 
@@ -172,6 +177,32 @@ def test_planted_faults(
     monkeypatch.setattr(_demo, "faults_of", lambda options: [fault])
     assert main(["demo", "--customers", "3", "--latency", "0"]) == (1 if said else 0)
     assert (said or "AGREE") in capfd.readouterr().out
+
+
+class Answered(Fault):
+    """No events, where a refusal is due."""
+
+    def instead(self, path: str) -> Answer:
+        return Answer(b'{"data": [], "warnings": [], "errors": []}')
+
+
+@pytest.mark.parametrize(
+    ("customer_id", "said"),
+    [
+        (590000001, "merged customers, refused as such: read 2, the sandbox holds 3"),
+        (999999999, "unknown customers, refused as such: read 0, the sandbox holds 1"),
+    ],
+)
+def test_who_must_be_refused_and_is_not(
+    customer_id: int, said: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An answer for a merged or unknown customer, empty as it is, is a disagreement."""
+    fault = Answered(path=f"/v2/customers/{customer_id}/", times=None)
+    monkeypatch.setattr(_demo, "faults_of", lambda options: [fault])
+    assert main(["demo", "--customers", "3", "--latency", "0"]) == 1
+    out = capfd.readouterr().out
+    assert said in out
+    assert "DISAGREE: 1 difference between" in out
 
 
 def test_what_concerns_everybody_ends_the_demo(

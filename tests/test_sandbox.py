@@ -4,6 +4,7 @@ import asyncio
 import errno
 import hashlib
 import json
+import math
 import re
 import socket
 import time
@@ -12,6 +13,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import pytest
@@ -19,7 +21,7 @@ from yarl import URL
 
 from capillary_async import sandbox as package
 from capillary_async.auth import BasicAuth, OAuthClient
-from capillary_async.sandbox import Sandbox
+from capillary_async.sandbox import Sandbox, Throttle
 
 Both = tuple[Sandbox, aiohttp.ClientSession]
 SAMPLES = Path(__file__).parent / "samples"
@@ -367,6 +369,53 @@ class TestRate:
             Sandbox(rate=rate)
 
 
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        *(("latency", value) for value in (math.nan, math.inf, -1, "1", True, None, (2, 1), (1,), (0, math.nan))),
+        *(("token_ttl", value) for value in (-1, math.nan, "300")),
+        *(("customers", value) for value in (True, 2.0, "5", None)),
+        *(("seed", value) for value in ("7", 1.5, None)),
+        *(("rate", value) for value in (100, "100/60", (1,), (1, 2, 3, 4), (1, "2"), (math.nan, 1), (1, 1, -1))),
+        *(("faults", value) for value in (Throttle(), [Throttle], ["503"], 5)),
+    ],
+)
+def test_an_argument_that_cannot_be_is_named(argument: str, value: object) -> None:
+    """When it is made, not when it answers."""
+    arguments: dict[str, Any] = {argument: value}
+    with pytest.raises(ValueError, match=rf"^{argument}\b.*takes .*, got "):
+        Sandbox(**arguments)
+
+
+async def test_a_fault_added_later_is_one_too(both: Both) -> None:
+    """As at construction."""
+    sandbox, _ = both
+    with pytest.raises(ValueError, match=r"^faults takes"):
+        sandbox.add_faults("503")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/v2/customers/{}/loyaltyEvents", 8015),
+        ("/v2/customers/600000001/loyaltyEvents?page={}", 400),
+        ("/v2/customers/600000001/loyaltyEvents?offset=0&limit={}", 400),
+        ("/v2/pointsLedger/getLedgerExplodeInfo?identifierName=id&source=ALL&eventIds=1&identifierValue={}", 11012),
+        (
+            "/v2/pointsLedger/getLedgerExplodeInfo?identifierName=id&source=ALL&eventIds={}&identifierValue=600000001",
+            11017,
+        ),
+    ],
+)
+async def test_numbers_beyond_all_bounds_are_refused(both: Both, path: str, code: int) -> None:
+    """With the API's own codes; they are no failure of the sandbox."""
+    sandbox, client = both
+    async with client.get(path.format("9" * 5_000)) as response:
+        assert response.status == 400
+        assert (await response.json())["errors"][0]["code"] == code
+    assert sandbox.journal[-1].page is None
+
+
 class TestStartAndStop:
     async def test_closing_twice_is_fine_and_the_port_stays(self) -> None:
         sandbox = Sandbox(customers=1)
@@ -404,6 +453,10 @@ class TestStartAndStop:
     def test_a_port_that_cannot_be_is_refused(self, port: int) -> None:
         with pytest.raises(ValueError, match="port takes 0 to 65535"):
             Sandbox(port=port)
+
+    @pytest.mark.parametrize(("host", "shown"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]")])  # noqa: S104 - meant
+    def test_the_url_is_one_to_talk_to(self, host: str, shown: str) -> None:
+        assert Sandbox(host=host, port=8080).url == f"http://{shown}:8080"
 
     async def test_ipv6_hosts_stand_in_brackets(self) -> None:
         try:

@@ -31,4 +31,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = f'the command line needs the cli extra ({error.name} is missing): pip install "capillary-async[cli]"'
         print(f"capillary-async: {text}", file=sys.stderr)  # noqa: T201
         return 1
+    except KeyboardInterrupt:  # the imports take a while
+        return 130
     return run(sys.argv[1:] if arguments is None else arguments)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from capillary_async.cli._words import count
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -46,8 +48,7 @@ class Agreement:
         awarded_points: The sums of the awards, by column.
         by_status: Exclusive points of the allocations, by status.
         awarded_by_status: Exclusive points of the awards, by the status that was asked for.
-        by_month: Available points left, by the year and month in which they expire.
-        complete: Customers with all their answers.
+        by_month: Points left to use, by the year and month in which they expire.
         faults: What disagreed, in words.
     """
 
@@ -58,7 +59,6 @@ class Agreement:
     by_status: dict[str, Decimal] = field(factory=dict[str, Decimal])
     awarded_by_status: dict[str, Decimal] = field(factory=dict[str, Decimal])
     by_month: dict[tuple[int, int], Decimal] = field(factory=dict[tuple[int, int], Decimal])
-    complete: int = 0
     faults: list[str] = field(factory=list[str])
     _open: dict[int, _Customer] = field(factory=dict[int, _Customer])
 
@@ -104,11 +104,17 @@ class Agreement:
         for customer_id, customer in self._open.items():
             self.faults.append(f"customer {customer_id}: {customer.readings} of {self.readings} answers came")
         for kind in ("allocations", "awarded", "events"):
-            self._same(f"{kind}: rows", self.counts[kind], getattr(held, kind))
+            self.same(f"{kind}: rows", self.counts[kind], getattr(held, kind))
         self._same_sums("allocations", self.points, held.points)
         self._same_sums("awarded", self.awarded_points, held.awarded_points)
         self._same_sums("allocations by status", self.by_status, held.by_status)
         self._same_sums("awarded by status", self.awarded_by_status, held.by_status)
+        self._same_sums("left to use", _dated(self.by_month), _dated(held.left_by_month))
+
+    def same(self, what: str, read: object, held: object) -> None:
+        """Compare one figure with what the server holds."""
+        if read != held:
+            self.faults.append(f"{what}: read {read}, the sandbox holds {held}")
 
     def _customer(self, customer_id: int) -> _Customer:
         return self._open.setdefault(customer_id, _Customer())
@@ -117,21 +123,20 @@ class Agreement:
         customer.readings += 1
         if customer.readings == self.readings:
             del self._open[customer_id]
-            self.complete += 1
             self.faults.extend(f"customer {customer_id}: {fault}" for fault in _faults(customer))
-
-    def _same(self, what: str, read: object, held: object) -> None:
-        if read != held:
-            self.faults.append(f"{what}: read {read}, the sandbox holds {held}")
 
     def _same_sums(self, what: str, read: Mapping[str, Decimal], held: Mapping[str, Decimal]) -> None:
         for name in sorted({*read, *held}):
-            self._same(f"{what}: {name}", read.get(name, Decimal(0)), held.get(name, Decimal(0)))
+            self.same(f"{what}: {name}", read.get(name, Decimal(0)), held.get(name, Decimal(0)))
 
 
 def _what(row: PointsAllocation | PointsAwarded) -> tuple[Any, ...]:
     """What an allocation and its award have in common."""
     return (row.event_log_id, *(getattr(row, name) for name in _QUANTITIES))
+
+
+def _dated(sums: Mapping[tuple[int, int], Decimal]) -> dict[str, Decimal]:
+    return {f"{year}-{month:02}": points for (year, month), points in sums.items()}
 
 
 def _add(sums: dict[Any, Decimal], name: Any, quantity: Decimal | None) -> None:
@@ -142,11 +147,11 @@ def _add(sums: dict[Any, Decimal], name: Any, quantity: Decimal | None) -> None:
 def _faults(customer: _Customer) -> Iterable[str]:
     more, fewer = +customer.balance, -customer.balance
     if more:
-        yield f"{more.total()} allocations without their award"
+        yield f"{count(more.total(), 'allocation')} without their award"
     if fewer:
-        yield f"{fewer.total()} awards without their allocation"
+        yield f"{count(fewer.total(), 'award')} without their allocation"
     strange = customer.named - customer.events
     if strange:
         yield f"{len(strange)} event_log_id of allocations or awards not among the loyalty events"
     if customer.others:
-        yield f"{customer.others} rows of other customers"
+        yield f"{count(customer.others, 'row')} of other customers"

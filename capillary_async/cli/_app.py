@@ -30,7 +30,7 @@ from capillary_async.cli._read import awarded as awarded_job
 from capillary_async.cli._read import events as events_job
 from capillary_async.cli._run import UnusableError, ending
 from capillary_async.cli._run import run as run_coroutine
-from capillary_async.cli._sandbox import SandboxOptions, serve
+from capillary_async.cli._sandbox import SandboxOptions, latency_of, rate_of, serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +101,7 @@ def sandbox(
     latency: str = "0",
     rate: str | None = None,
 ) -> int:
-    """Serve a sandbox until Ctrl-C, and print a curl line and a Python snippet for it.
+    """Serve a sandbox until Ctrl-C, and print how to talk to it: curl, environment variables, a Python snippet.
 
     Args:
         host: The address to listen on.
@@ -111,19 +111,9 @@ def sandbox(
         latency: Seconds before each answer, or the least and the most: 0.02-0.2.
         rate: Requests per seconds at most, e.g. 100/60; beyond it 429.
     """
-    low, _, high = latency.partition("-")
-    permits, _, per = (rate or "").partition("/")
-    try:
-        options = SandboxOptions(
-            host=host,
-            port=port,
-            customers=customers,
-            seed=seed,
-            latency=(float(low), float(high or low)),
-            rate=(float(permits), float(per)) if rate else None,
-        )
-    except ValueError as error:
-        raise UnusableError(f"--latency takes seconds or least-most, --rate requests/seconds: {error}") from error
+    options = SandboxOptions(
+        host=host, port=port, customers=customers, seed=seed, latency=latency_of(latency), rate=rate_of(rate)
+    )
     return run_coroutine(serve(options, lambda text: print(text, flush=True)))  # noqa: T201
 
 

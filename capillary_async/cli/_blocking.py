@@ -25,7 +25,7 @@ class Blocking:
     """One thread that makes blocking calls in order.
 
     It is a daemon: asyncio's own pool would be waited for at the end of the process, for ever where a pipe is never
-        read.
+    read.
     """
 
     def __init__(self) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from capillary_async.cli._options import Connection, SandboxOf
+    from capillary_async.cli._silence import Silence
 
 __all__ = ["connected", "needed"]
 
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def connected(
-    connection: Connection, sandbox_of: SandboxOf
+    connection: Connection, sandbox_of: SandboxOf, silence: Silence
 ) -> AsyncGenerator[tuple[AsyncSession, Sandbox | None]]:
     """A session, and the sandbox it talks to if that was asked for.
 
@@ -35,14 +36,14 @@ async def connected(
         UnusableError: An option cannot be, or a credential is missing.
     """
     if not sandbox_of.sandbox:
-        async with _session(connection, _credentials(connection)) as session:
+        async with _session(connection, _credentials(connection), silence) as session:
             yield session, None
         return
     try:
         sandbox = Sandbox(customers=sandbox_of.customers, seed=sandbox_of.seed)
     except ValueError as error:
         raise UnusableError(str(error)) from error
-    async with sandbox, _session(connection, {"base_url": sandbox.url, "auth": sandbox.auth}) as session:
+    async with sandbox, _session(connection, {"base_url": sandbox.url, "auth": sandbox.auth}, silence) as session:
         yield session, sandbox
 
 
@@ -59,7 +60,7 @@ def needed(option: str, value: T | None, otherwise: T | None) -> T:
     return otherwise
 
 
-def _session(connection: Connection, where: dict[str, Any]) -> AsyncSession:
+def _session(connection: Connection, where: dict[str, Any], silence: Silence) -> AsyncSession:
     try:
         return AsyncSession.from_env(
             **where,
@@ -68,6 +69,7 @@ def _session(connection: Connection, where: dict[str, Any]) -> AsyncSession:
             paging=Paging(page_size=connection.page_size, verify=connection.verify),
             dag_scope=connection.dag_scope,
             server_timezone=connection.server_timezone,
+            middlewares=[silence],
         )
     except ValueError as error:
         raise UnusableError(str(error)) from error
@@ -85,6 +87,8 @@ def _rate(text: str | None) -> Rate | None:
 
 def _credentials(connection: Connection) -> dict[str, Any]:
     """What the options say of server and credentials; the environment says the rest."""
+    if connection.base_url is not None and not connection.base_url.strip():
+        raise UnusableError(f"--base-url takes a URL, got {connection.base_url!r}")
     where: dict[str, Any] = {"base_url": connection.base_url}
     basic = connection.username or connection.password_file
     oauth = connection.client_key or connection.client_secret_file
@@ -102,7 +106,7 @@ def _credentials(connection: Connection) -> dict[str, Any]:
 
 def _basic(connection: Connection) -> BasicAuth:
     username = _or_environment("--username", connection.username, "CAPILLARY_USERNAME")
-    if connection.password_file is None and "CAPILLARY_PASSWORD" not in os.environ:
+    if connection.password_file is None and not os.environ.get("CAPILLARY_PASSWORD"):
         digest = os.environ.get("CAPILLARY_PASSWORD_MD5")
         if digest:
             return BasicAuth(username, password_md5=digest)

@@ -91,7 +91,7 @@ async def demo(options: DemoOptions) -> int:
         with bar(console, shown=console.is_terminal and not options.quiet) as progress:
             await reading.read(progress)
         agreement = reading.agreement
-        agreement.compare(sandbox.totals())
+        reading.compare()
         show(Screen(file=sys.stdout), agreement, sandbox, session.stats, reading)
     return CANNOT_RUN if agreement.faults else 0
 
@@ -125,6 +125,12 @@ class _Reading:
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
         self.elapsed = time.monotonic() - began
+
+    def compare(self) -> None:
+        """Compare it with what the sandbox holds, those that had to be refused included."""
+        self.agreement.compare(self._sandbox.totals())
+        self.agreement.same("merged customers, refused as such", self.merged, len(self._sandbox.merged_ids))
+        self.agreement.same("unknown customers, refused as such", self.unknown, 1)
 
     def _customers(self) -> list[int]:
         return [*self._sandbox.customer_ids, *self._sandbox.merged_ids, self._sandbox.unknown_id]

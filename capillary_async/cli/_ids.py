@@ -10,7 +10,8 @@ import codecs
 import csv
 import os
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from capillary_async.cli._blocking import Blocking
 from capillary_async.cli._run import UnusableError
@@ -53,6 +54,11 @@ def ids_of(
 
 def _opened(path: str) -> int:
     """A file descriptor of our own."""
+    stdin: TextIO | None = sys.stdin  # None where it is closed
+    if path == STREAM and stdin is None:
+        raise UnusableError("cannot read ids: stdin is closed")
+    if path != STREAM and Path(path).is_dir():
+        raise UnusableError(f"cannot read ids: {path} is a directory")
     try:
         return os.dup(sys.stdin.fileno()) if path == STREAM else os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:

@@ -18,6 +18,7 @@ from capillary_async.cli._read import to_same_terminal
 from capillary_async.cli._report import Report
 from capillary_async.cli._rows import LEDGER
 from capillary_async.cli._run import UnusableError
+from capillary_async.cli._silence import Silence
 from capillary_async.cli._write import Writer
 
 if TYPE_CHECKING:
@@ -38,14 +39,15 @@ async def ledger(asked: Asked, whose: LedgerOf, what: LedgerWith) -> int:
         UnusableError: The command cannot run like this.
         CapillaryError: The identifier was refused, or no answer came.
     """
-    async with connected(asked.connection, asked.sandbox) as (session, sandbox):
+    silence = Silence()
+    async with connected(asked.connection, asked.sandbox, silence) as (session, sandbox):
         owner = _owner(whose, sandbox)
         ids = await _ids(asked, sandbox)
         pager = _pager(session, owner, ids, what)
         output = asked.output
         shared = to_same_terminal(output)
         with Report("ledger", quiet=output.quiet, total=len(ids), shared=shared) as report:
-            async with Writer(output, LEDGER) as writer:
+            async with silence.told(session, report.silent), Writer(output, LEDGER) as writer:
                 await _pump(pager, len(ids), report, writer)
             return report.close(session.stats)
 
@@ -97,20 +99,13 @@ async def _pump(pager: Pager[LedgerEvent], ids: int, report: Report, writer: Wri
                 await writer.write(LEDGER.row(record) for record in page.items)
                 report.answered(len(page), keys=min(_IDS_A_PAGE, ids - (page.number - 1) * _IDS_A_PAGE))
         except LedgerRequestError as error:
-            refused = _refused_ids(error)
-            if not refused or error.position in (None, start):
+            if not error.refused or error.position in (None, start):
                 raise
-            report.answered(0, keys=-len(refused))
-            for one in refused:
+            report.answered(0, keys=-len(error.refused))
+            for one in error.refused:
                 report.refused(one, error)
             start = error.position
         else:
             return
         finally:
             await pages.aclose()
-
-
-def _refused_ids(error: LedgerRequestError) -> list[str]:
-    """The ids that the error is about, from its text; none where it is about the whole call."""
-    named, refused, _ = error.message.partition(" refused, the others of this page were given")
-    return named.partition(" ")[2].split(", ") if refused else []

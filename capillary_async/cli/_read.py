@@ -18,6 +18,7 @@ from capillary_async.cli._ids import STREAM, ids_of
 from capillary_async.cli._report import Report
 from capillary_async.cli._rows import ALLOCATION, AWARDED, EVENT
 from capillary_async.cli._run import UnusableError
+from capillary_async.cli._silence import Silence
 from capillary_async.cli._write import Writer
 
 if TYPE_CHECKING:
@@ -72,14 +73,15 @@ async def read(asked: Asked, job: Job) -> int:
         UnusableError: The command cannot run like this.
         CapillaryError: What concerns every customer.
     """
-    async with connected(asked.connection, asked.sandbox) as (session, sandbox):
+    silence = Silence()
+    async with connected(asked.connection, asked.sandbox, silence) as (session, sandbox):
         keys = ids_of(asked.given, asked.ids, sandbox.customer_ids if sandbox else None)
         fan = job.fan(session, sandbox, keys)
         total = len(keys) if isinstance(keys, Sized) else None
         output = asked.output
         shared = to_same_terminal(output)
         with Report(job.what, quiet=output.quiet, total=total, shared=shared) as report:
-            async with Writer(output, job.table) as writer:
+            async with silence.told(session, report.silent), Writer(output, job.table) as writer:
                 await _pump(fan, job, report, writer, ordered=output.ordered)
             return report.close(session.stats)
 

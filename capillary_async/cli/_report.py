@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from capillary_async.cli._run import SOME_FAILED
+from capillary_async.cli._words import count, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from capillary_async import ApiMessage, CapillaryError, Stats
 
 __all__ = ["Report", "Screen", "bar"]
+
+_LONGEST_ID = 80
 
 
 class Screen(Console):
@@ -78,18 +81,29 @@ class Report:
         """Tell and count one that failed."""
         self.failed += 1
         self._progress.update(self._task, advance=1)
-        self._console.print(f"failed {key}: {type(error).__name__}: {' '.join(str(error).split())}")
+        self._console.print(f"failed {_short(key)}: {type(error).__name__}: {one_line(str(error))}")
 
     def warned(self, key: Any, warnings: Iterable[ApiMessage]) -> None:
         """Tell the warnings of an answer."""
         for warning in warnings:
-            self._console.print(f"warning {key}: {' '.join(warning.message.split())}")
+            self._console.print(f"warning {_short(key)}: {one_line(warning.message)}")
+
+    def silent(self, text: str) -> None:
+        """Tell that nothing comes."""
+        if not self._quiet:
+            self._console.print(f"{self._what}: {one_line(text)}")
 
     def close(self, stats: Stats) -> int:
         """Tell how it went; gives the exit code."""
         if not self._quiet:
-            counted = f"{self._answered:,} answered, {self.failed:,} failed, {self._records:,} records"
-            work = f"{stats.requests:,} requests, {stats.retries:,} retries"
+            counted = f"{self._answered:,} answered, {self.failed:,} failed, {count(self._records, 'record')}"
+            work = f"{count(stats.requests, 'request')}, {count(stats.retries, 'retry', 'retries')}"
             elapsed = time.monotonic() - self._began
             self._console.print(f"{self._what}: {counted}; {work}, {elapsed:.1f} s")
         return SOME_FAILED if self.failed else 0
+
+
+def _short(key: Any) -> str:
+    """An id as it came, or the beginning of what was taken for one."""
+    text = one_line(str(key))
+    return text if len(text) <= _LONGEST_ID else f"{text[: _LONGEST_ID - 3]}..."

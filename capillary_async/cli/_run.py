@@ -15,6 +15,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
+from capillary_async.cli._words import as_options, one_line
 from capillary_async.errors import CapillaryError
 
 if TYPE_CHECKING:
@@ -92,13 +93,13 @@ def ending(command: Callable[[], int]) -> int:
     except asyncio.CancelledError:
         return _tell("terminated", TERMINATED)
     except (UnusableError, CapillaryError, OSError) as error:
-        return _tell(str(error), CANNOT_RUN)
+        return _tell(as_options(str(error)), CANNOT_RUN)
     return code
 
 
 def _tell(text: str, code: int) -> int:
     with contextlib.suppress(OSError):
-        print(f"capillary-async: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
+        print(f"capillary-async: {one_line(text)}", file=sys.stderr)  # noqa: T201
     return code
 
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from capillary_async.cli._run import UnusableError
+from capillary_async.cli._words import count
 from capillary_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["SandboxOptions", "serve"]
+__all__ = ["SandboxOptions", "latency_of", "rate_of", "serve"]
 
 _HOW = """\
 A sandbox with {customers} customers (seed {seed}) answers on {url} until Ctrl-C.
@@ -27,6 +28,10 @@ A sandbox with {customers} customers (seed {seed}) answers on {url} until Ctrl-C
 curl --silent --show-error '{url}/x/neo/pointsAllocation/dateRange?{query}' \\
   --header 'x-cap-neo-dag-scope: global' \\
   --header 'Authorization: Basic {basic}'
+
+For the command line and AsyncSession.from_env(), in a shell:
+
+export CAPILLARY_BASE_URL={url} CAPILLARY_USERNAME={username} CAPILLARY_PASSWORD={password}
 
 In Python:
 
@@ -66,6 +71,34 @@ class SandboxOptions:
     rate: tuple[float, float] | None = None
 
 
+def latency_of(text: str) -> tuple[float, float]:
+    """The bounds that `0.02` or `0.02-0.2` says.
+
+    Raises:
+        UnusableError: It is neither.
+    """
+    low, _, high = text.partition("-")
+    try:
+        return float(low), float(high or low)
+    except ValueError:
+        raise UnusableError(f"--latency takes seconds or least-most, e.g. 0.02-0.2, got {text!r}") from None
+
+
+def rate_of(text: str | None) -> tuple[float, float] | None:
+    """The requests and seconds that `100/60` says.
+
+    Raises:
+        UnusableError: It says something else.
+    """
+    if text is None:
+        return None
+    permits, _, per = text.partition("/")
+    try:
+        return float(permits), float(per)
+    except ValueError:
+        raise UnusableError(f"--rate takes requests/seconds, e.g. 100/60, got {text!r}") from None
+
+
 async def serve(options: SandboxOptions, tell: Callable[[str], object]) -> int:
     """Serve until SIGINT or SIGTERM; gives the exit code.
 
@@ -87,7 +120,7 @@ async def serve(options: SandboxOptions, tell: Callable[[str], object]) -> int:
         await stop.wait()
     finally:
         await sandbox.aclose()
-    tell(f"stopped after {sandbox.requests} requests")
+    tell(f"stopped after {count(sandbox.requests, 'request')}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What the demo found, for a reader: counts, points by status, points expiring by month, and the verdict.
+"""What the demo found, for a reader: counts, points by status, points left by month of expiry, and the verdict.
 
 The rule kept here: every number shown was read or measured in this run. Called by `_demo.py`.
 """
@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
 from rich.table import Table
+
+from capillary_async.cli._words import count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,19 +77,25 @@ def _by_status(agreement: Agreement) -> Table:
 def _by_month(agreement: Agreement) -> Table:
     """A row a month of the year, a column a year: two and a half years are twelve lines."""
     years = sorted({year for year, _ in agreement.by_month})
-    table = Table("", title="Available points expiring by month", title_justify="left")
+    table = Table("", title="Points left to use, by month of expiry", title_justify="left", caption_justify="left")
     for year in years:
         table.add_column(str(year), justify="right")
     for month, name in enumerate(_MONTHS, start=1):
         sums = [agreement.by_month.get((year, month)) for year in years]
         if any(sums):
             table.add_row(name, *("" if points is None else f"{points:,f}" for points in sums))
+    table.add_section()
+    totals = [sum(points for (of, _), points in agreement.by_month.items() if of == year) for year in years]
+    table.add_row("total", *(f"{points:,f}" for points in totals))
+    table.caption = f"{sum(totals, Decimal(0)):,f} in all"
     return table
 
 
 def _verdict(agreement: Agreement) -> str:
     if agreement.faults:
-        return f"DISAGREE: {len(agreement.faults)} differences between what was read and what the sandbox holds"
+        return (
+            f"DISAGREE: {count(len(agreement.faults), 'difference')} between what was read and what the sandbox holds"
+        )
     return (
         "AGREE: allocations, awarded ids and loyalty events match each other customer by customer, "
         "and the sandbox's totals to the last decimal"

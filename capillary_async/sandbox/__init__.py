@@ -1,7 +1,6 @@
 """A real local server with the five endpoints, customers, credentials and scripted faults: for demo, docs and tests.
 
-The rule kept here: importing this package loads no aiohttp, since pytest imports the plugin beside it in every project;
-`Sandbox` comes when it is first named.
+The rule kept here: what is listed below is all that users import; the files behind it are private.
 
     async with Sandbox(customers=500, seed=7, faults=[Throttle(retry_after=1, times=2)]) as sandbox:
         async with AsyncSession(sandbox.url, auth=sandbox.auth) as capillary:
@@ -10,8 +9,6 @@ The rule kept here: importing this package loads no aiohttp, since pytest import
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
 
 from capillary_async.sandbox._answers import Answer
 from capillary_async.sandbox._faults import (
@@ -35,10 +32,8 @@ from capillary_async.sandbox._list_faults import (
     RowsInserted,
     RowsRemoved,
 )
+from capillary_async.sandbox._server import Sandbox
 from capillary_async.sandbox._totals import Totals
-
-if TYPE_CHECKING:
-    from capillary_async.sandbox._server import Sandbox
 
 __all__ = [
     "Answer",
@@ -62,11 +57,3 @@ __all__ = [
     "Throttle",
     "Totals",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name != "Sandbox":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from capillary_async.sandbox._server import Sandbox  # noqa: PLC0415  (aiohttp, only when it is needed)
-
-    return Sandbox

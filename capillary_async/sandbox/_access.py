@@ -99,8 +99,6 @@ class Pace:
     """
 
     def __init__(self, permits: float, per: float, retry_after: float | None = None) -> None:
-        if permits < 1 or per <= 0:
-            raise ValueError(f"rate takes at least one permit per more than 0 seconds, got {permits} per {per}")
         self._permits, self._per, self._retry_after = permits, per, retry_after
         self._passed: deque[float] = deque()
 

@@ -10,7 +10,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from capillary_async.sandbox._answers import Answer, Refused, ok, v2_errors
-from capillary_async.sandbox._query import Query, Window
+from capillary_async.sandbox._query import Query, Window, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,7 @@ def loyalty_events(world: World, customer_id: str, params: Mapping[str, str], pl
     The segment that is no number is a customer that is not found.
     """
     query = Query(params, lambda message: v2_errors(400, 400, message))
-    owner = known_customer(world, int(customer_id) if customer_id.isdecimal() else None, status)
+    owner = known_customer(world, whole_number(customer_id), status)
     window, kind = _window(query), params.get("eventType", "").strip()
     start, end = query.optional_day("fromDate"), query.optional_day("toDate")
     customer = world.customer(owner)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from capillary_async.sandbox._query import whole_number
+
 if TYPE_CHECKING:
     from multidict import MultiMapping
 
@@ -58,8 +60,7 @@ class Exchange:
     @property
     def page(self) -> int | None:
         """The page asked for, None when the request names none (or no number)."""
-        text = self.params.get("page", "")
-        return int(text) if text.isdecimal() else None
+        return whole_number(self.params.get("page", ""))
 
     @property
     def fault(self) -> Fault | None:

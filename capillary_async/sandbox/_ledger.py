@@ -13,6 +13,7 @@ import attrs
 from capillary_async.sandbox._answers import Answer, Refused, ok, v2_errors
 from capillary_async.sandbox._events import known_customer
 from capillary_async.sandbox._exploded import CURRENCY, exploded
+from capillary_async.sandbox._query import whole_number
 from capillary_async.sandbox._samples import ledger_samples
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _owners(ask: _Ask) -> list[int]:
         raise ask.refused(11013, "IdentifierName and identifierValue, source can not be empty")
     if name.lower() not in _NAMES:
         raise ask.refused(8013, f"Invalid identifiername field value: {name}")
-    if name.lower() in {"id", "customerid", "primaryuserid"} and not (value.isascii() and value.isdecimal()):
+    if name.lower() in {"id", "customerid", "primaryuserid"} and whole_number(value) is None:
         raise ask.refused(11012, f"Invalid userId field value: {value}")
     if source.upper() not in _SOURCES:
         raise ask.refused(11019, f"Source value capturing status is disabled: {source}")
@@ -118,7 +119,7 @@ def _by_ids(ask: _Ask, owners: list[int], unknown: Literal["error", "null"]) -> 
     ids = ask.listed("eventIds")
     if not ids:
         raise _neither(ask)
-    if not all(each.isascii() and each.isdecimal() for each in ids):
+    if any(whole_number(each) is None for each in ids):
         raise ask.refused(11017, f"Event id format exception: {ask.text('eventIds')}")
     if len(ids) > _MOST_IDS:
         raise ask.refused(11016, f"At most {_MOST_IDS} event ids are allowed, got {len(ids)}")
@@ -150,7 +151,7 @@ def _neither(ask: _Ask) -> Refused:
 
 def _held(ask: _Ask, owners: list[int]) -> dict[int, list[_Found]]:
     """Every event of these customers by its id, not yet written out where that is avoidable."""
-    wanted = {int(each) for each in ask.listed("eventIds")}
+    wanted = {whole_number(each) for each in ask.listed("eventIds")}
     held: dict[int, list[_Found]] = {}
     for event in _events(ask, owners):
         if event.id in wanted:

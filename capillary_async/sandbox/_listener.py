@@ -21,6 +21,7 @@ __all__ = ["Listener", "ServerThread"]
 
 _PATIENCE = 0.1  # seconds for open requests at the end: those that wait on purpose are woken
 _MOST_PORT = 65535
+_WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - no address to talk to
 
 
 class Listener:
@@ -44,14 +45,15 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """Where it listens.
+        """Where it listens; the loopback address where it listens on all.
 
         Raises:
             RuntimeError: It was never started.
         """
         if self._port == 0:
             raise RuntimeError("the sandbox is not started: use `async with Sandbox() as sandbox` or await start()")
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        host = _WILDCARDS.get(self._host, self._host)
+        host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self._port}"
 
     async def start(self) -> None:

@@ -17,10 +17,15 @@ from capillary_async.sandbox._answers import Answer, Refused
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Query", "Window"]
+__all__ = ["Query", "Window", "whole_number"]
 
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+
+
+def whole_number(text: str) -> int | None:
+    """The number that the text is, of at most 19 digits; None for anything else."""
+    return int(text) if _DIGITS.fullmatch(text) else None
 
 
 @attrs.frozen

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 from capillary_async.auth import BasicAuth, OAuthClient
 from capillary_async.sandbox._access import Access, Pace
 from capillary_async.sandbox._answers import Answer, Refused
+from capillary_async.sandbox._checks import faults_of, latency_of, rate_of, seconds
 from capillary_async.sandbox._holdings import Holdings
 from capillary_async.sandbox._journal import Exchange, Journal
 from capillary_async.sandbox._listener import Listener, ServerThread
+from capillary_async.sandbox._query import whole_number
 from capillary_async.sandbox._routes import TOKEN_PATH, Setup, answer_to, check_method
 from capillary_async.sandbox._script import Play, Script
 from capillary_async.sandbox._wire import send
@@ -75,7 +77,7 @@ class Sandbox(Holdings):
         journal_limit: How many requests `journal` keeps at least, the newest.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is of the wrong kind or out of its range.
 
     Example:
         >>> async with Sandbox(customers=20, faults=[Throttle(retry_after=1)]) as sandbox:
@@ -109,10 +111,12 @@ class Sandbox(Holdings):
         world = World(customers, seed, whales, whale_rows)
         super().__init__(world)
         self._setup = Setup(world, v2_error_status, unknown_event_ids)
-        self._latency = latency if isinstance(latency, tuple) else (latency, latency)
+        self._latency = latency_of(latency)
         self._drawn = Random(seed)
-        self._pace = _pace(rate)
-        self._script = Script(faults)
+        allowed = rate_of(rate)
+        self._pace = None if allowed is None else Pace(*allowed)
+        self._script = Script(faults_of(faults))
+        seconds("token_ttl", token_ttl)
         self._access = Access(_USERNAME, _PASSWORD, _KEY, _SECRET, token_ttl=token_ttl, expired_status=expired_status)
         self._journal = Journal(journal_limit)
         self._compress = compress
@@ -199,7 +203,7 @@ class Sandbox(Holdings):
 
     def add_faults(self, *faults: Fault) -> None:
         """Play these too, from now on, after those that are there."""
-        self._script.add(faults)
+        self._script.add(faults_of(faults))
 
     def clear_faults(self) -> None:
         """Play none any more; lists that moved are as they were."""
@@ -263,17 +267,9 @@ class Sandbox(Holdings):
         return answer_to(self._setup, path, request.query, request.headers, play)
 
 
-def _pace(rate: RateLike | tuple[float, float] | tuple[float, float, float | None] | None) -> Pace | None:
-    if rate is None:
-        return None
-    if not isinstance(rate, tuple):
-        return Pace(rate.permits, rate.per)
-    return Pace(rate[0], rate[1], rate[2] if len(rate) == 3 else None)  # noqa: PLR2004  (it may say Retry-After too)
-
-
 def _page(params: Mapping[str, str]) -> int:
     """The page that a request is about, for faults that mean one; also where only limit and offset are sent."""
-    page, offset, limit = (params.get(name, "") for name in ("page", "offset", "limit"))
-    if page.isdecimal():
-        return int(page)
-    return 1 + int(offset) // max(1, int(limit)) if offset.isdecimal() and limit.isdecimal() else 1
+    page, offset, limit = (whole_number(params.get(name, "")) for name in ("page", "offset", "limit"))
+    if page is not None:
+        return page
+    return 1 if offset is None or limit is None else 1 + offset // max(1, limit)

@@ -5,6 +5,7 @@ The rule kept here: sums are Decimals, and nothing is rounded. `World.totals` an
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ class Totals:
         points: The sum of each points column of the allocations.
         awarded_points: The sum of each points column of the awards.
         by_status: The sum of `points_exclusive` of the allocations of each status.
+        left_by_month: What is left to use of the AVAILABLE allocations, by the year and month (UTC) of their expiry.
     """
 
     customers: int
@@ -43,6 +45,7 @@ class Totals:
     points: dict[str, Decimal]
     awarded_points: dict[str, Decimal]
     by_status: dict[str, Decimal]
+    left_by_month: dict[tuple[int, int], Decimal]
 
 
 class Sums:
@@ -53,6 +56,7 @@ class Sums:
         self._points: dict[str, Decimal] = dict.fromkeys(_ALLOCATION_COLUMNS, Decimal(0))
         self._awarded: dict[str, Decimal] = dict.fromkeys(_AWARD_COLUMNS, Decimal(0))
         self._by_status: dict[str, Decimal] = {}
+        self._left: dict[tuple[int, int], Decimal] = {}
 
     def add(self, customer: Customer) -> None:
         """Count one customer in."""
@@ -62,6 +66,9 @@ class Sums:
         for row in customer.allocations:
             _add(self._points, row)
             self._by_status[row["status"]] = self._by_status.get(row["status"], Decimal(0)) + row["points_exclusive"]
+            if row["status"] == "AVAILABLE":
+                month = _month(row["expiry_date"])
+                self._left[month] = self._left.get(month, Decimal(0)) + _left(row)
         for award in customer.awards:
             _add(self._awarded, award.row)
 
@@ -75,7 +82,18 @@ class Sums:
             points=self._points,
             awarded_points=self._awarded,
             by_status=dict(sorted(self._by_status.items())),
+            left_by_month=dict(sorted(self._left.items())),
         )
+
+
+def _month(milliseconds: int) -> tuple[int, int]:
+    day = datetime.fromtimestamp(milliseconds // 1000, UTC)
+    return day.year, day.month
+
+
+def _left(row: Row) -> Decimal:
+    whole, *gone = (Decimal(row[column]) for column in _AWARD_COLUMNS)
+    return whole - sum(gone, Decimal(0))
 
 
 def _add(sums: dict[str, Decimal], row: Row) -> None:

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from capillary_async import AsyncSession
+from capillary_async.sandbox import Sandbox
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from capillary_async import AsyncSession
-    from capillary_async.sandbox import Sandbox
 
 
 @pytest.fixture
@@ -43,8 +43,6 @@ def capillary_session_options() -> dict[str, Any]:
 @pytest.fixture
 def capillary_sandbox(capillary_sandbox_options: dict[str, Any]) -> Iterator[Sandbox]:
     """A `Sandbox` that listens, for one test."""
-    from capillary_async.sandbox import Sandbox  # noqa: PLC0415  (only projects that use it pay for aiohttp)
-
     with Sandbox(**capillary_sandbox_options) as sandbox:
         yield sandbox
 
@@ -52,8 +50,6 @@ def capillary_sandbox(capillary_sandbox_options: dict[str, Any]) -> Iterator[San
 @pytest.fixture
 def capillary_session(capillary_sandbox: Sandbox, capillary_session_options: dict[str, Any]) -> Iterator[AsyncSession]:
     """An `AsyncSession` on `capillary_sandbox`, for one test."""
-    from capillary_async import AsyncSession  # noqa: PLC0415  (as above)
-
     options: dict[str, Any] = {"auth": capillary_sandbox.auth, **capillary_session_options}
     session = AsyncSession(capillary_sandbox.url, **options)
     yield session
