@@ -179,10 +179,10 @@ def _behind(number: int, received: int, size: int, settled: int | None) -> tuple
     """Where a list goes on behind a page that was read alone, and whether it is known to have ended."""
     if not received:
         return Position(number, 0, settled), True
-    if number == 1 and settled is None:
-        size = settled_size(size, received)
-    # Behind page 1, a length at which servers cap may be a cap: one page alone cannot tell.
-    return Position(number + 1, 0, size), received < size and received not in LIKELY_CAPS
+    full = settled_size(size, received) if settled is None else size
+    # Behind page 1, a length at which servers cap may be a cap: one page alone cannot tell, so no size is pinned.
+    pinned = None if full < size and number > 1 else full
+    return Position(number + 1, 0, pinned), received < size and received not in LIKELY_CAPS
 
 
 def _whole(name: str, value: int, least: int) -> int:

@@ -49,8 +49,10 @@ class Walk(Generic[T]):
         self._number = start.page
         self._skip = start.index
         self.size = start.page_size or options.page_size or paging.page_size
-        # Only page 1 can tell a cap, and a position that names its size was settled by the walk that made it.
-        self._settled = fixed or start.page_size is not None or start.page > 1
+        # A position that names its size was settled by the walk that made it.
+        self._settled = fixed or start.page_size is not None
+        self._from_first = start.page == 1
+        self._full = self.size  # rows of a page that another may follow
         # A position behind page 1 was made where the page before had been full.
         self._full_before = start.page > 1 and not start.index
         self._begun = False
@@ -154,10 +156,13 @@ class Walk(Generic[T]):
         """Know the size that the server really gives, and widen the window while it gives as much as was asked."""
         if self._source.pages is not None or received >= self.size:
             self._width = min(self._prefetch, self._width * 2)
+            self._settled, self._full = True, self.size
         elif not self._settled:
-            self.size = settled_size(self.size, received)
-        # An empty list shows no cap: who goes on here later settles it.
-        self._settled = self._settled or received > 0
+            self._full = settled_size(self.size, received)
+            if self._from_first and received:
+                # An empty list shows no cap: who goes on here later settles it.
+                self._settled, self.size = True, self._full
+            # Further back a short page may as well be the last one: the size asked stays, and only the end is put off.
 
     def _step(self, received: int, *, cut: bool) -> None:
         """Step behind the page, and know whether it was the last. Rows count as received, with duplicates and nulls."""
@@ -167,7 +172,7 @@ class Walk(Generic[T]):
             self._number += 1
             self._skip = 0
         self._begun = True
-        self._full_before = received >= self.size
+        self._full_before = received >= self._full
         ended = self._number > pages if pages is not None else not self._full_before
         self._done = ended or cut or self._left == 0
 

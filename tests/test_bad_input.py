@@ -67,9 +67,9 @@ ONE_ID: dict[str, tuple[str, Callable[[AsyncSession, Any], Any]]] = {
     ),
     "program": ("program_id", lambda s, v: s.points_allocation.by_expiry(entity_id=1, **{**EXPIRY, "program_id": v})),
     "list": ("customer_id", lambda s, value: s.loyalty_events.list(value)),
-    "ids": ("entity_id", lambda s, value: s.points_awarded.ids([1, value], **AWARDED)),
-    "by_expiry_many": ("entity_id", lambda s, value: s.points_allocation.by_expiry_many({value: 0}, **EXPIRY)),
-    "list_many": ("customer_id", lambda s, value: s.loyalty_events.list_many((value,))),
+    "ids": ("entity_ids", lambda s, value: s.points_awarded.ids([1, value], **AWARDED)),
+    "by_expiry_many": ("entity_ids", lambda s, value: s.points_allocation.by_expiry_many({value: 0}, **EXPIRY)),
+    "list_many": ("customer_ids", lambda s, value: s.loyalty_events.list_many((value,))),
     "explode": ("event_ids", lambda s, value: s.points_ledger.explode(event_ids=[value], **LEDGER)),
     "identifier": ("identifier", lambda s, value: Identifier.customer_id(value)),
 }

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import pytest
@@ -22,7 +23,7 @@ from aiohttp.test_utils import TestServer
 from fake_list import FakeIds, FakeList, Row, all_pages, failing, fault, quiet, resumed, rows, ticks
 
 from capillary_async import AsyncSession, Paging, Position
-from capillary_async._pager import Page, PageIterator, Pager, RecordIterator
+from capillary_async._pager import Fetched, Page, PageIterator, Pager, RecordIterator, Source
 from capillary_async.errors import (
     InvalidRequestError,
     LedgerRequestError,
@@ -864,3 +865,22 @@ async def test_a_timeout_over_sockets(served: Serve, session_at: At) -> None:
     events.slow.clear()
     rest = await session.loyalty_events.list(1).options(start=records.position).collect()
     assert got + [event.id for event in rest] == list(range(1, 101))
+
+
+@pytest.mark.parametrize("prefetch", [0, 4])
+@pytest.mark.parametrize("cap", [10, 1000])
+async def test_going_on_behind_a_lone_page_loses_nothing_on_a_capping_server(cap: int, prefetch: int) -> None:
+    """A page read by its number cannot tell a cap from the end, so the walk behind it reads on until the list ends."""
+
+    async def fetch(number: int, size: int) -> Fetched[int]:
+        real = min(size, cap)
+        rows = range((number - 1) * real + 1, min(number * real, 45) + 1)
+        return Fetched(tuple(rows), len(rows))
+
+    source = Source("rows", fetch, lambda row: row)
+    pager = Pager(source, Paging(page_size=100 if cap == 10 else 15, prefetch=prefetch), Mock())
+    page = await pager.page(2)
+    rest = await pager.options(start=page.position).collect()
+    assert rest == list(range(page.items[-1] + 1, 46))
+    again = await pager.options(start=Position(2)).collect()
+    assert again == list(range(page.items[0], 46))

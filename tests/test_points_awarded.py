@@ -162,6 +162,27 @@ async def test_a_refused_batch_is_halved(session_at: Sessions, status: int) -> N
     assert len(seen) == 9  # 16, 8 and 8, then 4 and 4, 2 and 2, 1 and 1 of the side that was refused
 
 
+async def test_a_failing_part_does_not_cost_the_other_parts(session_at: Sessions) -> None:
+    """Once a batch is in parts, a part that fails keeps its error to itself; wrong credentials end it all."""
+
+    def answer(seen: Seen) -> Any:
+        ids = ids_of(seen)
+        return refused(414) if len(ids) > 4 else refused(501) if 7 in ids else own_rows(seen)
+
+    with serving(answer):
+        collected = await session_at(HOST).points_awarded.ids(range(1, 17), **ASKED).collect()
+    assert {key for key, outcome in collected.items() if not outcome.ok} == {5, 6, 7, 8}
+    assert all(isinstance(collected[key].error, ServerError) for key in (5, 6, 7, 8))
+    assert [len(outcome.items) for key, outcome in collected.items() if outcome.ok] == [
+        key % 10 for key in collected if collected[key].ok
+    ]
+    with (
+        serving(lambda seen: refused(414) if len(ids_of(seen)) > 4 else refused(401)),
+        pytest.raises(AuthenticationError),
+    ):
+        await session_at(HOST).points_awarded.ids(range(1, 17), **ASKED).collect()
+
+
 async def test_a_body_code_is_halved_like_its_status(session_at: Sessions) -> None:
     """Neo states 400 in a body under HTTP 200."""
     with serving(lambda seen: refused(200, 400) if 2 in ids_of(seen) else []):

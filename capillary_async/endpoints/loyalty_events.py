@@ -27,6 +27,10 @@ def _customer(value: Any) -> int:
     return positive("customer_id", value)
 
 
+def _one_of_many(value: Any) -> int:
+    return positive("customer_ids", value)
+
+
 class LoyaltyEventsResource(Resource):
     """Loyalty events of customers."""
 
@@ -80,7 +84,7 @@ class LoyaltyEventsResource(Resource):
             customer_ids,
             argument="customer_ids",
             name="loyalty_events.list_many",
-            check=_customer,
+            check=_one_of_many,
             source=lambda customer_id: self._source(customer_id, filters),
             largest=None,
         )

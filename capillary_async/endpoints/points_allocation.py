@@ -191,4 +191,4 @@ class PointsAllocationResource(Resource):
 
 
 def _entity_number(value: Any) -> int:
-    return positive("entity_id", value)
+    return positive("entity_ids", value)

@@ -6,6 +6,7 @@ batch leaves that open it is halved until it does not. Made by the session.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any, cast
 
 from attrs import frozen
@@ -15,7 +16,14 @@ from capillary_async._fanout import BatchReader
 from capillary_async._pager import Page, Pager, Source
 from capillary_async.endpoints._arguments import days, positive, query, text, whole
 from capillary_async.endpoints._resource import Resource, fetched
-from capillary_async.errors import APIError, CapillaryError, NotFoundError, RecordConflictError
+from capillary_async.errors import (
+    APIError,
+    AuthenticationError,
+    CapillaryError,
+    NotFoundError,
+    RecordConflictError,
+    TLSError,
+)
 from capillary_async.models import PointsAwarded
 
 if TYPE_CHECKING:
@@ -41,7 +49,7 @@ def awarded_key(record: PointsAwarded) -> tuple[str, int] | None:
 
 
 def _entity(value: Any) -> int:
-    return positive("entity_id", value)
+    return positive("entity_ids", value)
 
 
 def _bytes(key: int) -> int:
@@ -135,7 +143,16 @@ class _Batches:
             if {record.customer_id for record in page.items} <= set(ids):
                 return _shared_out(ids, page)
         half = len(ids) // 2
-        return {**await self.ask(ids[:half]), **await self.ask(ids[half:])}
+        return {**await self._part(ids[:half]), **await self._part(ids[half:])}
+
+    async def _part(self, ids: tuple[int, ...]) -> dict[int, Page[PointsAwarded] | CapillaryError]:
+        """A part of a batch; where it fails, the other part is asked all the same."""
+        try:
+            return await self.ask(ids)
+        except CapillaryError as error:
+            if error.quota_exhausted or isinstance(error, AuthenticationError | TLSError):
+                raise
+            return {key: copy(error) for key in ids}
 
 
 def _divisible(error: CapillaryError) -> bool:
