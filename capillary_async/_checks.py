@@ -1,7 +1,7 @@
 """What may be given to a session, checked when it is made or asked.
 
-The rule kept here: a refusal names the argument and never shows a password, a header's value or a secret. Pure
-functions, for the session alone.
+The rule kept here: a refusal names the argument and never shows a password, a header's value or a secret; nor do the
+locals of the frame that raises it, since tracebacks with locals end in log files. Pure functions, for the session alone.
 """
 
 from __future__ import annotations
@@ -45,13 +45,16 @@ _OURS = frozenset(
 def expect(name: str, value: object, kind: Any, allowed: str) -> None:
     """Refuse a value of another class; the text shows its class alone, since it may be a secret."""
     if not isinstance(value, kind):
-        raise InvalidRequestError(f"{name} takes {allowed}, got {type(value).__name__}", argument=name)
+        got = type(value).__name__
+        del value
+        raise InvalidRequestError(f"{name} takes {allowed}, got {got}", argument=name)
 
 
 def check_base_url(value: Any) -> str:
     """The cluster's URL, without a slash at its end; the text of a refusal never shows a password in it."""
     fault = _base_url_fault(value)
     if fault:
+        del value
         raise InvalidRequestError(
             f"base_url takes a URL such as https://eu.api.capillarytech.com; {fault}", argument="base_url"
         )
@@ -94,16 +97,24 @@ def check_headers(given: Any) -> Headers:
     """A user's headers; the text of a refusal never shows a value."""
     if given is None:
         return Headers()
+    fault = _headers_fault(given)
+    if fault:
+        del given
+        raise InvalidRequestError(fault, argument="headers")
+    return Headers(cast("Mapping[str, str]", given))
+
+
+def _headers_fault(given: Any) -> str:
     if not isinstance(given, Mapping):
-        raise InvalidRequestError(f"headers takes a mapping of texts, got {type(given).__name__}", argument="headers")
+        return f"headers takes a mapping of texts, got {type(given).__name__}"
     for name, value in cast("Mapping[Any, Any]", given).items():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-            raise InvalidRequestError(f"headers: {name!r} is no header name", argument="headers")
+            return f"headers: {name!r} is no header name"
         if name.lower() in _OURS:
-            raise InvalidRequestError(f"headers: {name} is set by the SDK itself", argument="headers")
+            return f"headers: {name} is set by the SDK itself"
         if not _sendable(value):
-            raise InvalidRequestError(f"headers: the value of {name} takes printable ASCII text", argument="headers")
-    return Headers(cast("Mapping[str, str]", given))
+            return f"headers: the value of {name} takes printable ASCII text"
+    return ""
 
 
 def _sendable(value: Any) -> bool:

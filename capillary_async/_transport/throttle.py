@@ -11,7 +11,7 @@ import asyncio
 import math
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from capillary_async._transport.message import Call, Handler, Request, Response
 
 __all__ = ["Throttle"]
+
+_LOOK_AGAIN = 1.0  # seconds until those who wait look whether another loop was closed with permits in its hands
 
 
 @frozen(eq=False)
@@ -49,32 +51,62 @@ class Throttle:
         # Reentrant: while the lock is held, the collector may end a task of a dead loop, which gives its permit back.
         self._lock = threading.RLock()
         self._active = 0
+        self._held: defaultdict[asyncio.AbstractEventLoop, int] = defaultdict(int)  # the active ones, by loop
         self._cooling: deque[float] = deque()
         self._waiters: deque[_Waiter] = deque()
         self._alarms: dict[asyncio.AbstractEventLoop, float] = {}
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Wait for a permit and hold it until the answer is whole."""
-        call = request.call
-        if not self._enter():
-            await self._queue(call)
+        call, loop = request.call, asyncio.get_running_loop()
+        if not self._enter(loop):
+            await self._queue(loop, call)
         if call is not None:
             call.start()
         try:
             return await handler(request)
         finally:
-            self._leave(used=True)
+            self._leave(loop, used=True)
 
-    def _enter(self) -> bool:
+    def _enter(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Take a permit at once, if one is free and nobody waits for it."""
         with self._lock:
             if self._waiters or self._blocked() is not None:
                 return False
-            self._active += 1
+            self._take(loop)
             return True
+
+    # No calls in these two: the collector may come between and give back permits of the same loop.
+    def _take(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._held[loop] += 1
+        self._active += 1
+
+    def _give(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Take a permit back; False where `_reclaim` did so before. Under the lock."""
+        if loop not in self._held:
+            return False
+        self._held[loop] -= 1
+        if not self._held[loop]:
+            del self._held[loop]
+        self._active -= 1
+        return True
+
+    def _reclaim(self) -> bool:
+        """Take back what closed loops hold: their requests never end. Under the lock."""
+        dead = [loop for loop in list(self._held) if loop.is_closed()]
+        for loop in dead:
+            lost = self._held.pop(loop, 0)
+            self._active -= lost
+            if self._rate is not None:  # they may have been sent
+                self._cooling.extend([self._clock() + self._rate.per] * lost)
+        return bool(dead)
 
     def _blocked(self) -> float | None:
         """None if a permit is free; else the seconds until one may be (0.0: when a request ends). Under the lock."""
+        blocked = self._wait()
+        return self._wait() if blocked is not None and self._reclaim() else blocked
+
+    def _wait(self) -> float | None:
         if self._active >= self._limit:
             return 0.0
         if self._rate is None:
@@ -86,8 +118,7 @@ class Throttle:
             return None
         return self._cooling[0] - now if self._cooling else 0.0
 
-    async def _queue(self, call: Call | None) -> None:
-        loop = asyncio.get_running_loop()
+    async def _queue(self, loop: asyncio.AbstractEventLoop, call: Call | None) -> None:
         waiter = _Waiter(loop, loop.create_future())
         with self._lock:
             self._waiters.append(waiter)
@@ -115,12 +146,11 @@ class Throttle:
         if waiting:
             self._pump()
         else:
-            self._leave(used=False)
+            self._leave(waiter.loop, used=False)
 
-    def _leave(self, *, used: bool) -> None:
+    def _leave(self, loop: asyncio.AbstractEventLoop, *, used: bool) -> None:
         with self._lock:
-            self._active -= 1
-            if used and self._rate is not None:
+            if self._give(loop) and used and self._rate is not None:
                 self._cooling.append(self._clock() + self._rate.per)
             idle = not self._waiters
         if not idle:
@@ -136,10 +166,12 @@ class Throttle:
                 blocked = self._blocked()
                 if blocked is None:
                     self._waiters.popleft()
-                    self._active += 1
+                    self._take(waiter.loop)
+                elif blocked == 0.0 and any(loop is not waiter.loop for loop in list(self._held)):
+                    blocked = _LOOK_AGAIN
             if blocked is None:
                 if not self._grant(waiter):
-                    self._leave_dead()
+                    self._leave_dead(waiter.loop)
                 continue
             if blocked > 0.0 and not self._wake_later(waiter.loop, blocked):
                 self._forget(waiter)
@@ -150,9 +182,9 @@ class Throttle:
                 self._wake_later(here, blocked)
             return
 
-    def _leave_dead(self) -> None:
+    def _leave_dead(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
-            self._active -= 1
+            self._give(loop)
 
     def _forget(self, waiter: _Waiter) -> None:
         with self._lock, suppress(ValueError):  # it may be gone by now

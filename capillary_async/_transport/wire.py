@@ -8,6 +8,7 @@ The last step of the chain.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import threading
 import time
@@ -51,6 +52,7 @@ _SHOWN = 200
 _PATIENCE = 5  # seconds for the loop of another thread to close its pool
 _E = TypeVar("_E", bound=TransportError)
 _GZIP = 16 + zlib.MAX_WBITS
+_QUERY = re.compile(r"\?\S+")
 
 
 @define(eq=False)
@@ -370,7 +372,7 @@ def _mapped(error: Exception) -> CapillaryError:
     if isinstance(error, aiohttp.ClientPayloadError):
         return _caused(TransportError(f"the answer was cut in its body: {_text(error)}", kind="cut-body"), error)
     if isinstance(error, aiohttp.ClientResponseError):
-        said = " ".join(error.message.split())[:_SHOWN]
+        said = " ".join(_text(error).split())[:_SHOWN]
         return _caused(TransportError(f"the server spoke no valid HTTP: {said}", kind="protocol"), error)
     if isinstance(error, aiohttp.ClientConnectionError | OSError | EOFError):
         return _lost(error)
@@ -395,7 +397,9 @@ def _lost(error: Exception) -> TransportError:
 
 
 def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    """What it says, without queries: aiohttp's words hold URLs, and ours hold customers' numbers and addresses."""
+    said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    return _QUERY.sub("", said) or type(error).__name__
 
 
 def _caused(ours: _E, theirs: BaseException) -> _E:
