@@ -10,7 +10,7 @@ import os
 import threading
 import weakref
 from platform import python_version
-from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar, cast
 
 from attrs import evolve, frozen
 
@@ -42,7 +42,7 @@ from capillary_async.endpoints import (
 from capillary_async.errors import CapillaryError, InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import tzinfo
     from types import TracebackType
 
@@ -59,6 +59,8 @@ NEO = "/x/neo/"
 _TILL = ("CAPILLARY_USERNAME", "CAPILLARY_PASSWORD", "CAPILLARY_PASSWORD_MD5")
 _CLIENT = ("CAPILLARY_CLIENT_KEY", "CAPILLARY_CLIENT_SECRET")
 _KINDS: dict[str, type[Any]] = {"limits": Limits, "paging": Paging, "retry": RetryPolicy, "timeouts": Timeouts}
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 @frozen(eq=False)
@@ -93,6 +95,9 @@ class AsyncSession:
         server_timezone: The cluster's zone (a tzinfo or a name such as `Asia/Kolkata`), for ISO times that come without
             an offset.
         client_session: Your own `aiohttp.ClientSession`; it is never closed here and serves its own loop alone.
+            aiohttp's hidden resend stays on in it: a GET over a kept connection that turns out lost is sent once more
+            within the same attempt, seen neither by `retry` and `stats` nor by `Limits.rate`. In the session's own
+            pools it is off.
 
     Raises:
         InvalidRequestError: An argument cannot be; the text names it.
@@ -123,35 +128,33 @@ class AsyncSession:
         server_timezone: tzinfo | str | None = None,
         client_session: ClientSession | None = None,
     ) -> None:
-        _expect_kinds(timeouts=timeouts, limits=limits, retry=retry, paging=paging)
-        expect("auth", auth, BasicAuth | OAuthClient, "BasicAuth or OAuthClient")
-        shared = share(
-            check_base_url(base_url),
-            auth,
-            limits,
-            retry,
-            timeouts,
-            middlewares=check_middlewares(middlewares),
+        parts = _tried(
+            _parts,
+            base_url,
+            auth=auth,
+            timeouts=timeouts,
+            limits=limits,
+            retry=retry,
+            paging=paging,
+            dag_scope=dag_scope,
+            headers=headers,
+            middlewares=middlewares,
+            server_timezone=server_timezone,
             client_session=client_session,
         )
-        settings = _Settings(
-            timeouts,
-            retry,
-            paging,
-            check_headers(headers),
-            limits,
-            check_dag_scope(dag_scope),
-            check_timezone(server_timezone),
-        )
-        self._auth = auth
+        # No local of a frame that raises may hold what may be a secret: tracebacks with locals end in log files.
+        del base_url, auth, timeouts, limits, retry, paging, dag_scope, headers, middlewares, server_timezone
+        if isinstance(parts, ValueError):
+            raise parts
+        self._auth, shared, settings = parts
         self._set_up(shared, settings, shared.quota, root=None)
 
     def _set_up(self, shared: Shared, settings: _Settings, quota: Quota, root: AsyncSession | None) -> None:
+        self._closed = False
+        self._root = root
         self._shared = shared
         self._settings = settings
         self._quota = quota
-        self._root = root
-        self._closed = False
         self._lock = threading.Lock()
         self._under_way = UnderWay()
         self._iterators: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -181,9 +184,11 @@ class AsyncSession:
         Raises:
             InvalidRequestError: A variable is missing; the text names it.
         """
-        base_url = overrides.pop("base_url", None) or _variable("CAPILLARY_BASE_URL", "the URL of the cluster")
-        auth = overrides.pop("auth", None) or _auth_from_env()
-        return cls(base_url, auth=auth, **overrides)
+        made = _tried(_from_env, cls, overrides)
+        del overrides
+        if isinstance(made, ValueError):
+            raise made
+        return made
 
     def with_options(
         self,
@@ -201,16 +206,15 @@ class AsyncSession:
         Raises:
             InvalidRequestError: An option cannot be.
         """
-        given = {"retry": retry, "timeouts": timeouts, "paging": paging}
-        changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        _expect_kinds(**changed)
-        if headers is not None:
-            changed["headers"] = Headers(merged(self._settings.headers, check_headers(headers)))
+        quota = self._quota if retry is None else None
+        settings = _tried(_changed, self._settings, headers, retry=retry, timeouts=timeouts, paging=paging)
+        del headers, retry, timeouts, paging
+        if isinstance(settings, ValueError):
+            raise settings
         view = object.__new__(type(self))
         view._auth = self._auth
-        quota = self._quota if retry is None else Quota(retry.quota)
         root = self._root or self
-        view._set_up(self._shared, evolve(self._settings, **changed), quota, root)
+        view._set_up(self._shared, settings, quota or Quota(settings.retry.quota), root)
         with root._lock:  # noqa: SLF001 - of this class
             root._views.add(view)  # noqa: SLF001
         return view
@@ -346,6 +350,8 @@ class AsyncSession:
         self._shared.stats.add(duplicates=number)
 
     def __repr__(self) -> str:
+        if "_shared" not in vars(self):  # half-made in tracebacks
+            return "AsyncSession(...)"
         return f"AsyncSession({self.base_url!r}, auth={self._auth!r}{', closed' if self.closed else ''})"
 
     def __reduce__(self) -> NoReturn:
@@ -356,6 +362,67 @@ def _scope(settings: _Settings) -> Headers:
     """The scope of Neo calls. One among the user's headers wins, since it was said for this view."""
     said = any(name.lower() == DAG_SCOPE for name in settings.headers)
     return Headers({} if said or settings.dag_scope is None else {DAG_SCOPE: settings.dag_scope})
+
+
+def _tried(make: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | ValueError:
+    """What was made, or the refusal without its frames, whose locals hold what was given."""
+    try:
+        return make(*args, **kwargs)
+    except ValueError as error:
+        return error.with_traceback(None)
+
+
+def _parts(
+    base_url: str,
+    *,
+    auth: BasicAuth | OAuthClient,
+    middlewares: Sequence[Middleware],
+    client_session: ClientSession | None,
+    timeouts: Timeouts,
+    limits: Limits,
+    retry: RetryPolicy,
+    paging: Paging,
+    headers: Mapping[str, str] | None,
+    dag_scope: str | None,
+    server_timezone: tzinfo | str | None,
+) -> tuple[BasicAuth | OAuthClient, Shared, _Settings]:
+    """What a session is made of, checked."""
+    _expect_kinds(timeouts=timeouts, limits=limits, retry=retry, paging=paging)
+    expect("auth", auth, BasicAuth | OAuthClient, "BasicAuth or OAuthClient")
+    shared = share(
+        check_base_url(base_url),
+        auth,
+        limits,
+        retry,
+        timeouts,
+        middlewares=check_middlewares(middlewares),
+        client_session=client_session,
+    )
+    settings = _Settings(
+        timeouts,
+        retry,
+        paging,
+        check_headers(headers),
+        limits,
+        check_dag_scope(dag_scope),
+        check_timezone(server_timezone),
+    )
+    return auth, shared, settings
+
+
+def _changed(settings: _Settings, headers: Mapping[str, str] | None, **given: object) -> _Settings:
+    """The settings of a view; what is None stays."""
+    changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    _expect_kinds(**changed)
+    if headers is not None:
+        changed["headers"] = Headers(merged(settings.headers, check_headers(headers)))
+    return evolve(settings, **changed)
+
+
+def _from_env(cls: type[AsyncSession], overrides: dict[str, Any]) -> AsyncSession:
+    base_url = overrides.pop("base_url", None) or _variable("CAPILLARY_BASE_URL", "the URL of the cluster")
+    auth = overrides.pop("auth", None) or _auth_from_env()
+    return cls(base_url, auth=auth, **overrides)
 
 
 def _expect_kinds(**settings: object) -> None:

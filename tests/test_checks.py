@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import Enum, IntEnum
 from typing import Any
@@ -80,6 +81,26 @@ def test_base_urls_that_cannot_be(given: Any, text: str) -> None:
     assert caught.value.argument == "base_url"
     assert "s3cr3t" not in str(caught.value)
     assert "s3cr3t" not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("check", "given"),
+    [
+        (checks.check_base_url, "https://till:s3cr3t@eu.api.capillarytech.com"),
+        (checks.check_headers, {"Authorization": "s3cr3t"}),
+        (checks.check_headers, {"X-A": "s3cr3t\n"}),
+        (checks.check_headers, ["s3cr3t"]),
+        (lambda given: checks.expect("auth", given, int, "an int"), ("till", "s3cr3t")),
+    ],
+)
+def test_no_frame_that_refuses_holds_what_was_refused(check: Any, given: Any) -> None:
+    """Tracebacks with locals end in log files."""
+    with pytest.raises(InvalidRequestError) as caught:
+        check(given)
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    ours = [frame for frame in told.stack if frame.filename == checks.__file__]
+    assert ours
+    assert "s3cr3t" not in repr([frame.locals for frame in ours])
 
 
 def test_headers() -> None:

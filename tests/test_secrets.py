@@ -23,11 +23,13 @@ import aiohttp
 import attrs
 import pytest
 import trustme
+import yarl
+from multidict import CIMultiDict, CIMultiDictProxy
 from raw_server import Answer, RawServer, chunked, http, said, tls_server
 
 from capillary_async import AsyncSession, BasicAuth, Limits, OAuthClient, RetryPolicy, Timeouts
 from capillary_async._transport.scrub import Scrub
-from capillary_async.errors import CapillaryError, DecodeError, ServerError
+from capillary_async.errors import CapillaryError, DecodeError, InvalidRequestError, ServerError
 
 PASSWORD = "hunted/p4ss+w<rd'"
 SECRET = "hunted/s3cret+&'key"
@@ -273,6 +275,109 @@ async def test_no_cut_text_shows_the_half_of_a_secret(session_at: Make, before: 
         async with RawServer(answer) as server:
             error = await fails(session_at(server.url, auth=KINDS["basic"], **HASTE))
         assert all(PAIR[:7] not in text for text in told_by(error))
+
+
+MOBILE = "919812345678"
+QUERIED: dict[str, Answer] = {
+    name: answer for name, answer in answers(PASSWORD).items() if answer.then in ("close", "reset", "stall")
+}
+
+
+@pytest.mark.parametrize("name", [*QUERIED, "nobody there", "no TLS"])
+async def test_no_failing_call_shows_its_query(session_at: Make, name: str):
+    """Which holds a customer's mobile number or e-mail; URLs are in the texts of many of aiohttp's errors."""
+    context, _ = tls_server("127.0.0.1") if name == "no TLS" else (None, None)
+    async with RawServer(QUERIED.get(name, http("[]")), tls=context) as server:
+        session = session_at("http://127.0.0.1:9" if name == "nobody there" else server.url, **HASTE)
+        with pytest.raises(CapillaryError) as caught:
+            await session.request("GET", "/path", params={"mobile": MOBILE, "email": "jo@example.com"})
+    assert_no_query(caught.value)
+
+
+def assert_no_query(error: BaseException) -> None:
+    for one in chain(error):
+        for text in (str(one), repr(one), repr(one.args), repr(vars(one)), "".join(walked(vars(one)))):
+            assert MOBILE not in text
+            assert "jo" not in text.split("example")[0][-3:]
+
+
+URL = yarl.URL(f"https://eu.api.capillarytech.com/path?mobile={MOBILE}&email=jo%40example.com")
+INFO = aiohttp.RequestInfo(URL, "GET", CIMultiDictProxy(CIMultiDict()), URL)
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        aiohttp.ClientResponseError(INFO, (), status=400, message="Expected HTTP/"),
+        aiohttp.ClientResponseError(INFO, (), status=400),
+        aiohttp.ClientResponseError(INFO, (), status=400, message=f"bad line: GET {URL}"),
+        aiohttp.ClientHttpProxyError(INFO, (), status=502, message="Bad Gateway"),
+        aiohttp.InvalidURL(URL, "odd"),
+        aiohttp.NonHttpUrlClientError(URL),
+        aiohttp.ClientOSError(32, f"Can not write request body for {URL}"),
+        aiohttp.ServerDisconnectedError(f"gone: {URL}"),
+        aiohttp.ClientPayloadError(f"cut: {URL!r}"),
+        aiohttp.ClientConnectionError(f"lost '{URL}'"),
+        aiohttp.ConnectionTimeoutError(f"Connection timeout to host {URL}"),
+        aiohttp.SocketTimeoutError(f"Timeout on reading data from {URL}"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_no_error_of_aiohttp_shows_the_query(
+    session_at: Make, monkeypatch: pytest.MonkeyPatch, theirs: Exception
+):
+    """Those too that a server is hardly made to cause."""
+
+    async def broken(*_: object, **__: object) -> None:
+        raise theirs
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", broken)
+    with pytest.raises(CapillaryError) as caught:
+        await session_at("http://127.0.0.1:1", **HASTE).request("GET", "/path", params={"mobile": MOBILE})
+    assert_no_query(caught.value)
+
+
+# --- refused arguments ------------------------------------------------------------------------------------------------
+
+HTTPS = "https://eu.api.capillarytech.com"
+HIDDEN_HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+REFUSED: dict[str, dict[str, Any]] = {
+    "userinfo": {"base_url": f"https://till:{quote(PASSWORD, safe='')}@eu.api.capillarytech.com"},
+    "a key in the URL": {"base_url": f"{HTTPS}?key={SECRET}"},
+    "a pair": {"auth": (USERNAME, PASSWORD)},
+    "a text": {"auth": PASSWORD},
+    "Authorization": {"headers": HIDDEN_HEADERS},
+    "a header with a line end": {"headers": {"X-Key": f"{SECRET}\n"}},
+    "headers in a list": {"headers": [("X-Key", SECRET)]},
+    "another argument": {"headers": {"X-Key": SECRET}, "limits": 30},
+    "a scope": {"headers": {"X-Key": SECRET}, "dag_scope": 5},
+    "a zone": {"headers": {"X-Key": SECRET}, "server_timezone": "Nowhere/At_All"},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("how", ["made", "from the environment"])
+def test_no_refused_argument_is_shown(name: str, how: str):
+    """By the locals of a traceback either, and a half-made session has a repr for them."""
+    given = {"base_url": HTTPS, "auth": KINDS["basic"], **REFUSED[name]}
+    with pytest.raises(InvalidRequestError) as caught:
+        AsyncSession(**given) if how == "made" else AsyncSession.from_env(**given)
+    assert_clean(told_by(caught.value))
+
+
+def test_no_refused_variable_is_shown(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CAPILLARY_BASE_URL", f"https://till:{quote(PASSWORD, safe='')}@eu.api.capillarytech.com")
+    with pytest.raises(InvalidRequestError, match="give them as auth=") as caught:
+        AsyncSession.from_env(auth=KINDS["basic"])
+    assert_clean(told_by(caught.value))
+
+
+@pytest.mark.parametrize("options", [{"headers": HIDDEN_HEADERS}, {"headers": {"X-Key": SECRET}, "retry": 5}])
+def test_no_refused_option_of_a_view_is_shown(options: dict[str, Any]):
+    session = AsyncSession(HTTPS, auth=KINDS["basic"], headers={"X-Old": SECRET})
+    with pytest.raises(InvalidRequestError) as caught:
+        session.with_options(**options)
+    assert_clean(told_by(caught.value))
 
 
 # --- public objects ---------------------------------------------------------------------------------------------------

@@ -77,6 +77,11 @@ def test_a_session_is_made_outside_a_loop() -> None:
     assert repr(session) == f"AsyncSession({HOST!r}, auth=BasicAuth(username='till.id', password='***'))"
 
 
+def test_a_half_made_session_has_a_repr() -> None:
+    """Reporters of errors ask for it, with the locals of `__init__`."""
+    assert repr(AsyncSession.__new__(AsyncSession)) == "AsyncSession(...)"
+
+
 @pytest.mark.parametrize(
     ("given", "argument", "text"),
     [

@@ -56,7 +56,7 @@ def request(number: int) -> Request:
 
 def idle(gate: Throttle) -> bool:
     """Whether every permit is back and nobody waits."""
-    return (gate._active, len(gate._waiters)) == (0, 0)
+    return (gate._active, len(gate._held), len(gate._waiters)) == (0, 0, 0)
 
 
 def test_permits_go_out_in_the_order_asked():
@@ -222,8 +222,9 @@ def test_a_waiter_cancelled_in_the_moment_of_its_permit_passes_it_on():
     async def main() -> None:
         tasks = [asyncio.ensure_future(gate(request(number), server)) for number in range(3)]
         await asyncio.sleep(0)
-        gate._leave(used=False)  # grants to 1 in this very step
-        gate._active += 1  # what 0 will give back
+        loop = asyncio.get_running_loop()
+        gate._leave(loop, used=False)  # grants to 1 in this very step
+        gate._take(loop)  # what 0 will give back
         tasks[1].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -413,10 +414,118 @@ def test_a_loop_that_was_closed_before_the_alarm_could_be_set_is_forgotten():
 def test_a_permit_given_back_without_a_loop_reaches_those_who_wait():
     """The collector may end a call of a dead loop anywhere, also where no loop runs."""
     gate = Throttle(Limits(concurrency=1))
-    assert gate._enter()
     loop = asyncio.new_event_loop()
+    assert gate._enter(loop)
     task = waiting_in(loop, gate)
-    gate._leave(used=False)
+    gate._leave(loop, used=False)
     assert loop.run_until_complete(task) is RIGHT
     loop.close()
+    assert idle(gate)
+
+
+# --- loops closed with requests in flight ---------------------------------------------------------------------------
+
+
+async def stalled(_: Request) -> Response:
+    await asyncio.Event().wait()
+    return RIGHT
+
+
+async def at_once(_: Request) -> Response:
+    return RIGHT
+
+
+def left_behind(gate: Throttle, number: int) -> "tuple[asyncio.AbstractEventLoop, list[asyncio.Task[Response]]]":
+    """Calls in flight in a loop that stands still, ready to be closed without cancelling them."""
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> Any:
+        tasks = [asyncio.ensure_future(gate(REQUEST, stalled)) for _ in range(number)]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task._log_destroy_pending = False  # that is the point here
+        return tasks
+
+    return loop, loop.run_until_complete(begin())
+
+
+async def soon(gate: Throttle) -> Response:
+    return await asyncio.wait_for(gate(REQUEST, at_once), 5)
+
+
+@pytest.mark.parametrize("limits", [Limits(concurrency=2), Limits(rate=Rate(2, per=0.05))], ids=["limit", "rate"])
+def test_a_closed_loop_gives_its_permits_back(limits: Limits):
+    """Also when its calls come to their end later, by the collector: a permit comes back but once."""
+    gate = Throttle(limits)
+    loop, tasks = left_behind(gate, 2)
+    loop.close()
+    assert gate._active == 2
+    assert asyncio.run(soon(gate)) is RIGHT
+    assert idle(gate)
+    tasks.clear()
+    gc.collect()
+    assert idle(gate)
+    assert asyncio.run(soon(gate)) is RIGHT
+
+
+def test_permits_a_closed_loop_gave_back_by_itself_are_not_reclaimed():
+    """The collector was first."""
+    gate = Throttle(Limits(concurrency=2))
+    loop, tasks = left_behind(gate, 2)
+    loop.close()
+    tasks.clear()
+    del loop
+    gc.collect()
+    assert idle(gate)
+    assert asyncio.run(soon(gate)) is RIGHT
+
+
+def test_a_late_release_takes_no_permit_of_another_loop():
+    """Reclaimed, taken by a living loop, and only then given back by the dead call."""
+    gate = Throttle(Limits(concurrency=1))
+    loop, tasks = left_behind(gate, 1)
+    loop.close()
+
+    async def main() -> None:
+        holder = asyncio.ensure_future(gate(REQUEST, stalled))
+        await asyncio.sleep(0)
+        tasks.clear()
+        gc.collect()
+        assert gate._active == 1
+        holder.cancel()
+        await asyncio.wait([holder])
+
+    asyncio.run(main())
+    assert idle(gate)
+
+
+def test_those_who_wait_already_get_the_permits_of_a_loop_closed_meanwhile(monkeypatch: pytest.MonkeyPatch):
+    """Nobody tells them: they look."""
+    monkeypatch.setattr("capillary_async._transport.throttle._LOOK_AGAIN", 0.02)
+    gate = Throttle(Limits(concurrency=1))
+    loop, tasks = left_behind(gate, 1)
+
+    async def main() -> None:
+        waiting = asyncio.ensure_future(soon(gate))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        loop.close()
+        assert await waiting is RIGHT
+
+    asyncio.run(main())
+    assert idle(gate)
+    tasks.clear()
+    gc.collect()
+
+
+def test_one_closed_loop_after_another_gives_its_permits_back():
+    """Each gets the permit that the one before left behind."""
+    gate = Throttle(Limits(concurrency=1))
+    for _ in range(3):
+        loop, tasks = left_behind(gate, 1)
+        assert gate._active == 1
+        loop.close()
+    assert asyncio.run(soon(gate)) is RIGHT
+    tasks.clear()
+    gc.collect()
     assert idle(gate)
