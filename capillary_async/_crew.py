@@ -13,6 +13,8 @@ from contextlib import suppress
 from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from attrs import evolve
+
 from capillary_async._feed import Feed
 from capillary_async._pager import Page
 from capillary_async._plan import Outcome
@@ -88,6 +90,7 @@ class Crew(Generic[K, T]):
         self._feed = Feed(plan.keys, plan.reader, unique=plan.options.unique)
         self._again: deque[_Pending] = deque()
         self._answers = 0
+        self._answered: tuple[Any, ...] = ()  # keys of the unit answered last: they tell a bad key from an outage
         self._gate = asyncio.Event()
         self._gate.set()
         self._window = asyncio.Event()
@@ -126,7 +129,7 @@ class Crew(Generic[K, T]):
         while True:
             await self._gate.wait()
             if self._again:
-                return self._again.popleft()
+                return self._turn()
             more = await self._feed.wait()
             if self._again or not self._gate.is_set():
                 continue
@@ -138,6 +141,11 @@ class Crew(Generic[K, T]):
                 return pending
             elif self._feed.waiting:
                 await self._moved()
+
+    def _turn(self) -> _Pending:
+        """A unit that failed, once others were answered since; before that one not asked yet, where there is one."""
+        drawn = self._draw() if self._again[0].seen == self._answers else None
+        return drawn or self._again.popleft()
 
     def _until(self) -> int | None:
         held = self._plan.held
@@ -161,7 +169,11 @@ class Crew(Generic[K, T]):
         self._window.set()
 
     async def _attempt(self, pending: _Pending) -> CapillaryError | None:
-        """Run a unit to its outcomes; gives the error where the session's retry quota was empty, to be asked again."""
+        """Run a unit to its outcomes; gives the error where it is to be asked again.
+
+        That is where the session's retry quota was empty, or where an outage was noticed while it was asked.
+        """
+        probe = not self._gate.is_set()
         try:
             await pending.unit.run(_Emitter(self._plan, self._send, pending))
         except CapillaryError as error:
@@ -171,10 +183,13 @@ class Crew(Generic[K, T]):
             raise
         else:
             self._answers += 1
+            self._answered = pending.unit.keys
             return None
-        if fault.quota_exhausted:
+        answered = _answered(fault)
+        noticed = not probe and not self._gate.is_set()
+        if fault.quota_exhausted or (noticed and not answered and not isinstance(fault, _CONCERNS_ALL)):
             return fault
-        self._answers += _answered(fault)
+        self._answers += answered
         await self._settle(pending, fault)
         return None
 
@@ -201,16 +216,39 @@ class Crew(Generic[K, T]):
         answers = self._answers
         for number, pause in enumerate(self._pauses()):
             await self._plan.sleep(pause)
-            probe = self._probe(fresh=number % 2 == 1)
-            fault = None if probe is None else await self._attempt(probe)
-            if probe is not None and fault is not None:
-                error = fault
-                self._put_off(probe, error)
-            if probe is None or self._answers > answers:
+            probe = self._probe(fresh=number % 2 == 0)
+            if probe is not None:
+                error = await self._ask(probe) or error
+            elif not self._again:
+                break
+            else:
+                await self._ask_answered()
+            if self._answers > answers:
                 break
         else:
             raise error
         self._gate.set()
+
+    async def _ask(self, probe: _Pending) -> CapillaryError | None:
+        fault = await self._attempt(probe)
+        if fault is not None:
+            self._put_off(probe, fault)
+        return fault
+
+    async def _ask_answered(self) -> None:
+        """Ask what was answered before: where it is answered again, bad keys are all that is left, and no outage."""
+        paging = evolve(self._plan.options.paging, prefetch=0, verify=False)
+        unit = self._plan.reader.unit(self._answered, paging)
+        try:
+            await unit.run(_Control())
+        except _Answered:
+            self._answers += 1
+        except CapillaryError as error:
+            self._answers += _answered(error)
+        else:
+            self._answers += 1
+        finally:
+            await unit.aclose()
 
     def _pauses(self) -> Iterator[float]:
         """Seconds before each probe, for as long as the patience lasts."""
@@ -221,9 +259,15 @@ class Crew(Generic[K, T]):
             number += 1
 
     def _probe(self, *, fresh: bool) -> _Pending | None:
-        """A unit that failed or, in turn, one that was not asked yet: it may be that those alone fail."""
-        drawn = self._draw() if fresh or len(self._again) <= 1 else None
-        return drawn or (self._again.popleft() if self._again else None)
+        """A unit not asked yet or, in turn, one that failed: it may be that those alone fail.
+
+        None where nothing is left, or where what was answered before is to be asked for want of anything fresh.
+        """
+        if (fresh or not self._again) and (drawn := self._draw()) is not None:
+            return drawn
+        if not self._again or (fresh and self._answered):
+            return None
+        return self._again.popleft()
 
     async def _settle(self, pending: _Pending, error: CapillaryError) -> None:
         """The unit failed for good: an error of each of its keys, or of all keys."""
@@ -265,6 +309,27 @@ def _answered(error: CapillaryError) -> bool:
     if isinstance(error, DecodeError):
         return not error.malformed
     return not isinstance(error, _NO_ANSWER)
+
+
+class _Answered(Exception):  # noqa: N818 - good news
+    """One page is enough."""
+
+
+class _Control:
+    """Takes what a unit reads only to see that it is answered."""
+
+    async def page(self, key: Any, page: Page[Any]) -> None:  # noqa: ARG002
+        """The service is up."""
+        raise _Answered
+
+    async def done(self, key: Any) -> None:
+        """There was nothing to read."""
+
+    async def failed(self, key: Any, error: CapillaryError) -> None:  # noqa: ARG002
+        """Other keys of a batch may be answered."""
+        if _answered(error):
+            raise _Answered
+        raise error
 
 
 class _Emitter:

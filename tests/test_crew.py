@@ -467,3 +467,135 @@ async def test_who_waits_for_the_input_waits_for_the_end_of_an_outage_too() -> N
     collected = await fan_over(ids(), shelf, concurrency=3, time=time).collect()
     assert all(outcome.ok for outcome in collected.values())
     assert time.slept == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "bad"),
+    [(1, range(10, 201, 10)), (4, range(10, 201, 10)), (32, range(10, 201, 10)), (32, range(181, 201))],
+)
+async def test_keys_that_always_fail_are_no_outage(concurrency: int, bad: range) -> None:
+    """Nor where they are all that is left: each has its error, soon, and the others are answered."""
+    shelf, time = Shelf(rows=1), FakeTime()
+
+    async def fail(key: int, number: int) -> None:
+        if key in bad:
+            raise failure(exhausted=True)
+
+    shelf.before = fail
+    fan = fan_over(range(1, 201), shelf, concurrency=concurrency, patience=30, time=time)
+    collected = await fan.collect()
+    assert len(collected) == 200
+    assert sorted(key for key, outcome in collected.items() if not outcome.ok) == list(bad)
+    # A single worker meets them one by one.
+    assert sum(time.slept) <= {1: 25, 4: 20}.get(concurrency, 10)
+
+
+async def test_bad_keys_at_the_end_are_told_by_asking_an_answered_one_again() -> None:
+    """One page of a key that was answered shows that the service is up; nothing of it is given out twice."""
+    shelf, time = Shelf(), FakeTime()
+
+    async def fail(key: int, number: int) -> None:
+        if key == 11:
+            raise failure(exhausted=True)
+
+    shelf.before = fail
+    outcomes = [outcome async for outcome in fan_over([10, 11], shelf, concurrency=1, time=time)]
+    assert [(outcome.key, outcome.ok) for outcome in outcomes] == [(10, True), (11, False)]
+    assert time.slept == [1.0] * 4
+    assert shelf.asked.count((10, 1)) == 5
+    assert shelf.asked.count((10, 2)) == 1
+
+
+@pytest.mark.parametrize("failing", ["alone", "answered too"])
+async def test_bad_keys_of_batches_at_the_end(failing: str) -> None:
+    """A batch that was answered is asked again; where it fails now, it is an outage."""
+    shelf, time = Shelf(), FakeTime()
+
+    async def fail(keys: Any, number: int) -> None:
+        if 4 in keys:
+            shelf.size = 0
+        if 4 in keys or (failing == "answered too" and not shelf.size):
+            raise failure(exhausted=True)
+
+    fan = batches_over(range(1, 5), shelf, batch=2, concurrency=1, time=time)
+    shelf.before = fail
+    if failing == "alone":
+        assert [key for key, outcome in (await fan.collect()).items() if not outcome.ok] == [3, 4]
+    else:
+        given, error = await until_raised(ServerError, fan)
+        assert [outcome.key for outcome in given] == [1, 2]
+        assert error.key in (3, 4)
+
+
+async def test_an_outage_at_the_end_of_the_input_burns_no_key() -> None:
+    """The answered key is down as well, so the others are asked again when it is over."""
+    shelf, time = Shelf(rows=1), FakeTime()
+    answered = 0
+
+    async def fail(key: int, number: int) -> None:
+        nonlocal answered
+        if time.now < 100 and answered == 90:
+            raise failure(exhausted=True)
+        answered += time.now == 0
+
+    shelf.before = fail
+    collected = await fan_over(range(1, 101), shelf, concurrency=8, time=time).collect()
+    assert len(collected) == 100
+    assert all(outcome.ok for outcome in collected.values())
+
+
+async def test_an_outage_at_the_end_of_the_input_is_raised_when_patience_ends() -> None:
+    """Keys without an outcome were not answered."""
+    shelf, time = Shelf(rows=1), FakeTime()
+    answered = 0
+
+    async def fail(key: int, number: int) -> None:
+        nonlocal answered
+        if answered == 90:
+            raise failure(exhausted=True)
+        answered += 1
+
+    shelf.before = fail
+    given, error = await until_raised(
+        ServerError, fan_over(range(1, 101), shelf, concurrency=8, patience=30, time=time)
+    )
+    assert len(given) == 90
+    assert all(outcome.ok for outcome in given)
+    assert error.key in range(1, 101)
+    # What answers were under way when it was noticed may end the first pause.
+    assert 30 <= sum(time.slept) <= 31
+
+
+async def test_a_key_that_used_up_its_attempts_in_an_outage_is_asked_again() -> None:
+    """It began before the outage was noticed, and ends in it."""
+    shelf, time, slow = Shelf(rows=1), FakeTime(), asyncio.Event()
+
+    async def fail(key: int, number: int) -> None:
+        if time.now >= 2:
+            return
+        if key == 1 and not slow.is_set():
+            await slow.wait()
+            raise failure()
+        if time.now:
+            slow.set()
+        raise failure(exhausted=True)
+
+    shelf.before = fail
+    collected = await fan_over(range(1, 50), shelf, concurrency=4, time=time).collect()
+    assert len(collected) == 49
+    assert all(outcome.ok for outcome in collected.values())
+
+
+@pytest.mark.parametrize("count", [1, 100])
+async def test_used_up_attempts_are_plain_errors_where_no_outage_was_noticed(count: int) -> None:
+    """Each key is asked once, and nothing waits."""
+    shelf, time = Shelf(rows=1), FakeTime()
+
+    async def fail(key: int, number: int) -> None:
+        raise failure()
+
+    shelf.before = fail
+    collected = await fan_over(range(1, count + 1), shelf, concurrency=4, time=time).collect()
+    assert len(shelf.asked) == len(collected) == count
+    assert not any(outcome.ok for outcome in collected.values())
+    assert time.slept == []
