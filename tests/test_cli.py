@@ -331,7 +331,7 @@ def test_a_short_csv_line_is_a_bad_id(tmp_path: Path, capfd: pytest.CaptureFixtu
         (["events", "--nope"], "Unknown option: --nope"),
         (["events", *SMALL, "--format", "xml"], "xml"),
         (["allocations", *SMALL, "--program-id", "x"], "--program-id"),
-        (["events", *SMALL, "x12"], "customer_id takes a positive whole number"),
+        (["events", *SMALL, "x12"], "customer_ids takes a positive whole number"),
         (["events", *SMALL, "0"], "got '0'"),
         (["events", *SMALL, "--from-date", "2025-02-30"], ": --from-date takes"),
         (["events", "5", "--base-url", ""], "--base-url takes a URL, got ''"),
