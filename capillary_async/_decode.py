@@ -14,54 +14,29 @@ No error made here has a context: the frames behind one hold the customer's data
 
 import decimal
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import is_dataclass
-from datetime import datetime, tzinfo
+from collections.abc import Callable
+from datetime import tzinfo
 from decimal import Decimal
-from functools import lru_cache, partial
+from functools import lru_cache
 from operator import attrgetter
-from types import NoneType, UnionType
 from typing import Any, Final, Generic, TypeVar, cast, get_args, get_origin, overload
 
 import attrs
 import msgspec
 from attrs import frozen
-from cattrs import Converter
-from cattrs.errors import (
-    AttributeValidationNote,
-    BaseValidationError,
-    ClassValidationError,
-    IterableValidationError,
-    IterableValidationNote,
-    StructureHandlerNotFoundError,
-)
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from capillary_async import models
+from capillary_async._faults import SHOWN, beyond, extract, list_or_fault, wrong
 from capillary_async.errors import ApiMessage, DecodeError
 from capillary_async.models import PointsAllocation, PointsAwarded
 
 __all__ = ["Decoded", "decode", "parse", "rows", "structure", "structure_rows", "unstructure"]
 
 T = TypeVar("T")
-Hook = Callable[[Any, Any], Any]
 
 _BOM: Final = b"\xef\xbb\xbf"
-_BODY_EXTRACT: Final = 200  # bytes of the body in a DecodeError: enough to know an HTML page by
-_NAMED_FAULTS: Final = 20  # a page wrong in one way is wrong a hundred times; the count is told as well
-_SHOWN: Final = 40  # characters of a value in a fault
-_LONGEST_TEXT: Final = 10_000  # digits of a decimal written out; "1e-999999999" would fill the memory
 
-# Wire members named as the fields are; every other model of ours has camelCase on the wire.
+# Wire members named as the fields are: what msgspec reads straight.
 _SNAKE: Final = frozenset[type]({PointsAllocation, PointsAwarded})
-_OURS: Final = frozenset[type](cls for cls in vars(models).values() if isinstance(cls, type) and attrs.has(cls))
-_CAMEL: Final = _OURS - _SNAKE
-
-_DECIMAL_TEXT: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
-_INTEGER_TEXT: Final = re.compile(r"-?[0-9]+")
-_TIME_TEXT: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(Z|[+-][0-9]{2}:?[0-9]{2})?"
-)
 
 # Decimal(text) is exact, but what an ambient context without the trap takes for NaN must be an error.
 _EXACT: Final = decimal.Context(traps=[decimal.InvalidOperation])
@@ -97,12 +72,23 @@ def parse(body: bytes) -> Any:
     try:
         return _PARSER.decode(body.removeprefix(_BOM))
     except msgspec.ValidationError as error:
-        refusal = _beyond(f"a number out of range ({error})", body)
+        refusal = beyond(f"a number out of range ({error})", body)
     except RecursionError:
-        refusal = _beyond("nested too deep", body)
+        refusal = beyond("nested too deep", body)
     except ValueError as error:  # msgspec.DecodeError, UnicodeDecodeError
-        refusal = DecodeError(f"the body is no complete JSON: {error}", body=_extract(body), malformed=True)
+        refusal = DecodeError(f"the body is no complete JSON: {error}", body=extract(body), malformed=True)
     raise refusal
+
+
+def _number(text: str) -> Decimal:
+    """A JSON number with a fraction or exponent, exactly."""
+    try:
+        return Decimal(text, _EXACT)
+    except decimal.InvalidOperation:
+        raise ValueError(f"{text[:SHOWN]} is beyond any decimal") from None
+
+
+_PARSER: Final = msgspec.json.Decoder(float_hook=_number)
 
 
 def rows(model: type[T], body: bytes, *, timezone: tzinfo | None = None) -> Decoded[T]:
@@ -122,7 +108,7 @@ def rows(model: type[T], body: bytes, *, timezone: tzinfo | None = None) -> Deco
             return Decoded(tuple(records), len(records))
     value = parse(body)
     if value is None:
-        raise _wrong([("$", "expected an array, got null")], body)
+        raise wrong([("$", "expected an array, got null")], body)
     return structure_rows(model, value, timezone=timezone, body=body)
 
 
@@ -141,17 +127,10 @@ def structure_rows(
     Raises:
         DecodeError: With a path for each fault.
     """
-    received: list[Any] = _list_or_fault(values, path, body)
-    hook = _hook(model, timezone, detailed=False)
-    items: tuple[T, ...] | None = None
-    try:
-        items = tuple([hook(value, model) for value in received if value is not None])
-    except StructureHandlerNotFoundError:
-        raise
-    except Exception:  # noqa: BLE001, S110 - whatever it was, the detailed way says it better
-        pass
-    if items is None:
-        items = _rows_in_detail(model, received, path, timezone, body)
+    from capillary_async import _structure  # noqa: PLC0415 - a plain page never needs it
+
+    received: list[Any] = list_or_fault(values, path, body)
+    items = _structure.entries(model, received, path, timezone, body)
     nulls = tuple(index for index, value in enumerate(received) if value is None) if len(items) < len(received) else ()
     return Decoded(items, len(received), _dropped(len(nulls)), nulls)
 
@@ -171,13 +150,9 @@ def structure(model: Any, value: Any, *, path: str = "$", timezone: tzinfo | Non
         DecodeError: With a path for each fault, from `path` on.
         cattrs.StructureHandlerNotFoundError: `model` holds a type that cattrs does not know.
     """
-    try:
-        return _hook(model, timezone, detailed=False)(value, model)
-    except StructureHandlerNotFoundError:
-        raise
-    except Exception:  # noqa: BLE001, S110 - whatever it was, the detailed way says it better
-        pass
-    return _in_detail(model, value, path, timezone, body)
+    from capillary_async import _structure  # noqa: PLC0415 - a plain page never needs it
+
+    return _structure.to_value(model, value, path, timezone, body)
 
 
 @overload
@@ -205,7 +180,17 @@ def unstructure(record: Any) -> dict[str, Any]:
     Times become ISO 8601 text, `Z` for UTC. Whether a Decimal becomes text is told by its field, not by what came;
     `PointsDeduction.points_deducted` and its currency value come out with the digits of their text twins.
     """
-    return cast("dict[str, Any]", _converter(None, detailed=False).unstructure(record))
+    from capillary_async import _structure  # noqa: PLC0415 - reading a plain page never needs it
+
+    return _structure.to_wire(record)
+
+
+def _dropped(count: int) -> tuple[ApiMessage, ...]:
+    """The client's own warning of null entries."""
+    if not count:
+        return ()
+    what = "1 null entry was" if count == 1 else f"{count} null entries were"
+    return (ApiMessage(code=None, message=f"{what} dropped from the answer"),)
 
 
 # --- the straight way: msgspec into attrs -----------------------------------------------------------------------------
@@ -268,431 +253,3 @@ def _straight(model: Any) -> "_Straight[Any]":
         numbers=msgspec.json.Decoder(list[only_numbers]).decode,  # type: ignore[valid-type]
         texts=tuple(attrgetter(name) for name, one in fields.items() if one.type == str | None),
     )
-
-
-# --- what a value has to be -------------------------------------------------------------------------------------------
-
-
-def _number(text: str) -> Decimal:
-    """A JSON number with a fraction or exponent, exactly."""
-    try:
-        return Decimal(text, _EXACT)
-    except decimal.InvalidOperation:
-        raise ValueError(f"{text[:_SHOWN]} is beyond any decimal") from None
-
-
-_PARSER: Final = msgspec.json.Decoder(float_hook=_number)
-
-
-def _kind(value: Any) -> str:
-    """A value as a fault shows it: short, in the words of JSON."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "an array"
-    shown = str(value) if isinstance(value, Decimal) else repr(value)
-    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-
-
-def _mismatch(expected: str, value: Any) -> ValueError:
-    """The fault of a value of another kind; its path is found on the way up."""
-    return ValueError(f"expected {expected}, got {_kind(value)}")
-
-
-def _to_decimal(value: Any, _: Any) -> Decimal:
-    """An exact number, or ASCII decimal text. No float: it has lost the digits already."""
-    if isinstance(value, Decimal) and value.is_finite():
-        return value
-    if type(value) is int or (isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value)):
-        return Decimal(value, _EXACT)
-    raise _mismatch("a decimal number", value)
-
-
-def _to_int(value: Any, target: Any) -> Any:
-    """An integer, or ASCII integer text (epoch milliseconds were seen as text). Never a fraction, even a zero one."""
-    if type(value) is int:
-        number = value
-    elif isinstance(value, str) and _INTEGER_TEXT.fullmatch(value):
-        number = int(value)
-    else:
-        raise _mismatch("an integer", value)
-    return number if target is int else target(number)  # a user's IntEnum comes here too
-
-
-def _to_str(value: Any, target: Any) -> Any:
-    """A text and nothing else: `str()` of anything is what this module is here to prevent."""
-    if not isinstance(value, str):
-        raise _mismatch("a text", value)
-    return value if target is str else target(value)  # a user's StrEnum comes here too
-
-
-def _to_bool(value: Any, _: Any) -> bool:
-    """True or false; 'false' as text is neither."""
-    if isinstance(value, bool):
-        return value
-    raise _mismatch("true or false", value)
-
-
-def _to_float(value: Any, _: Any) -> float:
-    """A binary float, for users' classes that ask for one."""
-    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return float(value)
-    raise _mismatch("a number", value)
-
-
-def _to_int_or_str(value: Any, _: Any) -> int | str | None:
-    """An id whose type the page leaves open, as it came."""
-    if value is None or isinstance(value, str) or type(value) is int:
-        return value
-    raise _mismatch("an integer or a text", value)
-
-
-def _to_time(timezone: tzinfo | None, value: Any, _: Any) -> datetime:
-    """ISO 8601 with an offset, or without one where the server's zone is known. Digits beyond microseconds are cut."""
-    found = _TIME_TEXT.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise _mismatch("an ISO 8601 time", value)
-    time = datetime.fromisoformat(value)
-    if time.tzinfo is not None:
-        return time
-    if timezone is None:
-        raise ValueError(f"{value!r} has no offset; pass server_timezone= to AsyncSession to say in which zone it is")
-    return time.replace(tzinfo=timezone)
-
-
-def _from_time(time: datetime) -> str:
-    """ISO 8601 as the page writes it: `Z` for UTC, `+05:30` otherwise."""
-    text = time.isoformat()
-    return f"{text.removesuffix('+00:00')}Z" if text.endswith("+00:00") else text
-
-
-def _from_decimal_text(value: Decimal | None) -> str | None:
-    """The text of a Decimal without an exponent, as the page writes it."""
-    if value is None or not value.is_finite():
-        return None if value is None else str(value)
-    exponent = cast("int", value.as_tuple().exponent)
-    return format(value, "f") if -_LONGEST_TEXT <= exponent <= 0 else str(value)
-
-
-# --- the converters ---------------------------------------------------------------------------------------------------
-
-_ARRAYS: Final[Mapping[Any, Callable[[list[Any]], Any]]] = {
-    list: list,
-    tuple: tuple,
-    Sequence: list,
-    Iterable: list,
-    set: set,
-    frozenset: frozenset,
-}
-
-
-@lru_cache(maxsize=32)
-def _converter(timezone: tzinfo | None, *, detailed: bool) -> Converter:
-    """The one converter, in its quick or its detailed form; made when it is first asked for."""
-    converter = Converter(detailed_validation=detailed)
-    scalars: dict[Any, Hook] = {
-        Decimal: _to_decimal,
-        bool: _to_bool,
-        datetime: partial(_to_time, timezone),
-        float: _to_float,
-        int: _to_int,
-        str: _to_str,
-    }
-    for kind, hook in scalars.items():
-        converter.register_structure_hook(kind, hook)
-    converter.register_structure_hook_factory(_is_optional, _optional_hook)
-    converter.register_structure_hook_func(lambda kind: kind == int | str | None, _to_int_or_str)
-    converter.register_structure_hook_factory(_is_object, _object_hook)
-    converter.register_structure_hook_factory(_is_array, _array_hook)
-    converter.register_structure_hook_factory(_is_mapping, _mapping_hook)
-    converter.register_unstructure_hook(datetime, _from_time)
-    converter.register_unstructure_hook_func(_is_tuple, lambda values: [converter.unstructure(one) for one in values])
-    converter.register_unstructure_hook_factory(_CAMEL.__contains__, _camel_to_wire)
-    converter.register_unstructure_hook_factory(_SNAKE.__contains__, _snake_to_wire)
-    return converter
-
-
-def _hook(model: Any, timezone: tzinfo | None, *, detailed: bool) -> Hook:
-    """The function that structures a `model`."""
-    return _converter(timezone, detailed=detailed).get_structure_hook(model)
-
-
-def _is_object(kind: Any) -> bool:
-    cls: Any = get_origin(kind) or kind
-    return isinstance(cls, type) and (attrs.has(cls) or is_dataclass(cls))
-
-
-def _is_optional(kind: Any) -> bool:
-    return isinstance(kind, UnionType) and len(get_args(kind)) == 2 and get_args(kind)[1] is NoneType  # noqa: PLR2004
-
-
-def _is_array(kind: Any) -> bool:
-    """`list[X]`, `tuple[X, ...]` and the like, bare ones too: cattrs alone would split a text into letters."""
-    return (get_origin(kind) or kind) in _ARRAYS and (get_origin(kind) is not tuple or get_args(kind)[1:] == (...,))
-
-
-def _is_tuple(kind: Any) -> bool:
-    return (get_origin(kind) or kind) is tuple
-
-
-def _is_mapping(kind: Any) -> bool:
-    return (get_origin(kind) or kind) in (dict, Mapping)
-
-
-def _optional_hook(kind: Any, converter: Converter) -> Hook:
-    """Structures `X | None`; cattrs' own looks for the hook of X at each value, which is a third of a page's time."""
-    inner: Any = get_args(kind)[0]
-    hook = converter.get_structure_hook(inner)
-    return lambda value, _: None if value is None else hook(value, inner)
-
-
-def _object_hook(kind: Any, converter: Converter) -> Hook:
-    """Structures an object: cattrs' generated function, told the wire's names, and its rim."""
-    fields = _wire_fields(get_origin(kind) or kind)
-    overrides = _overrides(kind, fields, converter)
-    fill = cast("Hook", make_dict_structure_fn(kind, converter, **overrides))
-    twins = {wire: one.metadata["twin"] for wire, one in fields.items() if "twin" in one.metadata}
-    known = frozenset(fields) if "extra" in overrides else None
-
-    def to_object(value: Any, _: Any) -> Any:
-        if not isinstance(value, dict):
-            raise _mismatch("an object", value)
-        members = cast("dict[str, Any]", value)
-        record = fill(_with_twins(members, twins) if twins else members, kind)
-        if known is None or members.keys() <= known:
-            return record
-        return attrs.evolve(record, extra={name: one for name, one in members.items() if name not in known})
-
-    return to_object
-
-
-def _with_twins(members: dict[str, Any], twins: Mapping[str, str]) -> dict[str, Any]:
-    """The members with the text of each twin, which is exact, in the place of the number."""
-    exact = {number: members[text] for number, text in twins.items() if members.get(text) is not None}
-    return {**members, **exact}
-
-
-def _wire_fields(cls: type) -> dict[str, "attrs.Attribute[Any]"]:
-    """The fields of a class of camelCase under the names of the wire, `extra` left out; of other classes none."""
-    if cls not in _CAMEL:
-        return {}
-    return {_wire_name(one): one for one in attrs.fields(cls) if one.name != "extra"}
-
-
-def _wire_name(one: "attrs.Attribute[Any]") -> str:
-    """`expires_on_iso` is `expiresOnISO` on the wire, unless the field says otherwise."""
-    first, *others = one.name.split("_")
-    camel = first + "".join("ISO" if word == "iso" else word.capitalize() for word in others)
-    return cast("str", one.metadata.get("wire", camel))
-
-
-def _overrides(kind: Any, fields: Mapping[str, "attrs.Attribute[Any]"], converter: Converter) -> dict[str, Any]:
-    """What cattrs is told of each field of a model of ours, both ways."""
-    if kind not in _CAMEL:
-        return {}
-    told = {one.name: _override(wire, one, converter) for wire, one in fields.items()}
-    return {**told, "extra": override(omit=True)} if "extra" in attrs.fields_dict(kind) else told
-
-
-def _override(wire: str, one: "attrs.Attribute[Any]", converter: Converter) -> Any:
-    structured: Hook | None = None
-    if "lone" in one.metadata:
-        structured = _lone_hook(get_args(one.type)[0], converter)
-    elif "either" in one.metadata:
-        structured = _either_hook(get_args(one.type)[0], converter)
-    written = _from_decimal_text if "text" in one.metadata else None
-    return override(rename=wire, struct_hook=structured, unstruct_hook=written)
-
-
-def _lone_hook(many: Any, converter: Converter) -> Hook:
-    """An array of `many`, or one entry of it alone, or null."""
-    hook = converter.get_structure_hook(many)
-    return lambda value, _: None if value is None else hook(value if isinstance(value, list) else [value], many)
-
-
-def _either_hook(one: Any, converter: Converter) -> Hook:
-    """An object of class `one`, or an array of them, or null."""
-    single, several = converter.get_structure_hook(one), converter.get_structure_hook(tuple[one, ...])
-
-    def to_either(value: Any, _: Any) -> Any:
-        if value is None:
-            return None
-        return several(value, tuple[one, ...]) if isinstance(value, list) else single(value, one)
-
-    return to_either
-
-
-def _array_hook(kind: Any, converter: Converter) -> Hook:
-    """Structures an array; null entries where our own models are due are left out, as everywhere."""
-    build = _ARRAYS[get_origin(kind) or kind]
-    entry: Any = (get_args(kind) or (Any,))[0]
-    hook = converter.get_structure_hook(entry)
-    each = _each_in_detail if converter.detailed_validation else _each
-    skip_nulls = entry in _OURS
-
-    def to_array(value: Any, _: Any) -> Any:
-        if not isinstance(value, list):
-            raise _mismatch("an array", value)
-        values: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
-        return build(each(hook, entry, values, skip_nulls=skip_nulls))  # pyright: ignore[reportUnknownVariableType]
-
-    return to_array
-
-
-def _each(hook: Hook, entry: Any, values: list[Any], *, skip_nulls: bool) -> list[Any]:
-    return [hook(value, entry) for value in values if value is not None or not skip_nulls]
-
-
-def _each_in_detail(hook: Hook, entry: Any, values: list[Any], *, skip_nulls: bool) -> list[Any]:
-    """The same, with every fault collected under its index."""
-    built: list[Any] = []
-    faults: list[Exception] = []
-    for index, value in enumerate(values):
-        if value is None and skip_nulls:
-            continue
-        try:
-            built.append(hook(value, entry))
-        except Exception as error:  # noqa: BLE001 - collected, and raised below
-            error.add_note(IterableValidationNote(f"entry {index}", index, entry))
-            faults.append(error)
-    if faults:
-        raise IterableValidationError("array", faults, list)  # pyright: ignore[reportCallIssue]
-    return built
-
-
-def _mapping_hook(kind: Any, converter: Converter) -> Hook:
-    """Structures an object with names not known beforehand."""
-    key, entry = get_args(kind) or (Any, Any)
-    key_hook, hook = converter.get_structure_hook(key), converter.get_structure_hook(entry)
-
-    def to_mapping(value: Any, _: Any) -> Any:
-        if not isinstance(value, dict):
-            raise _mismatch("an object", value)
-        members = cast("dict[str, Any]", value)
-        return {key_hook(name, key): _member(hook, entry, name, one) for name, one in members.items()}
-
-    return to_mapping
-
-
-def _member(hook: Hook, entry: Any, name: str, value: Any) -> Any:
-    try:
-        return hook(value, entry)
-    except Exception as error:  # noqa: BLE001 - raised again, under the member's name
-        error.add_note(AttributeValidationNote(f"member {name}", name, entry))
-        raise ClassValidationError("object", [error], dict) from None  # pyright: ignore[reportCallIssue]
-
-
-def _snake_to_wire(cls: type, converter: Converter) -> Callable[[Any], dict[str, Any]]:
-    return make_dict_unstructure_fn(cls, converter, _cattrs_omit_if_default=True)
-
-
-def _camel_to_wire(cls: type, converter: Converter) -> Callable[[Any], dict[str, Any]]:
-    """The generated function, and what of the record stands in `extra`."""
-    overrides = _overrides(cls, _wire_fields(cls), converter)
-    write: Callable[[Any], dict[str, Any]] = make_dict_unstructure_fn(
-        cls, converter, _cattrs_omit_if_default=True, **overrides
-    )
-    return (lambda record: {**record.extra, **write(record)}) if "extra" in overrides else write
-
-
-# --- faults -----------------------------------------------------------------------------------------------------------
-
-
-def _extract(body: bytes) -> str:
-    return body[:_BODY_EXTRACT].decode("utf-8", "replace")
-
-
-def _beyond(what: str, body: bytes) -> DecodeError:
-    """JSON that no record can hold: asking again would bring the same."""
-    return DecodeError(
-        f"the answer cannot be held: {what}", faults=(f"$: {what}",), paths=("$",), body=_extract(body), malformed=False
-    )
-
-
-def _wrong(found: list[tuple[str, str]], body: bytes) -> DecodeError:
-    """The error that names the first faults and counts all."""
-    named = found[:_NAMED_FAULTS]
-    faults = tuple(f"{path}: {text}" for path, text in named)
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return DecodeError(
-        f"the answer has not the documented shape: {faults[0]}{more}",
-        faults=faults,
-        paths=tuple(path for path, _ in named),
-        body=_extract(body),
-    )
-
-
-def _list_or_fault(values: Any, path: str, body: bytes) -> list[Any]:
-    if values is None:
-        return []
-    if isinstance(values, list):
-        return values  # pyright: ignore[reportUnknownVariableType]
-    raise _wrong([(path, str(_mismatch("an array", values)))], body)
-
-
-def _dropped(count: int) -> tuple[ApiMessage, ...]:
-    """The client's own warning of null entries."""
-    if not count:
-        return ()
-    what = "1 null entry was" if count == 1 else f"{count} null entries were"
-    return (ApiMessage(code=None, message=f"{what} dropped from the answer"),)
-
-
-def _in_detail(model: Any, value: Any, path: str, timezone: tzinfo | None, body: bytes) -> Any:
-    """The careful way for one value: every fault, or after all the value."""
-    try:
-        return _hook(model, timezone, detailed=True)(value, model)
-    except Exception as error:  # noqa: BLE001 - users' classes raise what they like
-        refusal = _wrong(list(_faults(error, path)), body)
-    raise refusal
-
-
-def _rows_in_detail(
-    model: type[T], received: list[Any], path: str, timezone: tzinfo | None, body: bytes
-) -> tuple[T, ...]:
-    """The careful way for rows: paths count null entries too."""
-    hook = _hook(model, timezone, detailed=True)
-    items: list[T] = []
-    faults: list[tuple[str, str]] = []
-    for index, value in enumerate(received):
-        try:
-            if value is not None:
-                items.append(hook(value, model))
-        except Exception as error:  # noqa: BLE001 - users' classes raise what they like
-            faults += _faults(error, f"{path}[{index}]")
-    if faults:
-        raise _wrong(faults, body)
-    return tuple(items)
-
-
-def _faults(error: BaseException, path: str) -> Iterator[tuple[str, str]]:
-    """Each fault in cattrs' tree of errors with its path, in order; without recursion, since JSON may be deep."""
-    waiting = [(error, path)]
-    while waiting:
-        current, at = waiting.pop()
-        if isinstance(current, BaseValidationError):
-            waiting += [(inner, at + _step(current, inner)) for inner in reversed(current.exceptions)]
-        else:
-            yield _fault(current, at)
-
-
-def _fault(error: BaseException, path: str) -> tuple[str, str]:
-    if isinstance(error, KeyError) and getattr(error, "__notes__", None):
-        return path, "is missing"  # a member without a default in a user's class
-    if isinstance(error, ValueError):
-        return path, str(error)
-    return path, f"{type(error).__name__}: {error}"
-
-
-def _step(group: BaseValidationError, error: BaseException) -> str:
-    """From an object or array to the member or entry at fault, as told by the note that cattrs leaves."""
-    for note in getattr(error, "__notes__", ()):
-        if isinstance(note, IterableValidationNote):
-            return f"[{note.index}]"
-        if isinstance(note, AttributeValidationNote):
-            return f".{_name_at(group.cl, note.name)}"
-    return ""
-
-
-def _name_at(cls: type, name: str) -> str:
-    return _wire_name(attrs.fields_dict(cls)[name]) if cls in _CAMEL else name

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capillary_async import _decode
+from capillary_async import _decode, _structure
 from capillary_async._decode import decode, parse, rows, structure, structure_rows, unstructure
 from capillary_async.errors import DecodeError
 from capillary_async.models import (
@@ -766,15 +766,15 @@ def test_faults_begin_at_the_given_path():
 
 def test_importing_builds_nothing():
     code = (
-        "from capillary_async import _decode as d;"
-        "print(d._converter.cache_info().currsize, d._straight.cache_info().currsize)"
+        "from capillary_async import _decode as d, _structure as s;"
+        "print(s._converter.cache_info().currsize, d._straight.cache_info().currsize)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=15)
     assert done.stdout.split() == ["0", "0"]
 
 
 def test_threads_may_ask_first_at_the_same_time():
-    _decode._converter.cache_clear()
+    _structure._converter.cache_clear()
     _decode._straight.cache_clear()
     events = parse(sample("ledger_transaction_add_bill"))["events"]
     with ThreadPoolExecutor(8) as pool:
