@@ -12,52 +12,57 @@ records, or an error. The walk drops what came twice, sees the end, reads ahead 
 where reading stood. A `FanOut` does this for many keys with a few workers.
 """
 
-from capillary_async._config import Limits, Paging, Rate, RetryPolicy, Timeouts
-from capillary_async._fanout import FanOut, Outcome
-from capillary_async._pager import Page, Pager, Position
-from capillary_async._session import AsyncSession
-from capillary_async._transport.message import Request, Response
-from capillary_async._transport.stats import Stats
+from typing import TYPE_CHECKING
+
+from capillary_async._lazy import lazily
 from capillary_async._version import __version__
-from capillary_async.auth import BasicAuth, OAuthClient
-from capillary_async.endpoints import EventQuery, Identifier, LedgerInclude
-from capillary_async.errors import (
-    APIError,
-    ApiMessage,
-    AttemptRecord,
-    AuthenticationError,
-    BadRequestError,
-    CapillaryError,
-    ConnectError,
-    CustomerNotFoundError,
-    DeadlineExceededError,
-    DecodeError,
-    InvalidRequestError,
-    LedgerRequestError,
-    MergedCustomerError,
-    NotFoundError,
-    PageDriftError,
-    PageLoopError,
-    PagingError,
-    PermissionDeniedError,
-    RateLimitedError,
-    RecordConflictError,
-    RequestTimeoutError,
-    ResponseTooLargeError,
-    ServerError,
-    TLSError,
-    TransportError,
-)
-from capillary_async.models import (
-    EventName,
-    EventType,
-    LedgerEvent,
-    LoyaltyEvent,
-    PointsAllocation,
-    PointsAwarded,
-    PointsStatus,
-    SourceTable,
-)
+
+if TYPE_CHECKING:
+    from capillary_async._config import Limits, Paging, Rate, RetryPolicy, Timeouts
+    from capillary_async._fanout import FanOut, Outcome
+    from capillary_async._pager import Page, Pager, Position
+    from capillary_async._session import AsyncSession
+    from capillary_async._transport.message import Request, Response
+    from capillary_async._transport.stats import Stats
+    from capillary_async.auth import BasicAuth, OAuthClient
+    from capillary_async.endpoints import EventQuery, Identifier, LedgerInclude
+    from capillary_async.errors import (
+        APIError,
+        ApiMessage,
+        AttemptRecord,
+        AuthenticationError,
+        BadRequestError,
+        CapillaryError,
+        ConnectError,
+        CustomerNotFoundError,
+        DeadlineExceededError,
+        DecodeError,
+        InvalidRequestError,
+        LedgerRequestError,
+        MergedCustomerError,
+        NotFoundError,
+        PageDriftError,
+        PageLoopError,
+        PagingError,
+        PermissionDeniedError,
+        RateLimitedError,
+        RecordConflictError,
+        RequestTimeoutError,
+        ResponseTooLargeError,
+        ServerError,
+        TLSError,
+        TransportError,
+    )
+    from capillary_async.models import (
+        EventName,
+        EventType,
+        LedgerEvent,
+        LoyaltyEvent,
+        PointsAllocation,
+        PointsAwarded,
+        PointsStatus,
+        SourceTable,
+    )
 
 __all__ = [
     "APIError",
@@ -114,3 +119,55 @@ __all__ = [
     "TransportError",
     "__version__",
 ]
+
+if not TYPE_CHECKING:  # type checkers read the imports above, and refuse a name that is not among them
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "_config": ("Limits", "Paging", "Rate", "RetryPolicy", "Timeouts"),
+            "_fanout": ("FanOut", "Outcome"),
+            "_pager": ("Page", "Pager", "Position"),
+            "_session": ("AsyncSession",),
+            "_transport.message": ("Request", "Response"),
+            "_transport.stats": ("Stats",),
+            "auth": ("BasicAuth", "OAuthClient"),
+            "endpoints": ("EventQuery", "Identifier", "LedgerInclude"),
+            "errors": (
+                "APIError",
+                "ApiMessage",
+                "AttemptRecord",
+                "AuthenticationError",
+                "BadRequestError",
+                "CapillaryError",
+                "ConnectError",
+                "CustomerNotFoundError",
+                "DeadlineExceededError",
+                "DecodeError",
+                "InvalidRequestError",
+                "LedgerRequestError",
+                "MergedCustomerError",
+                "NotFoundError",
+                "PageDriftError",
+                "PageLoopError",
+                "PagingError",
+                "PermissionDeniedError",
+                "RateLimitedError",
+                "RecordConflictError",
+                "RequestTimeoutError",
+                "ResponseTooLargeError",
+                "ServerError",
+                "TLSError",
+                "TransportError",
+            ),
+            "models": (
+                "EventName",
+                "EventType",
+                "LedgerEvent",
+                "LoyaltyEvent",
+                "PointsAllocation",
+                "PointsAwarded",
+                "PointsStatus",
+                "SourceTable",
+            ),
+        },
+    )

@@ -26,7 +26,7 @@ from capillary_async.models import (
 )
 
 FIXED = settings(derandomize=True, database=None, deadline=None)
-CLASSES = [one for one in vars(models).values() if isinstance(one, type) and attrs.has(one)]
+CLASSES = [one for one in (getattr(models, name) for name in models.__all__) if attrs.has(one)]
 
 
 def allocation(exclusive: object, redeemed: object = 0, returned: object = 0, expired: object = 0) -> PointsAllocation:

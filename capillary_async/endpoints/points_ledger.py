@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from capillary_async import models
 from capillary_async._pager import Fetched, Source
 from capillary_async.endpoints._arguments import (
     choice_text,
@@ -24,13 +25,13 @@ from capillary_async.endpoints._arguments import (
 from capillary_async.endpoints._ledger_query import Identifier, LedgerInclude
 from capillary_async.endpoints._resource import Resource
 from capillary_async.errors import ApiMessage, InvalidRequestError, LedgerRequestError
-from capillary_async.models import LedgerEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from capillary_async._pager import Pager
     from capillary_async._transport.message import Response
+    from capillary_async.models import LedgerEvent
 
 __all__ = ["Identifier", "LedgerInclude", "PointsLedgerResource"]
 
@@ -51,7 +52,7 @@ def ledger_key(record: LedgerEvent) -> tuple[int, str] | None:
 class _Answer:
     """What one ten of ids came to, over all the calls it took."""
 
-    items: list[LedgerEvent] = field(factory=list[LedgerEvent])
+    items: list[LedgerEvent] = field(factory=list["LedgerEvent"])
     received: int = 0
     nulls: list[int] = field(factory=list[int])
     warnings: dict[ApiMessage, None] = field(factory=dict[ApiMessage, None])
@@ -155,7 +156,7 @@ class PointsLedgerResource(Resource):
 
     def _source(self, prefix: str, argument: str, ids: Sequence[str]) -> Source[LedgerEvent]:
         wire = "eventIds" if argument == "event_ids" else "eventReferenceIds"
-        shape = self._shape(LedgerEvent, "events")
+        shape = self._shape(models.LedgerEvent, "events")  # loads the twenty classes of a ledger
         pages = [tuple(ids[start : start + IDS_A_CALL]) for start in range(0, len(ids), IDS_A_CALL)]
 
         async def ask(chunk: tuple[str, ...], answer: _Answer) -> None:

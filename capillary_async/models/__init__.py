@@ -4,31 +4,36 @@ The rule kept here: data only, no session, no I/O; frozen attrs classes under th
 `_decode`, given out by every endpoint; imports nothing of ours but its own files.
 """
 
-from capillary_async.models.enums import EventName, EventType, PointsStatus, SourceTable
-from capillary_async.models.loyalty_events import LoyaltyEvent
-from capillary_async.models.points_allocation import PointsAllocation
-from capillary_async.models.points_awarded import PointsAwarded
-from capillary_async.models.points_ledger import (
-    AlternateCurrencyEarned,
-    AlternateCurrencyEarnedBreakup,
-    BehavioralEventMetadata,
-    BehavioralField,
-    BehavioralFieldAttribute,
-    BillDetails,
-    CustomField,
-    EarnedPoints,
-    EarnedPointsBreakup,
-    EventDetails,
-    LedgerEvent,
-    LineItem,
-    ManualPointsAdjustment,
-    PointInTimeSlab,
-    PointsDeduction,
-    PointsEarned,
-    PointsEarnedBreakup,
-    RedemptionDetails,
-    TargetCompleted,
-)
+from typing import TYPE_CHECKING
+
+from capillary_async._lazy import lazily
+
+if TYPE_CHECKING:
+    from capillary_async.models.enums import EventName, EventType, PointsStatus, SourceTable
+    from capillary_async.models.loyalty_events import LoyaltyEvent
+    from capillary_async.models.points_allocation import PointsAllocation
+    from capillary_async.models.points_awarded import PointsAwarded
+    from capillary_async.models.points_ledger import (
+        AlternateCurrencyEarned,
+        AlternateCurrencyEarnedBreakup,
+        BehavioralEventMetadata,
+        BehavioralField,
+        BehavioralFieldAttribute,
+        BillDetails,
+        CustomField,
+        EarnedPoints,
+        EarnedPointsBreakup,
+        EventDetails,
+        LedgerEvent,
+        LineItem,
+        ManualPointsAdjustment,
+        PointInTimeSlab,
+        PointsDeduction,
+        PointsEarned,
+        PointsEarnedBreakup,
+        RedemptionDetails,
+        TargetCompleted,
+    )
 
 __all__ = [
     "AlternateCurrencyEarned",
@@ -58,3 +63,35 @@ __all__ = [
     "SourceTable",
     "TargetCompleted",
 ]
+
+if not TYPE_CHECKING:  # type checkers read the imports above, and refuse a name that is not among them
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "enums": ("EventName", "EventType", "PointsStatus", "SourceTable"),
+            "loyalty_events": ("LoyaltyEvent",),
+            "points_allocation": ("PointsAllocation",),
+            "points_awarded": ("PointsAwarded",),
+            "points_ledger": (
+                "AlternateCurrencyEarned",
+                "AlternateCurrencyEarnedBreakup",
+                "BehavioralEventMetadata",
+                "BehavioralField",
+                "BehavioralFieldAttribute",
+                "BillDetails",
+                "CustomField",
+                "EarnedPoints",
+                "EarnedPointsBreakup",
+                "EventDetails",
+                "LedgerEvent",
+                "LineItem",
+                "ManualPointsAdjustment",
+                "PointInTimeSlab",
+                "PointsDeduction",
+                "PointsEarned",
+                "PointsEarnedBreakup",
+                "RedemptionDetails",
+                "TargetCompleted",
+            ),
+        },
+    )
