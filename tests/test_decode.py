@@ -446,6 +446,104 @@ def test_the_quick_way_gives_what_the_careful_one_gives(body: bytes):
     )
 
 
+@pytest.mark.parametrize("cls", [PointsAllocation, PointsAwarded])
+def test_the_texts_counted_are_all_text_fields(cls: type):
+    fields = attrs.fields_dict(cls)
+    assert {one.type for one in fields.values()} == {int | None, str | None, Decimal | None}
+    (name,) = [name for name, one in fields.items() if one.type == str | None]
+    count = _decode._SNAKE[cls]
+    assert count([cls(), cls(**{name: ""}), cls(**{name: "x"}), cls(id=1)]) == 2
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        r'"p\u006fints_value":"1_0"',
+        r'"points\u005fvalue" : "1_0"',
+        r'"status":"\":","points_value":"1_0"',
+        r'"points_value":"\u0031_0"',
+        r'"points_value":10,"points_value":"1_0"',
+        r'"points_value":"1_0","status":null',
+        r'"status":"x","status":"y","points_value":"1_0"',
+        r'"status":"x","status":null,"points_value":"1_0"',
+        r'"new":{"status":"x"},"points_value":"1_0"',
+        r'"new":[{"":1}],"points_value":"1_0"',
+        r'"":1,"points_value":"1_0"',
+        r'":":1,"points_value":"1_0"',
+        '"points_value"\n:\t"1_0"',
+        '"points_value":"1\u00a00"',
+    ],
+)
+@pytest.mark.parametrize("before", ["", '{"id":1,"status":"x"},', '{"points_value":1,"status":null},'])
+def test_no_text_of_another_form_hides_among_plain_members(before: str, rest: str):
+    odd = "{" + rest + "}"
+    for body in (f"[{before}{odd}]", f"[{odd},{odd}]", f"[{odd},{before}{odd}]"):
+        refused(rows, PointsAllocation, body.encode())
+
+
+@pytest.mark.parametrize(("last", "value"), [("10", Decimal(10)), ("null", None)])
+def test_of_a_member_that_comes_twice_the_last_one_counts(last: str, value: Decimal | None):
+    body = f'[{{"points_value":"1_0","points_value":{last},"status":"x"}}]'.encode()
+    assert rows(PointsAllocation, body).items == (PointsAllocation(points_value=value, status="x"),)
+
+
+@st.composite
+def alike_pages(draw: st.DrawFn) -> bytes:
+    """Rows of one skeleton: texts stand at the same places of each row, under names that differ from row to row."""
+    places = draw(st.lists(st.booleans(), min_size=1, max_size=5))
+    names = st.permutations(["status", "points_value", "points_exclusive", "id", "new"])
+    text, other = st.sampled_from(["7", "1_0", "NaN", "AVAILABLE", "", " 1"]), st.sampled_from(["7", "1.50", "null"])
+
+    def member(name: str, *, is_text: bool) -> str:
+        return f'{draw(SPACE)}"{name}":{draw(SPACE)}' + (f'"{draw(text)}"' if is_text else draw(other))
+
+    def one_row() -> str:
+        chosen = zip(draw(names), places, strict=False)
+        return "{" + ",".join(member(name, is_text=is_text) for name, is_text in chosen) + "}"
+
+    return f"[{','.join(one_row() for _ in range(draw(st.integers(1, 4))))}]".encode()
+
+
+@settings(FIXED, max_examples=200)
+@given(alike_pages())
+def test_rows_of_one_skeleton_give_what_the_careful_way_gives(body: bytes):
+    assert outcome(lambda: rows(PointsAllocation, body)) == outcome(
+        lambda: structure_rows(PointsAllocation, parse(body))
+    )
+
+
+@settings(FIXED, max_examples=200)
+@given(alike_pages() | pages())
+def test_a_plain_page_has_no_text_where_a_decimal_is_due(body: bytes):
+    straight = _decode._straight(PointsAllocation)
+    try:
+        records = straight.decode(body)
+    except (ValueError, RecursionError):
+        return
+    if straight._plain(body, records):
+        due = ("points_value", "points_exclusive")
+        assert not [
+            name
+            for one in json.loads(body, object_pairs_hook=list)
+            for name, value in one or ()
+            if name in due and isinstance(value, str)
+        ]
+
+
+def test_a_page_with_a_backslash_is_not_taken_for_plain():
+    straight = _decode._straight(PointsAllocation)
+    for body, plain in ((b'[{"status":"x"}]', True), (rb'[{"status":"\n"}]', False)):
+        assert straight._plain(body, straight.decode(body)) is plain
+        assert rows(PointsAllocation, body).received == 1
+
+
+def test_long_rows_are_not_remembered():
+    _decode._texts_in.cache_clear()
+    body = json.dumps([{"id": 1, **{f"new{number}": number for number in range(1_000)}}]).encode()
+    assert rows(PointsAllocation, body).items == (PointsAllocation(id=1),)
+    assert _decode._texts_in.cache_info().currsize == 0
+
+
 def test_plain_pages_take_the_quick_way_alone(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_decode, "parse", None)
     straight = _decode._straight(PointsAllocation)
