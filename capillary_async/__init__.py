@@ -171,3 +171,4 @@ if not TYPE_CHECKING:  # type checkers read the imports above, and refuse a name
             ),
         },
     )
+    del TYPE_CHECKING, lazily  # no names of this package's

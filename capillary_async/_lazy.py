@@ -33,7 +33,7 @@ def lazily(package: str, sources: Mapping[str, Iterable[str]]) -> tuple[Callable
         elif name in shown:
             value = import_module(f"{package}.{name}")
         else:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=sys.modules[package])
         setattr(sys.modules[package], name, value)  # the next look finds it without coming here
         return value
 
