@@ -11,6 +11,8 @@ import asyncio
 from operator import length_hint
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from capillary_async._interrupt import Interruptible
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -33,7 +35,7 @@ class PageIterator(Generic[T]):
         self._walk = walk
         self._ended: str | None = None  # `_END`, or why nothing more can come
         self._lock = asyncio.Lock()
-        self._waiting: asyncio.Timeout | None = None
+        self._waiting: Interruptible | None = None
 
     def __aiter__(self) -> PageIterator[T]:
         return self
@@ -63,19 +65,17 @@ class PageIterator(Generic[T]):
             )
 
     async def _next(self) -> Page[T] | None:
-        # Not for a time: an `asyncio.Timeout` is how the wait can be interrupted by whoever closes the iterator.
-        self._waiting = waiting = asyncio.timeout(None)
+        self._waiting = waiting = Interruptible()
         try:
-            async with waiting:
+            with waiting:
                 return await self._walk.next_page()
         except BaseException as error:
-            if waiting.expired() and isinstance(error, TimeoutError):
-                raise RuntimeError(f"this iterator {self._ended}") from None
             cancelled = isinstance(error, asyncio.CancelledError)
             self._ended = "was cancelled while it waited" if cancelled else f"ended with {type(error).__name__}"
             raise
         finally:
             self._waiting = None
+        raise RuntimeError(f"this iterator {self._ended}")
 
     async def aclose(self) -> None:
         """End the reading; no request stays under way. Closing twice is fine."""
@@ -96,8 +96,8 @@ class PageIterator(Generic[T]):
     def _stop(self, why: str) -> None:
         self._ended = self._ended or why
         self._walk.cancel()
-        if self._waiting is not None and not self._waiting.expired():
-            self._waiting.reschedule(self._loop.time())
+        if self._waiting is not None:
+            self._waiting.strike()
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: str) -> None:
@@ -138,6 +138,7 @@ class RecordIterator(Generic[T]):
     async def _next(self) -> T:
         """The first record of the next page that has any."""
         while True:
+            self._page = None  # its memory, still in the processor's cache, is the next page's
             page = await anext(self._pages)
             if self._stopped_at is not None:
                 raise RuntimeError("this iterator was closed while it waited")

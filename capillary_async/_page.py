@@ -109,6 +109,7 @@ class Fetched(Generic[T]):
         nulls: The indexes of the null entries among them.
         error: Raised behind the items: a part of the page that was refused.
         again: Gives the items once more, so that nobody has to hold them; None where they must be held.
+        later: Set where the page was read ahead and not decoded yet: gives it decoded. The items are empty then.
     """
 
     items: Sequence[T]
@@ -120,6 +121,7 @@ class Fetched(Generic[T]):
     nulls: tuple[int, ...] = ()
     error: CapillaryError | None = None
     again: Callable[[], Sequence[T]] | None = None
+    later: Callable[[], Awaitable[Fetched[T]]] | None = None
 
     def items_again(self) -> Callable[[], Sequence[T]]:
         """What gives the items later, without holding them where that can be."""
@@ -171,6 +173,7 @@ class Source(Generic[T]):
         pages: How many pages there are, where that is known beforehand: a walk over ids. The rules of lists do not
             apply to it then.
         largest: The largest page size the endpoint takes.
+        ahead: As `fetch`, for pages that will wait: they may come undecoded (`Fetched.later`). None for `fetch`.
     """
 
     name: str
@@ -178,6 +181,7 @@ class Source(Generic[T]):
     key: Callable[[T], Hashable | None]
     pages: int | None = None
     largest: int | None = None
+    ahead: Callable[[int, int], Awaitable[Fetched[T]]] | None = None
 
     def check_size(self, size: int) -> None:
         """Refuse a page size that the endpoint does not take."""

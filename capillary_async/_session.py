@@ -28,7 +28,7 @@ from capillary_async._checks import (
 from capillary_async._config import Limits, Paging, RetryPolicy, Timeouts
 from capillary_async._transport.chain import build, share
 from capillary_async._transport.check import judge
-from capillary_async._transport.message import Headers, Request, Shape
+from capillary_async._transport.message import LATE, Headers, Request, Shape
 from capillary_async._transport.retry import Quota
 from capillary_async._underway import UnderWay
 from capillary_async._version import __version__
@@ -262,9 +262,29 @@ class AsyncSession:
         shape = cast("Shape", request.shape)
         if response.decoded is None:
             response.keep(_judged(request, response, shape))
-        if not shape.free:
-            self._shared.stats.add(records=len(cast("Decoded[Any]", response.decoded).items))
+        if not shape.free and response.decoded is not LATE:
+            self._count(response)
         return response
+
+    async def read(self, request: Request, response: Response) -> Response:
+        """Decode an answer that was left undecoded. For the endpoints.
+
+        What cannot be read after all is an attempt that failed: it goes through the chain as that.
+
+        Raises:
+            CapillaryError: As the request came out.
+        """
+        try:
+            response.keep(judge(response, cast("Shape", request.shape)))
+        except CapillaryError:
+            pass
+        else:
+            self._count(response)
+            return response
+        return await self.call(request.again(response))
+
+    def _count(self, response: Response) -> None:
+        self._shared.stats.add(records=len(cast("Decoded[Any]", response.decoded).items))
 
     async def aclose(self) -> None:
         """End all iterators and calls and close the pools; a view ends its own only. Closing twice is fine."""

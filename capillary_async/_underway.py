@@ -6,9 +6,10 @@ in a loop of their own. Used by the session alone.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
+
+from capillary_async._interrupt import Interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -22,7 +23,7 @@ class UnderWay:
     """The calls of one session or view."""
 
     def __init__(self) -> None:
-        self._limits: set[tuple[asyncio.AbstractEventLoop, asyncio.Timeout]] = set()
+        self._waits: set[Interruptible] = set()
 
     async def run(self, call: Awaitable[T]) -> T:
         """Wait for a call.
@@ -30,27 +31,17 @@ class UnderWay:
         Raises:
             RuntimeError: `end` was called meanwhile.
         """
-        # Not for a time: an `asyncio.Timeout` is how a wait can be interrupted from outside.
-        limit = asyncio.timeout(None)
-        entry = asyncio.get_running_loop(), limit
-        self._limits.add(entry)
+        wait = Interruptible()
+        self._waits.add(wait)
         try:
-            async with limit:
+            with wait:
                 return await call
-        except TimeoutError:
-            if not limit.expired():
-                raise
         finally:
-            self._limits.discard(entry)
+            self._waits.discard(wait)
         raise RuntimeError("the AsyncSession was closed while a request was under way")
 
     def end(self) -> None:
         """Interrupt them, each in its own loop."""
-        for loop, limit in list(self._limits):
+        for wait in list(self._waits):
             with suppress(RuntimeError):  # that loop is closed, and its calls with it
-                loop.call_soon_threadsafe(_expire, loop, limit)
-
-
-def _expire(loop: asyncio.AbstractEventLoop, limit: asyncio.Timeout) -> None:
-    with suppress(RuntimeError):  # it has ended meanwhile
-        limit.reschedule(loop.time())
+                wait.loop.call_soon_threadsafe(wait.strike)

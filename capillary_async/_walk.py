@@ -99,7 +99,8 @@ class Walk(Generic[T]):
     async def _take(self) -> Fetched[T] | None:
         try:
             if len(self._ahead):
-                return await self._ahead.take()
+                fetched = await self._ahead.take()
+                return fetched if fetched.later is None else await fetched.later()
             self.requested += 1
             return await self._source.fetch(self._number, self.size)
         except NotFoundError as error:
@@ -121,7 +122,9 @@ class Walk(Generic[T]):
             return
         while len(self._ahead) < min(self._width, self._prefetch) and self._needed(len(self._ahead)):
             self.requested += 1
-            self._ahead.start(_fetch(self._source.fetch, self._number + len(self._ahead), self.size))
+            self._ahead.start(
+                _fetch(self._source.ahead or self._source.fetch, self._number + len(self._ahead), self.size)
+            )
 
     def _needed(self, under_way: int) -> bool:
         pages = self._source.pages

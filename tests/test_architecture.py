@@ -12,10 +12,12 @@ PACKAGE = Path(__file__).parents[1] / "capillary_async"
 # Lowest first. A package name stands for all its modules, which may import each other.
 ROWS: list[set[str]] = [
     {"_lazy"},
-    {"_version", "errors", "_config", "models", "auth", "_transport.stats"},
-    {"_transport.message", "_transport.scrub", "_faults"},
+    {"_version", "errors", "_config", "models", "auth", "_transport.stats", "_interrupt"},
+    {"_transport.message", "_transport.scrub", "_transport.body", "_faults"},
     {"_structure"},
-    {"_transport.retry_rules", "_decode", "_readahead", "_page", "_feed", "_checks", "_underway"},
+    {
+        "_transport.retry_rules", "_transport.watch", "_decode", "_readahead", "_page", "_feed", "_checks", "_underway",
+    },
     {"_walk"},
     {"_verify"},
     {"_iterator"},

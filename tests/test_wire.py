@@ -20,6 +20,7 @@ from raw_server import Answer, RawServer, chunked, http, in_thread, tls_server
 
 from capillary_async import AsyncSession, BasicAuth, Limits, RetryPolicy, Timeouts
 from capillary_async._transport import wire
+from capillary_async._transport.body import MAX_BODY
 from capillary_async._transport.chain import share
 from capillary_async._transport.message import Request
 from capillary_async._transport.stats import Stats
@@ -174,13 +175,13 @@ async def test_a_bad_chunk_size_with_the_headers_is_no_http(session_at: Make):
     assert "\n" not in error.message
 
 
-async def test_a_bad_chunk_size_behind_the_headers_ends_with_the_attempt(session_at: Make):
+async def test_a_bad_chunk_size_behind_the_headers_is_a_silence(session_at: Make):
     """The parser of aiohttp dies and nobody tells its reader; `sock_read` does not fire, so our own timer has to."""
     async with RawServer(chunked(b"[1", end=b"zz\r\nx\r\n", then="stall", every=0.0005)) as server:
         timeouts = Timeouts(read=0.1, attempt=0.6, call=10)
         error = await failing(session_at, server, RequestTimeoutError, timeouts=timeouts, retry=ONCE)
         assert server.hits == 1
-    assert "Timeouts.attempt" in error.message
+    assert "Timeouts.read" in error.message
 
 
 async def test_silence_before_the_headers_is_a_timeout(session_at: Make):
@@ -298,12 +299,12 @@ async def test_a_gzip_bomb_ends_at_the_cap_and_is_not_asked_for_again(session_at
     assert (error.status, error.request_id, error.attempts) == (200, "r9", 1)
     assert "64 MiB" in error.message
     assert [one.kind for one in error.history] == ["too-large"]
-    assert peak < 2.2 * wire.MAX_BODY
+    assert peak < 2.2 * MAX_BODY
 
 
 async def test_a_body_beyond_the_cap_is_not_read_to_its_end(session_at: Make, monkeypatch: pytest.MonkeyPatch):
     """Also without compression; the connection is closed, since the rest is on its way."""
-    monkeypatch.setattr(wire, "MAX_BODY", 1000)
+    monkeypatch.setattr("capillary_async._transport.body.MAX_BODY", 1000)
     async with RawServer(http(b"[" + b"1," * 200_000 + b"1]"), OK) as server:
         session = session_at(server.url)
         with pytest.raises(ResponseTooLargeError):
@@ -315,7 +316,7 @@ async def test_a_body_beyond_the_cap_is_not_read_to_its_end(session_at: Make, mo
 async def test_the_cap_itself_is_allowed(session_at: Make, monkeypatch: pytest.MonkeyPatch):
     """Exactly the cap passes, plain and over several members; one byte more does not."""
     body = b"[" + b"1" * 998 + b"]"
-    monkeypatch.setattr(wire, "MAX_BODY", 1000)
+    monkeypatch.setattr("capillary_async._transport.body.MAX_BODY", 1000)
     members = gzip.compress(body[:500]) + gzip.compress(body[500:])
     async with RawServer(http(body), packed(members), packed(gzip.compress(body + b" "))) as server:
         session = session_at(server.url)
@@ -844,7 +845,7 @@ def raised(kind: type[Exception]) -> Exception:
 
 def ours_for(error: Exception) -> CapillaryError:
     if isinstance(error, TimeoutError):
-        return wire._timed_out(error, wire._Limit(1, of_call=False), Request("GET", "/"))
+        return wire._timed_out(error, Request("GET", "/"))
     return wire._mapped(error)
 
 
@@ -858,7 +859,7 @@ def test_every_error_of_aiohttp_has_one_of_ours(kind: type[Exception]):
 
 def test_a_timeout_of_the_kernel_is_a_lost_connection():
     """ETIMEDOUT is a TimeoutError too, and none of our timers."""
-    ours = wire._timed_out(TimeoutError(110, "timed out"), wire._Limit(1, of_call=False), Request("GET", "/"))
+    ours = wire._timed_out(TimeoutError(110, "timed out"), Request("GET", "/"))
     assert (type(ours), ours.kind) == (TransportError, "disconnected")
     assert isinstance(ours.__cause__, TimeoutError)
 

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from capillary_async._config import Timeouts
     from capillary_async.errors import CapillaryError
 
-__all__ = ["Call", "Handler", "Headers", "Middleware", "Request", "Response", "Shape", "Veiled", "VeiledBytes"]
+__all__ = ["LATE", "Call", "Handler", "Headers", "Middleware", "Request", "Response", "Shape", "Veiled", "VeiledBytes"]
 
 SECRET_HEADERS = frozenset({"authorization", "x-cap-api-oauth-token", "cookie", "set-cookie", "proxy-authorization"})
+
+# In place of what a body says: it looks whole, and is decoded when its records are wanted.
+LATE: Any = object()
 
 
 class Veiled(str):
@@ -118,6 +121,8 @@ class Request:
         body: JSON bytes of the token request, else None.
         shape: How the answer is read.
         call: The logical call this request belongs to, set by the chain.
+        late: Whether a body that looks whole may be left undecoded: it waits more cheaply than its records.
+        replay: An answer left undecoded that could not be read in the end: it stands for the first attempt's.
     """
 
     method: str
@@ -127,16 +132,26 @@ class Request:
     body: bytes | None = field(default=None, repr=False)
     shape: Shape | None = field(default=None, repr=False)
     call: Call | None = field(default=None, repr=False)
+    late: bool = field(default=False, repr=False)
+    replay: Response | None = field(default=None, repr=False)
 
     def of(self, call: Call) -> Request:
         """The same request as part of `call`."""
-        return Request(self.method, self.path, self.query, self.headers, self.body, self.shape, call)
+        return Request(
+            self.method, self.path, self.query, self.headers, self.body, self.shape, call, self.late, self.replay
+        )
 
     def with_header(self, name: str, value: str) -> Request:
         """The same request with one more header."""
         headers = Headers(self.headers)
         headers[name] = value
-        return Request(self.method, self.path, self.query, headers, self.body, self.shape, self.call)
+        return Request(
+            self.method, self.path, self.query, headers, self.body, self.shape, self.call, self.late, self.replay
+        )
+
+    def again(self, response: Response) -> Request:
+        """The same request, of which `response` is the first attempt's answer."""
+        return Request(self.method, self.path, self.query, self.headers, self.body, self.shape, replay=response)
 
 
 @frozen(eq=False)
@@ -165,7 +180,7 @@ class Response:
 
     @property
     def decoded(self) -> Any:
-        """What the body says, once `keep` was called; else None. For the SDK's own steps."""
+        """What the body says, once `keep` was called, or `LATE`; else None. For the SDK's own steps."""
         return self._decoded
 
     def keep(self, decoded: Any) -> Response:

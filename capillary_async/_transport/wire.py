@@ -12,15 +12,17 @@ import re
 import ssl
 import threading
 import time
-import zlib
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
-from attrs import define, frozen
+from attrs import define
 from yarl import URL
 
 from capillary_async._config import Timeouts
+from capillary_async._transport.body import check_size, decompressed
 from capillary_async._transport.message import Response
+from capillary_async._transport.watch import Watch
 from capillary_async.errors import (
     CapillaryError,
     ConnectError,
@@ -29,29 +31,26 @@ from capillary_async.errors import (
     InvalidRequestError,
     OriginalError,
     RequestTimeoutError,
-    ResponseTooLargeError,
     TLSError,
     TransportError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from capillary_async._config import Limits
     from capillary_async._transport.message import Request
     from capillary_async._transport.stats import Stats
 
-__all__ = ["MAX_BODY", "ClientSession", "Pools", "Wire"]
+__all__ = ["ClientSession", "Pools", "Wire"]
 
 ClientSession = aiohttp.ClientSession
 
-MAX_BODY = 64 * 1024 * 1024
 CLOSED = "the AsyncSession is closed: make a new one"
 _KEEPALIVE = 30
 _SHOWN = 200
 _PATIENCE = 5  # seconds for the loop of another thread to close its pool
 _E = TypeVar("_E", bound=TransportError)
-_GZIP = 16 + zlib.MAX_WBITS
 _QUERY = re.compile(r"\?\S+")
 
 
@@ -133,8 +132,9 @@ class Pools:
         return _Pool(loop, client, owned=False)
 
     def _make(self, loop: asyncio.AbstractEventLoop) -> _Pool:
+        _keep_buffers()
         client = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._limits.concurrency, keepalive_timeout=_KEEPALIVE),
+            connector=_Connector(limit=self._limits.concurrency, keepalive_timeout=_KEEPALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
@@ -180,6 +180,15 @@ class Pools:
         return self._closed
 
 
+def _keep_buffers() -> None:
+    """Let the allocator keep the buffer of a socket read.
+
+    asyncio reads into 256 KiB at a time, for which glibc maps new memory at every read, and pays for each of its pages,
+    until the program has freed a larger block once.
+    """
+    bytes(1024 * 1024)
+
+
 async def _close_elsewhere(pool: _Pool) -> None:
     if not pool.loop.is_running():
         pool.drop()
@@ -197,20 +206,23 @@ async def _close_elsewhere(pool: _Pool) -> None:
         pool.drop()
 
 
-@frozen(eq=False)
-class _Limit:
-    """How long one attempt may take, and whose limit it is."""
+_watch: ContextVar[Watch | None] = ContextVar("capillary_async.watch", default=None)
 
-    seconds: float
-    of_call: bool
 
-    @classmethod
-    def of(cls, request: Request) -> _Limit:
-        if request.call is None:
-            return cls(60.0, of_call=False)
-        remaining = max(request.call.remaining(), 0.0)
-        attempt = request.call.timeouts.attempt
-        return cls(remaining, of_call=True) if remaining < attempt else cls(attempt, of_call=False)
+class _Connector(aiohttp.TCPConnector):
+    """Tells the attempt's watch when its connection is there: aiohttp itself has no cheap way to learn it."""
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Any],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's
+    ) -> aiohttp.connector.Connection:
+        connection = await super().connect(req, traces, timeout)
+        watch = _watch.get()
+        if watch is not None:
+            watch.connected()
+        return connection
 
 
 class Wire:
@@ -231,23 +243,28 @@ class Wire:
             DecodeError: The body's compression is broken, unknown, or it is too large.
         """
         client = await self._pools.client()
-        limit = _Limit.of(request)
         self._stats.add(requests=1)
+        watch = Watch(request.call)
+        token = _watch.set(watch)
         try:
-            async with asyncio.timeout(limit.seconds):
-                return await self._exchange(client, request)
+            with watch:
+                return await self._exchange(client, request, watch)
+            fault: CapillaryError = _late(watch, request)
         except CapillaryError as error:
             fault = error
         except TimeoutError as error:
-            fault = _timed_out(error, limit, request)
+            fault = _timed_out(error, request)
         except (aiohttp.ClientError, OSError, EOFError, UnicodeError) as error:
             fault = _mapped(error)
+        finally:
+            watch.stop()
+            _watch.reset(token)
         if self._pools.closed:
             raise RuntimeError("the AsyncSession was closed while a request was under way")
         # Raised outside the handlers: no context, so no frame of aiohttp with our headers hangs on the error.
         raise fault
 
-    async def _exchange(self, client: aiohttp.ClientSession, request: Request) -> Response:
+    async def _exchange(self, client: aiohttp.ClientSession, request: Request, watch: Watch) -> Response:
         began = time.monotonic()
         query = f"?{request.query}" if request.query else ""
         async with client.request(
@@ -261,9 +278,9 @@ class Wire:
             timeout=self._timeout(request),
         ) as answer:
             try:
-                raw = await _read(answer)
+                raw = await _read(answer, watch)
                 self._stats.add(bytes=len(raw))
-                body = _decompressed(raw, answer.headers.get("Content-Encoding", ""))
+                body = decompressed(raw, answer.headers.get("Content-Encoding", ""))
             except DecodeError as error:
                 error.status, error.request_id = answer.status, Response(answer.status, answer.headers).request_id
                 raise
@@ -275,89 +292,58 @@ class Wire:
         timeouts = request.call.timeouts
         known = self._timeouts.get(timeouts)
         if known is None:
-            # In a pool that is not ours, `connect` would count the wait for one of its connections too.
-            connect = None if self._pools.foreign else timeouts.connect
+            # In a pool that is not ours, `connect` would count the wait for one of its connections too, and nobody
+            # tells us when the connection is there.
+            foreign = self._pools.foreign
             known = aiohttp.ClientTimeout(
-                total=None, connect=connect, sock_connect=timeouts.connect, sock_read=timeouts.read
+                total=None,
+                connect=None if foreign else timeouts.connect,
+                sock_connect=timeouts.connect,
+                sock_read=timeouts.read if foreign else None,
             )
             self._timeouts[timeouts] = known
         return known
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
+async def _read(answer: aiohttp.ClientResponse, watch: Watch) -> bytes:
     """The whole body as it came, never more than the cap."""
     pieces: list[bytes] = []
     size = 0
-    async for piece in answer.content.iter_any():
+    content = answer.content
+    while piece := await content.readany():
+        watch.moved()
         size += len(piece)
-        if size > MAX_BODY:
-            raise _too_large()  # and aiohttp closes the connection, with the rest still on its way
+        check_size(size)  # where that raises, aiohttp closes the connection, with the rest still on its way
         pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _too_large() -> ResponseTooLargeError:
-    return ResponseTooLargeError(
-        f"the answer is larger than {MAX_BODY // 1024**2} MiB; ask for less at a time, e.g. with a smaller page_size"
-    )
+def _late(watch: Watch, request: Request) -> TransportError:
+    """The error for an attempt that its watch ended."""
+    timeouts = request.call.timeouts if request.call else Timeouts()
+    if watch.silent:
+        return _silent(timeouts)
+    if watch.of_call:
+        text = f"the {timeouts.call:g} s of Timeouts.call ran out before the answer was complete"
+        return DeadlineExceededError(text, kind="deadline")
+    text = f"no complete answer within the {watch.seconds:g} s of Timeouts.attempt; raise it or ask for less at a time"
+    return RequestTimeoutError(text, kind="timeout")
 
 
-def _decompressed(raw: bytes, encoding: str) -> bytes:
-    """The body behind its `Content-Encoding`, verified to its trailer: aiohttp takes a cut gzip body for whole."""
-    name = encoding.strip().lower()
-    if not raw or name in ("", "identity"):  # nothing has no trailer: what an empty body means, the status says
-        return raw
-    if name in ("gzip", "x-gzip"):
-        return b"".join(_members(raw, _GZIP))
-    if name == "deflate":
-        return b"".join(_members(raw, zlib.MAX_WBITS if _zlib_wrapped(raw) else -zlib.MAX_WBITS))
-    raise DecodeError(f"the answer came with Content-Encoding {encoding!r}, which was not asked for", malformed=True)
+def _silent(timeouts: Timeouts) -> RequestTimeoutError:
+    text = f"the server sent nothing for the {timeouts.read:g} s of Timeouts.read; raise it or ask for less"
+    return RequestTimeoutError(text, kind="timeout")
 
 
-def _zlib_wrapped(raw: bytes) -> bool:
-    """Whether deflate came with the zlib header that the standard asks for; some servers leave it out."""
-    return len(raw) > 1 and raw[0] & 0x0F == zlib.DEFLATED and int.from_bytes(raw[:2], "big") % 31 == 0
-
-
-def _members(raw: bytes, wbits: int) -> Iterator[bytes]:
-    left = MAX_BODY
-    while True:
-        engine = zlib.decompressobj(wbits)
-        try:
-            piece = engine.decompress(raw, left + 1)
-        except zlib.error as error:
-            raise _torn(str(error)) from None
-        left -= len(piece)
-        if left < 0:
-            raise _too_large()
-        if not engine.eof:
-            raise _torn("it ends before its trailer")
-        yield piece
-        raw = engine.unused_data.lstrip(b"\0")  # members may be padded
-        if not raw:
-            return
-
-
-def _torn(why: str) -> TransportError:
-    return TransportError(f"the compressed body of the answer is damaged: {why}", kind="cut-body")
-
-
-def _timed_out(error: TimeoutError, limit: _Limit, request: Request) -> TransportError:
-    """The error for a timeout of ours or of aiohttp, which both are `TimeoutError`."""
+def _timed_out(error: TimeoutError, request: Request) -> TransportError:
+    """The error for a timeout of aiohttp's or of the kernel's, which both are `TimeoutError`."""
     timeouts = request.call.timeouts if request.call else Timeouts()
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         text = f"no connection within the {timeouts.connect:g} s of Timeouts.connect; check base_url and the network"
         return _caused(ConnectError(text, kind="connect-timeout"), error)
     if isinstance(error, aiohttp.SocketTimeoutError):
-        text = f"the server sent nothing for the {timeouts.read:g} s of Timeouts.read; raise it or ask for less"
-        return _caused(RequestTimeoutError(text, kind="timeout"), error)
-    if error.errno is not None:  # the kernel's ETIMEDOUT, not a timer of ours
-        return _lost(error)
-    if limit.of_call:
-        text = f"the {timeouts.call:g} s of Timeouts.call ran out before the answer was complete"
-        return DeadlineExceededError(text, kind="deadline")
-    text = f"no complete answer within the {limit.seconds:g} s of Timeouts.attempt; raise it or ask for less at a time"
-    return RequestTimeoutError(text, kind="timeout")
+        return _caused(_silent(timeouts), error)
+    return _lost(error)
 
 
 def _mapped(error: Exception) -> CapillaryError:

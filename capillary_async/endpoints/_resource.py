@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from capillary_async._fanout import FanOut, PagedReader
 from capillary_async._pager import Fetched, Pager, Source
 from capillary_async._transport.check import judge
-from capillary_async._transport.message import Headers, Request, Response, Shape
+from capillary_async._transport.message import LATE, Headers, Request, Response, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +52,10 @@ class Caller(Protocol):
         """Send one request through the chain."""
         ...
 
+    async def read(self, request: Request, response: Response) -> Response:
+        """Decode an answer that was left undecoded."""
+        ...
+
     def track(self, iterator: Any) -> None:
         """Remember a live iterator weakly, to close it with the session."""
 
@@ -70,6 +74,16 @@ class Resource:
 
     async def _get(self, path: str, query: str, shape: Shape, headers: Headers | None = None) -> Response:
         return await self._caller.call(Request("GET", path, query, headers or Headers(), shape=shape))
+
+    async def _page(self, request: Request) -> Fetched[Any]:
+        """One page; of a late request it may be one to be decoded later."""
+        response = await self._caller.call(request)
+        if response.decoded is LATE:
+            return Fetched((), 0, later=partial(self._read, request, response))
+        return fetched(response, cast("Shape", request.shape))
+
+    async def _read(self, request: Request, response: Response) -> Fetched[Any]:
+        return fetched(await self._caller.read(request, response), cast("Shape", request.shape))
 
     def _pager(self, source: Source[T], paging: Paging | None = None) -> Pager[T]:
         return Pager(source, paging or self._caller.paging, self._caller)

@@ -6,17 +6,19 @@ Expiry in Specified Date Range'; `page` and `count` are always sent. Made by the
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
 from capillary_async._pager import Source
+from capillary_async._transport.message import Request
 from capillary_async.endpoints._arguments import days, positive, query, refuse, text
-from capillary_async.endpoints._resource import IDENTITY, NEO_LARGEST_PAGE, Resource, fetched
+from capillary_async.endpoints._resource import IDENTITY, NEO_LARGEST_PAGE, Resource
 from capillary_async.models import PointsAllocation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Iterable
+    from collections.abc import AsyncIterable, Awaitable, Iterable
     from datetime import date
 
     from capillary_async._fanout import FanOut
@@ -184,10 +186,11 @@ class PointsAllocationResource(Resource):
     def _source(self, path: str, prefix: str, name: str) -> Source[PointsAllocation]:
         shape, headers = self._shape(PointsAllocation), self._caller.neo_headers
 
-        async def fetch(number: int, size: int) -> Fetched[PointsAllocation]:
-            return fetched(await self._get(path, f"{prefix}&page={number}&count={size}", shape, headers), shape)
+        def fetch(number: int, size: int, *, late: bool = False) -> Awaitable[Fetched[PointsAllocation]]:
+            query = f"{prefix}&page={number}&count={size}"
+            return self._page(Request("GET", path, query, headers, shape=shape, late=late))
 
-        return Source(name, fetch, IDENTITY, largest=NEO_LARGEST_PAGE)
+        return Source(name, fetch, IDENTITY, largest=NEO_LARGEST_PAGE, ahead=partial(fetch, late=True))
 
 
 def _entity_number(value: Any) -> int:

@@ -1,0 +1,68 @@
+"""The body of an answer behind its `Content-Encoding`.
+
+The rule kept here: a body is verified to its trailer and never larger than the cap, or it is an error. aiohttp takes a
+cut gzip body for whole, so the wire has it decompressed here.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+from capillary_async.errors import DecodeError, ResponseTooLargeError, TransportError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["MAX_BODY", "check_size", "decompressed"]
+
+MAX_BODY = 64 * 1024 * 1024
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+def check_size(size: int) -> None:
+    """Refuse a body that is larger than the cap."""
+    if size > MAX_BODY:
+        raise ResponseTooLargeError(
+            f"the answer is larger than {MAX_BODY // 1024**2} MiB; "
+            "ask for less at a time, e.g. with a smaller page_size"
+        )
+
+
+def decompressed(raw: bytes, encoding: str) -> bytes:
+    """The body behind its `Content-Encoding`, verified to its trailer: aiohttp takes a cut gzip body for whole."""
+    name = encoding.strip().lower()
+    if not raw or name in ("", "identity"):  # nothing has no trailer: what an empty body means, the status says
+        return raw
+    if name in ("gzip", "x-gzip"):
+        return b"".join(_members(raw, _GZIP))
+    if name == "deflate":
+        return b"".join(_members(raw, zlib.MAX_WBITS if _zlib_wrapped(raw) else -zlib.MAX_WBITS))
+    raise DecodeError(f"the answer came with Content-Encoding {encoding!r}, which was not asked for", malformed=True)
+
+
+def _zlib_wrapped(raw: bytes) -> bool:
+    """Whether deflate came with the zlib header that the standard asks for; some servers leave it out."""
+    return len(raw) > 1 and raw[0] & 0x0F == zlib.DEFLATED and int.from_bytes(raw[:2], "big") % 31 == 0
+
+
+def _members(raw: bytes, wbits: int) -> Iterator[bytes]:
+    left = MAX_BODY
+    while True:
+        engine = zlib.decompressobj(wbits)
+        try:
+            piece = engine.decompress(raw, left + 1)
+        except zlib.error as error:
+            raise _torn(str(error)) from None
+        left -= len(piece)
+        check_size(MAX_BODY - left)
+        if not engine.eof:
+            raise _torn("it ends before its trailer")
+        yield piece
+        raw = engine.unused_data.lstrip(b"\0")  # members may be padded
+        if not raw:
+            return
+
+
+def _torn(why: str) -> TransportError:
+    return TransportError(f"the compressed body of the answer is damaged: {why}", kind="cut-body")

@@ -1,0 +1,140 @@
+"""Pages read ahead wait undecoded; what turns out unreadable is an attempt that failed, as if it had been decoded."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aioresponses import CallbackResult
+from api_double import HOST, Seen, serving
+from attrs import evolve
+
+from capillary_async import CapillaryError, DecodeError, Paging, PointsAllocation, Position
+from capillary_async._transport.check import looks_whole
+from capillary_async._transport.message import LATE, Response, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from capillary_async import AsyncSession, Pager
+
+    Sessions = Callable[..., AsyncSession]
+
+FULL, PAGES = 100, 4
+
+
+def good(number: int) -> str:
+    """A page as the server sends it: full, but for the last one."""
+    rows = FULL if number < PAGES else 3
+    return json.dumps([{"id": number * 1000 + row, "points_exclusive": 0.125} for row in range(rows)])
+
+
+class Api:
+    """A list of four pages; `bad` are answered before the good page, in turn."""
+
+    def __init__(self, bad: dict[int, list[str]]) -> None:
+        self.bad = bad
+        self.hits: list[int] = []
+
+    def __call__(self, seen: Seen) -> CallbackResult:
+        number = int(seen.query["page"])
+        self.hits.append(number)
+        left = self.bad.get(number)
+        return CallbackResult(body=left.pop(0) if left else good(number), content_type="application/json")
+
+
+def listed(session: AsyncSession) -> Pager[PointsAllocation]:
+    return session.points_allocation.by_expiry(
+        entity_id=1, program_id=1, point_category_id=1, expiry_date_start="2025-01-01", expiry_date_end="2026-01-01"
+    )
+
+
+async def read(pager: Pager[PointsAllocation]) -> tuple[list[int | None], CapillaryError | None]:
+    """What a loop gives, and how it ends."""
+    given: list[int | None] = []
+    try:
+        async for record in pager:
+            given.append(record.id)  # noqa: PERF401 - what was given before the error counts
+    except CapillaryError as error:
+        return given, error
+    return given, None
+
+
+ALL = [number * 1000 + row for number in range(1, PAGES + 1) for row in range(FULL if number < PAGES else 3)]
+# It ends as a whole page does, and no JSON parser takes it.
+TORN = '[{"id": 1,, "points_exclusive": 1}]'
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 4])
+@pytest.mark.parametrize("faults", [1, 2])
+async def test_a_page_that_cannot_be_read_is_asked_for_again(session_at: Sessions, prefetch: int, faults: int) -> None:
+    """As often as one that was decoded at once."""
+    api = Api({3: [TORN] * faults})
+    with serving(api):
+        session = session_at(HOST, paging=Paging(prefetch=prefetch))
+        assert [record.id async for record in listed(session)] == ALL
+    assert api.hits.count(3) == 1 + faults
+    assert (session.stats.retries, session.stats.records) == (faults, len(ALL))
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 4])
+@pytest.mark.parametrize(
+    ("fault", "hits"),
+    [(TORN, 5), ('[{"id": "x"}]', 1), ('[{"id": 2, "points_exclusive": "NaN"}]', 1), ('{"errors": "}]', 5)],
+)
+async def test_the_error_is_the_same_at_every_prefetch(
+    session_at: Sessions, prefetch: int, fault: str, hits: int
+) -> None:
+    """Half a JSON is retried, another shape never; the error says to which request it came, and where to go on."""
+    api = Api({3: [fault] * 9})
+    with serving(api):
+        session = session_at(HOST, paging=Paging(prefetch=prefetch))
+        given, error = await read(listed(session))
+        assert given == ALL[: 2 * FULL]
+        assert api.hits.count(3) == hits
+        assert isinstance(error, DecodeError)
+        assert (error.method, error.path) == ("GET", "/x/neo/pointsAllocation/dateRange")
+        assert (error.attempts, len(error.history)) == (hits, hits)
+        assert error.position == Position(3, 0, FULL)
+        api.bad.clear()
+        rest = [record.id async for record in listed(session).options(start=error.position)]
+        assert given + rest == ALL
+
+
+async def test_a_middleware_sees_bodies_and_may_change_them(session_at: Sessions) -> None:
+    """What it makes is read as the server's answer would be; what it only passes on waits undecoded."""
+    seen: list[Any] = []
+
+    async def middleware(request: Any, handler: Any) -> Response:
+        response = await handler(request)
+        seen.append(response.decoded is LATE)
+        return evolve(response, body=response.body.replace(b"0.125", b"0.250"))
+
+    with serving(Api({})):
+        session = session_at(HOST, middlewares=[middleware])
+        records = await listed(session).collect()
+    assert [record.id for record in records] == ALL
+    assert {record.points_exclusive for record in records} == {Decimal("0.250")}
+    assert (seen[0], set(seen[1:])) == (False, {True})
+
+
+@pytest.mark.parametrize(
+    ("body", "whole"),
+    [
+        (b'[{"id": 1}]', True),
+        (b'[{"id": 1}', False),
+        (b'[{"id": 1}, {"id": [1]', False),
+        (b"[]", False),
+        (b'[{"id": 1}] ', False),
+        (b'{"errors": [{}]}', False),
+        (b"", False),
+    ],
+)
+def test_what_looks_whole(body: bytes, whole: bool) -> None:
+    """Only what ends as an array of records does; anything else is decoded at once."""
+    assert looks_whole(Response(200, body=body), Shape(PointsAllocation)) is whole
+    assert not looks_whole(Response(500, body=body), Shape(PointsAllocation))
+    assert not looks_whole(Response(200, body=body), Shape(PointsAllocation, "data"))
+    assert not looks_whole(Response(200, body=body), Shape(PointsAllocation, free=True))
