@@ -184,12 +184,13 @@ class Walk(Generic[T]):
         rows, items, duplicates = fetched.rows, fetched.items, 0
         keys = list(map(self._source.key, items))
         page = set(keys)
-        plain = not self._skip and len(page) == len(keys) and None not in page
+        named = None not in page
+        plain = not self._skip and named and len(page) == len(keys)
         if not plain or not self._seen.isdisjoint(page):
             fresh, duplicates = self._sift(rows, keys, items)
             rows, items = [row for row, _ in fresh], [item for _, item in fresh]
             page.discard(None)
-        self._refuse_loop(fetched, keys)
+        self._refuse_loop(fetched, tuple(keys), () if named else tuple(fetched.items))
         self._seen |= page
         self._recent.append(fetched.items_again())
         if duplicates:
@@ -229,12 +230,11 @@ class Walk(Generic[T]):
                 "it changed while the list was being read; read the list again"
             )
 
-    def _refuse_loop(self, fetched: Fetched[T], keys: list[Hashable | None]) -> None:
+    def _refuse_loop(self, fetched: Fetched[T], keys: tuple[Hashable | None, ...], content: tuple[T, ...]) -> None:
         """Refuse a page given before: the server would go on so for ever. Digests are kept, not pages."""
         if self._source.pages is not None or not fetched.received:
             return
-        content = tuple(fetched.items) if None in keys else ()
-        digest = hash((tuple(keys), content, fetched.nulls, fetched.received))
+        digest = hash((keys, content, fetched.nulls, fetched.received))
         if digest in self._digests:
             raise PageLoopError(
                 f"{self._source.name}: page {self._number} is equal to an earlier one: the server does not seem to "
