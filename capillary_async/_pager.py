@@ -17,6 +17,8 @@ from capillary_async._walk import LIKELY_CAPS, Walk, settled_size
 from capillary_async.errors import InvalidRequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from capillary_async._config import Paging
 
 __all__ = ["Fetched", "Owner", "Page", "PageIterator", "Pager", "Position", "RecordIterator", "Source"]
@@ -98,11 +100,11 @@ class Pager(Generic[T]):
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return Pager(self._source, paging, self._owner, evolve(self._options, **changed))
 
-    def walk(self) -> Walk[T] | Verified[T]:
-        """A new reading. For the iterators and the fan-out."""
+    def walk(self, spare: Callable[[], int] | None = None) -> Walk[T] | Verified[T]:
+        """A new reading, at most `spare()` pages ahead. For the iterators and the fan-out."""
         if self._verifies:
-            return Verified(self._source, self._paging, self._options, self._owner)
-        return Walk(self._source, self._paging, self._options, self._owner)
+            return Verified(self._source, self._paging, self._options, self._owner, spare)
+        return Walk(self._source, self._paging, self._options, self._owner, spare=spare)
 
     def __aiter__(self) -> RecordIterator[T]:
         """Every record, page after page."""

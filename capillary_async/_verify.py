@@ -44,11 +44,19 @@ class _Pass(Generic[T]):
 class Verified(Generic[T]):
     """The pages of a list that two readings agree on."""
 
-    def __init__(self, source: Source[T], paging: Paging, options: ReadOptions, owner: Owner) -> None:
+    def __init__(
+        self,
+        source: Source[T],
+        paging: Paging,
+        options: ReadOptions,
+        owner: Owner,
+        spare: Callable[[], int] | None = None,
+    ) -> None:
         self._source = source
         self._paging = paging
         self._options = options
         self._owner = owner
+        self._spare = spare
         self._walk = self._new_walk(None)
         self._pages: Iterator[Page[T]] | None = None
         self._behind = _NOTHING_GIVEN
@@ -92,7 +100,7 @@ class Verified(Generic[T]):
 
     def _new_walk(self, size: int | None) -> Walk[T]:
         options = self._options if size is None else evolve(self._options, page_size=size)
-        return Walk(self._source, self._paging, options, self._owner, fixed=size is not None)
+        return Walk(self._source, self._paging, options, self._owner, fixed=size is not None, spare=self._spare)
 
     @staticmethod
     async def _pass(walk: Walk[T]) -> _Pass[T] | None:

@@ -39,12 +39,20 @@ class Walk(Generic[T]):
     """One reading of a list, page after page. After an error it may be asked again, and goes on where it stood."""
 
     def __init__(
-        self, source: Source[T], paging: Paging, options: ReadOptions, owner: Owner, *, fixed: bool = False
+        self,
+        source: Source[T],
+        paging: Paging,
+        options: ReadOptions,
+        owner: Owner,
+        *,
+        fixed: bool = False,
+        spare: Callable[[], int] | None = None,
     ) -> None:
         start = options.start or Position(1)
         self._source = source
         self._owner = owner
         self._prefetch = paging.prefetch
+        self._spare = spare  # pages that may be read ahead just now, where others want permits too
         self._left = options.max_items
         self._number = start.page
         self._skip = start.index
@@ -120,7 +128,10 @@ class Walk(Generic[T]):
             # Nothing is awaited here, or a cancellation could lose the page in hand; the next call waits for the end.
             self._ahead.cancel()
             return
-        while len(self._ahead) < min(self._width, self._prefetch) and self._needed(len(self._ahead)):
+        most = min(self._width, self._prefetch)
+        if self._spare is not None:
+            most = min(most, self._spare())
+        while len(self._ahead) < most and self._needed(len(self._ahead)):
             self.requested += 1
             self._ahead.start(
                 _fetch(self._source.ahead or self._source.fetch, self._number + len(self._ahead), self.size)
