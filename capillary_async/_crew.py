@@ -11,84 +11,46 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from attrs import evolve
 
 from capillary_async._feed import Feed
-from capillary_async._pager import Page
+from capillary_async._pending import Answered, Control, Pending, answers
 from capillary_async._plan import Outcome
-from capillary_async.errors import (
-    ApiMessage,
-    AuthenticationError,
-    CapillaryError,
-    DecodeError,
-    RateLimitedError,
-    ServerError,
-    TLSError,
-    TransportError,
-)
+from capillary_async._spare import Spare
+from capillary_async.errors import AuthenticationError, CapillaryError, TLSError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Iterator, Sequence
 
-    from anyio.streams.memory import MemoryObjectSendStream
-
+    from capillary_async._channel import Channel
     from capillary_async._feed import Entry
     from capillary_async._plan import Plan
-    from capillary_async._units import Unit
     from capillary_async.errors import InvalidRequestError
 
 __all__ = ["Crew"]
 
 K = TypeVar("K")
 T = TypeVar("T")
+R = TypeVar("R")
 
 STRIKES = 3  # how often a key is asked again that keeps failing while others are answered
 PROBES = (1.0, 2.0, 5.0, 10.0, 20.0)  # seconds between the probes of an outage; the last one repeats
 # What one key learns of, every other key would too.
 _CONCERNS_ALL = (AuthenticationError, TLSError)
-_NO_ANSWER = (TransportError, ServerError, RateLimitedError)
-
-
-class _Gathered:
-    """What was read of one key so far."""
-
-    def __init__(self) -> None:
-        self.items: list[Any] = []
-        self.warnings: list[ApiMessage] = []
-        self.pages = 0
-        self.ended = False
-
-
-class _Pending:
-    """A unit, the places of its keys in the input, what was read of them, and how it fared so far.
-
-    Attributes:
-        seen: The crew's count of answers when the unit was drawn, or when it last failed.
-        strikes: How often it failed while others were answered.
-    """
-
-    def __init__(self, unit: Unit, places: dict[Any, int], seen: int) -> None:
-        self.unit = unit
-        self.places = places
-        self.seen = seen
-        self.strikes = 0
-        self._gathered: dict[Any, _Gathered] = {}
-
-    def of(self, key: Any) -> _Gathered:
-        """What was read of a key; kept over a second run, so that a key asked again keeps its pages."""
-        return self._gathered.setdefault(key, _Gathered())
 
 
 class Crew(Generic[K, T]):
     """One run of a fan-out: workers drawing from a feed, and what they must know of each other."""
 
-    def __init__(self, plan: Plan[K, T], send: MemoryObjectSendStream[Any]) -> None:
+    def __init__(self, plan: Plan[K, T], channel: Channel[Any]) -> None:
         self._plan = plan
-        self._send = send
+        self._channel = channel
         self._feed = Feed(plan.keys, plan.reader, unique=plan.options.unique)
-        self._again: deque[_Pending] = deque()
+        self._spare = Spare(plan.workers, plan.options.concurrency)
+        self._again: deque[Pending] = deque()
         self._answers = 0
         self._answered: tuple[Any, ...] = ()  # keys of the unit answered last: they tell a bad key from an outage
         self._gate = asyncio.Event()
@@ -108,7 +70,7 @@ class Crew(Generic[K, T]):
         """
         loop = asyncio.get_running_loop()
         tasks = [loop.create_task(self._feed.run())]
-        tasks += [loop.create_task(self._work()) for _ in range(self._plan.workers)]
+        tasks += [loop.create_task(self._work(worker)) for worker in range(self._plan.workers)]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             error = _failure(tasks) or self._feed.error
@@ -116,47 +78,64 @@ class Crew(Generic[K, T]):
                 self.failure = error
         finally:
             await _end(tasks)
-            self._send.close()
+            self._channel.end()
 
-    async def _work(self) -> None:
-        while (pending := await self._next()) is not None:
+    async def _work(self, worker: int) -> None:
+        """Read unit after unit. Workers have numbers, by which those who rest are shared among those who read."""
+        while (pending := await self._next(worker)) is not None:
             error = await self._attempt(pending)
             if error is not None:
-                await self._postpone(pending, error)
+                await self._postpone(pending, error, worker)
+        self._spare.rests(worker)
 
-    async def _next(self) -> _Pending | None:
+    async def _next(self, worker: int) -> Pending | None:
         """The next unit; waits while the service is down. None when nothing is left."""
         while True:
-            await self._gate.wait()
+            if not self._gate.is_set():
+                await self._gate.wait()
             if self._again:
-                return self._turn()
-            more = await self._feed.wait()
+                return self._turn(worker)
+            more = self._feed.ready or await self._rest(worker, self._feed.wait())
             if self._again or not self._gate.is_set():
                 continue
             if not more:
                 return None
+            if (pending := self._draw(worker)) is not None:
+                return pending
             if (refused := self._feed.take_refused(self._until())) is not None:
                 await self._refuse(refused)
-            elif (pending := self._draw()) is not None:
-                return pending
             elif self._feed.waiting:
-                await self._moved()
+                await self._rest(worker, self._moved())
 
-    def _turn(self) -> _Pending:
+    async def _rest(self, worker: int, wait: Awaitable[R]) -> R:
+        self._spare.rests(worker)
+        try:
+            return await wait
+        finally:
+            self._spare.works(worker)
+
+    def _ahead(self, worker: int) -> int:
+        """Pages that the list this worker reads may have under way ahead: none while a key could be taken instead."""
+        if not self._spare or not self._gate.is_set() or self._again or self._feed.has(self._until()):
+            return 0
+        return self._spare.share(worker)
+
+    def _turn(self, worker: int) -> Pending:
         """A unit that failed, once others were answered since; before that one not asked yet, where there is one."""
-        drawn = self._draw() if self._again[0].seen == self._answers else None
+        drawn = self._draw(worker) if self._again[0].seen == self._answers else None
         return drawn or self._again.popleft()
 
     def _until(self) -> int | None:
         held = self._plan.held
         return None if held is None else self._given + held
 
-    def _draw(self) -> _Pending | None:
+    def _draw(self, worker: int) -> Pending | None:
         places = self._feed.take(self._until())
         if not places:
             return None
-        unit = self._plan.reader.unit(tuple(places), self._plan.options.paging)
-        return _Pending(unit, places, self._answers)
+        ahead = partial(self._ahead, worker)
+        unit = self._plan.reader.unit(tuple(places), self._plan.options.paging, ahead)
+        return Pending(self._plan, self._channel, unit, places, self._answers)
 
     async def _moved(self) -> None:
         """Wait until the loop took an outcome: the next key's would have to be held back."""
@@ -168,14 +147,14 @@ class Crew(Generic[K, T]):
         self._given += 1
         self._window.set()
 
-    async def _attempt(self, pending: _Pending) -> CapillaryError | None:
+    async def _attempt(self, pending: Pending) -> CapillaryError | None:
         """Run a unit to its outcomes; gives the error where it is to be asked again.
 
         That is where the session's retry quota was empty, or where an outage was noticed while it was asked.
         """
         probe = not self._gate.is_set()
         try:
-            await pending.unit.run(_Emitter(self._plan, self._send, pending))
+            await pending.unit.run(pending)
         except CapillaryError as error:
             fault = error
         except BaseException:
@@ -185,7 +164,7 @@ class Crew(Generic[K, T]):
             self._answers += 1
             self._answered = pending.unit.keys
             return None
-        answered = _answered(fault)
+        answered = answers(fault)
         noticed = not probe and not self._gate.is_set()
         if fault.quota_exhausted or (noticed and not answered and not isinstance(fault, _CONCERNS_ALL)):
             return fault
@@ -193,7 +172,7 @@ class Crew(Generic[K, T]):
         await self._settle(pending, fault)
         return None
 
-    async def _postpone(self, pending: _Pending, error: CapillaryError) -> None:
+    async def _postpone(self, pending: Pending, error: CapillaryError, worker: int) -> None:
         """Ask again what was refused its retries: at once where others are answered, else when the outage is over."""
         others = self._answers > pending.seen
         pending.strikes += others
@@ -203,33 +182,33 @@ class Crew(Generic[K, T]):
             return
         self._put_off(pending, error)
         if not others and self._gate.is_set():
-            await self._outage(error)
+            await self._outage(error, worker)
 
-    def _put_off(self, pending: _Pending, error: CapillaryError) -> None:
+    def _put_off(self, pending: Pending, error: CapillaryError) -> None:
         self._plan.about(error, pending.unit.keys[0])
         pending.seen = self._answers
         self._again.append(pending)
 
-    async def _outage(self, error: CapillaryError) -> None:
+    async def _outage(self, error: CapillaryError, worker: int) -> None:
         """Probe with one unit at a time until the service answers. The worker that noticed does it, the others wait."""
         self._gate.clear()
-        answers = self._answers
+        before = self._answers
         for number, pause in enumerate(self._pauses()):
             await self._plan.sleep(pause)
-            probe = self._probe(fresh=number % 2 == 0)
+            probe = self._probe(worker, fresh=number % 2 == 0)
             if probe is not None:
                 error = await self._ask(probe) or error
             elif not self._again:
                 break
             else:
                 await self._ask_answered()
-            if self._answers > answers:
+            if self._answers > before:
                 break
         else:
             raise error
         self._gate.set()
 
-    async def _ask(self, probe: _Pending) -> CapillaryError | None:
+    async def _ask(self, probe: Pending) -> CapillaryError | None:
         fault = await self._attempt(probe)
         if fault is not None:
             self._put_off(probe, fault)
@@ -238,13 +217,13 @@ class Crew(Generic[K, T]):
     async def _ask_answered(self) -> None:
         """Ask what was answered before: where it is answered again, bad keys are all that is left, and no outage."""
         paging = evolve(self._plan.options.paging, prefetch=0, verify=False)
-        unit = self._plan.reader.unit(self._answered, paging)
+        unit = self._plan.reader.unit(self._answered, paging, _nothing)
         try:
-            await unit.run(_Control())
-        except _Answered:
+            await unit.run(Control())
+        except Answered:
             self._answers += 1
         except CapillaryError as error:
-            self._answers += _answered(error)
+            self._answers += answers(error)
         else:
             self._answers += 1
         finally:
@@ -258,32 +237,36 @@ class Crew(Generic[K, T]):
             yield min(PROBES[min(number, len(PROBES) - 1)], left)
             number += 1
 
-    def _probe(self, *, fresh: bool) -> _Pending | None:
+    def _probe(self, worker: int, *, fresh: bool) -> Pending | None:
         """A unit not asked yet or, in turn, one that failed: it may be that those alone fail.
 
         None where nothing is left, or where what was answered before is to be asked for want of anything fresh.
         """
-        if (fresh or not self._again) and (drawn := self._draw()) is not None:
+        if (fresh or not self._again) and (drawn := self._draw(worker)) is not None:
             return drawn
         if not self._again or (fresh and self._answered):
             return None
         return self._again.popleft()
 
-    async def _settle(self, pending: _Pending, error: CapillaryError) -> None:
+    async def _settle(self, pending: Pending, error: CapillaryError) -> None:
         """The unit failed for good: an error of each of its keys, or of all keys."""
         await pending.unit.aclose()
         keys = pending.unit.keys
         if isinstance(error, _CONCERNS_ALL) or not self._plan.whole:
             raise self._plan.about(error, keys[0] if error.key is None else error.key)
-        emitter = _Emitter(self._plan, self._send, pending)
         for key in keys:
-            await emitter.failed(key, error if key == keys[0] else copy(error))
+            await pending.failed(key, error if key == keys[0] else copy(error))
 
     async def _refuse(self, entry: Entry) -> None:
         error = self._plan.about(cast("InvalidRequestError", entry.fault), entry.key)
         if not self._plan.whole:
             raise error
-        await self._send.send((entry.place, Outcome[Any, Any](entry.key, error=error)))
+        await self._channel.send((entry.place, Outcome(entry.key, error=error)))
+
+
+def _nothing() -> int:
+    """Nothing is read ahead for what is asked only to see whether it is answered."""
+    return 0
 
 
 def _failure(tasks: Sequence[asyncio.Task[None]]) -> BaseException | None:
@@ -302,72 +285,3 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
         if not task.cancelled():
             task.exception()  # looked at, so that asyncio does not complain of it
-
-
-def _answered(error: CapillaryError) -> bool:
-    """Whether an error is an answer of the service, and not for want of one."""
-    if isinstance(error, DecodeError):
-        return not error.malformed
-    return not isinstance(error, _NO_ANSWER)
-
-
-class _Answered(Exception):  # noqa: N818 - good news
-    """One page is enough."""
-
-
-class _Control:
-    """Takes what a unit reads only to see that it is answered."""
-
-    async def page(self, key: Any, page: Page[Any]) -> None:  # noqa: ARG002
-        """The service is up."""
-        raise _Answered
-
-    async def done(self, key: Any) -> None:
-        """There was nothing to read."""
-
-    async def failed(self, key: Any, error: CapillaryError) -> None:  # noqa: ARG002
-        """Other keys of a batch may be answered."""
-        if _answered(error):
-            raise _Answered
-        raise error
-
-
-class _Emitter:
-    """Puts what a unit reads where the loop wants it; waits while the loop is slower than the service."""
-
-    def __init__(self, plan: Plan[Any, Any], send: MemoryObjectSendStream[Any], pending: _Pending) -> None:
-        self._plan = plan
-        self._send = send
-        self._pending = pending
-
-    async def page(self, key: Any, page: Page[Any]) -> None:
-        """One more page of a key."""
-        gathered = self._pending.of(key)
-        gathered.pages += 1
-        gathered.ended = page.last
-        if self._plan.whole:
-            gathered.items.extend(page.items)
-            gathered.warnings.extend(page.warnings)
-        else:
-            await self._send.send((key, page))
-
-    async def done(self, key: Any) -> None:
-        """The key was read to its end."""
-        gathered = self._pending.of(key)
-        if self._plan.whole:
-            await self._outcome(key, tuple(gathered.items), None)
-        elif not gathered.ended:
-            # The end showed only behind the last full page: an empty page says so.
-            await self._send.send((key, Page[Any]((), gathered.pages + 1, last=True)))
-
-    async def failed(self, key: Any, error: CapillaryError) -> None:
-        """The key has no answer."""
-        self._plan.about(error, key)
-        if not self._plan.whole:
-            raise error
-        await self._outcome(key, (), error)
-
-    async def _outcome(self, key: Any, items: tuple[Any, ...], error: CapillaryError | None) -> None:
-        gathered = self._pending.of(key)
-        outcome = Outcome[Any, Any](key, items, error, tuple(gathered.warnings), gathered.pages)
-        await self._send.send((self._pending.places[key], outcome))

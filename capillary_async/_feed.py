@@ -144,10 +144,12 @@ class Feed(Generic[K]):
             iterator = self._keys.open()
             if isinstance(iterator, AsyncIterator):
                 async for raw in iterator:
-                    await self._put(raw)
+                    if self._put(raw):
+                        await self._pause()
             else:
                 for raw in iterator:
-                    await self._put(raw)
+                    if self._put(raw):
+                        await self._pause()
         except Exception as error:  # noqa: BLE001 - whatever the input raises is the caller's to see
             self.error = error
         finally:
@@ -162,19 +164,22 @@ class Feed(Generic[K]):
         elif inspect.isasyncgen(iterator) or (self._keys.is_own(iterator) and hasattr(iterator, "aclose")):
             await iterator.aclose()
 
-    async def _put(self, raw: Any) -> None:
+    def _put(self, raw: Any) -> bool:
+        """Take a key in; True where the reading has to pause."""
         self._read += 1
-        if self._read % AHEAD == 0:
-            await asyncio.sleep(0)  # an input of repeated keys must not hold up the loop
         entry = self._entry(raw)
-        if entry is None:
-            return
+        if entry is not None:
+            self._queue.append(entry)
+            self._place += 1
+            self._ready.set()
+        # An input of repeated keys must not hold up the loop.
+        return len(self._queue) >= self._ahead or self._read % AHEAD == 0
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(0)
         while len(self._queue) >= self._ahead:
             self._wanted.clear()
             await self._wanted.wait()
-        self._queue.append(entry)
-        self._place += 1
-        self._ready.set()
 
     def _entry(self, raw: Any) -> Entry | None:
         """The key with its place; None for one that was read before."""
@@ -195,6 +200,15 @@ class Feed(Generic[K]):
     def waiting(self) -> bool:
         """Whether keys wait to be taken."""
         return bool(self._queue)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a whole unit, so that `wait` need not be awaited."""
+        return bool(self._queue) and (self._ended or len(self._queue) >= self._measure.batch)
+
+    def has(self, until: int | None) -> bool:
+        """Whether a key waits whose place is below `until`."""
+        return self._head(until) is not None
 
     async def wait(self) -> bool:
         """Wait until there is work: a whole batch, or what there is of a slow input. False at the end."""

@@ -63,8 +63,8 @@ class Reader(Measure[K], Protocol[K]):
         """Gives a key as the endpoint understands it, or raises InvalidRequestError."""
         ...
 
-    def unit(self, keys: tuple[K, ...], paging: Paging) -> Unit:
-        """The work of reading these keys."""
+    def unit(self, keys: tuple[K, ...], paging: Paging, spare: Callable[[], int]) -> Unit:
+        """The work of reading these keys, at most `spare()` pages of a list ahead."""
         ...
 
     @property
@@ -107,9 +107,9 @@ class PagedReader(Generic[K, T]):
         """One key a unit."""
         return count == 1
 
-    def unit(self, keys: tuple[K, ...], paging: Paging) -> Unit:
+    def unit(self, keys: tuple[K, ...], paging: Paging, spare: Callable[[], int]) -> Unit:
         """The walk over one key's pages."""
-        return _PagedUnit(keys, self.pager(keys[0], paging).walk())
+        return _PagedUnit(keys, self.pager(keys[0], paging).walk(spare))
 
 
 class _BatchUnit(Generic[K, T]):
@@ -158,6 +158,6 @@ class BatchReader(Generic[K, T]):
         """Whether the batch stays within number and length; a single key always does."""
         return count == 1 or (count <= self.batch and weight <= self.room)
 
-    def unit(self, keys: tuple[K, ...], paging: Paging) -> Unit:  # noqa: ARG002 - batches have no pages
+    def unit(self, keys: tuple[K, ...], paging: Paging, spare: Callable[[], int]) -> Unit:  # noqa: ARG002 - no pages
         """One request for these keys."""
         return _BatchUnit(keys, self.ask)

@@ -24,7 +24,9 @@ ROWS: list[set[str]] = [
     {"_pager"},
     {"_units"},
     {"_plan"},
+    {"_pending"},
     {"_crew"},
+    {"_fan_iterator"},
     {"_fanout"},
     {
         "_transport.log", "_transport.retry", "_transport.auth", "_transport.throttle", "_transport.check",

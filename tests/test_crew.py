@@ -19,7 +19,7 @@ from capillary_async import (
     TLSError,
     TransportError,
 )
-from capillary_async._crew import _Answered, _Control
+from capillary_async._pending import Answered, Control
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -604,8 +604,8 @@ async def test_used_up_attempts_are_plain_errors_where_no_outage_was_noticed(cou
 
 async def test_what_a_refusal_says_of_the_service() -> None:
     """Asked again in an outage, a batch whose id is refused was answered; one that the server failed was not."""
-    control = _Control()
-    with pytest.raises(_Answered):
+    control = Control()
+    with pytest.raises(Answered):
         await control.failed(1, NotFoundError("no such id", status=404))
     down = ServerError("down", status=503)
     with pytest.raises(ServerError) as caught:

@@ -1,0 +1,132 @@
+"""A unit of a fan-out under way: what was read of its keys so far, and where that goes.
+
+The rule kept here: each key of a unit comes to exactly one outcome, or to pages of which one is the last; a unit asked
+again keeps what was read. Made by the crew, filled by the unit.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from capillary_async._page import Page
+from capillary_async._plan import Outcome
+from capillary_async.errors import DecodeError, RateLimitedError, ServerError, TransportError
+
+if TYPE_CHECKING:
+    from capillary_async._channel import Channel
+    from capillary_async._plan import Plan
+    from capillary_async._units import Unit
+    from capillary_async.errors import ApiMessage, CapillaryError
+
+__all__ = ["Answered", "Control", "Pending", "answers"]
+
+_NO_ANSWER = (TransportError, ServerError, RateLimitedError)
+
+
+class _Gathered:
+    """What was read of one key so far."""
+
+    __slots__ = ("ended", "pages", "parts", "warnings")
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[Any, ...]] = []
+        self.warnings: tuple[ApiMessage, ...] = ()
+        self.pages = 0
+        self.ended = False
+
+    def items(self) -> tuple[Any, ...]:
+        """Of all pages; those of a single page are not copied."""
+        return self.parts[0] if len(self.parts) == 1 else tuple(chain.from_iterable(self.parts))
+
+
+class Pending:
+    """A unit, the places of its keys in the input, what was read of them, and how it fared so far.
+
+    Waits while the loop is slower than the service.
+
+    Attributes:
+        seen: The crew's count of answers when the unit was drawn, or when it last failed.
+        strikes: How often it failed while others were answered.
+    """
+
+    __slots__ = ("_channel", "_gathered", "_places", "_plan", "seen", "strikes", "unit")
+
+    def __init__(
+        self, plan: Plan[Any, Any], channel: Channel[Any], unit: Unit, places: dict[Any, int], seen: int
+    ) -> None:
+        self.unit = unit
+        self.seen = seen
+        self.strikes = 0
+        self._plan = plan
+        self._channel = channel
+        self._places = places
+        self._gathered: dict[Any, _Gathered] = {}
+
+    def _of(self, key: Any) -> _Gathered:
+        gathered = self._gathered.get(key)
+        if gathered is None:
+            gathered = self._gathered[key] = _Gathered()
+        return gathered
+
+    async def page(self, key: Any, page: Page[Any]) -> None:
+        """One more page of a key."""
+        gathered = self._of(key)
+        gathered.pages += 1
+        gathered.ended = page.last
+        if not self._plan.whole:
+            await self._channel.send((key, page))
+            return
+        gathered.parts.append(page.items)
+        if page.warnings:
+            gathered.warnings += page.warnings
+
+    async def done(self, key: Any) -> None:
+        """The key was read to its end."""
+        gathered = self._of(key)
+        if self._plan.whole:
+            await self._outcome(key, gathered.items(), None)
+        elif not gathered.ended:
+            # The end showed only behind the last full page: an empty page says so.
+            await self._channel.send((key, Page((), gathered.pages + 1, last=True)))
+
+    async def failed(self, key: Any, error: CapillaryError) -> None:
+        """The key has no answer."""
+        self._plan.about(error, key)
+        if not self._plan.whole:
+            raise error
+        await self._outcome(key, (), error)
+
+    async def _outcome(self, key: Any, items: tuple[Any, ...], error: CapillaryError | None) -> None:
+        gathered = self._of(key)
+        sent = self._places[key], Outcome(key, items, error, gathered.warnings, gathered.pages)
+        if not self._channel.offer(sent):
+            await self._channel.send(sent)
+
+
+def answers(error: CapillaryError) -> bool:
+    """Whether an error is an answer of the service, and not for want of one."""
+    if isinstance(error, DecodeError):
+        return not error.malformed
+    return not isinstance(error, _NO_ANSWER)
+
+
+class Answered(Exception):  # noqa: N818 - good news
+    """One page is enough."""
+
+
+class Control:
+    """Takes what a unit reads only to see that it is answered."""
+
+    async def page(self, key: Any, page: Page[Any]) -> None:  # noqa: ARG002
+        """The service is up."""
+        raise Answered
+
+    async def done(self, key: Any) -> None:
+        """There was nothing to read."""
+
+    async def failed(self, key: Any, error: CapillaryError) -> None:  # noqa: ARG002
+        """Other keys of a batch may be answered."""
+        if answers(error):
+            raise Answered
+        raise error
