@@ -12,14 +12,14 @@ from attrs import evolve
 
 from capillary_async._iterator import PageIterator, RecordIterator
 from capillary_async._page import Fetched, Owner, Page, Position, ReadOptions, Source
-from capillary_async._verify import Verified
-from capillary_async._walk import LIKELY_CAPS, Walk, settled_size
+from capillary_async._verify import reading
+from capillary_async._walk import LIKELY_CAPS, settled_size
 from capillary_async.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from capillary_async._config import Paging
+    from capillary_async._verify import Verified
+    from capillary_async._walk import Walk
 
 __all__ = ["Fetched", "Owner", "Page", "PageIterator", "Pager", "Position", "RecordIterator", "Source"]
 
@@ -100,11 +100,9 @@ class Pager(Generic[T]):
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return Pager(self._source, paging, self._owner, evolve(self._options, **changed))
 
-    def walk(self, spare: Callable[[], int] | None = None) -> Walk[T] | Verified[T]:
-        """A new reading, at most `spare()` pages ahead. For the iterators and the fan-out."""
-        if self._verifies:
-            return Verified(self._source, self._paging, self._options, self._owner, spare)
-        return Walk(self._source, self._paging, self._options, self._owner, spare=spare)
+    def walk(self) -> Walk[T] | Verified[T]:
+        """A new reading. For the iterators."""
+        return reading(self._source, self._paging, self._owner, self._options)
 
     def __aiter__(self) -> RecordIterator[T]:
         """Every record, page after page."""

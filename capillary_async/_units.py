@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from attrs import frozen
 
 from capillary_async._feed import Measure
+from capillary_async._verify import reading
 from capillary_async.errors import CapillaryError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from capillary_async._config import Paging
-    from capillary_async._pager import Page, Pager
+    from capillary_async._page import Owner, Page, Source
+    from capillary_async._verify import Verified
+    from capillary_async._walk import Walk
 
 __all__ = ["BatchReader", "Emit", "PagedReader", "Reader", "Unit"]
 
@@ -76,7 +79,7 @@ class Reader(Measure[K], Protocol[K]):
 class _PagedUnit(Generic[K]):
     """One key, whose list is walked; a second run goes on with the same walk."""
 
-    def __init__(self, keys: tuple[K, ...], walk: Any) -> None:
+    def __init__(self, keys: tuple[K, ...], walk: Walk[Any] | Verified[Any]) -> None:
         self.keys = keys
         self._walk = walk
 
@@ -92,10 +95,11 @@ class _PagedUnit(Generic[K]):
 
 @frozen(eq=False, repr=False)
 class PagedReader(Generic[K, T]):
-    """Reads each key with a pager of its own."""
+    """Reads each key's list, page after page."""
 
     check: Callable[[Any], K]
-    pager: Callable[[K, Paging], Pager[T]]
+    source: Callable[[K], Source[T]]
+    owner: Owner
     check_paging: Callable[[Paging], None]
     batch: int = 1
 
@@ -109,7 +113,7 @@ class PagedReader(Generic[K, T]):
 
     def unit(self, keys: tuple[K, ...], paging: Paging, spare: Callable[[], int]) -> Unit:
         """The walk over one key's pages."""
-        return _PagedUnit(keys, self.pager(keys[0], paging).walk(spare))
+        return _PagedUnit(keys, reading(self.source(keys[0]), paging, self.owner, spare=spare))
 
 
 class _BatchUnit(Generic[K, T]):

@@ -1,7 +1,7 @@
 """`Verified`: a list read again, with other page borders, until two readings agree.
 
 The rule kept here: nothing is given before two readings agree; a list that came in one request is its own snapshot.
-Stands in for a `Walk` where `Paging.verify` is set; made by the pager.
+Stands in for a `Walk` where `Paging.verify` is set; made by the pager and the fan-out, through `reading`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from attrs import evolve, frozen
 
-from capillary_async._page import Position
+from capillary_async._page import Position, ReadOptions
 from capillary_async._walk import Walk
 from capillary_async.errors import CapillaryError, PageDriftError, RecordConflictError
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
     from capillary_async._config import Paging
-    from capillary_async._page import Owner, Page, ReadOptions, Source
+    from capillary_async._page import Owner, Page, Source
 
-__all__ = ["Verified"]
+__all__ = ["Verified", "reading"]
 
 T = TypeVar("T")
 
@@ -31,6 +31,7 @@ STEP, SMALL_STEP = -3, 1
 SMALL = 6
 _SHOWN = 5
 _NOTHING_GIVEN = Position(1)
+WHOLE = ReadOptions()
 
 
 @frozen(eq=False)
@@ -129,6 +130,22 @@ class Verified(Generic[T]):
     def cancel(self) -> None:
         """The same where nothing can be awaited."""
         self._walk.cancel()
+
+
+def reading(
+    source: Source[T],
+    paging: Paging,
+    owner: Owner,
+    options: ReadOptions = WHOLE,
+    spare: Callable[[], int] | None = None,
+) -> Walk[T] | Verified[T]:
+    """A reading of a list as `paging` wants it: once, or until two agree; at most `spare()` pages ahead.
+
+    A walk over ids has no borders between its pages that records could slip over, so it is read once.
+    """
+    if paging.verify and source.pages is None:
+        return Verified(source, paging, options, owner, spare)
+    return Walk(source, paging, options, owner, spare=spare)
 
 
 def _difference(before: Counter[T], after: Counter[T], key: Callable[[T], Hashable | None]) -> str:

@@ -10,7 +10,7 @@ from attrs import evolve
 
 from capillary_async import ApiMessage, Paging, ServerError
 from capillary_async._fanout import BatchReader, FanOut, PagedReader
-from capillary_async._pager import Fetched, Page, Pager, Source
+from capillary_async._pager import Fetched, Page, Source
 from capillary_async.endpoints._arguments import positive
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ class Shelf:
         rows = [(key, index) for index in range((number - 1) * size, min(count, number * size))]
         return Fetched(rows, len(rows), warnings=(ApiMessage(None, f"page {number}"),))
 
-    def pager(self, key: Any, paging: Paging) -> Pager[Any]:
+    def source(self, key: Any) -> Source[Any]:
         async def fetch(number: int, size: int) -> Fetched[Any]:
             return await self.fetch(key, number, size)
 
-        return Pager(Source(f"shelf({key})", fetch, lambda row: row), paging, Owner())
+        return Source(f"shelf({key})", fetch, lambda row: row)
 
     @property
     def keys_asked(self) -> list[Any]:
@@ -89,7 +89,7 @@ def fan_over(
     prefetch: int = 0,
 ) -> FanOut[Any, Any]:
     """A fan-out over a shelf."""
-    reader: PagedReader[int, Any] = PagedReader(check_key, shelf.pager, lambda paging: None)
+    reader: PagedReader[int, Any] = PagedReader(check_key, shelf.source, Owner(), lambda paging: None)
     fan = _made(source, reader, Paging(page_size=shelf.size, prefetch=prefetch), owner or Owner())
     options = evolve(fan._plan.options, concurrency=concurrency)
     fan._plan = evolve(fan._plan, options=options, patience=patience)

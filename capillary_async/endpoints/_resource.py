@@ -98,18 +98,16 @@ class Resource:
         source: Callable[[K], Source[T]],
         largest: int | None,
     ) -> FanOut[K, T]:
-        """A fan-out that reads each key with a pager of its own."""
+        """A fan-out that reads each key's list."""
         nothing: Any = None  # this source is never read, it only checks sizes
         probe: Source[Any] = Source(name, nothing, nothing, largest=largest)
 
         def check_paging(paging: Paging) -> None:
             probe.check_size(paging.page_size)
 
-        def pager(key: K, paging: Paging) -> Pager[T]:
-            return self._pager(source(key), paging)
-
         check_paging(self._caller.paging)
-        return self._fan_over(keys, PagedReader(check, pager, check_paging), argument=argument, name=name)
+        reader = PagedReader(check, source, self._caller, check_paging)
+        return self._fan_over(keys, reader, argument=argument, name=name)
 
     def _fan_over(self, keys: Any, reader: Reader[Any], *, argument: str, name: str) -> FanOut[Any, Any]:
         caller = self._caller
