@@ -12,7 +12,7 @@ from attrs import evolve
 
 from capillary_async._config import Paging
 from capillary_async._fan_iterator import FanOutIterator
-from capillary_async._feed import Keys
+from capillary_async._keys import Keys
 from capillary_async._plan import FanOptions, Outcome, Plan
 from capillary_async._units import BatchReader, PagedReader, Reader
 from capillary_async.errors import InvalidRequestError

@@ -1,4 +1,4 @@
-"""The input of a fan-out: `Keys` checks it, `Feed` reads it a few hundred keys ahead of the workers.
+"""`Feed`: the input of a fan-out on its way to the workers, read a few hundred keys ahead of them.
 
 The rule kept here: one task reads the input and closes it, however the run ends; every key read has one place, one that
 cannot be too. Knows nothing of pages and requests; run by the crew.
@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from capillary_async.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from capillary_async._keys import Keys
 
-__all__ = ["Entry", "Feed", "Keys", "Measure"]
+__all__ = ["Entry", "Feed", "Measure"]
 
 K = TypeVar("K")
 K_contra = TypeVar("K_contra", contravariant=True)
@@ -49,76 +49,6 @@ class Measure(Protocol[K_contra]):
     def fits(self, count: int, weight: int) -> bool:
         """Whether so many keys of so many bytes are one unit."""
         ...
-
-
-class Keys(Generic[K]):
-    """The input: checked whole where it has a length, key by key where it has none."""
-
-    def __init__(self, source: Any, check: Callable[[Any], K], name: str) -> None:
-        self._check = check
-        self._name = name
-        self._spent = False
-        self._checked = False
-        self._source: Any = self._accepted(source)
-        self.length = len(self._source) if self._checked else None
-        self.distinct = isinstance(self._source, range)
-
-    def _accepted(self, source: Any) -> Any:
-        if isinstance(source, str | bytes | bytearray) or not isinstance(source, Iterable | AsyncIterable):
-            raise self._refused(source)
-        if isinstance(source, range):
-            # A range may be too long to look at one by one, and its ends say all.
-            for end in (source[0], source[-1]) if source else ():
-                self._check(end)
-            self._checked = True
-            return source
-        if isinstance(source, Sized) and not isinstance(source, AsyncIterable | Iterator):
-            self._checked = True
-            return tuple(self._check(key) for key in cast("Iterable[Any]", source))
-        return cast("Any", source)
-
-    def _refused(self, source: Any) -> InvalidRequestError:
-        return InvalidRequestError(
-            f"{self._name} takes an iterable or async iterable of keys, e.g. a list, got {type(source).__name__}",
-            argument=self._name,
-        )
-
-    def open(self) -> Iterator[Any] | AsyncIterator[Any]:
-        """An iterator over the input, plain or async.
-
-        Raises:
-            RuntimeError: The input is an iterator that was read before.
-        """
-        source = self._source
-        iterator: Iterator[Any] | AsyncIterator[Any] = aiter(source) if hasattr(source, "__aiter__") else iter(source)
-        self._spend(iterator)
-        return iterator
-
-    def _spend(self, iterator: object) -> None:
-        if iterator is not self._source:
-            return
-        if self._spent or _finished(iterator):
-            raise RuntimeError(f"{self._name} is an iterator that was read before: give a list to loop twice")
-        self._spent = True
-
-    def is_own(self, iterator: object) -> bool:
-        """Whether the iterator was made here, and not given by the caller."""
-        return iterator is not self._source
-
-    def check(self, key: Any) -> K:
-        """The key as the endpoint understands it.
-
-        Raises:
-            InvalidRequestError: It is none.
-        """
-        return cast("K", key) if self._checked else self._check(key)
-
-
-def _finished(iterator: object) -> bool:
-    """Whether a generator ran to its end; of other iterators that cannot be known."""
-    if inspect.isgenerator(iterator):
-        return iterator.gi_frame is None
-    return inspect.isasyncgen(iterator) and iterator.ag_frame is None
 
 
 class Feed(Generic[K]):
@@ -234,6 +164,9 @@ class Feed(Generic[K]):
 
     def take(self, until: int | None) -> dict[K, int]:
         """Keys for one unit, with their places below `until`; none where another worker was quicker."""
+        if self._measure.batch == 1:
+            head = self._head(until)
+            return {} if head is None or head.fault is not None else {head.key: self._pop().place}
         places: dict[K, int] = {}
         weight = 0
         while (head := self._head(until)) is not None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from capillary_async._config import Paging
-    from capillary_async._feed import Keys
+    from capillary_async._keys import Keys
     from capillary_async._units import Reader
     from capillary_async.errors import ApiMessage, CapillaryError
 

@@ -22,6 +22,7 @@ ROWS: list[set[str]] = [
     {"_verify"},
     {"_iterator"},
     {"_pager"},
+    {"_feed"},
     {"_units"},
     {"_plan"},
     {"_pending"},

@@ -10,7 +10,8 @@ import pytest
 from fan_fakes import Shelf, batches_over, check_key, fan_over, until_raised
 
 from capillary_async import InvalidRequestError
-from capillary_async._feed import AHEAD, Keys
+from capillary_async._feed import AHEAD
+from capillary_async._keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
