@@ -58,9 +58,9 @@ class Crew(Generic[K, T]):
         self._window = asyncio.Event()
         self._given = 0
         # Until the contrary is known: a run that was cut off must never look like the end of the input.
-        self.failure: BaseException | None = RuntimeError(
-            "the fan-out was cancelled from elsewhere; keys without an outcome were not answered"
-        )
+        self.failure: BaseException | None = _cut_off()
+        self._ending = False
+        self._workers = plan.workers
 
     async def run(self) -> None:
         """Work until every key has its outcome, or something concerns them all.
@@ -77,15 +77,24 @@ class Crew(Generic[K, T]):
             if error is not None or not any(task.cancelled() for task in tasks):
                 self.failure = error
         finally:
+            self._ending = True
             await _end(tasks)
             self._channel.end()
 
     async def _work(self, worker: int) -> None:
         """Read unit after unit. Workers have numbers, by which those who rest are shared among those who read."""
-        while (pending := await self._next(worker)) is not None:
-            error = await self._attempt(pending)
-            if error is not None:
-                await self._postpone(pending, error, worker)
+        try:
+            while (pending := await self._next(worker)) is not None:
+                error = await self._attempt(pending)
+                if error is not None:
+                    await self._postpone(pending, error, worker)
+        except asyncio.CancelledError:
+            self._workers -= 1
+            if self._ending or (self._workers and self._plan.held is None):
+                raise
+            # From elsewhere, with a key in hand: in order nothing can come behind it, and all would wait for it; and
+            # where this was the last worker, the input would wait for one.
+            raise _cut_off() from None
         self._spare.rests(worker)
 
     async def _next(self, worker: int) -> Pending | None:
@@ -192,6 +201,14 @@ class Crew(Generic[K, T]):
     async def _outage(self, error: CapillaryError, worker: int) -> None:
         """Probe with one unit at a time until the service answers. The worker that noticed does it, the others wait."""
         self._gate.clear()
+        try:
+            await self._probes(error, worker)
+        except asyncio.CancelledError:
+            self._gate.set()  # from elsewhere: nobody else would probe, and the others wait for ever
+            raise
+        self._gate.set()
+
+    async def _probes(self, error: CapillaryError, worker: int) -> None:
         before = self._answers
         for number, pause in enumerate(self._pauses()):
             await self._plan.sleep(pause)
@@ -206,7 +223,6 @@ class Crew(Generic[K, T]):
                 break
         else:
             raise error
-        self._gate.set()
 
     async def _ask(self, probe: Pending) -> CapillaryError | None:
         fault = await self._attempt(probe)
@@ -267,6 +283,10 @@ class Crew(Generic[K, T]):
 def _nothing() -> int:
     """Nothing is read ahead for what is asked only to see whether it is answered."""
     return 0
+
+
+def _cut_off() -> RuntimeError:
+    return RuntimeError("the fan-out was cancelled from elsewhere; keys without an outcome were not answered")
 
 
 def _failure(tasks: Sequence[asyncio.Task[None]]) -> BaseException | None:

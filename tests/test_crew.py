@@ -395,6 +395,27 @@ async def test_a_worker_that_is_cancelled_from_elsewhere_is_not_the_end() -> Non
     assert sorted(outcome.key for outcome in given) == [1, 2, 4, 5, 6, 7, 8, 9]
 
 
+@pytest.mark.parametrize("mode", ["outcomes", "ordered", "pages"])
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_a_loop_ends_though_its_workers_are_cancelled(mode: str, concurrency: int) -> None:
+    """Where the last one goes with keys left, where nothing can come in order, and where one was to end an outage."""
+    for outage in (False, True):
+        shelf, time = Shelf(rows=1), FakeTime()
+
+        async def fail(key: int, number: int, time: FakeTime = time, outage: bool = outage) -> None:
+            if key % 3 == 0 and (time.now or not outage):
+                raise asyncio.CancelledError
+            if outage and not time.now:
+                raise failure(exhausted=True)
+
+        shelf.before = fail
+        fan = fan_over(range(1, 1000), shelf, concurrency=concurrency, time=time)
+        given, error = await until_raised(RuntimeError, fan if mode == "outcomes" else getattr(fan, mode)())
+        assert "cancelled from elsewhere" in str(error)
+        assert len(given) <= 2 * concurrency
+        assert len(asyncio.all_tasks()) == 1
+
+
 async def test_a_run_that_is_cancelled_from_elsewhere_is_not_the_end() -> None:
     """Somebody cancels all tasks but its own, as some frameworks do."""
     iterator = aiter(fan_over(range(1, 1000), Shelf()))
