@@ -31,6 +31,7 @@ def test_a_whale_among_ten_thousand_holds_nobody_up(mode: str) -> None:
     """The others end as if it were not there; then idle workers read its pages ahead."""
 
     async def main() -> None:
+        asyncio.get_running_loop().set_debug(False)  # it would note a traceback for each of 12,000 requests
         lists = whale_among(2)
         fan = reading(range(1, 10_001), lists, prefetch=8)
         others_ended, rows = 0.0, 0

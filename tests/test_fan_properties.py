@@ -255,6 +255,8 @@ def test_a_loop_left_at_any_point_leaves_nothing(
         iterator = loop(reading(keys_of(lists, kind), lists, **given_), mode)
         await _left(iterator, how, *when)
         nothing_left(lists)
+        if iterator._run is None and iterator._ended is None:
+            return  # cancelled before the loop over it had begun: it is as new
         with suppress(StopAsyncIteration), pytest.raises(RuntimeError, match="loop over the fan-out again"):
             await anext(iterator)
         nothing_left(lists)
