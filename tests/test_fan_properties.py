@@ -234,7 +234,7 @@ async def _left(iterator: Any, how: str, taken: int, steps: int) -> None:
         await task
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     ways("down"),
     st.sampled_from(MODES),
