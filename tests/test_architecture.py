@@ -16,7 +16,8 @@ ROWS: list[set[str]] = [
     {"_transport.message", "_transport.scrub", "_transport.body", "_faults"},
     {"_structure"},
     {
-        "_transport.retry_rules", "_transport.watch", "_decode", "_readahead", "_page", "_feed", "_checks", "_underway",
+        "_transport.retry_rules", "_transport.watch", "_decode", "_readahead", "_page", "_keys", "_channel", "_spare",
+        "_checks", "_underway",
     },
     {"_walk"},
     {"_verify"},
