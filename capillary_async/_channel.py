@@ -26,6 +26,7 @@ class Channel(Generic[V]):
         # They wait only while the queue is full: whoever takes a value moves the first of theirs up.
         self._senders: deque[tuple[asyncio.Future[None], V]] = deque()
         self._receiver: asyncio.Future[None] | None = None
+        self._turns: deque[asyncio.Future[None]] = deque()
         self._ended = False
 
     def __len__(self) -> int:
@@ -77,7 +78,37 @@ class Channel(Generic[V]):
             self._values.append(moved)
             sender.set_result(None)
             break
+        if self._turns:
+            self._next_turn()
         return value
+
+    async def turn(self) -> None:
+        """Wait until what was sent is taken, one sender at a time.
+
+        For work that is better not done for all senders at once: records decoded long before they are taken fall out of
+        the processor's cache, and the garbage collector has to look at all of them.
+        """
+        if not self._values and not self._turns:
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._turns.append(turn)
+        try:
+            await turn
+        finally:
+            with suppress(ValueError):
+                self._turns.remove(turn)
+
+    def _next_turn(self) -> None:
+        """Let the next one have its turn, and another where that one sends nothing."""
+        if self._values:
+            return
+        while self._turns:
+            turn = self._turns.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                # Behind that one's step, which comes first in the loop's queue.
+                turn.get_loop().call_soon(self._next_turn)
+                return
 
     def end(self) -> None:
         """Nothing more comes; what was sent can still be taken."""

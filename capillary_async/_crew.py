@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from attrs import evolve
 
 from capillary_async._feed import Feed
+from capillary_async._page import ALONE, Pace
 from capillary_async._pending import Answered, Control, Pending, answers
 from capillary_async._plan import Outcome
 from capillary_async._spare import Spare
@@ -50,6 +51,7 @@ class Crew(Generic[K, T]):
         self._channel = channel
         self._feed = Feed(plan.keys, plan.reader, unique=plan.options.unique)
         self._spare = Spare(plan.workers, plan.options.concurrency)
+        self._paces = [Pace(partial(self._ahead, worker), channel.turn) for worker in range(plan.workers)]
         self._again: deque[Pending] = deque()
         self._answers = 0
         self._answered: tuple[Any, ...] = ()  # keys of the unit answered last: they tell a bad key from an outage
@@ -142,8 +144,7 @@ class Crew(Generic[K, T]):
         places = self._feed.take(self._until())
         if not places:
             return None
-        ahead = partial(self._ahead, worker)
-        unit = self._plan.reader.unit(tuple(places), self._plan.options.paging, ahead)
+        unit = self._plan.reader.unit(tuple(places), self._plan.options.paging, self._paces[worker])
         return Pending(self._plan, self._channel, unit, places, self._answers)
 
     async def _moved(self) -> None:
@@ -233,7 +234,7 @@ class Crew(Generic[K, T]):
     async def _ask_answered(self) -> None:
         """Ask what was answered before: where it is answered again, bad keys are all that is left, and no outage."""
         paging = evolve(self._plan.options.paging, prefetch=0, verify=False)
-        unit = self._plan.reader.unit(self._answered, paging, _nothing)
+        unit = self._plan.reader.unit(self._answered, paging, ALONE)
         try:
             await unit.run(Control())
         except Answered:
@@ -278,11 +279,6 @@ class Crew(Generic[K, T]):
         if not self._plan.whole:
             raise error
         await self._channel.send((entry.place, Outcome(entry.key, error=error)))
-
-
-def _nothing() -> int:
-    """Nothing is read ahead for what is asked only to see whether it is answered."""
-    return 0
 
 
 def _cut_off() -> RuntimeError:

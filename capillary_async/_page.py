@@ -15,7 +15,7 @@ from capillary_async.errors import ApiMessage, CapillaryError, InvalidRequestErr
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 
-__all__ = ["Fetched", "Owner", "Page", "Position", "ReadOptions", "Source"]
+__all__ = ["ALONE", "Fetched", "Owner", "Pace", "Page", "Position", "ReadOptions", "Source"]
 
 T = TypeVar("T")
 
@@ -198,3 +198,19 @@ class ReadOptions:
     page_size: int | None = None
     max_items: int | None = None
     start: Position | None = None
+
+
+@frozen(eq=False)
+class Pace:
+    """How fast a list is read beside others.
+
+    Attributes:
+        spare: Pages that may be under way ahead just now; None for no bound but `Paging.prefetch`.
+        turn: Waits until a page may be decoded, where others have decoded ones to give first; None not to wait.
+    """
+
+    spare: Callable[[], int] | None = None
+    turn: Callable[[], Awaitable[None]] | None = None
+
+
+ALONE = Pace()

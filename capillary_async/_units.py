@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from capillary_async._config import Paging
-    from capillary_async._page import Owner, Page, Source
+    from capillary_async._page import Owner, Pace, Page, Source
     from capillary_async._verify import Verified
     from capillary_async._walk import Walk
 
@@ -66,8 +66,8 @@ class Reader(Measure[K], Protocol[K]):
         """Gives a key as the endpoint understands it, or raises InvalidRequestError."""
         ...
 
-    def unit(self, keys: tuple[K, ...], paging: Paging, spare: Callable[[], int]) -> Unit:
-        """The work of reading these keys, at most `spare()` pages of a list ahead."""
+    def unit(self, keys: tuple[K, ...], paging: Paging, pace: Pace) -> Unit:
+        """The work of reading these keys."""
         ...
 
     @property
@@ -111,9 +111,9 @@ class PagedReader(Generic[K, T]):
         """One key a unit."""
         return count == 1
 
-    def unit(self, keys: tuple[K, ...], paging: Paging, spare: Callable[[], int]) -> Unit:
+    def unit(self, keys: tuple[K, ...], paging: Paging, pace: Pace) -> Unit:
         """The walk over one key's pages."""
-        return _PagedUnit(keys, reading(self.source(keys[0]), paging, self.owner, spare=spare))
+        return _PagedUnit(keys, reading(self.source(keys[0]), paging, self.owner, pace=pace))
 
 
 class _BatchUnit(Generic[K, T]):
@@ -162,6 +162,6 @@ class BatchReader(Generic[K, T]):
         """Whether the batch stays within number and length; a single key always does."""
         return count == 1 or (count <= self.batch and weight <= self.room)
 
-    def unit(self, keys: tuple[K, ...], paging: Paging, spare: Callable[[], int]) -> Unit:  # noqa: ARG002 - no pages
+    def unit(self, keys: tuple[K, ...], paging: Paging, pace: Pace) -> Unit:  # noqa: ARG002 - no pages
         """One request for these keys."""
         return _BatchUnit(keys, self.ask)

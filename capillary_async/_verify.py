@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from attrs import evolve, frozen
 
-from capillary_async._page import Position, ReadOptions
+from capillary_async._page import ALONE, Position, ReadOptions
 from capillary_async._walk import Walk
 from capillary_async.errors import CapillaryError, PageDriftError, RecordConflictError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
     from capillary_async._config import Paging
-    from capillary_async._page import Owner, Page, Source
+    from capillary_async._page import Owner, Pace, Page, Source
 
 __all__ = ["Verified", "reading"]
 
@@ -51,13 +51,13 @@ class Verified(Generic[T]):
         paging: Paging,
         options: ReadOptions,
         owner: Owner,
-        spare: Callable[[], int] | None = None,
+        pace: Pace = ALONE,
     ) -> None:
         self._source = source
         self._paging = paging
         self._options = options
         self._owner = owner
-        self._spare = spare
+        self._pace = evolve(pace, turn=None)  # nothing is given before the end, so nothing has a turn
         self._walk = self._new_walk(None)
         self._pages: Iterator[Page[T]] | None = None
         self._behind = _NOTHING_GIVEN
@@ -101,7 +101,7 @@ class Verified(Generic[T]):
 
     def _new_walk(self, size: int | None) -> Walk[T]:
         options = self._options if size is None else evolve(self._options, page_size=size)
-        return Walk(self._source, self._paging, options, self._owner, fixed=size is not None, spare=self._spare)
+        return Walk(self._source, self._paging, options, self._owner, fixed=size is not None, pace=self._pace)
 
     @staticmethod
     async def _pass(walk: Walk[T]) -> _Pass[T] | None:
@@ -137,15 +137,15 @@ def reading(
     paging: Paging,
     owner: Owner,
     options: ReadOptions = WHOLE,
-    spare: Callable[[], int] | None = None,
+    pace: Pace = ALONE,
 ) -> Walk[T] | Verified[T]:
-    """A reading of a list as `paging` wants it: once, or until two agree; at most `spare()` pages ahead.
+    """A reading of a list as `paging` wants it: once, or until two agree.
 
     A walk over ids has no borders between its pages that records could slip over, so it is read once.
     """
     if paging.verify and source.pages is None:
-        return Verified(source, paging, options, owner, spare)
-    return Walk(source, paging, options, owner, spare=spare)
+        return Verified(source, paging, options, owner, pace)
+    return Walk(source, paging, options, owner, pace=pace)
 
 
 def _difference(before: Counter[T], after: Counter[T], key: Callable[[T], Hashable | None]) -> str:

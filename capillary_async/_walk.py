@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from capillary_async._page import Position
+from capillary_async._page import ALONE, Position
 from capillary_async._readahead import ReadAhead
 from capillary_async.errors import (
     CapillaryError,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 
     from capillary_async._config import Paging
-    from capillary_async._page import Fetched, Owner, Page, ReadOptions, Source
+    from capillary_async._page import Fetched, Owner, Pace, Page, ReadOptions, Source
 
 __all__ = ["LIKELY_CAPS", "Walk", "settled_size"]
 
@@ -46,13 +46,13 @@ class Walk(Generic[T]):
         owner: Owner,
         *,
         fixed: bool = False,
-        spare: Callable[[], int] | None = None,
+        pace: Pace = ALONE,
     ) -> None:
         start = options.start or Position(1)
         self._source = source
         self._owner = owner
         self._prefetch = paging.prefetch
-        self._spare = spare  # pages that may be read ahead just now, where others want permits too
+        self._pace = pace
         self._left = options.max_items
         self._number = start.page
         self._skip = start.index
@@ -106,16 +106,24 @@ class Walk(Generic[T]):
 
     async def _take(self) -> Fetched[T] | None:
         try:
-            if len(self._ahead):
-                fetched = await self._ahead.take()
-                return fetched if fetched.later is None else await fetched.later()
-            self.requested += 1
-            return await self._source.fetch(self._number, self.size)
+            fetched = await self._next()
+            if fetched.later is None:
+                return fetched
+            if self._pace.turn is not None:
+                await self._pace.turn()
+            return await fetched.later()
         except NotFoundError as error:
             if not self._ends(error):
                 raise
         self._done = True
         return None
+
+    def _next(self) -> Awaitable[Fetched[T]]:
+        if len(self._ahead):
+            return self._ahead.take()
+        self.requested += 1
+        late = None if self._pace.turn is None else self._source.ahead
+        return (late or self._source.fetch)(self._number, self.size)
 
     def _ends(self, error: NotFoundError) -> bool:
         """Whether there just is no such page; not where the customer is unknown, or something before the API spoke."""
@@ -129,8 +137,8 @@ class Walk(Generic[T]):
             self._ahead.cancel()
             return
         most = min(self._width, self._prefetch)
-        if self._spare is not None:
-            most = min(most, self._spare())
+        if self._pace.spare is not None:
+            most = min(most, self._pace.spare())
         while len(self._ahead) < most and self._needed(len(self._ahead)):
             self.requested += 1
             self._ahead.start(

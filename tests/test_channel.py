@@ -124,3 +124,42 @@ async def test_a_cancelled_receiver_loses_nothing() -> None:
         await waiting
     channel.end()
     assert await taken(channel) == [1]
+
+
+async def test_turns_come_one_at_a_time() -> None:
+    """The next only when what was sent is taken, or when the one before sent nothing; in the order of asking."""
+    channel: Channel[int] = Channel(4)
+    order: list[int] = []
+
+    async def work(number: int, *, sends: bool) -> None:
+        await channel.turn()
+        order.append(number)
+        if sends:
+            assert channel.offer(number)
+
+    plan = [True, True, False, False, True]
+    tasks = [asyncio.ensure_future(work(number, sends=sends)) for number, sends in enumerate(plan)]
+    await settle()
+    assert order == [0]
+    assert channel.take() == 0
+    await settle()
+    assert order == [0, 1]
+    assert channel.take() == 1
+    await settle()
+    assert order == [0, 1, 2, 3, 4]
+    assert channel.take() == 4
+    await asyncio.gather(*tasks)
+    await channel.turn()
+
+
+async def test_a_cancelled_turn_is_the_next_ones() -> None:
+    """Before it came, and in the moment in which it came."""
+    channel: Channel[int] = Channel(4)
+    assert channel.offer(1)
+    first, second, third = (asyncio.ensure_future(channel.turn()) for _ in range(3))
+    await settle()
+    second.cancel()
+    assert channel.take() == 1
+    first.cancel()
+    await asyncio.wait_for(third, 1)
+    assert (first.cancelled(), second.cancelled()) == (True, True)
