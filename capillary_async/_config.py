@@ -70,7 +70,10 @@ class Timeouts:
 
 @frozen
 class Rate:
-    """At most `permits` requests in any `per` seconds, whoever sends them.
+    """At most `permits` requests in any `per` seconds, whoever sends them, by the server's own clock.
+
+    That can be promised only if a permit comes back `per` seconds after the answer to its request, since nobody knows
+    when the request itself arrived: what is reached is `permits` in `per` seconds plus the time of an answer.
 
     Attributes:
         permits: How many.
@@ -95,12 +98,16 @@ class Limits:
     """How much at once and how fast.
 
     Attributes:
-        concurrency: Requests under way at once, over all loops and threads of the session. 32: above it a single core
-            is busy decoding.
-        concurrency_start: How many an adaptive limit starts with. 8: polite to a cold cluster. Not heeded yet: for now
-            all of `concurrency` is used from the start.
+        concurrency: Requests under way at once at most, over all loops and threads of the session. 32: above it a
+            single core is busy decoding.
+        concurrency_start: How many the adaptive limit starts with; not more than `concurrency`. 8: polite to a cold
+            cluster. It grows by one for each limit's worth of good answers, at most every 100 ms and only while it is
+            used up; 429, 503 and timeouts cut it to 0.7 of itself, at most once in 500 ms.
         rate: A `Rate`, or None. None: production limits are set per brand; test clusters allow `Rate(100, per=60)` a
             key.
+
+    Beside these, a 429 or 503 with `Retry-After` stops every task of the session until that time; then one request
+    looks whether the service takes them again. Three 429 in a row without it do so for a backoff of the session's own.
 
     Example:
         >>> Limits(concurrency=4, rate=Rate(100, per=60)).rate
@@ -122,7 +129,8 @@ class RetryPolicy:
             0.2, 0.4, 0.8 and 1.6 s.
         throttle_backoff: The base after 429 and 503. 1.0: the server said that it has too much to do.
         backoff_max: The longest own wait in seconds. 20.
-        retry_after_max: The longest `Retry-After` in seconds that is obeyed; a longer one is an error at once. 120.
+        retry_after_max: The longest `Retry-After` in seconds that is obeyed; a longer one is an error at once, also of
+            calls that would be sent while it lasts: once in that time (or in a minute, if that is more) one is. 120.
         quota: Tokens of the session for retries: 14 a transient fault, 5 a throttled one, given back by success. 500:
             an outage costs 1.02 times the requests, not 5 times.
 

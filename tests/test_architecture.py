@@ -19,7 +19,7 @@ ROWS: list[set[str]] = [
         "_transport.retry_rules", "_transport.watch", "_decode", "_readahead", "_page", "_keys", "_channel", "_spare",
         "_checks", "_underway",
     },
-    {"_walk"},
+    {"_walk", "_transport.pace"},
     {"_verify"},
     {"_iterator"},
     {"_pager"},

@@ -320,7 +320,7 @@ def test_the_queue_for_another_attempt_ends_with_the_call():
         began = clock()
         with pytest.raises(ServerError) as caught:
             await retry(REQUEST, lambda request: throttle(request, failing))
-        assert clock() - began == pytest.approx(30)
+        assert clock() - began < 1  # not begun: the next permit is known to come after the call's end
         assert [one.kind for one in caught.value.history] == ["status"]  # what never got a permit was no attempt
         assert caught.value.attempts == 1
 

@@ -25,7 +25,7 @@ Make = Callable[..., AsyncSession]
 
 
 def throttle(concurrency: int = 1000, rate: Rate | None = None) -> Throttle:
-    return Throttle(Limits(concurrency=concurrency, rate=rate), clock=clock)
+    return Throttle(Limits(concurrency=concurrency, concurrency_start=concurrency, rate=rate), clock=clock)
 
 
 class Server:
@@ -56,7 +56,7 @@ def request(number: int) -> Request:
 
 def idle(gate: Throttle) -> bool:
     """Whether every permit is back and nobody waits."""
-    return (gate._active, len(gate._held), len(gate._waiters)) == (0, 0, 0)
+    return (gate._pace.active, len(gate._held), len(gate._begun), len(gate._fresh)) == (0, 0, 0, 0)
 
 
 def test_permits_go_out_in_the_order_asked():
@@ -223,7 +223,7 @@ def test_a_waiter_cancelled_in_the_moment_of_its_permit_passes_it_on():
         tasks = [asyncio.ensure_future(gate(request(number), server)) for number in range(3)]
         await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
-        gate._leave(loop, used=False)  # grants to 1 in this very step
+        gate._answered(loop, probe=False)  # grants to 1 in this very step
         gate._take(loop)  # what 0 will give back
         tasks[1].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -270,7 +270,7 @@ def test_the_queue_ends_with_a_call_that_has_begun():
         with pytest.raises(DeadlineExceededError, match="waiting for a permit to try again") as caught:
             await gate(REQUEST.of(call), server)
         assert caught.value.kind == "queue"
-        assert not gate._waiters
+        assert not gate._begun
         await holder
 
     run(main)
@@ -415,9 +415,9 @@ def test_a_permit_given_back_without_a_loop_reaches_those_who_wait():
     """The collector may end a call of a dead loop anywhere, also where no loop runs."""
     gate = Throttle(Limits(concurrency=1))
     loop = asyncio.new_event_loop()
-    assert gate._enter(loop)
+    assert gate._enter(loop) is False
     task = waiting_in(loop, gate)
-    gate._leave(loop, used=False)
+    gate._answered(loop, probe=False)
     assert loop.run_until_complete(task) is RIGHT
     loop.close()
     assert idle(gate)
@@ -459,7 +459,7 @@ def test_a_closed_loop_gives_its_permits_back(limits: Limits):
     gate = Throttle(limits)
     loop, tasks = left_behind(gate, 2)
     loop.close()
-    assert gate._active == 2
+    assert gate._pace.active == 2
     assert asyncio.run(soon(gate)) is RIGHT
     assert idle(gate)
     tasks.clear()
@@ -491,7 +491,7 @@ def test_a_late_release_takes_no_permit_of_another_loop():
         await asyncio.sleep(0)
         tasks.clear()
         gc.collect()
-        assert gate._active == 1
+        assert gate._pace.active == 1
         holder.cancel()
         await asyncio.wait([holder])
 
@@ -523,7 +523,7 @@ def test_one_closed_loop_after_another_gives_its_permits_back():
     gate = Throttle(Limits(concurrency=1))
     for _ in range(3):
         loop, tasks = left_behind(gate, 1)
-        assert gate._active == 1
+        assert gate._pace.active == 1
         loop.close()
     assert asyncio.run(soon(gate)) is RIGHT
     tasks.clear()

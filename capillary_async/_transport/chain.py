@@ -57,7 +57,7 @@ def share(
     stats, quota = Stats(), Quota(policy.quota)
     credentials = credentials_step(auth, Retry(policy, timeouts, quota, stats))
     pools = Pools(limits, client_session)
-    return Shared(base_url, pools, Throttle(limits), stats, quota, credentials, tuple(middlewares))
+    return Shared(base_url, pools, Throttle(limits, policy), stats, quota, credentials, tuple(middlewares))
 
 
 def build(shared: Shared, policy: RetryPolicy, timeouts: Timeouts, quota: Quota, headers: Mapping[str, str]) -> Handler:

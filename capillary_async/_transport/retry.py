@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from capillary_async._transport.message import Call
-from capillary_async._transport.retry_rules import Verdict, decide, kind_of, status_of, throttled
+from capillary_async._transport.retry_rules import NotSentError, Verdict, decide, kind_of, status_of, throttled
 from capillary_async.errors import APIError, AttemptRecord, CapillaryError, DeadlineExceededError, DecodeError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Retry:
             await self._sleep(verdict.delay)
 
     def _judge(self, call: Call, fault: CapillaryError) -> Verdict:
-        if isinstance(fault, DeadlineExceededError) and fault.kind == "queue":
+        if isinstance(fault, NotSentError) or (isinstance(fault, DeadlineExceededError) and fault.kind == "queue"):
             return Verdict(None, reason="final")  # it was never sent: no attempt
         number = len(call.history) + 1
         if isinstance(fault, APIError | DecodeError):
@@ -121,7 +121,9 @@ def finish(fault: CapillaryError, request: Request, call: Call, verdict: Verdict
     if fault.attempts:  # the token's own call failed and says so itself
         return fault
     error = fault
-    if isinstance(fault, DeadlineExceededError) or verdict.reason == "deadline":
+    if isinstance(fault, NotSentError):
+        error = call.answer or fault.error
+    elif isinstance(fault, DeadlineExceededError) or verdict.reason == "deadline":
         error = call.answer or _deadline(fault, call)
     error.method, error.path = request.method, request.path
     error.attempts, error.elapsed = len(call.history), call.elapsed()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from capillary_async._config import RetryPolicy
     from capillary_async.errors import AttemptRecord
 
-__all__ = ["Verdict", "decide", "decisive_status", "kind_of", "parse_retry_after", "status_of"]
+__all__ = ["NotSentError", "Verdict", "decide", "decisive_status", "kind_of", "parse_retry_after", "status_of"]
 
 # 461 'search busy' and 521 'another action of this customer is running' are Capillary's; 520-524 Cloudflare's.
 RETRIED_STATUSES = frozenset({408, 425, 429, 461, 500, 502, 503, 504, 520, 521, 522, 523, 524})
@@ -49,6 +49,20 @@ _HTTP_CODES = range(400, 600)
 _REDIRECTS = 300
 _LONGEST_DATE = 64
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
+
+
+class NotSentError(CapillaryError):
+    """Nothing was sent and no attempt made: the gate of the session is shut for too long. Raised by the throttle.
+
+    Never leaves the retry step, which raises what it holds.
+
+    Attributes:
+        error: What to raise: the refusal that shut the gate, in words for a call that did not come to it.
+    """
+
+    def __init__(self, error: CapillaryError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 @frozen
