@@ -155,7 +155,7 @@ async def test_many_calls_with_a_refused_token_renew_it_once(session_at: Make):
     gate = asyncio.Event()
     refused = [http(b"{}", 401).but(when=gate)] * 20
     async with oauth_server([token("old"), token("new")], [OK, *refused, OK]) as server:
-        session = at(session_at, server)
+        session = at(session_at, server, limits=Limits(concurrency_start=32))
         await session.request("GET", "/path")
         calls = [asyncio.ensure_future(session.request("GET", "/path")) for _ in range(20)]
         await server.until(22)
