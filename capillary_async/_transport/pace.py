@@ -102,7 +102,8 @@ class Pace:
         self._clock = clock
         self._uniform = uniform
         self._cooling: deque[float] = deque()
-        self._answers = 0  # good ones since the limit last changed, while it was used up
+        self._answers = 0  # good ones in this round of the limit
+        self._wanted = False  # whether the limit held somebody up in this round
         self._changed = float("-inf")
         self._cut = float("-inf")
         self._refusals = 0  # in a row, without a time
@@ -111,6 +112,7 @@ class Pace:
     def wait(self) -> float | None:
         """None if a request may go now; else the seconds until one may (0.0: when another ends)."""
         if self.active >= self.limit:
+            self._wanted = True
             return 0.0
         if self.shut is not None:
             if self.shut.prober is not None:
@@ -135,7 +137,7 @@ class Pace:
             self._cooling.append(self._clock() + self._rate.per)
         self._refusals = 0
         if self.shut is None:
-            if self.active + 1 >= self.limit < self._most:
+            if self.limit < self._most:
                 self._grow()
         elif probe:
             self.shut, self._pauses = None, 0
@@ -171,9 +173,12 @@ class Pace:
 
     def _grow(self) -> None:
         self._answers += 1
-        if self._answers >= self.limit and (now := self._clock()) - self._changed >= GROW_EVERY:
+        if self._answers < self.limit or (now := self._clock()) - self._changed < GROW_EVERY:
+            return
+        if self._wanted:
             self.limit += 1
-            self._answers, self._changed = 0, now
+            self._changed = now
+        self._answers, self._wanted = 0, False
 
     def _shrink(self) -> None:
         now = self._clock()
@@ -250,10 +255,10 @@ class Pace:
     @staticmethod
     def _not_sent(shut: _Shut, now: float, setting: str) -> NotSentError:
         left = None if shut.told is None else max(0.0, shut.told - now)
-        wish = "refuses" if left is None else f"asks for a wait of {left:.1f} s more"
+        asks = "" if left is None else f" and asks for a wait of {left:.1f} s more"
         text = (
-            f"not sent: the server refused earlier requests of this session with HTTP {shut.status} and {wish}, "
-            f"beyond {setting}; try again later, or lower Limits.rate"
+            f"not sent: the server refuses this session's requests with HTTP {shut.status}{asks}; waiting would pass "
+            f"{setting}; try again later, and lower Limits.rate or Limits.concurrency"
         )
         return NotSentError(shut.kind(text, status=shut.status, code=shut.code, retry_after=left))
 

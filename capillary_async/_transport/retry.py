@@ -143,7 +143,9 @@ def _deadline(fault: CapillaryError, call: Call) -> CapillaryError:
 
 
 def _story(error: CapillaryError, verdict: Verdict) -> str:
-    parts = [f"{error.attempts} attempt{'s' if error.attempts != 1 else ''} in {error.elapsed:.1f} s"]
+    parts: list[str] = []
+    if error.attempts:
+        parts.append(f"{error.attempts} attempt{'s' if error.attempts != 1 else ''} in {error.elapsed:.1f} s")
     if isinstance(error, APIError | DecodeError) and error.request_id:
         parts.append(f"request id {error.request_id}")
     if error.quota_exhausted:
@@ -152,4 +154,4 @@ def _story(error: CapillaryError, verdict: Verdict) -> str:
         parts.append("the next wait would pass Timeouts.call")
     elif verdict.reason == "retry-after" and isinstance(error, APIError):
         parts.append(f"the server asks for a wait of {error.retry_after:g} s, beyond RetryPolicy.retry_after_max")
-    return f" ({'; '.join(parts)})"
+    return f" ({'; '.join(parts)})" if parts else ""
