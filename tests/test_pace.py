@@ -186,7 +186,7 @@ def test_after_a_cut_it_grows_again():
 
 @FIXED
 @given(
-    st.lists(st.tuples(st.sampled_from(["answer", "429", "reset"]), st.floats(0, 2)), max_size=80), st.integers(1, 40)
+    st.lists(st.tuples(st.sampled_from(["answer", "503", "reset"]), st.floats(0, 2)), max_size=80), st.integers(1, 40)
 )
 def test_it_stays_between_one_and_the_most(story: list[tuple[str, float]], most: int):
     """Whatever comes of the requests, and whenever."""

@@ -48,14 +48,9 @@ class Service:
 
     async def __call__(self, request: Request) -> Response:
         now = clock()
-        self.hits.append(now)
         window = now // self.per
-        passed = sum(at // self.per == window for at in self.hits) - sum(
-            at // self.per == window for at in self.refused
-        )
-        refused = passed > self.permits
-        if refused:
-            self.refused.append(now)
+        refused = sum(at // self.per == window for at in self.served) >= self.permits
+        (self.refused if refused else self.served).append(now)
         await asyncio.sleep(self.takes)
         if refused:
             raise too_many((window + 1) * self.per - now if self.tells else None)
