@@ -28,7 +28,7 @@ __all__ = ["Bound", "bounds", "main"]
 
 _INTERRUPTED = 130
 _MEMORY = 16.0  # MiB that the allocator may wander
-_DESCRIPTORS = 16  # connections that come and go with the limit
+_DESCRIPTORS = 8  # connections that are being closed while others open
 _LOAD = 1.05
 _RECOVERY = 10.0
 _LEAST = 2500  # pages of an outage's own leg: the retries that notice it are the same 100 or so, however many there are
@@ -102,7 +102,7 @@ def bounds(leg: Leg) -> list[Bound]:
     ]  # fmt: skip
     found += [
         Bound("MiB grown from the second quarter to the last", round(leg.growth("rss"), 1), _MEMORY),
-        Bound("descriptors grown", leg.growth("fds"), _DESCRIPTORS),
+        Bound("descriptors beyond one a connection", leg.descriptors - leg.concurrency, _DESCRIPTORS),
         Bound("tasks grown", leg.growth("tasks"), leg.concurrency),
         Bound("tasks left behind", figures["tasks_left"], 0),
     ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gc
 import http.client
 import json
 import os
@@ -171,9 +170,13 @@ class Leg:
         self.samples.append(sample)
         return sample
 
+    @property
+    def descriptors(self) -> int:
+        """The most that were open at once, beyond those of the beginning."""
+        return max(one.fds for one in self.samples) - self.samples[0].fds
+
     def growth(self, name: str) -> float:
         """How much more there is of it in the last quarter of the way than in the second, by the median."""
-        gc.collect()
         end = self.samples[-1].pages or 1
         early = [getattr(one, name) for one in self.samples if 0.25 <= one.pages / end < 0.5]
         late = [getattr(one, name) for one in self.samples if one.pages / end >= 0.75]

@@ -1,0 +1,267 @@
+"""The soak in short: faults and an outage through the real command, its account, and what is left behind."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import soak, soak_server, soak_world
+from benchmarks.soak_leg import Leg, Sample
+from benchmarks.soak_world import FIRST, Account, customers_for, page_body, pages_of, place
+
+ROOT = Path(__file__).parent.parent
+LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+
+
+def command(*arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.soak", *arguments],
+        cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_a_short_soak_loses_nothing(tmp_path):
+    """Faults of every kind, an outage in the middle of both legs, and every bound kept."""
+    out = tmp_path / "soak.json"
+    process = command("--pages", "2000", "--outage", "1", "--json", str(out))
+    said, complaints = process.communicate(timeout=55)
+    assert (process.returncode, complaints) == (0, ""), said
+    faults, outage = json.loads(out.read_text())["legs"]
+    for leg in (faults, outage):
+        figures = leg["figures"]
+        assert figures["lost"] == figures["duplicated"] == figures["unexpected"] == figures["misordered"] == 0
+        assert figures["expected"] == figures["delivered"] == figures["served_whole"] >= leg["pages"] - 2
+        assert figures["down_requests"] > 0
+        assert figures["up_after"] is not None
+        assert all(bound["kept"] for bound in leg["bounds"])
+    assert set(faults["figures"]["faults"]) == set(soak_server.FAULTS)
+    assert faults["figures"]["retries"] > 100
+    assert outage["figures"]["told_and_asked_again"] == {}
+    assert "ok   pages lost: 0" in said
+
+
+@LINUX
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
+def test_an_interrupted_soak_leaves_no_server_behind(number, code):
+    mark = f"soak-{os.getpid()}-{number}"
+    process = command("--pages", "20000", "--outage", "0", SOAK_MARK=mark)
+    assert process.stdout is not None
+    deadline = time.monotonic() + 20
+    assert process.stdout.readline().startswith("faults: 20,000 pages")
+    while len(processes_of(mark)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.5)  # anywhere in the beginning
+    process.send_signal(number)
+    _, complaints = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert complaints.strip() == "soak: interrupted; its server is stopped"
+    assert processes_of(mark) == []
+
+
+def processes_of(mark):
+    """Ids of the living processes that carry a mark in their environment."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            text = (folder / "environ").read_bytes()
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        except (OSError, IndexError):
+            continue
+        if f"SOAK_MARK={mark}".encode() in text and state != "Z":
+            found.append(folder.name)
+    return found
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--pages", "0"], ["--outage", "500"], ["--faults", "0.9"], ["--json", "/no/such/folder/x"], ["--pages", "many"]],
+)
+def test_what_cannot_be_is_refused_in_a_line(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        soak.main(arguments)
+    assert caught.value.code == 2
+    assert "soak: error:" in capsys.readouterr().err
+
+
+# --- the account sees each kind of wrong ------------------------------------------------------------------------------
+
+
+def records(customer):
+    """What the right pages hold, as the SDK would give it."""
+    found = []
+    for page in range(1, pages_of(customer) + 1):
+        parsed = json.loads(page_body(customer, page), parse_float=Decimal)
+        found += [SimpleNamespace(id=row["id"], points_exclusive=row["points_exclusive"]) for row in parsed]
+    return found
+
+
+def whole(account):
+    return bytes([1]) * account.pages
+
+
+def closed(change=None, customers=10, *, skip=(), again=(), served=None):
+    """The account of ten customers, one of them changed."""
+    account = Account(customers)
+    for customer in (*range(FIRST, FIRST + customers), *again):
+        rows = records(customer)
+        if customer not in skip:
+            account.note(customer, change(rows) if change and customer == FIRST + 6 else rows)
+    return account.close(served(account) if served else whole(account))
+
+
+def test_an_account_without_a_fault():
+    figures = closed()
+    assert figures["expected"] == figures["delivered"] == figures["served_whole"] == 19
+    assert [figures[word] for word in ("lost", "duplicated", "unexpected", "misordered")] == [0, 0, 0, 0]
+
+
+def other(rows):
+    return [*rows[:-1], SimpleNamespace(id=rows[-1].id, points_exclusive=rows[-1].points_exclusive + 1)]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda rows: rows[:-1], {"lost": 1, "duplicated": 0, "unexpected": 0, "misordered": 0}),
+        (lambda rows: rows[5:], {"lost": 1, "duplicated": 0, "unexpected": 0, "misordered": 0}),
+        (lambda rows: [], {"lost": 3, "duplicated": 0, "unexpected": 0, "misordered": 0}),
+        (lambda rows: [*rows, rows[0]], {"lost": 1, "duplicated": 1, "unexpected": 0, "misordered": 0}),
+        (lambda rows: rows[::-1], {"lost": 0, "duplicated": 0, "unexpected": 0, "misordered": 1}),
+        (other, {"lost": 1, "duplicated": 0, "unexpected": 1, "misordered": 0}),
+    ],
+    ids=["a row", "a page", "all", "twice", "order", "points"],
+)
+def test_an_account_with_one(change, expected):
+    """A row or page lost, one twice, another order, other points: none of them passes."""
+    figures = closed(change)
+    assert {word: figures[word] for word in expected} == expected
+
+
+def test_a_customer_without_an_outcome_or_with_two_and_one_that_nobody_asked_for():
+    assert closed(skip={FIRST + 3})["lost"] == 3
+    assert closed(again=[FIRST + 3])["duplicated"] == 1
+    assert closed(again=[FIRST + 10])["unexpected"] == 3
+
+
+def test_a_page_delivered_that_was_never_served_whole_is_unexpected():
+    """It would have been read out of a torn answer."""
+    assert closed(served=lambda account: bytes([0]) + whole(account)[1:])["unexpected"] == 1
+
+
+def test_pages_have_places_without_gaps():
+    places = [
+        place(customer, page)
+        for customer in range(FIRST, FIRST + 30)
+        for page in range(1, pages_of(customer) + 1)
+    ]  # fmt: skip
+    assert places == list(range(57))
+    assert customers_for(57) == 30
+    assert customers_for(58) == 31
+    assert soak_world.page_body(FIRST + 7, 1) == b"[]"
+
+
+# --- the server -------------------------------------------------------------------------------------------------------
+
+
+def test_every_fault_comes_with_its_weight_and_the_dice_are_the_seeds():
+    one, two = (soak_server.SoakServer(10**6, share=0.1, outage=0, seed=5) for _ in range(2))
+    assert [one.fault() for _ in range(20_000)] == [two.fault() for _ in range(20_000)]
+    assert set(one.faults) == set(soak_server.FAULTS)
+    assert 0.09 < sum(one.faults.values()) / 20_000 < 0.11
+
+
+def test_the_outage_begins_behind_half_of_the_pages_and_ends(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(soak_server, "time", SimpleNamespace(monotonic=lambda: now))
+    server = soak_server.SoakServer(10, share=0.0, outage=30, seed=1)
+    assert server.fault() is None
+    server.whole = 5
+    for now, found in ((100.0, "reset"), (114.9, "reset"), (115.0, "down"), (129.9, "down"), (138.0, None)):
+        assert server.fault() == found, now
+    assert (server.down_requests, server.up_after) == (4, 8.0)
+
+
+def test_bounds_tell_what_was_missed():
+    """Memory that grows, connections that stay, a late end of the outage, and too many requests."""
+    leg = Leg("outage", 100, 0.0, 30.0, 1)
+    leg.samples = [Sample(at, at * 10, 50.0 + at * 5, 10 + at * 10, 5) for at in range(11)]
+    leg.figures = {
+        "lost": 1, "duplicated": 0, "unexpected": 0, "misordered": 0, "tasks_left": 0, "up_after": 10.2,
+        "requests": 106, "expected": 100, "told_and_asked_again": {"ServerError": 1}, "down_requests": 9,
+    }  # fmt: skip
+    missed = [bound.text for bound in soak.bounds(leg) if not bound.kept]
+    assert missed == [
+        "pages lost", "MiB grown from the second quarter to the last", "descriptors beyond one a connection",
+        "seconds from the end of the outage to the next request", "requests a page, outage included",
+        "keys failed by the outage",
+    ]  # fmt: skip
+    leg.figures["up_after"] = None
+    assert soak.bounds(leg)[-3].value == float("inf")
+
+
+def test_a_server_that_does_not_start_is_told_in_a_line(monkeypatch, capsys):
+    def none(self, children):
+        raise soak.BenchmarkError("no server: it did not start")
+
+    monkeypatch.setattr(Leg, "run", none)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert soak.main(["--pages", "10"]) == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err == "soak: no server: it did not start\n"
+
+
+async def read_all(reader):
+    """What comes until the end, a reset, or half a second of silence."""
+    came = b""
+    try:
+        while piece := await asyncio.wait_for(reader.read(65536), 0.5):
+            came += piece
+    except TimeoutError:
+        return came
+    except ConnectionResetError:
+        return b"RST " + came
+    return came
+
+
+async def test_each_fault_on_the_wire_is_what_its_name_says():
+    """Read by hand: what tears an answer tears it, and what is whole is whole."""
+    loop = asyncio.get_running_loop()
+    server = soak_server.SoakServer(1000, share=0.0, outage=0, seed=1)
+    kinds = iter(soak_server.FAULTS)
+    server.fault = lambda: next(kinds)
+    listening = await loop.create_server(lambda: soak_server._Connection(server, loop), "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    told = {}
+    async with listening:
+        for kind in soak_server.FAULTS:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"GET /x?entity_id={FIRST}&page=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            told[kind] = await read_all(reader)
+            writer.close()
+    body = page_body(FIRST, 1)
+    assert told["close"] == b""
+    assert told["reset"].startswith(b"RST")
+    assert told["reset in the body"].startswith(b"RST")
+    assert told["short Content-Length"].endswith(body)
+    assert f"Content-Length: {len(body) + 50}".encode() in told["short Content-Length"]
+    assert told["no last chunk"].endswith(body + b"\r\n")
+    assert told["stall before the headers"].endswith(body)
+    assert told["stall in the body"].endswith(body)
+    assert told["half a JSON"].endswith(body[: len(body) // 2])
+    assert b"Retry-After: 0.02" in told["429 with Retry-After"]
+    assert b"Retry-After" not in told["503"]
+    assert server.whole == 2
