@@ -4,6 +4,7 @@ import asyncio
 import logging
 import pickle
 import threading
+from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -344,6 +345,26 @@ async def test_the_servers_hits_are_the_attempts(session_at: Make, status: int, 
         with pytest.raises(CapillaryError) as caught:
             await session.request("GET", "/path")
         assert server.hits == caught.value.attempts == hits
+
+
+class Statuses(RawServer):
+    """Answers `/418` with 418."""
+
+    def _answer(self, target: str) -> Answer:
+        return http(b"{}", int(target[1:]))
+
+
+async def test_every_status_of_the_table_on_the_wire(session_at: Make):
+    """400 to 599, each with the hits that the server sees: those of the table as often as there are attempts."""
+    async with Statuses() as server:
+        session = session_at(server.url, retry=RetryPolicy(attempts=3, backoff=0, throttle_backoff=0, quota=10**6))
+        for status in range(400, 600):
+            with pytest.raises(CapillaryError):
+                await session.request("GET", f"/{status}")
+        hits = Counter(seen.target for seen in server.seen)
+    retried = {int(target[1:]) for target, number in hits.items() if number == 3}
+    assert sorted(retried) == [408, 425, 429, 461, 500, 502, 503, 504, 520, 521, 522, 523, 524]
+    assert {number for target, number in hits.items() if int(target[1:]) not in retried} == {1}
 
 
 async def test_the_deadline_runs_through_a_real_attempt(session_at: Make):
