@@ -18,7 +18,7 @@ from attrs import evolve
 
 from capillary_async._feed import Feed
 from capillary_async._page import ALONE, Pace
-from capillary_async._pending import Answered, Control, Pending, answers
+from capillary_async._pending import Answered, Control, Pending, answers, unsent
 from capillary_async._plan import Outcome
 from capillary_async._spare import Spare
 from capillary_async.errors import AuthenticationError, CapillaryError, TLSError
@@ -39,6 +39,9 @@ R = TypeVar("R")
 
 STRIKES = 3  # how often a key is asked again that keeps failing while others are answered
 PROBES = (1.0, 2.0, 5.0, 10.0, 20.0)  # seconds between the probes of an outage; the last one repeats
+DOUBTFUL = 64  # keys at most whose errors are held back
+_NOTICED = 3.0  # seconds that noticing an outage may have taken, at most, to be counted into its first pauses
+_LEAST = 0.5  # seconds between the end of a slow probe and the next one
 # What one key learns of, every other key would too.
 _CONCERNS_ALL = (AuthenticationError, TLSError)
 
@@ -54,7 +57,10 @@ class Crew(Generic[K, T]):
         self._paces = [Pace(partial(self._ahead, worker), channel.turn) for worker in range(plan.workers)]
         self._again: deque[Pending] = deque()
         self._answers = 0
+        self._answered_at = plan.clock()
         self._answered: tuple[Any, ...] = ()  # keys of the unit answered last: they tell a bad key from an outage
+        self._doubtful: deque[tuple[Pending, CapillaryError]] = deque()
+        self._running = 0
         self._gate = asyncio.Event()
         self._gate.set()
         self._window = asyncio.Event()
@@ -87,9 +93,13 @@ class Crew(Generic[K, T]):
         """Read unit after unit. Workers have numbers, by which those who rest are shared among those who read."""
         try:
             while (pending := await self._next(worker)) is not None:
+                self._running += 1
                 error = await self._attempt(pending)
+                self._running -= 1
                 if error is not None:
                     await self._postpone(pending, error, worker)
+                if not self._running and self._doubtful and self._gate.is_set():
+                    await self._settle_doubtful()
         except asyncio.CancelledError:
             self._workers -= 1
             if self._ending or (self._workers and self._plan.held is None):
@@ -160,7 +170,8 @@ class Crew(Generic[K, T]):
     async def _attempt(self, pending: Pending) -> CapillaryError | None:
         """Run a unit to its outcomes; gives the error where it is to be asked again.
 
-        That is where the session's retry quota was empty, or where an outage was noticed while it was asked.
+        That is where the session's retry quota was empty or its gate shut, or where an outage was noticed while it was
+        asked.
         """
         probe = not self._gate.is_set()
         try:
@@ -171,16 +182,40 @@ class Crew(Generic[K, T]):
             await pending.unit.aclose()
             raise
         else:
-            self._answers += 1
+            self._was_answered()
             self._answered = pending.unit.keys
+            if self._doubtful:
+                await self._settle_doubtful()
             return None
         answered = answers(fault)
         noticed = not probe and not self._gate.is_set()
-        if fault.quota_exhausted or (noticed and not answered and not isinstance(fault, _CONCERNS_ALL)):
+        for_all = isinstance(fault, _CONCERNS_ALL)
+        if fault.quota_exhausted or unsent(fault) or (noticed and not answered and not for_all):
             return fault
-        self._answers += answered
+        if answered:
+            self._was_answered()
+        elif self._plan.whole and not probe and self._running > 1 and not for_all:
+            await self._doubt(pending, fault)
+            return None
         await self._settle(pending, fault)
         return None
+
+    def _was_answered(self) -> None:
+        self._answers += 1
+        self._answered_at = self._plan.clock()
+
+    async def _doubt(self, pending: Pending, fault: CapillaryError) -> None:
+        """Hold back an error that may be an outage's first sign: an answer of others settles it, an outage asks again.
+
+        A key may use up its attempts in the very moment before the quota is empty.
+        """
+        self._doubtful.append((pending, fault))
+        if len(self._doubtful) > DOUBTFUL:
+            await self._settle(*self._doubtful.popleft())
+
+    async def _settle_doubtful(self) -> None:
+        while self._doubtful:
+            await self._settle(*self._doubtful.popleft())
 
     async def _postpone(self, pending: Pending, error: CapillaryError, worker: int) -> None:
         """Ask again what was refused its retries: at once where others are answered, else when the outage is over."""
@@ -202,6 +237,8 @@ class Crew(Generic[K, T]):
     async def _outage(self, error: CapillaryError, worker: int) -> None:
         """Probe with one unit at a time until the service answers. The worker that noticed does it, the others wait."""
         self._gate.clear()
+        while self._doubtful:
+            self._put_off(*self._doubtful.popleft())
         try:
             await self._probes(error, worker)
         except asyncio.CancelledError:
@@ -238,20 +275,30 @@ class Crew(Generic[K, T]):
         try:
             await unit.run(Control())
         except Answered:
-            self._answers += 1
+            self._was_answered()
         except CapillaryError as error:
-            self._answers += answers(error)
+            if answers(error):
+                self._was_answered()
         else:
-            self._answers += 1
+            self._was_answered()
         finally:
             await unit.aclose()
 
     def _pauses(self) -> Iterator[float]:
-        """Seconds before each probe, for as long as the patience lasts."""
-        ends = self._plan.clock() + self._plan.patience
+        """Seconds before each probe, for as long as the patience lasts.
+
+        Counted from the last answer: neither the time to notice the outage nor a slow probe puts off the next, so that
+        after 30 s of it the probe of the 38th second goes out in that.
+        """
+        clock = self._plan.clock
+        ends = clock() + self._plan.patience
+        due = max(self._answered_at, clock() - _NOTICED)
         number = 0
-        while (left := ends - self._plan.clock()) > 0:
-            yield min(PROBES[min(number, len(PROBES) - 1)], left)
+        while (left := ends - clock()) > 0:
+            pause = PROBES[min(number, len(PROBES) - 1)]
+            due += pause
+            late = pause - (due - clock())
+            yield min(max(pause - late, _LEAST) if late > _LEAST else pause, left)
             number += 1
 
     def _probe(self, worker: int, *, fresh: bool) -> Pending | None:

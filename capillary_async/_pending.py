@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from capillary_async._units import Unit
     from capillary_async.errors import ApiMessage, CapillaryError
 
-__all__ = ["Answered", "Control", "Pending", "answers"]
+__all__ = ["Answered", "Control", "Pending", "answers", "unsent"]
 
 _NO_ANSWER = (TransportError, ServerError, RateLimitedError)
 
@@ -109,6 +109,12 @@ def answers(error: CapillaryError) -> bool:
     if isinstance(error, DecodeError):
         return not error.malformed
     return not isinstance(error, _NO_ANSWER)
+
+
+def unsent(error: CapillaryError) -> bool:
+    """Whether the session sent nothing, since the server told it to wait for too long: every key would hear that."""
+    held = isinstance(error, ServerError | RateLimitedError) and error.retry_after is not None
+    return held and not error.attempts
 
 
 class Answered(Exception):  # noqa: N818 - good news

@@ -123,6 +123,74 @@ async def test_an_outage_does_not_burn_the_input() -> None:
     assert len(service.refused) == 4 + 3
 
 
+async def test_neither_noticing_nor_slow_probes_put_off_the_next() -> None:
+    """The outage was noticed 2 s after the last answer, and a probe took 3 s: the probes keep their times."""
+    shelf, time = Shelf(rows=1), FakeTime()
+    came: list[float] = []
+
+    async def fail(key: int, number: int) -> None:
+        if key == 1 or time.now > 30:
+            return
+        came.append(time.now)
+        time.now += 2 if len(came) == 1 else 3 if len(came) == 3 else 0
+        raise failure(exhausted=True)
+
+    shelf.before = fail
+    collected = await fan_over(range(1, 5), shelf, concurrency=1, time=time).collect()
+    assert all(outcome.ok for outcome in collected.values())
+    assert came == [0, 2.5, 3, 8, 18]
+    assert time.slept == [0.5, 0.5, 2, 10, 20]
+
+
+async def test_what_was_never_sent_does_not_burn_the_input() -> None:
+    """The server told the session to wait for longer than a call may: no key is given up for that."""
+    shelf, time = Shelf(rows=1), FakeTime()
+
+    async def fail(key: int, number: int) -> None:
+        if time.now < 15:
+            raise RateLimitedError("not sent: the server asks for a wait", status=429, retry_after=3600 - time.now)
+
+    shelf.before = fail
+    collected = await fan_over(range(1, 201), shelf, concurrency=4, time=time).collect()
+    assert len(collected) == 200
+    assert all(outcome.ok for outcome in collected.values())
+    assert time.slept == [1.0, 2.0, 5.0, 10.0]
+
+
+async def test_a_key_that_used_up_its_attempts_just_before_an_outage_was_noticed_is_asked_again() -> None:
+    """Its error is held back until an answer of others shows that there is no outage, or an outage that there is."""
+    shelf, time = Shelf(rows=1), FakeTime()
+
+    async def fail(key: int, number: int) -> None:
+        if time.now >= 2:
+            return
+        if key == 1 and not time.now:
+            raise failure()  # all attempts, while the quota lasted
+        await asyncio.sleep(0)
+        raise failure(exhausted=True)
+
+    shelf.before = fail
+    collected = await fan_over(range(1, 50), shelf, concurrency=4, time=time).collect()
+    assert len(collected) == 49
+    assert all(outcome.ok for outcome in collected.values())
+
+
+async def test_an_error_held_back_is_told_with_the_next_answer() -> None:
+    """It waits for no more than that, also in order and in a slow input."""
+    shelf, time = Shelf(rows=1), FakeTime()
+
+    async def fail(key: int, number: int) -> None:
+        if key % 3 == 0:
+            raise failure()
+
+    shelf.before = fail
+    for fan in (fan_over(range(1, 100), shelf, time=time), fan_over(range(1, 100), shelf, time=time).ordered()):
+        outcomes = [outcome async for outcome in fan]
+        assert sorted(outcome.key for outcome in outcomes) == list(range(1, 100))
+        assert sorted(outcome.key for outcome in outcomes if not outcome.ok) == list(range(3, 100, 3))
+    assert time.slept == []
+
+
 async def test_probes_settle_at_twenty_seconds() -> None:
     """After 1, 2, 5, 10 and 20 s every further one waits 20 s."""
     shelf, time = Shelf(rows=1), FakeTime()
