@@ -77,6 +77,21 @@ class _Pool:
             self.client.detach()
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Hands out no kept connection on which something came unasked: it would be taken for the next answer.
+
+    aiohttp looks at that when a connection comes back, and not again when it goes out.
+    """
+
+    async def _get(self, key: Any, traces: Any) -> Any:
+        while (connection := await super()._get(key, traces)) is not None:
+            protocol = connection.protocol
+            if protocol is not None and not protocol.should_close:
+                return connection
+            connection.close()
+        return None
+
+
 class Pools:
     """One connection pool per event loop, opened on first use."""
 
