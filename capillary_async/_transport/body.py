@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_BODY", "check_size", "decompressed"]
 
 MAX_BODY = 64 * 1024 * 1024
+_PIECE = 16 * 1024 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -47,21 +48,22 @@ def _zlib_wrapped(raw: bytes) -> bool:
 
 
 def _members(raw: bytes, wbits: int) -> Iterator[bytes]:
-    left = MAX_BODY
-    while True:
+    size = 0
+    while raw:
         engine = zlib.decompressobj(wbits)
-        try:
-            piece = engine.decompress(raw, left + 1)
-        except zlib.error as error:
-            raise _torn(str(error)) from None
-        left -= len(piece)
-        check_size(MAX_BODY - left)
-        if not engine.eof:
-            raise _torn("it ends before its trailer")
-        yield piece
+        while not engine.eof:
+            # Piece by piece: what one call gives is held twice while it is made.
+            try:
+                piece = engine.decompress(raw, min(MAX_BODY - size + 1, _PIECE))
+            except zlib.error as error:
+                raise _torn(str(error)) from None
+            size += len(piece)
+            check_size(size)
+            if not piece and not engine.eof:
+                raise _torn("it ends before its trailer")
+            yield piece
+            raw = engine.unconsumed_tail
         raw = engine.unused_data.lstrip(b"\0")  # members may be padded
-        if not raw:
-            return
 
 
 def _torn(why: str) -> TransportError:

@@ -77,11 +77,27 @@ class _Pool:
             self.client.detach()
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Hands out no kept connection on which something came unasked: it would be taken for the next answer.
+_watch: ContextVar[Watch | None] = ContextVar("capillary_async.watch", default=None)
 
-    aiohttp looks at that when a connection comes back, and not again when it goes out.
+
+class _Connector(aiohttp.TCPConnector):
+    """Hands out no kept connection on which something came unasked, and tells the attempt's watch when it is there.
+
+    What came unasked would be taken for the next answer: aiohttp looks at that when a connection comes back, and not
+    again when it goes out. Nor has it a cheap way to tell when a request got its connection.
     """
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Any],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's
+    ) -> aiohttp.connector.Connection:
+        connection = await super().connect(req, traces, timeout)
+        watch = _watch.get()
+        if watch is not None:
+            watch.connected()
+        return connection
 
     async def _get(self, key: Any, traces: Any) -> Any:
         while (connection := await super()._get(key, traces)) is not None:
@@ -219,25 +235,6 @@ async def _close_elsewhere(pool: _Pool) -> None:
     # A loop too busy for that closes its pool later, by this or at its own end.
     if not done and not pool.loop.is_running():
         pool.drop()
-
-
-_watch: ContextVar[Watch | None] = ContextVar("capillary_async.watch", default=None)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Tells the attempt's watch when its connection is there: aiohttp itself has no cheap way to learn it."""
-
-    async def connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[Any],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's
-    ) -> aiohttp.connector.Connection:
-        connection = await super().connect(req, traces, timeout)
-        watch = _watch.get()
-        if watch is not None:
-            watch.connected()
-        return connection
 
 
 class Wire:
@@ -400,6 +397,8 @@ def _lost(error: Exception) -> TransportError:
 def _text(error: BaseException) -> str:
     """What it says, without queries: aiohttp's words hold URLs, and ours hold customers' numbers and addresses."""
     said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    if isinstance(error, aiohttp.ClientConnectorError) and error.strerror is None:  # e.g. reset within the handshake
+        said = said.replace("[None]", f"[{type(error.os_error).__name__}]")
     return _QUERY.sub("", said) or type(error).__name__
 
 
