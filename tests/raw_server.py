@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import trustme
 
+MOMENT = 0.02  # seconds in which a client on this machine reads what was sent
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 s: closing sends RST
 
 
@@ -28,6 +29,8 @@ class Answer:
     then: str = "keep"
     every: float = 0.0
     """Seconds between two bytes; 0 sends all at once."""
+    pause: int | None = None
+    """Send so many bytes, and the rest a moment later: what is in one packet is parsed at one go."""
     when: asyncio.Event | None = field(default=None, compare=False)
     """Answer only when it is set."""
 
@@ -69,14 +72,19 @@ class Seen:
 class RawServer:
     """Answers the nth request with the nth answer; or each path with its own answers."""
 
-    def __init__(self, *answers: Answer, tls: ssl.SSLContext | None = None, **routes: list[Answer]) -> None:
+    def __init__(
+        self, *answers: Answer, tls: ssl.SSLContext | None = None, port: int = 0, **routes: list[Answer]
+    ) -> None:
         self._answers = list(answers)
         self._routes = {f"/{path}": list(listed) for path, listed in routes.items()}
-        self._tls = tls
+        self.tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
         self.seen: list[Seen] = []
         self.connections = 0
-        self.port = 0
+        """TCP connections, also those whose TLS handshake failed."""
+        self.sent = 0
+        """Answers sent to their last byte."""
+        self.port = port
         self.active = 0
         self.peak = 0
         self.arrived = asyncio.Condition()
@@ -89,10 +97,10 @@ class RawServer:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -108,6 +116,11 @@ class RawServer:
         async with self.arrived:
             await self.arrived.wait_for(lambda: self.hits >= hits)
 
+    async def until_sent(self, answers: int) -> None:
+        """Wait until so many answers have been sent whole."""
+        async with self.arrived:
+            await self.arrived.wait_for(lambda: self.sent >= answers)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -115,6 +128,8 @@ class RawServer:
         task.add_done_callback(self._tasks.discard)
         self.connections += 1
         try:
+            if self.tls is not None:
+                await writer.start_tls(self.tls)
             while await self._one(reader, writer):
                 pass
         except (OSError, EOFError, asyncio.CancelledError):
@@ -130,29 +145,40 @@ class RawServer:
             self.peak = max(self.peak, self.active)
             self.arrived.notify_all()
         try:
-            return await self._send(self._answer(seen.target), reader, writer)
+            return await self._send(self.answer_to(seen.target), reader, writer)
         finally:
             self.active -= 1
 
-    def _answer(self, target: str) -> Answer:
+    def answer_to(self, target: str) -> Answer:
+        """The next answer for a path; another rule in a subclass."""
         route = self._routes.get(target.partition("?")[0], self._answers)
         return route.pop(0) if len(route) > 1 else route[0]
 
-    @staticmethod
-    async def _send(answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _send(self, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         if answer.when is not None:
             await answer.when.wait()
-        pieces = [answer.data] if not answer.every else [bytes([octet]) for octet in answer.data]
-        for piece in pieces:
+        for piece, wait in _pieces(answer):
+            await asyncio.sleep(wait)
             writer.write(piece)
             await writer.drain()
-            await asyncio.sleep(answer.every)
+        async with self.arrived:
+            self.sent += 1
+            self.arrived.notify_all()
         if answer.then == "stall":
             await reader.read()
         if answer.then == "reset":
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             writer.transport.abort()
         return answer.then == "keep"
+
+
+def _pieces(answer: Answer) -> list[tuple[bytes, float]]:
+    """What is sent in one write each, and the seconds to wait before it."""
+    if answer.every:
+        return [(bytes([octet]), answer.every) for octet in answer.data]
+    if answer.pause is None:
+        return [(answer.data, 0)]
+    return [(answer.data[: answer.pause], 0), (answer.data[answer.pause :], MOMENT)]
 
 
 async def _request(reader: asyncio.StreamReader) -> Seen:
@@ -164,11 +190,17 @@ async def _request(reader: asyncio.StreamReader) -> Seen:
     return Seen(method, target, headers, body, asyncio.get_running_loop().time())
 
 
-def tls_server(host: str) -> tuple[ssl.SSLContext, trustme.CA]:
-    """What a server for `host` needs to speak TLS, and who vouches for it."""
+def free_port() -> int:
+    """Nobody listens there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def tls_server(host: str, **options: Any) -> tuple[ssl.SSLContext, trustme.CA]:
+    """What a server for `host` needs to speak TLS, and who vouches for it; options as of `issue_cert`."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(host).configure_cert(context)
+    authority.issue_cert(host, **options).configure_cert(context)
     return context, authority
 
 
