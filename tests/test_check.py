@@ -301,6 +301,16 @@ def test_rows_are_decoded_where_they_stand():
     assert judge(answer({"events": None}), LEDGER).items == ()
 
 
+@pytest.mark.parametrize("number", [2**31, 37195406289, 2**53 + 1, 2**63 - 1])
+def test_an_id_is_given_to_its_last_digit(number: int):
+    """Of every shape, as a number and as text: ids exceed 32 bits, and no double holds the longer ones."""
+    for value in (number, str(number)):
+        assert judge(answer({"data": [{"id": value}]}), EVENTS).items[0].id == number
+        assert judge(answer({"events": [{"eventLogId": value}]}), LEDGER).items[0].event_log_id == number
+        assert judge(answer([{"id": value}]), NEO).items[0].id == number
+    assert judge(answer({"id": number}), FREE) == {"id": number}
+
+
 def test_warnings_are_passed_and_not_raised():
     """Those of the server stand before those of the SDK."""
     listed = [{"status": True, "code": 9018, "message": "one currency is unknown"}, "text"]
