@@ -216,6 +216,22 @@ def test_a_quota_that_never_held_a_retry_switches_it_off(size: int, fault: Capil
     assert (error.attempts, error.quota_exhausted, story.slept, story.stats.retries) == (1, False, [], 0)
 
 
+@pytest.mark.parametrize(("size", "fault"), [(14, server_error), (5, too_many)])
+def test_a_quota_that_held_just_one_retry_was_emptied(size: int, fault: Callable[[], CapillaryError]):
+    """That is an outage, and no wish of the user's."""
+    story = Story(*[fault() for _ in range(3)], policy=RetryPolicy(quota=size))
+    error = story.tell()
+    assert (error.attempts, error.quota_exhausted, story.quota.left) == (2, True, 0)
+
+
+def test_an_answer_that_cannot_be_read_tells_its_request_id():
+    """It is what Capillary's support asks for first."""
+    half = DecodeError("half", malformed=True, body="[")
+    half.request_id = "r-7"
+    error = Story(half, policy=RetryPolicy(attempts=1)).tell()
+    assert str(error) == "GET /path: half (1 attempt in 0.0 s; request id r-7)"
+
+
 def test_the_quota_counts_right_in_many_threads():
     quota = Quota(8 * 1000)
     taken: list[bool] = []
