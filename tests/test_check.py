@@ -124,7 +124,8 @@ def test_a_status_alone_has_its_class(status: int):
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (301, "redirects are not followed: check base_url"), (400, "a parameter is wrong"), (401, "the credentials"),
+        (300, "redirects are not followed: check base_url"), (399, "redirects are not followed"),
+        (400, "a parameter is wrong"), (401, "the credentials"),
         (403, "the access group that the API page names"), (404, "no such resource"), (429, "lower Limits.rate"),
         (461, "the search is busy: try again later"), (498, "the token is not accepted"), (500, "try again later"),
         (521, "another action of this customer is running"),
