@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import aiohttp
 import pytest
 from conftest import AT_ONCE, PASSWORD, USERNAME
-from raw_server import Answer, RawServer, free_port, http, in_thread
+from raw_server import MOMENT, Answer, RawServer, free_port, http, in_thread
 
 from capillary_async import AsyncSession, BasicAuth, Limits, RetryPolicy, Timeouts
 from capillary_async._transport import wire
@@ -92,6 +92,15 @@ async def test_a_call_takes_one_of_many_connections_at_a_time(session_at: Make):
         gate.set()
         await asyncio.gather(*calls)
         assert (server.hits, server.peak, server.connections) == (9, 3, 3)
+
+
+async def test_elapsed_is_the_time_of_the_attempt(session_at: Make):
+    """In seconds, from the request to the last byte."""
+    row = http(b'[{"id": 1}]')
+    async with RawServer(row.but(pause=len(row.data) - 1)) as server:
+        rows = session_at(server.url).points_allocation.by_event(entity_id=1, customer_id=1, event_type_id=1)
+        page = await rows.page(1)
+    assert 0.8 * MOMENT < page.elapsed < 30
 
 
 async def test_cookies_are_never_kept(session_at: Make):
