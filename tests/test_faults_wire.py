@@ -124,6 +124,8 @@ ODD_BUT_WHOLE = {
     "HTTP/1.0": lambda body: Answer(b"HTTP/1.0 200 OK\r\n\r\n" + body, "close"),
     "100 Continue before": lambda body: Answer(b"HTTP/1.1 100 Continue\r\n\r\n" + whole(body)),
     "103 Early Hints before": lambda body: Answer(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + whole(body)),
+    "in two packets": lambda body: Answer(whole(body), pause=len(whole(body)) - 20),
+    "headers and body in a packet each": lambda body: Answer(whole(body), pause=len(whole(body)) - len(body)),
     "chunks of one byte": lambda body: chunked(*[bytes([octet]) for octet in body]),
     "chunk extensions and trailers": lambda body: Answer(
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x;a=b\r\n%s\r\n0\r\nX-T: 1\r\n\r\n" % (len(body), body)
