@@ -497,6 +497,21 @@ def test_an_ended_token_is_never_sent():
     run(main)
 
 
+def test_renewal_pause_and_end_begin_at_their_very_second():
+    """A token is not sent at its end, which a clock of whole seconds may show."""
+    tokens, now = Tokens(300, ServerError(status=503)), [0.0]
+    step = OAuth(OAuthClient(KEY, SECRET), tokens.retry, clock=lambda: now[0])
+
+    async def main() -> None:
+        for now[0], asked in ((0, 1), (239, 1), (240, 2), (249, 2), (250, 3)):
+            assert (await sent(step), len(tokens.asked)) == ("token-1", asked)
+        now[0] = 300
+        with pytest.raises(ServerError):
+            await sent(step)
+
+    run(main)
+
+
 def test_a_life_shorter_than_its_way_here_is_used_and_not_fetched_for_ever():
     """Each call fetches once."""
     tokens = Tokens(0.5, takes=1)
