@@ -1,9 +1,11 @@
 """What an answer is, by status and body: pure rules on values, and a few through a whole session."""
 
+import html
 import json
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from attrs import frozen
@@ -12,6 +14,7 @@ from raw_server import RawServer, http, said
 from capillary_async import AsyncSession
 from capillary_async._transport.check import ADVICE, check, judge, messages, refusal_in
 from capillary_async._transport.message import Headers, Request, Response, Shape
+from capillary_async._transport.scrub import Scrub
 from capillary_async.errors import (
     APIError,
     ApiMessage,
@@ -460,3 +463,23 @@ async def test_half_a_json_heals_and_another_shape_does_not(session_at: Make):
         with pytest.raises(CapillaryError, match=r"\$\[0\]\.id"):
             await rows.collect()
         assert server.hits == 1
+
+
+# --- what a server echoes ---------------------------------------------------------------------------------------------
+
+AWKWARD = "quo'te\"back\\slash-\xe9-end"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [AWKWARD, AWKWARD.upper(), json.dumps(AWKWARD)[1:-1], json.dumps(AWKWARD, ensure_ascii=False)[1:-1],
+     repr(AWKWARD)[1:-1], html.escape(AWKWARD), quote(AWKWARD, safe=""), quote_plus(AWKWARD)],
+)  # fmt: skip
+def test_a_secret_is_taken_out_to_its_last_character_in_every_form(form: str):
+    """Not one of its characters is left on either side."""
+    assert Scrub(AWKWARD)(APIError(f"<{form}>", status=400)).args == ("<***>",)
+
+
+def test_a_secret_that_begins_with_another_is_taken_out_whole():
+    """The longer one first, or its end would stay."""
+    assert Scrub("abcdef", "abcdefghij")(APIError("<abcdefghij> <abcdef>", status=400)).args == ("<***> <***>",)
