@@ -14,7 +14,6 @@ import pytest
 from fault_runs import HEAD, Make, ids_of, ids_until, page_ids, page_json, rows_at, whole
 from raw_server import Answer, RawServer, http
 
-from capillary_async._transport import wire
 from capillary_async.errors import ResponseTooLargeError
 
 MIB = 1024 * 1024
@@ -79,7 +78,7 @@ async def test_an_answer_beyond_the_cap_costs_less_than_100_mib_and_one_request(
 async def test_the_cap_itself_is_allowed(session_at: Make, monkeypatch: pytest.MonkeyPatch):
     """Exactly the cap passes, plain, in one member and in two; one byte more does not, in any."""
     body = b"[" + b"1" * 998 + b"]"
-    monkeypatch.setattr(wire, "MAX_BODY", 1000)
+    monkeypatch.setattr("capillary_async._transport.body.MAX_BODY", 1000)
     for make in (bytes, gzip.compress, lambda data: gzip.compress(data[:500]) + gzip.compress(data[500:])):
         zipped = {} if make is bytes else {"Content-Encoding": "gzip"}
         async with RawServer(http(make(body), headers=zipped), http(make(body + b" "), headers=zipped)) as server:
@@ -100,14 +99,14 @@ async def test_a_body_unpacked_in_pieces_is_whole(session_at: Make, monkeypatch:
     async with RawServer(answer) as server:
         session = session_at(server.url)
         for size in range(1, len(body) + 2):
-            monkeypatch.setattr(wire, "_PIECE", size)
+            monkeypatch.setattr("capillary_async._transport.body._PIECE", size)
             assert await ids_of(rows_at(session, max_items=3)) == page_ids(1), size
         assert server.hits == len(body) + 1
 
 
 async def test_a_page_beyond_the_cap_ends_a_list_with_its_position(session_at: Make, monkeypatch: pytest.MonkeyPatch):
     """What is before it is given; the advice is to ask for less, which its position allows."""
-    monkeypatch.setattr(wire, "MAX_BODY", 1000)
+    monkeypatch.setattr("capillary_async._transport.body.MAX_BODY", 1000)
     async with RawServer(http(page_json(1)), http(b"[" + b" " * 400_000 + b"]"), http(page_json(5))) as server:
         session = session_at(server.url)
         given, error = await ids_until(rows_at(session, prefetch=0), ResponseTooLargeError)

@@ -77,7 +77,7 @@ FAULTS = {
     ),
     "bad chunk size in a packet of its own": Fault(
         lambda body: chunked(body, end=b"zz\r\nx\r\n", then="stall", pause=len(chunked(body, end=b"").data)),
-        RequestTimeoutError, "timeout", timeouts=SHORT, says="Timeouts.attempt",
+        RequestTimeoutError, "timeout", timeouts=IMPATIENT, says="Timeouts.read",
     ),
     "no HTTP at all": torn(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", then="close"),
     "bad status line": torn(b"HTTP/1.1 2OO OK\r\nContent-Length: 2\r\n\r\n"),

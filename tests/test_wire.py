@@ -453,7 +453,7 @@ def raised(kind: type[Exception]) -> Exception:
 
 def ours_for(error: Exception) -> CapillaryError:
     if isinstance(error, TimeoutError):
-        return wire._timed_out(error, wire._Limit(1, of_call=False), Request("GET", "/"))
+        return wire._timed_out(error, Request("GET", "/"))
     return wire._mapped(error)
 
 
@@ -467,7 +467,7 @@ def test_every_error_of_aiohttp_has_one_of_ours(kind: type[Exception]):
 
 def test_a_timeout_of_the_kernel_is_a_lost_connection():
     """ETIMEDOUT is a TimeoutError too, and none of our timers."""
-    ours = wire._timed_out(TimeoutError(110, "timed out"), wire._Limit(1, of_call=False), Request("GET", "/"))
+    ours = wire._timed_out(TimeoutError(110, "timed out"), Request("GET", "/"))
     assert (type(ours), ours.kind) == (TransportError, "disconnected")
     assert isinstance(ours.__cause__, TimeoutError)
 
