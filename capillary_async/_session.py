@@ -12,7 +12,7 @@ import weakref
 from platform import python_version
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar, cast
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from capillary_async._checks import (
     check_base_url,
@@ -70,7 +70,7 @@ class _Settings:
     timeouts: Timeouts
     retry: RetryPolicy
     paging: Paging
-    headers: Headers
+    headers: Headers = field(repr=False)  # a user's own may hold a key
     limits: Limits
     dag_scope: str | None
     server_timezone: tzinfo | None

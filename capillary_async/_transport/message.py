@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from attrs import define, field, frozen
 
@@ -29,9 +29,15 @@ LATE: Any = object()
 
 
 class Veiled(str):
-    """A text whose repr hides it: frames of the libraries beneath hold headers too, and tracebacks may show locals."""
+    """A text whose repr hides it: frames of the libraries beneath hold headers too, and tracebacks may show locals.
+
+    So do its parts: rich and others cut a long text before they take its repr.
+    """
 
     __slots__ = ()
+
+    def __getitem__(self, key: SupportsIndex | slice) -> Veiled:
+        return Veiled(super().__getitem__(key))
 
     def __repr__(self) -> str:
         return "'***'"
@@ -41,6 +47,14 @@ class VeiledBytes(bytes):
     """The same for the body of the token request."""
 
     __slots__ = ()
+
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> int: ...
+    @overload
+    def __getitem__(self, key: slice) -> VeiledBytes: ...
+    def __getitem__(self, key: SupportsIndex | slice) -> int | VeiledBytes:
+        found = super().__getitem__(key)
+        return found if isinstance(found, int) else VeiledBytes(found)
 
     def __repr__(self) -> str:
         return "b'***'"
