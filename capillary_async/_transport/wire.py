@@ -262,6 +262,9 @@ class Wire:
             with watch:
                 return await self._exchange(client, request, watch)
             fault: CapillaryError = _late(watch, request)
+        except asyncio.CancelledError as error:
+            # Without aiohttp's frames: their locals hold the headers, and they tell nothing of a cancellation.
+            raise error.with_traceback(None) from None
         except CapillaryError as error:
             fault = error
         except TimeoutError as error:
