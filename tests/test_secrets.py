@@ -9,19 +9,27 @@ import base64
 import copy
 import hashlib
 import html
+import inspect
+import io
 import json
+import linecache
 import logging
 import pickle
+import re
+import reprlib
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import FunctionType, TracebackType
+from types import FrameType, FunctionType, TracebackType
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import aiohttp
 import attrs
 import pytest
+import rich.console
+import rich.traceback
 import trustme
 import yarl
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -84,6 +92,10 @@ def told_by(error: BaseException) -> Iterator[str]:
             yield from (f"{name}={value!r}" for name, value in frame.f_locals.items())
         yield "".join(traceback.TracebackException.from_exception(one).format(chain=False))
         yield "".join(lines_with_locals(one))
+        yield from values_on_the_lines(one)
+        yield told_by_rich(one)
+        yield from serialised(one)
+        yield json.dumps(dumped(one), default=reprlib.repr)
         if isinstance(one, CapillaryError):
             yield pickle.dumps(one, 0).decode("latin-1") + repr(pickle.loads(pickle.dumps(one)))  # noqa: S301
             yield repr(vars(copy.copy(one)))
@@ -95,6 +107,93 @@ def lines_with_locals(error: BaseException) -> Iterator[str]:
     for frame in told.stack:
         if not frame.filename.startswith(TESTS):
             yield repr(frame.locals)
+
+
+def values_on_the_lines(error: BaseException) -> Iterator[str]:
+    """As cgitb shows a frame: every dotted name in the lines around the one that raised, with its value."""
+    for frame, line in ((one.tb_frame, one.tb_lineno) for one in links(error.__traceback__)):
+        if frame.f_code.co_filename.startswith(TESTS):
+            continue
+        around = "".join(linecache.getline(frame.f_code.co_filename, number) for number in range(line - 5, line + 6))
+        for name in set(re.findall(r"[A-Za-z_][\w.]*[\w]", around)):
+            yield f"{name}={named(frame, name)!r}"
+
+
+def links(trace: TracebackType | None) -> Iterator[TracebackType]:
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+def named(frame: FrameType, dotted: str) -> Any:
+    """What a dotted name means in a frame, None where it means nothing."""
+    first, *rest = dotted.split(".")
+    value = frame.f_locals.get(first, frame.f_globals.get(first))
+    for part in rest:
+        value = getattr(value, part, None)
+    return value
+
+
+def told_by_rich(error: BaseException) -> str:
+    """The traceback of rich with locals, where texts are cut; the tests' own frames hold what the user gave."""
+    console = rich.console.Console(file=io.StringIO(), width=300, record=True)
+    trace = rich.traceback.Traceback.from_exception(type(error), error, error.__traceback__, show_locals=True)
+    for stack in trace.trace.stacks:
+        stack.frames = [frame for frame in stack.frames if not frame.filename.startswith(TESTS)]
+        for frame in stack.frames:
+            # What rich made of each local, without the source lines around it.
+            console.print(*(frame.locals or {}).values())
+    return console.export_text()
+
+
+def serialised(error: BaseException) -> Iterator[str]:
+    """As reporters of errors send locals: containers opened, texts cut to their limit, all else by repr."""
+    for frame in frames(error.__traceback__):
+        yield from (leaf for value in list(frame.f_locals.values()) for leaf in leaves(value))
+
+
+def plain_texts(error: BaseException) -> Iterator[str]:
+    """As reporters that take every kind of text for a text: what a frame holds, without repr."""
+    for frame in frames(error.__traceback__):
+        for value in list(frame.f_locals.values()):
+            yield from texts_in(value)
+
+
+def texts_in(value: Any, depth: int = 5) -> Iterator[str]:
+    """The texts in a container."""
+    if isinstance(value, str | bytes):
+        yield str.__str__(value) if isinstance(value, str) else bytes(value).decode("latin-1")
+    elif depth and isinstance(value, Mapping):
+        yield from (text for pair in list(value.items()) for part in pair for text in texts_in(part, depth - 1))
+    elif depth and isinstance(value, list | tuple | set | frozenset):
+        yield from (text for item in list(value) for text in texts_in(item, depth - 1))
+
+
+def leaves(value: Any, depth: int = 5) -> Iterator[str]:
+    """The ends of a container."""
+    if depth and isinstance(value, Mapping):
+        for name, item in list(value.items()):
+            yield from (repr(name), *leaves(item, depth - 1))
+    elif depth and isinstance(value, list | tuple | set | frozenset):
+        for item in list(value):
+            yield from leaves(item, depth - 1)
+    else:
+        yield from (repr(value), reprlib.repr(value))
+        if isinstance(value, str | bytes):
+            yield from (repr(value[:80]), repr(value[-80:]), repr(value[2:40]), repr(value[:1]))
+
+
+def dumped(one: Any) -> Any:
+    """As instrumentation takes attributes: `vars`, `attrs.asdict`, `inspect.getmembers`, and JSON of them."""
+    members = {name: value for name, value in inspect.getmembers(one) if not callable(value)}
+    members.pop("__traceback__", None)
+    members.pop("__context__", None)
+    members.pop("__cause__", None)
+    members.pop("__doc__", None)
+    told: dict[str, Any] = {"vars": getattr(one, "__dict__", {}), "members": members}
+    if attrs.has(type(one)):
+        told["asdict"] = attrs.asdict(one)
+    return json.loads(json.dumps(told, default=repr, skipkeys=True))
 
 
 def walked(value: Any, known: set[int] | None = None) -> Iterator[str]:
@@ -121,6 +220,27 @@ def walked(value: Any, known: set[int] | None = None) -> Iterator[str]:
 def assert_clean(texts: Iterator[str]) -> None:
     for text in texts:
         assert not [form for form in HUNTED if form in text], text[:2000]
+
+
+@contextmanager
+def everything_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Every logger at DEBUG, whatever it was set to, asyncio's own notes of slow steps included."""
+    loop = asyncio.get_running_loop()
+    listed = [one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+    before = [(one, one.level, one.propagate, one.disabled) for one in listed]
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0
+    try:
+        for one in listed:
+            one.setLevel(logging.DEBUG)
+            one.propagate, one.disabled = True, False
+        with caplog.at_level(logging.DEBUG):
+            yield
+    finally:
+        loop.set_debug(False)
+        for one, level, propagate, disabled in before:
+            one.setLevel(level)
+            one.propagate, one.disabled = propagate, disabled
 
 
 # --- failing calls ----------------------------------------------------------------------------------------------------
@@ -232,6 +352,7 @@ async def test_no_cancelled_call_shows_a_secret(session_at: Make, kind: str, whe
                 await call
     assert any(isinstance(one, asyncio.CancelledError) for one in chain(caught.value))
     assert_clean(told_by(caught.value))
+    assert_clean(text for one in chain(caught.value) for text in plain_texts(one))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -411,6 +532,60 @@ async def test_nothing_that_holds_credentials_is_pickled_or_dumped(session_at: M
         with pytest.raises(attrs.exceptions.NotAnAttrsClassError):
             attrs.asdict(one)
     assert copy.copy(KINDS[kind]) is copy.deepcopy(KINDS[kind]) is KINDS[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_dump_of_attributes_shows_a_secret(session_at: Make, kind: str):
+    """As tracing and debugging tools take them: of sessions, calls, requests, responses, pages and errors."""
+    seen: list[Any] = []
+
+    async def watch(request: Any, handler: Any) -> Any:
+        seen.append(request)
+        response = await handler(request)
+        seen.append(response)
+        return response
+
+    async with RawServer(http("[]"), **{TOKEN_PATH: [GOOD_TOKEN]}) as server:
+        session = session_at(server.url, auth=KINDS[kind], middlewares=[watch])
+        pager = session.points_allocation.by_event(entity_id=1, customer_id=1, event_type_id=1)
+        seen += [await pager.page(1), pager, session, session.with_options(), session.stats, KINDS[kind]]
+        error = await fails(session_at("http://127.0.0.1:9", auth=KINDS[kind], **HASTE))
+    assert {"Request", "Response", "Page"} <= {type(one).__name__ for one in seen}
+    for one in (*seen, error, session.points_awarded, session.limits, session.retry):
+        assert_clean(iter([json.dumps(dumped(one)), *leaves(dumped(one)), reprlib.repr(one)]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_logger_at_debug_shows_a_secret(session_at: Make, caplog: pytest.LogCaptureFixture, kind: str):
+    """Neither ours nor those beneath: aiohttp's, asyncio's notes of slow steps with their arguments, all of them."""
+    async with RawServer(http("[]"), http("", 500), **{TOKEN_PATH: [GOOD_TOKEN]}) as server:
+        with everything_logged(caplog):
+            session = session_at(server.url, auth=KINDS[kind], **HASTE)
+            await rows_of(session)
+            await fails(session)
+    assert {"asyncio", "capillary_async"} <= {record.name.split(".")[0] for record in caplog.records}
+    assert_clean(repr(vars(record)) + record.getMessage() + repr(record.args) for record in caplog.records)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_cut_of_a_credential_on_its_way_shows_a_part_of_it(
+    session_at: Make, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    """Tools cut long texts before they take their repr: what is hidden whole is hidden in parts."""
+    sent: list[Any] = []
+    real = aiohttp.ClientSession._request
+
+    async def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        sent.append(kwargs)
+        return await real(self, *args, **kwargs)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "_request", watched)
+    async with RawServer(http("[]"), **{TOKEN_PATH: [GOOD_TOKEN]}) as server:
+        await rows_of(session_at(server.url, auth=KINDS[kind]))
+    told = [leaf for one in sent for leaf in leaves(one)]
+    assert any("***" in leaf for leaf in told)
+    assert_clean(iter(told))
+    assert not [leaf for leaf in told if any(form[:9] in leaf for form in (PAIR, DIGEST, TOKEN, SECRET))]
 
 
 # --- the scrubber -----------------------------------------------------------------------------------------------------
