@@ -46,6 +46,8 @@ def missing(text: str) -> None:
 
 def program(name: str, what: str) -> str:
     """The path of a program of this machine."""
+    if os.name == "nt":
+        missing(f"{what} is ended by its process group, which Windows does not have: use WSL")
     found = shutil.which(name)
     if found is None:
         missing(f"{what} needs {name}, which is not installed: install {what_to_install(name)}, then {INSTALL}")
@@ -54,7 +56,7 @@ def program(name: str, what: str) -> str:
 
 def what_to_install(name: str) -> str:
     """In words."""
-    return {"node": "Node 18 to 22", "java": "a Java runtime from 11 on"}[name]
+    return {"node": "Node 18.20 or newer", "java": "a Java runtime from 11 on"}[name]
 
 
 def package(*parts: str) -> Path:

@@ -10,6 +10,8 @@ import httpx
 import pytest
 import servers
 
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="servers are ended by their process group")
+
 HERE = Path(__file__).parent
 ANSWERING = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1"]
 # Starts a server on a leash, says so, and waits to be killed.
