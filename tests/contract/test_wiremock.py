@@ -39,7 +39,7 @@ ROW = {"id": 1, "customerId": 5}
 GOOD: dict[str, Any] = {"status": 200, "jsonBody": {"data": [ROW], "warnings": [], "errors": []}}
 AT_ONCE = RetryPolicy(attempts=4, backoff=0, throttle_backoff=0)
 # aiohttp waits for ever behind a malformed chunk that comes after the headers: there the limit of an attempt decides.
-LIMITS = {"MALFORMED_RESPONSE_CHUNK": Timeouts(attempt=0.6)}
+LIMITS = {"MALFORMED_RESPONSE_CHUNK": Timeouts(attempt=1.5)}
 
 
 class WireMock:
@@ -193,9 +193,9 @@ async def test_a_slow_answer_within_the_limits_is_whole(mock: WireMock, at: Any,
 @pytest.mark.parametrize(
     ("delay", "timeouts"),
     [
-        ({"fixedDelayMilliseconds": 20_000}, Timeouts(read=0.3)),
-        ({"fixedDelayMilliseconds": 20_000}, Timeouts(attempt=0.3)),
-        ({"chunkedDribbleDelay": {"numberOfChunks": 20, "totalDuration": 20_000}}, Timeouts(read=5, attempt=0.3)),
+        ({"fixedDelayMilliseconds": 20_000}, Timeouts(read=1)),
+        ({"fixedDelayMilliseconds": 20_000}, Timeouts(attempt=1)),
+        ({"chunkedDribbleDelay": {"numberOfChunks": 20, "totalDuration": 20_000}}, Timeouts(read=5, attempt=1)),
     ],
     ids=["read", "attempt", "dribble"],
 )
