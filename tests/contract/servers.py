@@ -2,7 +2,7 @@
 
 The rule kept here: a server that is missing is a skip that says how to install it, and a failure where `CI` or
 `CAPILLARY_CONTRACT=required` is set; a server that was started never outlives the tests. For the fixtures of
-`conftest.py`.
+`contract_fixtures.py`.
 """
 
 import contextlib

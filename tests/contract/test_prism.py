@@ -41,6 +41,8 @@ from capillary_async import (
     ServerError,
 )
 
+pytest_plugins = ["contract_fixtures"]
+
 DOCUMENT: dict[str, Any] = yaml.safe_load(CONTRACT.read_text())
 SAMPLES = Path(__file__).parents[1] / "samples"
 TOKEN_PATH = "/v3/oauth/token/generate"
@@ -363,7 +365,7 @@ def refusals() -> Iterator[tuple[str, int, str, str, Any]]:
                     yield path, int(status), media, name, example["value"]
 
 
-@pytest.mark.parametrize("refusal", refusals(), ids=lambda refusal: " ".join(map(str, refusal[:4])))
+@pytest.mark.parametrize("refusal", list(refusals()), ids=lambda refusal: " ".join(map(str, refusal[:4])))
 async def test_every_documented_refusal_has_its_class(
     prism: str, at: Any, judged: Judged, refusal: tuple[str, int, str, str, Any]
 ) -> None:

@@ -24,6 +24,8 @@ from capillary_async import (
     TransportError,
 )
 
+pytest_plugins = ["contract_fixtures"]
+
 FAULTS = ("CONNECTION_RESET_BY_PEER", "EMPTY_RESPONSE", "MALFORMED_RESPONSE_CHUNK", "RANDOM_DATA_THEN_CLOSE")
 EVENTS = "/v2/customers/5/loyaltyEvents"
 DATE_RANGE = "/x/neo/pointsAllocation/dateRange"

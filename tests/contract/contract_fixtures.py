@@ -1,4 +1,7 @@
-"""The servers of these tests as fixtures, one of each for all tests of a file."""
+"""The servers of these tests as fixtures, one of each for all tests of a file.
+
+A plugin and no conftest.py: the tests above import theirs by that name.
+"""
 
 from collections.abc import Iterator
 
