@@ -6,6 +6,7 @@ Prism checks every request and every answer against the contract, and names each
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import date
 from decimal import Decimal
@@ -395,12 +396,13 @@ def stated(value: Any) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def dynamic() -> Iterator[dict[str, str]]:
-    """Prisms that make up answers after the schemas, the same ones every time."""
-    with ExitStack() as stack:
-        yield {
-            seed: stack.enter_context(serving(lambda port: prism_command(port, "--dynamic", "--seed", seed), "/"))  # noqa: B023 - called at once
-            for seed in SEEDS
-        }
+    """Prisms that make up answers after the schemas, the same ones every time; started at once."""
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+
+        def start(seed: str) -> str:
+            return stack.enter_context(serving(lambda port: prism_command(port, "--dynamic", "--seed", seed), "/"))
+
+        yield dict(zip(SEEDS, pool.map(start, SEEDS), strict=True))
 
 
 @pytest.mark.parametrize("path", READS)
