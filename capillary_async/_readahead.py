@@ -24,6 +24,7 @@ class ReadAhead(Generic[R]):
 
     def __init__(self) -> None:
         self._tasks: deque[asyncio.Task[R]] = deque()
+        self._going: list[asyncio.Task[R]] = []  # cancelled, and perhaps not gone yet
         self._guarded = False
 
     def __len__(self) -> int:
@@ -50,16 +51,20 @@ class ReadAhead(Generic[R]):
             del task  # a failed task and the frames of its own error would keep each other alive
 
     def cancel(self) -> None:
-        """Cancel what is under way; for where nothing can be awaited."""
+        """Cancel what is under way; for where nothing can be awaited. Nothing is cancelled twice.
+
+        A second cancellation would break into what a request still has to do as it ends.
+        """
         _cancel(self._tasks)
+        self._going += self._tasks
+        self._tasks.clear()
 
     async def aclose(self) -> None:
         """Cancel what is under way and wait until it is gone, with its connections."""
-        tasks = tuple(self._tasks)
-        self._tasks.clear()
-        _cancel(tasks)
-        if tasks:
-            await asyncio.wait(tasks)
+        self.cancel()
+        if self._going:
+            await asyncio.wait(self._going)
+            self._going = [task for task in self._going if not task.done()]
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
@@ -68,7 +73,7 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-def _cancel(tasks: deque[asyncio.Task[Any]] | tuple[asyncio.Task[Any], ...]) -> None:
+def _cancel(tasks: deque[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
 

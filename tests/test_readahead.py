@@ -94,6 +94,33 @@ async def test_cancel_needs_no_await() -> None:
     assert len(work.ended) == 3
 
 
+async def test_nothing_is_cancelled_twice() -> None:
+    """A second cancellation would break into the clean-up that the first one began, e.g. that of a middleware."""
+    ended: list[str] = []
+
+    async def careful() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await ticks(9)
+            ended.append("tidied up")
+
+    ahead: ReadAhead[None] = ReadAhead()
+    ahead.start(careful())
+    await ticks(3)
+    ahead.cancel()
+    await ticks(1)
+    ahead.cancel()
+    closing = asyncio.create_task(ahead.aclose())
+    await ticks(1)
+    closing.cancel()
+    with suppress(asyncio.CancelledError):
+        await closing
+    assert ended == []
+    await ahead.aclose()
+    assert ended == ["tidied up"]
+
+
 async def test_cancelling_the_taker_cancels_what_it_takes() -> None:
     """The page in hand is no longer in the queue, and must not stay behind."""
     work = Work()
