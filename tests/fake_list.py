@@ -6,13 +6,14 @@ import asyncio
 import gc
 import weakref
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
 from capillary_async import Paging
 from capillary_async._pager import Fetched, Page, Pager, Position, Source
-from capillary_async.errors import CapillaryError, NotFoundError, ServerError
+from capillary_async.errors import CapillaryError, DecodeError, NotFoundError, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -70,6 +71,7 @@ class FakeList:
         gates: Events that hold back pages by number.
         faults: Errors by page number, raised once each.
         delay: Seconds for each page number.
+        late: Which pages come undecoded where they are read ahead: what cannot be decoded shows only later then.
         before: Called with the number before a page is answered.
         slow_to_go: Turns of the loop that a request takes to end, also where it was cancelled.
         asked: Each page asked, with its size.
@@ -82,6 +84,7 @@ class FakeList:
         self.gates: dict[int, asyncio.Event] = {}
         self.faults: dict[int, list[BaseException]] = {}
         self.delay: Callable[[int], float] | None = None
+        self.late: Callable[[int], bool] = lambda _: False
         self.before: Callable[[int], None] | None = None
         self.asked: list[tuple[int, int]] = []
         self.flying = 0
@@ -98,7 +101,34 @@ class FakeList:
             await self._wait(number)
             return self._answer(number, size)
         finally:
+            await self._go()
+
+    async def ahead(self, number: int, size: int) -> Fetched[Row]:
+        """One page that will wait, whole or as a body."""
+        late = self.late(number)
+        try:
+            page = await self.fetch(number, size)
+        except DecodeError as error:
+            if not late:
+                raise
+            return Fetched((), 0, later=partial(self._read, number, error))
+        return Fetched((), 0, later=partial(self._read, number, page)) if late else page
+
+    async def _read(self, number: int, came: Fetched[Row] | DecodeError) -> Fetched[Row]:
+        """Decode a page that waited; asking for it once more, as a session does, takes its time too."""
+        self.flying += 1
+        try:
+            await self._wait(number)
+        finally:
+            await self._go()
+        if isinstance(came, DecodeError):
+            raise came
+        return came
+
+    async def _go(self) -> None:
+        try:
             await ticks(self.slow_to_go)
+        finally:
             self.flying -= 1
 
     async def _wait(self, number: int) -> None:
