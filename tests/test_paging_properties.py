@@ -570,3 +570,17 @@ def test_one_page_lists_cost_one_request(count: int, size: int, seed: int) -> No
             assert whole <= len(fake.asked) <= (1 if whole == 1 else whole + max(prefetch - 1, 0))
 
     virtual_time.run(main)
+
+
+@settings(THOROUGH, max_examples=100)
+@drawn(size=st.integers(1, 12), prefetch=WINDOWS, most=st.integers(0, 60), whole=st.booleans(), seed=SEEDS)
+def test_max_items_costs_the_pages_that_hold_them(size: int, prefetch: int, most: int, whole: bool, seed: int) -> None:
+    """At every window: not one more, also where the last of them is filled to its end."""
+    most = most // size * size if whole else most
+
+    async def main() -> None:
+        fake = Served(World([Row(number) for number in range(90)], seed=seed), prefetch=prefetch)
+        assert len(await fake.pager(size, max_items=most).collect()) == most
+        assert fake.asked == [(page, size) for page in range(1, -(-most // size) + 1)]
+
+    virtual_time.run(main)
