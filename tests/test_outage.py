@@ -23,7 +23,7 @@ class Down(RawServer):
         self._began: float | None = None
         self.asked_while_down = 0
 
-    def _answer(self, target: str) -> Answer:
+    def answer_to(self, target: str) -> Answer:
         now = time.monotonic()
         if self._began is None and self.hits > self._behind:
             self._began = now

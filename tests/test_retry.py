@@ -366,7 +366,7 @@ async def test_the_servers_hits_are_the_attempts(session_at: Make, status: int, 
 class Statuses(RawServer):
     """Answers `/418` with 418."""
 
-    def _answer(self, target: str) -> Answer:
+    def answer_to(self, target: str) -> Answer:
         return http(b"{}", int(target[1:]))
 
 

@@ -22,7 +22,7 @@ class Bucket(RawServer):
         self._headers = {} if after is None else {"Retry-After": after}
         self.refused = 0
 
-    def _answer(self, target: str) -> Answer:
+    def answer_to(self, target: str) -> Answer:
         now = time.monotonic()
         self._left = min(self._burst, self._left + (now - self._last) * self._rate)
         self._last = now
@@ -36,10 +36,9 @@ class Bucket(RawServer):
 class Slow(RawServer):
     """Each answer takes 20 ms."""
 
-    @staticmethod
-    async def _send(answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _send(self, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         await asyncio.sleep(0.02)
-        return await RawServer._send(answer, reader, writer)
+        return await super()._send(answer, reader, writer)
 
 
 @pytest.mark.parametrize("after", ["1", None])
