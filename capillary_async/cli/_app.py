@@ -5,6 +5,7 @@ The rule kept here: a function of a command only gathers its options. Called by 
 
 from __future__ import annotations
 
+from pathlib import Path  # noqa: TC003 - the parser reads the annotations when it runs
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -12,14 +13,23 @@ from cyclopts import App, CycloptsError, Parameter
 from capillary_async._version import __version__
 from capillary_async.cli._demo import DemoOptions
 from capillary_async.cli._demo import demo as run_demo
+from capillary_async.cli._export import Exported
+from capillary_async.cli._export import allocations as allocations_query
+from capillary_async.cli._export import awarded as awarded_query
+from capillary_async.cli._export import events as events_query
+from capillary_async.cli._export import export as run_export
+from capillary_async.cli._export import ledger as ledger_query
 from capillary_async.cli._ids import STREAM
 from capillary_async.cli._ledger import ledger as read_ledger
 from capillary_async.cli._options import (
     Connection,
     EventOf,
     Expiry,
+    ExportOf,
     IdSource,
+    LedgerIncludes,
     LedgerOf,
+    LedgerPairs,
     LedgerWith,
     Output,
     SandboxOf,
@@ -31,6 +41,8 @@ from capillary_async.cli._read import events as events_job
 from capillary_async.cli._run import UnusableError, ending
 from capillary_async.cli._run import run as run_coroutine
 from capillary_async.cli._sandbox import SandboxOptions, latency_of, rate_of, serve
+from capillary_async.cli._verify import Checked
+from capillary_async.cli._verify import verify as run_verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,12 +51,18 @@ __all__ = ["run"]
 
 _IDS, _OUTPUT, _CONNECTION, _SANDBOX = IdSource(), Output(), Connection(), SandboxOf()
 _EXPIRY, _EVENT, _WHOSE, _WHAT = Expiry(), EventOf(), LedgerOf(), LedgerWith()
+_PAIRS, _INCLUDES = LedgerPairs(), LedgerIncludes()
 _FLAG = Parameter(negative="", show_default=False)
+
+_CODES = (
+    "Exit codes: 0 all answered, 1 could not run, 2 some customers failed, 3 differences found, 130 interrupted, "
+    "143 terminated."
+)
 
 app = App(
     name="capillary-async",
     help="Read loyalty points from Capillary's API, or try it all on a sandbox of your own.",
-    help_epilogue="Exit codes: 0 all answered, 1 could not run, 2 some customers failed, 130 interrupted.",
+    help_epilogue=_CODES,
     help_format="plaintext",
     version=__version__,
     suppress_keyboard_interrupt=False,
@@ -203,3 +221,114 @@ def ledger(  # noqa: D417 - the groups of options describe themselves
     """
     asked = Asked(given, ids, output, connection, sandbox_of)
     return run_coroutine(read_ledger(asked, whose, what))
+
+
+exports = App(
+    name="export",
+    help=(
+        "Read what Capillary holds of many customers into a folder, durably; the same command again goes on. The ids "
+        "come from --ids: one a line, a column of a CSV or Parquet file, or - for stdin."
+    ),
+    help_epilogue=_CODES,
+    help_format="plaintext",
+)
+app.command(exports)
+
+
+@exports.command(name="allocations")
+def export_allocations(
+    *,
+    export: ExportOf,
+    expiry: Expiry = _EXPIRY,
+    ids: IdSource = _IDS,
+    connection: Connection = _CONNECTION,
+    sandbox_of: SandboxOf = _SANDBOX,
+) -> int:
+    """Export the points allocations of customers that expire within two dates."""
+    return run_coroutine(run_export(Exported(ids, export, connection, sandbox_of), allocations_query(expiry)))
+
+
+@exports.command(name="awarded")
+def export_awarded(  # noqa: D417 - the groups of options describe themselves
+    *,
+    export: ExportOf,
+    status: str | None = None,
+    org_id: int | None = None,
+    batch_size: int = 50,
+    expiry: Expiry = _EXPIRY,
+    ids: IdSource = _IDS,
+    connection: Connection = _CONNECTION,
+    sandbox_of: SandboxOf = _SANDBOX,
+) -> int:
+    """Export the ids of the points awarded to customers or user groups, of one status.
+
+    Args:
+        status: AVAILABLE, REDEEMED, EXPIRED, CONSUMED, RETURNED, CONSUMED_BY_CONVERSION, INACTIVE, ...
+        org_id: The organisation.
+        batch_size: Ids in a request at most. User groups want 1.
+    """
+    query = awarded_query(expiry, status, org_id, batch_size)
+    return run_coroutine(run_export(Exported(ids, export, connection, sandbox_of), query))
+
+
+@exports.command(name="events")
+def export_events(  # noqa: D417 - the groups of options describe themselves
+    *,
+    export: ExportOf,
+    event_type: str | None = None,
+    from_date: str | None = None,
+    to_date: str | None = None,
+    ids: IdSource = _IDS,
+    connection: Connection = _CONNECTION,
+    sandbox_of: SandboxOf = _SANDBOX,
+) -> int:
+    """Export the loyalty events of customers.
+
+    Args:
+        event_type: Only events of this type, e.g. EARN, REDEEM, EXPIRE, TRANSFER.
+        from_date: First day, YYYY-MM-DD, in the server's time zone.
+        to_date: Last day.
+    """
+    query = events_query(event_type, from_date, to_date)
+    return run_coroutine(run_export(Exported(ids, export, connection, sandbox_of), query))
+
+
+@exports.command(name="ledger")
+def export_ledger(
+    *,
+    export: ExportOf,
+    pairs: LedgerPairs = _PAIRS,
+    include: LedgerIncludes = _INCLUDES,
+    ids: IdSource = _IDS,
+    connection: Connection = _CONNECTION,
+    sandbox_of: SandboxOf = _SANDBOX,
+) -> int:
+    """Export what stands behind events of customers' ledgers.
+
+    The shards of an export of events are such a file of ids, as they are.
+    """
+    return run_coroutine(run_export(Exported(ids, export, connection, sandbox_of), ledger_query(pairs, include)))
+
+
+@app.command
+def verify(  # noqa: D417 - the groups of options describe themselves
+    out: Path,
+    /,
+    *,
+    against_api: Annotated[bool, _FLAG] = False,
+    sample: int = 100,
+    seed: int | None = None,
+    quiet: Annotated[bool, _FLAG] = False,
+    connection: Connection = _CONNECTION,
+    sandbox_of: SandboxOf = _SANDBOX,
+) -> int:
+    """Compute everything anew that the manifest of an export says, from its files.
+
+    Args:
+        out: The folder of the export.
+        against_api: Read a sample of customers again too, and compare it record by record.
+        sample: How many customers.
+        seed: The same seed draws the same sample.
+        quiet: Print only what differs.
+    """
+    return run_coroutine(run_verify(Checked(out, against_api, sample, seed, quiet), connection, sandbox_of))

@@ -11,7 +11,10 @@ from typing import Annotated, Literal
 from attrs import frozen
 from cyclopts import Group, Parameter
 
-__all__ = ["Connection", "EventOf", "Expiry", "IdSource", "LedgerOf", "LedgerWith", "Output", "SandboxOf"]
+__all__ = [
+    "Connection", "EventOf", "Expiry", "ExportOf", "IdSource", "LedgerIncludes", "LedgerOf", "LedgerPairs",
+    "LedgerWith", "Output", "SandboxOf",
+]  # fmt: skip
 
 _FLAG = Parameter(negative="", show_default=False)
 
@@ -180,6 +183,76 @@ class LedgerWith:
     type: str | None = None
     is_primary_user: bool | None = None
     alternate_currency_name: Annotated[tuple[str, ...], _FLAG] = ()
+    bill_details: Annotated[bool, _FLAG] = False
+    points_earned_breakup: Annotated[bool, _FLAG] = False
+    custom_fields: Annotated[bool, _FLAG] = False
+    extended_fields: Annotated[bool, _FLAG] = False
+    max_conversion_details: Annotated[bool, _FLAG] = False
+    payment_modes: Annotated[bool, _FLAG] = False
+    alternate_currencies: Annotated[bool, _FLAG] = False
+
+
+@Parameter(name="*", group=Group("Export", sort_key=6))
+@frozen(kw_only=True)
+class ExportOf:
+    """What to write, and where.
+
+    Attributes:
+        out: The folder; it is made. The same command again goes on at what is missing.
+        format: Parquet or JSON Lines.
+        shard_keys: Customers a file.
+        rounds: How often customers that failed are asked again.
+        paranoid: Hash all files that are there, instead of looking at their sizes.
+        grace: Seconds for shards under way when the command is interrupted.
+        quiet: No progress and no closing line on stderr.
+    """
+
+    out: Path
+    format: Literal["parquet", "jsonl"] = "parquet"
+    shard_keys: int = 1_000
+    rounds: int = 3
+    paranoid: Annotated[bool, _FLAG] = False
+    grace: float = 10.0
+    quiet: Annotated[bool, _FLAG] = False
+
+
+@Parameter(name="*", group=Group("Whose ledgers", sort_key=3))
+@frozen(kw_only=True)
+class LedgerPairs:
+    """Whose ledgers, and which of their events: --ids is a CSV or Parquet file with a column for each.
+
+    Attributes:
+        identifier_column: The column of the identifiers.
+        event_column: The column of the event ids, one a line; lines of the same identifier belong together.
+        identifier: What the identifiers are: customer_id, mobile, email, external_id, id, primary_user_id.
+        source: Where the identifiers are known, e.g. INSTORE, WECHAT, ALL.
+        account_id: The account, for sources with several.
+        type: CUSTOMER or USERGROUP2.
+    """
+
+    identifier_column: str = "customer_id"
+    event_column: str = "id"
+    identifier: str = "customer_id"
+    source: str = "INSTORE"
+    account_id: str | None = None
+    type: str | None = None
+
+
+@Parameter(name="*", group=Group("What of it", sort_key=4))
+@frozen(kw_only=True)
+class LedgerIncludes:
+    """What to tell of ledger events.
+
+    Attributes:
+        bill_details: Bill number, amount, discount, line items.
+        points_earned_breakup: Points by category, allocation and expiry strategy.
+        custom_fields: The brand's custom fields.
+        extended_fields: The brand's extended fields.
+        max_conversion_details: The latest conversion date of delayed accruals.
+        payment_modes: How the bill was paid.
+        alternate_currencies: All alternate currencies.
+    """
+
     bill_details: Annotated[bool, _FLAG] = False
     points_earned_breakup: Annotated[bool, _FLAG] = False
     custom_fields: Annotated[bool, _FLAG] = False

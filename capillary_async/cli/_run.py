@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BROKEN_PIPE",
     "CANNOT_RUN",
+    "DIFFERENT",
     "INTERRUPTED",
     "SOME_FAILED",
     "TERMINATED",
@@ -33,7 +34,7 @@ __all__ = [
     "run",
 ]
 
-CANNOT_RUN, SOME_FAILED = 1, 2
+CANNOT_RUN, SOME_FAILED, DIFFERENT = 1, 2, 3
 _LAST_STREAM = 2
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # 128 and the signal's number, as shells say it
 

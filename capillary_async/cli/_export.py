@@ -1,0 +1,265 @@
+"""`export`: what Capillary holds of many customers into a folder of Parquet or JSON Lines files.
+
+The rule kept here: gathers the input and shows how it goes; what is durable and exact is `capillary_async.jobs`'s
+business, which is imported when it is needed, since its extra may be missing. Called by `_app.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import csv
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from attrs import frozen
+
+from capillary_async import PointsStatus
+from capillary_async.cli._connect import connected, needed
+from capillary_async.cli._ids import STREAM, ids_of
+from capillary_async.cli._job_report import JobReport
+from capillary_async.cli._options import IdSource
+from capillary_async.cli._run import CANNOT_RUN, INTERRUPTED, SOME_FAILED, TERMINATED, UnusableError
+from capillary_async.cli._silence import Silence
+
+if TYPE_CHECKING:
+    from capillary_async.cli._options import (
+        Connection,
+        Expiry,
+        ExportOf,
+        LedgerIncludes,
+        LedgerPairs,
+        SandboxOf,
+    )
+    from capillary_async.jobs import ExportResult
+    from capillary_async.sandbox import Sandbox
+
+__all__ = ["Exported", "allocations", "awarded", "events", "export", "jobs", "ledger"]
+
+
+@frozen
+class Exported:
+    """What an export command asks: of whom, and where it is put."""
+
+    ids: IdSource
+    export: ExportOf
+    connection: Connection
+    sandbox: SandboxOf
+
+
+@frozen
+class Query:
+    """What is asked.
+
+    Attributes:
+        source: As `jobs.export` names it.
+        arguments: Of the call; the sandbox, where there is one, gives what is missing.
+        pairs: The names of the two columns of a ledger's ids.
+    """
+
+    source: str
+    arguments: Callable[[Sandbox | None], dict[str, Any]]
+    pairs: tuple[str, str] | None = None
+
+
+def jobs() -> Any:
+    """The package of the extra `jobs`.
+
+    Raises:
+        UnusableError: The extra is missing.
+    """
+    try:
+        from capillary_async import jobs as package  # noqa: PLC0415 - the extra may be missing
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("capillary_async"):
+            raise
+        raise UnusableError(
+            f'this command needs the jobs extra ({error.name} is missing): pip install "capillary-async[cli,jobs]"'
+        ) from None
+    return package
+
+
+async def export(asked: Exported, query: Query) -> int:
+    """Export; gives the exit code.
+
+    Raises:
+        UnusableError: The command cannot run like this.
+        CapillaryError: It cannot go on; what is complete stays.
+    """
+    package, silence, options = jobs(), Silence(), asked.export
+    async with connected(asked.connection, asked.sandbox, silence) as (session, sandbox):
+        stop = _Stop()
+        with JobReport(f"export {query.source}", quiet=options.quiet) as report, stop:
+            async with silence.told(session, report.note):
+                result: ExportResult = await package.export(
+                    query.source,
+                    _ids(package, asked.ids, query, sandbox),
+                    options.out,
+                    session=session,
+                    format=options.format,
+                    shard_keys=options.shard_keys,
+                    rounds=options.rounds,
+                    paranoid=options.paranoid,
+                    stop=stop.event,
+                    grace=options.grace,
+                    on_progress=report.progress,
+                    cluster=None if sandbox is None else f"sandbox of {asked.sandbox.customers}, {asked.sandbox.seed}",
+                    **query.arguments(sandbox),
+                )
+            report.exported(result)
+    if result.interrupted:
+        return stop.code or CANNOT_RUN
+    return SOME_FAILED if result.failed else 0
+
+
+class _Stop:
+    """SIGINT and SIGTERM: the first asks the job to finish what is under way, the second ends it."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self.code = 0
+        self._task = asyncio.current_task()
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        # Neither Windows nor threads other than the main one have signal handlers: there the first signal ends it.
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(signal.SIGINT, self._come, INTERRUPTED)
+            loop.add_signal_handler(signal.SIGTERM, self._come, TERMINATED)
+
+    def __exit__(self, *_: object) -> None:
+        """The handlers stay to the end of the process: there is nothing else to interrupt."""
+
+    def _come(self, code: int) -> None:
+        if self.event.is_set() and self._task is not None:
+            self._task.cancel()
+        self.code = self.code or code
+        self.event.set()
+
+
+# --- the ids ----------------------------------------------------------------------------------------------------------
+
+
+def _ids(package: Any, source: IdSource, query: Query, sandbox: Sandbox | None) -> Any:
+    """Where the ids come from; None where the folder has to know them."""
+    if source.ids is None:
+        if sandbox is None:
+            return None
+        return list(_pairs_of(sandbox)) if query.pairs else sandbox.customer_ids
+    if _is_parquet(source.ids):
+        columns = query.pairs or ((source.ids_column,) if source.ids_column else ())
+        return package.ids_in_parquet(source.ids, *columns)
+    if query.pairs:
+        return _pairs_in(_lines(source.ids), query.pairs)
+    keys = ids_of((), source, None)
+    return keys if source.ids_column or isinstance(keys, Sequence) else _without_header(keys)
+
+
+def _is_parquet(path: str) -> bool:
+    if path == STREAM:
+        return False
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError:
+        return False  # told by whoever opens it for reading
+
+
+async def _without_header(keys: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Ids one a line. A first line that is none is taken for a header, which has to be named."""
+    first = True
+    async for key in keys:
+        if first and not key.isdecimal():
+            raise UnusableError(
+                f"the first line of the ids is {key!r:.80}, which is no id: if it is the header of a CSV, say which "
+                "column holds the ids, with --ids-column"
+            )
+        first = False
+        yield key
+
+
+def _lines(path: str) -> AsyncIterator[str]:
+    lines = ids_of((), IdSource(ids=path), None)
+    if isinstance(lines, Sequence):
+        raise TypeError(path)  # a file gives an iterator
+    return lines
+
+
+async def _pairs_in(lines: AsyncIterator[str], columns: tuple[str, str]) -> AsyncIterator[tuple[str, str]]:
+    places: list[int] = []
+    number = 0
+    async for line in lines:
+        number += 1
+        cells = [cell.strip() for cell in next(csv.reader([line], strict=False))]
+        if number == 1:
+            if missing := [column for column in columns if column not in cells]:
+                raise UnusableError(f"the ids have no column {missing[0]!r}; they have {', '.join(cells)}")
+            places = [cells.index(column) for column in columns]
+            continue
+        if max(places) >= len(cells):
+            raise UnusableError(f"line {number} of the ids has {len(cells)} cells, too few: {line!r:.80}")
+        owner, event = (cells[place] for place in places)
+        yield owner, event
+
+
+def _pairs_of(sandbox: Sandbox) -> Iterator[tuple[int, int]]:
+    for customer in sandbox.customer_ids:
+        for event in sandbox.events(customer):
+            yield customer, event["id"]
+
+
+# --- the four sources -------------------------------------------------------------------------------------------------
+
+
+def _points(expiry: Expiry, sandbox: Sandbox | None, start: str, end: str) -> dict[str, Any]:
+    first = None if sandbox is None else str(sandbox.expiry_date_start)
+    last = None if sandbox is None else str(sandbox.expiry_date_end)
+    return {
+        "program_id": needed("--program-id", expiry.program_id, sandbox and sandbox.program_id),
+        "point_category_id": needed(
+            "--point-category-id", expiry.point_category_id, sandbox and sandbox.point_category_id
+        ),
+        start: needed("--expiry-date-start", expiry.expiry_date_start, first),
+        end: needed("--expiry-date-end", expiry.expiry_date_end, last),
+    }
+
+
+def allocations(expiry: Expiry) -> Query:
+    """The allocations of customers that expire within two dates."""
+    return Query("allocations", lambda sandbox: _points(expiry, sandbox, "expiry_date_start", "expiry_date_end"))
+
+
+def awarded(expiry: Expiry, status: str | None, org_id: int | None, batch_size: int) -> Query:
+    """The ids of points awarded to customers, of one status."""
+
+    def arguments(sandbox: Sandbox | None) -> dict[str, Any]:
+        available = None if sandbox is None else PointsStatus.AVAILABLE.value
+        return {
+            **_points(expiry, sandbox, "start_expiry_date", "end_expiry_date"),
+            "status": needed("--status", status, available),
+            "org_id": org_id,
+            "batch_size": batch_size,
+        }
+
+    return Query("awarded", arguments)
+
+
+def events(event_type: str | None, from_date: str | None, to_date: str | None) -> Query:
+    """The loyalty events of customers."""
+    return Query("events", lambda _: {"event_type": event_type, "from_date": from_date, "to_date": to_date})
+
+
+def ledger(pairs: LedgerPairs, include: LedgerIncludes) -> Query:
+    """The ledger events of customers, each with the ids of its events."""
+    wanted = sorted(name for name, value in attrs.asdict(include).items() if value)
+    arguments = {
+        "identifier": pairs.identifier,
+        "identifier_source": pairs.source,
+        "account_id": pairs.account_id,
+        "type": pairs.type,
+        "include": wanted,
+    }
+    return Query("ledger", lambda _: arguments, (pairs.identifier_column, pairs.event_column))

@@ -1,0 +1,21 @@
+"""Jobs over many customers: export what Capillary holds into files, prove that it is complete. Needs the extra `jobs`.
+
+The rule kept here: built on the public face of the SDK alone; what is listed below is all that users import.
+
+    async with AsyncSession.from_env() as capillary:
+        result = await jobs.export(
+            "allocations", customer_ids, "points/2025-06-01", session=capillary, program_id=2282,
+            point_category_id=17383, expiry_date_start="2025-06-01", expiry_date_end="2027-06-01")
+        assert result.complete
+        assert (await jobs.verify("points/2025-06-01")).ok
+"""
+
+from __future__ import annotations
+
+from capillary_async.jobs._errors import JobError
+from capillary_async.jobs._export import export
+from capillary_async.jobs._ids import ids_in_parquet
+from capillary_async.jobs._progress import ExportProgress, ExportResult
+from capillary_async.jobs._verify import VerifyResult, verify
+
+__all__ = ["ExportProgress", "ExportResult", "JobError", "VerifyResult", "export", "ids_in_parquet", "verify"]

@@ -1,0 +1,175 @@
+"""From models to columns: the Arrow schema of a model, read from its fields, and the values that fill it.
+
+The rule kept here: nothing is rounded, cut or coerced. What does not fit is an error that names key and field. What is
+typed in the model is a struct or a list, what is free-form is JSON text with the digits that came. Used by the Parquet
+format.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from operator import attrgetter
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+
+import attrs
+import msgspec
+
+from capillary_async.jobs._arrow import pa
+from capillary_async.jobs._errors import UnfitError
+
+__all__ = ["DERIVED", "Columns"]
+
+# Epoch milliseconds, and the property of the model that says the same as an aware time.
+DERIVED = {"awarded_date": "awarded_at", "expiry_date": "expires_at", "auto_update_time": "updated_at"}
+
+# The published table schema has decimal(15,3) for every points column.
+QUANTITY = pa.decimal128(18, 3)
+_PLAIN: dict[Any, Any] = {
+    int: pa.int64(),
+    str: pa.string(),
+    bool: pa.bool_(),
+    Decimal: QUANTITY,
+    datetime: pa.timestamp("us", "UTC"),
+}
+_JSON = msgspec.json.Encoder(decimal_format="number")
+
+Convert = Callable[[Any], Any]
+
+
+def _free(value: Any) -> str | None:
+    """JSON text; empty where there is nothing."""
+    return None if value is None or value in ({}, ()) else _JSON.encode(value).decode()
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _listed(convert: Convert | None) -> Convert:
+    def listed(value: Any) -> Any:
+        if value is None:
+            return None
+        several: Sequence[Any] = cast("Any", value) if isinstance(value, tuple) else (value,)
+        return [None if entry is None else convert(entry) if convert else entry for entry in several]
+
+    return listed
+
+
+def _mapped(convert: Convert) -> Convert:
+    def mapped(value: Mapping[str, Any] | None) -> Any:
+        if value is None:
+            return None
+        return [(name, None if entry is None else convert(entry)) for name, entry in value.items()]
+
+    return mapped
+
+
+def _struct(model: type[Any]) -> tuple[Any, Convert]:
+    fields = _fields(model)
+    kind = pa.struct([(name, type_) for name, (type_, _) in fields.items()])
+    converters = [(name, attrgetter(name), convert) for name, (_, convert) in fields.items()]
+
+    def struct(value: Any) -> Any:
+        if value is None:
+            return None
+        return {name: convert(get(value)) if convert else get(value) for name, get, convert in converters}
+
+    return kind, struct
+
+
+def _fields(model: type[Any]) -> dict[str, tuple[Any, Convert | None]]:
+    hints = get_type_hints(model)
+    return {attribute.name: _kind(hints[attribute.name]) for attribute in attrs.fields(model)}
+
+
+def _kind(hint: Any) -> tuple[Any, Convert | None]:
+    """The Arrow type of a field, and how its values are made ready for it."""
+    alternatives = _alternatives(hint)
+    if len(alternatives) > 1:
+        several = [one for one in alternatives if get_origin(one) is tuple]
+        return _kind(several[0]) if several else (pa.string(), _text)
+    (one,) = alternatives
+    if one in _PLAIN:
+        return _PLAIN[one], None
+    if attrs.has(one):
+        return _struct(one)
+    inner = [each for argument in get_args(one)[-1 if get_origin(one) is Mapping else 0 :]
+             for each in _alternatives(argument) if each is not Ellipsis]  # fmt: skip
+    if inner and inner[0] is not Any:
+        kind, convert = _kind(inner[0])
+        if get_origin(one) is tuple:
+            return pa.list_(kind), _listed(convert)
+        if convert is not None:
+            return pa.map_(pa.string(), kind), _mapped(convert)
+    return pa.string(), _free
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    if get_origin(hint) in (Union, types.UnionType):
+        return [one for one in get_args(hint) if one is not type(None)]
+    return [hint]
+
+
+class Columns:
+    """The columns of one model, with those that stand in front: the asked key, the shard, the row."""
+
+    def __init__(self, model: type[Any], key_type: Any) -> None:
+        self._fields = _fields(model)
+        first = [("asked_key", key_type), ("shard", pa.int32()), ("row", pa.int32())]
+        described: list[tuple[str, Any]] = list(first)
+        for name, (kind, _) in self._fields.items():
+            described.append((name, kind))
+            if name in DERIVED:
+                described.append((DERIVED[name], pa.timestamp("ms", "UTC")))
+        self.schema = pa.schema(described)
+        self._getters = {name: attrgetter(name) for name in self._fields}
+
+    def table(self, shard: int, entries: Sequence[tuple[Any, Sequence[Any]]]) -> Any:
+        """A table of the records of several keys.
+
+        Raises:
+            UnfitError: A value does not fit its column; only where one key is asked for.
+            pyarrow.ArrowException, OverflowError: The same, where there are several.
+        """
+        records = [record for _, items in entries for record in items]
+        arrays = [
+            pa.array([key for key, items in entries for _ in items], self.schema.field("asked_key").type),
+            pa.array([shard] * len(records), pa.int32()),
+            pa.array([row for _, items in entries for row in range(len(items))], pa.int32()),
+        ]
+        for name, (kind, convert) in self._fields.items():
+            array = self._array(name, kind, convert, records, entries[0][0] if len(entries) == 1 else None)
+            arrays.append(array)
+            if name in DERIVED:
+                arrays.append(array.cast(pa.timestamp("ms", "UTC")))
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def _array(self, name: str, kind: Any, convert: Convert | None, records: list[Any], key: Any) -> Any:
+        values: list[Any] = list(map(self._getters[name], records))
+        if convert is not None:
+            values = list(map(convert, values))
+        try:
+            return pa.array(values, kind)
+        except (pa.ArrowException, OverflowError) as error:
+            if key is None:
+                raise
+            raise _unfit(name, kind, values, key, error) from None
+
+
+def _unfit(name: str, kind: Any, values: list[Any], key: Any, error: Exception) -> UnfitError:
+    row, shown = 0, ""
+    for row, value in enumerate(values):  # noqa: B007 - the row of the first that does not fit
+        try:
+            pa.array([value], kind)
+        except (pa.ArrowException, OverflowError) as found:
+            shown = str(value) if isinstance(value, Decimal | int | str) else type(value).__name__
+            error = found
+            break
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."  # noqa: PLR2004 - a line's worth
+    column = str(kind) if not pa.types.is_nested(kind) else "the columns of its parts"
+    what = f"{name} {shown} of row {row} does not fit {column}, and nothing is rounded"
+    advice = "export as jsonl, which keeps all digits" if "decimal" in str(kind) else "report it"
+    return UnfitError(f"key {key}: {what} ({str(error).partition(chr(10))[0]}); {advice}", field=name)

@@ -1,0 +1,53 @@
+"""What a job says when it cannot go on.
+
+The rule kept here: as with every error of the SDK, the text says what happened, to which file, and what to do; it
+pickles. Raised by all of `jobs`.
+"""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from typing import TYPE_CHECKING
+
+from capillary_async import CapillaryError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["JobError", "UnfitError", "about"]
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class JobError(CapillaryError):
+    """The job cannot run, or cannot go on, for a reason that concerns all of it. The text says what to do."""
+
+
+class UnfitError(CapillaryError):
+    """A record of one key does not fit the output's columns, and nothing is rounded or cut to make it fit.
+
+    Attributes:
+        field: The column.
+    """
+
+    field: str
+
+    def __init__(self, message: str = "", *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def about(error: OSError | sqlite3.Error, folder: Path) -> JobError:
+    """What a failed read or write of the folder means to the user."""
+    full = isinstance(error, OSError) and error.errno in _FULL
+    full = full or (isinstance(error, sqlite3.Error) and "full" in str(error))
+    where = error.filename if isinstance(error, OSError) and error.filename else folder
+    if full:
+        return JobError(
+            f"no room to write {where}: {error}; what is complete stays. Make room and give the same command again: "
+            "it goes on at what is missing"
+        )
+    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        return JobError(f"{folder / 'state.sqlite'} is damaged: {error}; export into another folder")
+    return JobError(f"cannot write {where}: {error}; mend that and give the same command again: it goes on")

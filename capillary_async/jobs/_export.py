@@ -1,0 +1,419 @@
+"""`export`: read what Capillary holds of many customers into a folder, durably and exactly once.
+
+The rule kept here: what the manifest names is on the disk, whole; started again after any end, the job goes on at what
+is missing and comes to the same bytes. It owns no session. Called by users and the command line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from capillary_async import InvalidRequestError, __version__
+from capillary_async.jobs._digest import file_digest
+from capillary_async.jobs._errors import JobError, about
+from capillary_async.jobs._folder import Folder
+from capillary_async.jobs._formats import format_of
+from capillary_async.jobs._ids import spool
+from capillary_async.jobs._intake import Intake
+from capillary_async.jobs._outage import Outage
+from capillary_async.jobs._points import reached
+from capillary_async.jobs._progress import ExportProgress, ExportResult, Tally
+from capillary_async.jobs._publish import Publisher, Thread
+from capillary_async.jobs._shards import ShardTask, Waiting
+from capillary_async.jobs._sources import SOURCES
+from capillary_async.jobs._state import SCHEMA_VERSION, State
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+
+    from capillary_async import AsyncSession
+    from capillary_async.jobs._formats import FormatName
+    from capillary_async.jobs._shards import Waiting as WaitingType
+    from capillary_async.jobs._sources import Reading
+    from capillary_async.jobs._state import Shard
+
+__all__ = ["SourceName", "export"]
+
+SourceName = Literal["allocations", "awarded", "events", "ledger"]
+
+SHARD_KEYS = 1_000
+ROUNDS = 3
+PAUSES = (5.0, 10.0, 20.0)  # seconds before a later round, where the service may just have been busy
+
+
+async def export(
+    source: SourceName,
+    ids: Iterable[Any] | AsyncIterable[Any] | None,
+    out: str | os.PathLike[str],
+    *,
+    session: AsyncSession,
+    format: FormatName = "parquet",  # noqa: A002 - what it is called everywhere
+    shard_keys: int = SHARD_KEYS,
+    verify: bool | None = None,
+    rounds: int = ROUNDS,
+    paranoid: bool = False,
+    stop: asyncio.Event | None = None,
+    grace: float = 10.0,
+    on_progress: Callable[[ExportProgress], object] | None = None,
+    cluster: str | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    **query: Any,
+) -> ExportResult:
+    """Read what Capillary holds of many customers into a folder.
+
+    Started again with the same arguments it goes on at what is missing, also after `kill -9`. All ids are read, and
+    kept in the folder, before anything is asked. A customer that fails is written to `failures.jsonl` and asked again
+    in later rounds; an outage pauses the job for at most 15 minutes. Memory does not grow with the number of customers;
+    the rows of each customer under way are held.
+
+    Args:
+        source: `allocations` (`points_allocation.by_expiry_many`), `awarded` (`points_awarded.ids`), `events`
+            (`loyalty_events.list_many`), `ledger` (`points_ledger.explode` of many).
+        ids: Customer ids, any iterable or async iterable; of a ledger pairs `(identifier, event id or ids)`. None goes
+            on with those that are in the folder.
+        out: The folder; it is made.
+        session: The caller's; it is not closed.
+        format: `parquet` or `jsonl`.
+        shard_keys: Customers a file.
+        verify: Whether lists of several pages are read until two readings agree; None for the session's own.
+        rounds: How often what failed is asked again.
+        paranoid: Hash all files that are there, instead of looking at their sizes.
+        stop: When it is set, shards under way are finished for at most `grace` seconds, and the job returns.
+        grace: Seconds.
+        on_progress: Called with an `ExportProgress` some times a second.
+        cluster: What is read, where the session's `base_url` does not say it.
+        sleep: How pauses wait, for tests.
+        query: The arguments of the call beside the ids, e.g. `program_id=2282`; of a ledger `identifier` (its kind,
+            `customer_id`), `identifier_source` (`INSTORE`), `include` (names of `LedgerInclude`), and the rest of
+            `explode`'s.
+
+    Returns:
+        What it came to.
+
+    Raises:
+        InvalidRequestError: An argument cannot be; nothing was sent.
+        JobError: The folder is another export's or another process's, it cannot be written, or the service did not
+            answer for 15 minutes. The text says what to do.
+        CapillaryError: What concerns every key, e.g. wrong credentials.
+    """
+    if source not in SOURCES:
+        raise InvalidRequestError(f"source takes one of {', '.join(SOURCES)}, got {source!r}", argument="source")
+    if format not in ("parquet", "jsonl"):
+        raise InvalidRequestError(f"format takes 'parquet' or 'jsonl', got {format!r}", argument="format")
+    for name, value, least in (("shard_keys", shard_keys, 1), ("rounds", rounds, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidRequestError(f"{name} takes a whole number of at least {least}, got {value!r}", argument=name)
+    reading = SOURCES[source].reading(session, query, verify=verify)
+    tally = Tally(session.stats, on_progress)
+    job = _Job(reading, Folder(out), tally, format=format, shard_keys=shard_keys, rounds=rounds, paranoid=paranoid)
+    job.stop, job.grace, job.sleep = stop, grace, sleep
+    job.cluster = session.base_url if cluster is None else cluster
+    with job.folder:
+        try:
+            return await job.run(ids)
+        except (OSError, sqlite3.Error) as error:
+            raise about(error, job.folder.path) from error
+
+
+class _Job:
+    """One run over one folder."""
+
+    def __init__(
+        self, reading: Reading, folder: Folder, tally: Tally, *, format: FormatName, shard_keys: int, rounds: int,  # noqa: A002
+        paranoid: bool,
+    ) -> None:  # fmt: skip
+        self.reading, self.folder, self.tally = reading, folder, tally
+        self.format_name, self.shard_keys, self.rounds, self.paranoid = format, shard_keys, rounds, paranoid
+        self.format = format_of(format, reading.source, reading.query)
+        self.cluster = ""
+        self.stop: asyncio.Event | None = None
+        self.grace = 0.0
+        self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self.repaired: list[str] = []
+        self.database = Thread("capillary-async-state")
+        self.state: Any = None
+        self.asked = 0
+        self.interrupted = False
+
+    async def run(self, ids: Iterable[Any] | AsyncIterable[Any] | None) -> ExportResult:
+        """All of it."""
+        self._refuse_foreign()
+        try:
+            self.state = await self.database.call(State, self.folder.state)
+            await self._identify()
+            await self._heeding_stop(self._take_ids(ids))
+            if not self.interrupted:
+                await self.database.call(self._mend)
+                if await self._anything_to_do():
+                    await self._work()
+            return await self._result()
+        finally:
+            with suppress(RuntimeError):
+                self.database.close()
+            if self.state is not None:
+                self.state.close()
+
+    # -- what the folder is
+
+    def _refuse_foreign(self) -> None:
+        """A folder whose files are not ours is left alone."""
+        if not self.folder.state.exists() and any(self.folder.listed()):
+            raise JobError(
+                f"{self.folder.path} holds shards and no state.sqlite, so that nothing is known of them: export into "
+                "another folder"
+            )
+
+    async def _identify(self) -> None:
+        """Refuse to mix two queries in one folder."""
+        mine = {
+            "source": self.reading.source.name,
+            "query": dict(self.reading.query),
+            "format": self.format_name,
+            "shard_keys": self.shard_keys,
+            "verify": self.reading.verify,
+            "cluster": self.cluster,
+        }
+        known = await self.database.call(self.state.get, "source")
+        if known is None:
+            await self.database.call(lambda: self.state.put(**mine, started=_now()))
+            return
+        for name, value in mine.items():
+            there = await self.database.call(self.state.get, name)
+            if there != value:
+                raise JobError(
+                    f"{self.folder.path} was begun with another {name}: {_shown(there)}, now it is {_shown(value)}. "
+                    "Give what it was begun with, or export into another folder"
+                )
+
+    # -- the ids
+
+    async def _take_ids(self, ids: Iterable[Any] | AsyncIterable[Any] | None) -> None:
+        call, pairs = self.database.call, self.reading.source.pairs
+        self.tally.enter("ids")
+        asked = await call(self.state.get, "asked")
+        if asked is None:
+            if ids is None:
+                raise InvalidRequestError(f"no ids: {self.folder.path} holds none to go on with", argument="ids")
+            await call(self.state.forget_ids)
+            await spool(ids, lambda piece: call(self.state.spool, piece, pairs=pairs), pairs=pairs)
+            await call(self.state.spooled)
+        elif ids is not None:
+            await call(self.state.begin_compare)
+            await spool(ids, lambda piece: call(self.state.spool, piece, "other_", pairs=pairs), pairs=pairs)
+            place = await call(self.state.first_difference)
+            if place is not None:
+                raise JobError(
+                    f"the ids are not those that {self.folder.path} was begun with: the first to differ is number "
+                    f"{place:,}, in shard {(place - 1) // self.shard_keys}. Give the same ids in the same order, or "
+                    "none, or export into another folder"
+                )
+        self.asked = await call(self.state.get, "asked")
+        self.tally.asked = self.asked
+
+    # -- what is there
+
+    def _mend(self) -> None:
+        """Make files and database agree: what one has and the other has not is done again."""
+        done = self.state.done()
+        named = {shard.file: shard for shard in done.values()}
+        there = {path.name: path for path in self.folder.listed()}
+        for name, path in there.items():
+            if name not in named:
+                path.unlink()
+        for name, shard in named.items():
+            path = self.folder.shards / name
+            if name in there and path.stat().st_size == shard.bytes and not (self.paranoid and _differs(path, shard)):
+                continue
+            self.folder.remove(self.folder.manifest)
+            self.state.withdraw(shard.number)
+            path.unlink(missing_ok=True)
+            self.repaired.append(f"shards/{name}")
+        for path in (self.folder.manifest, self.folder.failures):
+            self.folder.part(path).unlink(missing_ok=True)
+        self.folder.sync(self.folder.shards)
+
+    async def _anything_to_do(self) -> bool:
+        call = self.database.call
+        finished, failed = await call(self.state.get, "finished"), await call(self.state.failed)
+        whole = len(await call(self.state.done)) == self._shards
+        if finished and whole and not failed and self.folder.manifest.exists():
+            return False
+        if finished and whole and self.folder.manifest.exists():
+            places, _ = await call(self.state.open_failures, 1 << 30)
+            if not places:
+                return False
+        await call(self.folder.remove, self.folder.manifest)
+        reached("manifest-removed")
+        if finished:
+            await call(self.state.reopen)
+        return True
+
+    @property
+    def _shards(self) -> int:
+        return -(-self.asked // self.shard_keys)
+
+    # -- the work
+
+    async def _work(self) -> None:
+        done = await self.database.call(self.state.done)
+        self._count_done(done)
+        self.tally.failed = await self.database.call(self.state.failed)
+        publisher = Publisher(
+            self.folder, self.state, self.reading.source, self.format, database=self.database,
+            counted=self.tally.counted, done=self._shard_done,
+        )  # fmt: skip
+        intake = self._intake = Intake(self.reading, publisher, self.tally, shard_keys=self.shard_keys)
+        outage = Outage(intake.probe, self.tally.noted, sleep=self.sleep)
+        try:
+            await self._heeding_stop(self._rounds(intake, publisher, outage), intake)
+            if self.interrupted:
+                await publisher.flush()
+        finally:
+            await publisher.aclose()
+        if not self.interrupted:
+            await self.database.call(self._finish)
+
+    def _count_done(self, done: dict[int, Shard]) -> None:
+        self.tally.began_with = sum(shard.keys for shard in done.values())
+        self.tally.shards = len(done)
+
+    def _shard_done(self, task: ShardTask, shard: Shard | None) -> None:
+        self._intake.done(task)
+        self.tally.shards += shard is not None and task.round == 0
+
+    async def _heeding_stop(self, work: Any, intake: Intake | None = None) -> None:
+        """Work to the end; or, told to stop, to the end of the shards under way, for so long as is granted."""
+        working = asyncio.ensure_future(work)
+        told = asyncio.ensure_future((self.stop or asyncio.Event()).wait())
+        try:
+            await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                self.interrupted = True
+                if intake is not None:
+                    intake.stop()
+                    self.tally.noted(f"stopping: shards under way are finished for at most {self.grace:g} s")
+                    await asyncio.wait({working}, timeout=self.grace)
+        finally:
+            told.cancel()
+            working.cancel()
+            await asyncio.wait({working, told})
+        if not working.cancelled():
+            working.result()
+
+    async def _rounds(self, intake: Intake, publisher: Publisher, outage: Outage) -> None:
+        waiting = Waiting()
+        call = self.database.call
+        done = await call(self.state.done)
+        missing = [number for number in range(self._shards) if number not in done]
+        self.tally.enter("reading")
+        await intake.run(_Tasks(self, missing, 0, waiting), outage)
+        for round_ in range(1, self.rounds + 1):
+            await publisher.flush()
+            places, transient = await call(self.state.open_failures, round_)
+            if intake.stopping or not places:
+                break
+            self.tally.enter(f"round {round_}")
+            if transient:
+                await self.sleep(PAUSES[min(round_, len(PAUSES)) - 1])
+            publisher.build_on(await call(self.state.done))
+            numbers = sorted({(place - 1) // self.shard_keys for place in places})
+            await intake.run(_Tasks(self, numbers, round_, waiting), outage)
+        await publisher.flush()
+        if intake.stopping and len(await call(self.state.done)) == self._shards:
+            # All was read when it was told to stop: what failed is asked again another time.
+            self.interrupted = bool((await call(self.state.open_failures, self.rounds))[0])
+
+    # -- the end
+
+    def _finish(self) -> None:
+        """Failures and manifest, the manifest last."""
+        lines = [
+            {"key": key, "error": one.error, "message": one.message, "request_id": one.request_id,
+             "attempts": one.attempts, "shard": (one.place - 1) // self.shard_keys}
+            for key, one in self.state.failures()
+        ]  # fmt: skip
+        text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
+        self.folder.write(self.folder.failures, text.encode())
+        reached("failures-written")
+        self.state.put(finished=_now())
+        manifest = self._manifest(self.state.summary())
+        data = json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n"
+        self.folder.write(self.folder.manifest, data, "manifest-written", "manifest-renamed")
+
+    def _manifest(self, summary: dict[str, Any]) -> dict[str, Any]:
+        get = self.state.get
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "sdk_version": __version__,
+            "source": self.reading.source.name,
+            "query": dict(self.reading.query),
+            "format": self.format_name,
+            "shard_keys": self.shard_keys,
+            "cluster": self.cluster,
+            "consistency": "verified" if self.reading.verify else "fast",
+            **summary,
+            "started": get("started"),
+            "finished": get("finished"),
+            "complete": summary["failures"] == 0,
+        }
+
+    async def _result(self) -> ExportResult:
+        summary = await self.database.call(self.state.summary)
+        self.tally.enter("done")
+        ids = summary["ids"]
+        return ExportResult(
+            out=self.folder.path,
+            complete=not self.interrupted and not ids["failed"],
+            interrupted=self.interrupted,
+            asked=ids["asked"],
+            found=ids["found"],
+            empty=ids["empty"],
+            failed=ids["failed"],
+            records=summary["records"],
+            shards=len(summary["shards"]),
+            requests=summary["requests"],
+            retries=summary["retries"],
+            throttles=summary["throttles"],
+            elapsed=self.tally.elapsed,
+            repaired=tuple(self.repaired),
+        )
+
+
+class _Tasks:
+    """The shards to ask for in one round, each with its keys, as they are wanted."""
+
+    def __init__(self, job: _Job, numbers: list[int], round_: int, waiting: WaitingType) -> None:
+        self._job, self._round, self._waiting = job, round_, waiting
+        self._numbers = list(reversed(numbers))
+
+    async def next(self) -> ShardTask | None:
+        """The next; cancelled while it waits, it gives the same one again."""
+        if not self._numbers:
+            return None
+        job, number = self._job, self._numbers[-1]
+        first = number * job.shard_keys + 1
+        last = first + job.shard_keys - 1
+        if self._round:
+            keys = await job.database.call(job.state.to_ask_again, self._round, first, last)
+        else:
+            keys = await job.database.call(job.state.keys, first, last)
+        self._numbers.pop()
+        return ShardTask(number, first, keys, round_=self._round, waiting=self._waiting, folder=job.folder.path)
+
+
+def _differs(path: Any, shard: Shard) -> bool:
+    return file_digest(path) != shard.sha256
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

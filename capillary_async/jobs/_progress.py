@@ -1,0 +1,171 @@
+"""How a job is getting on: what it tells while it works, and what it gives at the end.
+
+The rule kept here: values alone; what is told is counted, never guessed. Given to users' `on_progress`, shown by the
+command line.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from capillary_async import Stats
+
+__all__ = ["ExportProgress", "ExportResult", "Tally"]
+
+_EVERY = 0.2  # seconds between two tellings
+_TRAFFIC = ("requests", "retries", "throttles", "duplicates")
+
+
+@frozen(kw_only=True)
+class ExportProgress:
+    """Where an export stands.
+
+    Attributes:
+        phase: `ids` (reading the input), `reading`, `round 1` to `round 3` (asking again for what failed), `paused`
+            (the service does not answer, or the job is told to stop), `done`.
+        asked: Keys in all; None while the input is being read.
+        settled: Keys answered or failed so far, those of earlier runs included.
+        failed: Keys that failed and have not been recovered.
+        records: Records of this run so far.
+        shards: Shards on the disk.
+        requests, retries, throttles: Of the session in this run.
+        elapsed: Seconds of this run.
+        began_with: Keys settled by earlier runs, so that a rate can be told.
+        note: What is going on beside, e.g. why it is paused.
+    """
+
+    phase: str
+    asked: int | None
+    settled: int
+    failed: int
+    records: int
+    shards: int
+    requests: int
+    retries: int
+    throttles: int
+    elapsed: float
+    began_with: int = 0
+    note: str | None = None
+
+    @property
+    def rate(self) -> float:
+        """Keys a second in this run."""
+        return (self.settled - self.began_with) / self.elapsed if self.elapsed else 0.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left at this rate; None where that cannot be told."""
+        return None if self.asked is None or not self.rate else max(0.0, (self.asked - self.settled) / self.rate)
+
+
+@frozen(kw_only=True)
+class ExportResult:
+    """What an export came to.
+
+    Attributes:
+        out: The folder.
+        complete: Whether every key was answered.
+        interrupted: Whether it was stopped before its end: run it again to go on.
+        asked, found, empty, failed: Keys: in all, with records, without any, failed. While it is interrupted, of the
+            shards that are done.
+        records: Records in the files.
+        shards: Shards on the disk.
+        requests, retries, throttles: Over all runs.
+        elapsed: Seconds of this run.
+        repaired: Files that were missing or not as they were written, and were read again.
+    """
+
+    out: Path
+    complete: bool
+    interrupted: bool
+    asked: int
+    found: int
+    empty: int
+    failed: int
+    records: int
+    shards: int
+    requests: int
+    retries: int
+    throttles: int
+    elapsed: float
+    repaired: tuple[str, ...] = ()
+
+
+class Tally:
+    """Counts while the job works, and tells now and then."""
+
+    def __init__(self, stats: Stats, tell: Callable[[ExportProgress], object] | None) -> None:
+        self._stats, self._tell = stats, tell
+        self._began = time.monotonic()
+        self._told = 0.0
+        self._at_start = stats.snapshot()
+        self._at_commit = dict(self._at_start)
+        self.conflicts = self.warnings = 0
+        self._conflicts_told = self._warnings_told = 0
+        self.phase = "ids"
+        self.note: str | None = None
+        self.asked: int | None = None
+        self.began_with = self.done = self.failed = self.records = self.shards = 0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self._began
+
+    def settled(self, records: int, *, failed: bool, again: bool) -> None:
+        """One more key."""
+        self.records += records
+        self.done += not again
+        self.failed += (0 if failed else -1) if again else failed
+        self.tell()
+
+    def enter(self, phase: str, note: str | None = None) -> None:
+        """Another phase, told at once."""
+        self.phase, self.note = phase, note
+        self.tell(at_once=True)
+
+    def noted(self, note: str | None) -> None:
+        """Something that goes on beside; None when it is over."""
+        self.note = note
+        self.tell(at_once=True)
+
+    def counted(self) -> dict[str, int]:
+        """What was counted since the last call, for the database."""
+        now = self._stats.snapshot()
+        counted = {name: now[name] - self._at_commit[name] for name in _TRAFFIC}
+        counted["conflicts"] = self.conflicts - self._conflicts_told
+        counted["warnings"] = self.warnings - self._warnings_told
+        self._at_commit, self._conflicts_told, self._warnings_told = now, self.conflicts, self.warnings
+        return counted
+
+    def tell(self, *, at_once: bool = False) -> None:
+        """Tell, unless it was told a moment ago."""
+        now = time.monotonic()
+        if self._tell is None or (now - self._told < _EVERY and not at_once):
+            return
+        self._told = now
+        traffic = self._stats.snapshot()
+        requests, retries, throttles = (traffic[name] - self._at_start[name] for name in _TRAFFIC[:3])
+        self._tell(
+            ExportProgress(
+                phase="paused" if self.note and self.phase != "ids" else self.phase,
+                asked=self.asked,
+                settled=self.began_with + self.done,
+                failed=self.failed,
+                records=self.records,
+                shards=self.shards,
+                requests=requests,
+                retries=retries,
+                throttles=throttles,
+                elapsed=self.elapsed,
+                began_with=self.began_with,
+                note=self.note,
+            )
+        )

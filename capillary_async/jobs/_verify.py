@@ -1,0 +1,381 @@
+"""`verify`: prove an export from its files alone, and by reading a sample of it again.
+
+The rule kept here: everything that the manifest says is computed anew from the bytes on the disk; each difference is
+named. Nothing is changed. Called by users and the command line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import sqlite3
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, cast
+
+from attrs import field, frozen
+
+from capillary_async import CapillaryError, InvalidRequestError
+from capillary_async.jobs._digest import Bag, added, file_digest, plain
+from capillary_async.jobs._errors import JobError
+from capillary_async.jobs._folder import Folder
+from capillary_async.jobs._formats import Format, format_of
+from capillary_async.jobs._sources import SOURCES, Source
+from capillary_async.jobs._state import SCHEMA_VERSION, State
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from capillary_async import AsyncSession
+
+__all__ = ["VerifyResult", "verify"]
+
+_FILE = re.compile(r"shards/part-([0-9]{8})\.(?:parquet|jsonl)")
+_SHOWN = 3
+
+
+@frozen(kw_only=True)
+class VerifyResult:
+    """What the files say.
+
+    Attributes:
+        out: The folder.
+        faults: Each difference from the manifest, or from the service, as a sentence.
+        complete: Whether the export says that no key failed.
+        asked, found, empty, failed: Keys: in all, with records, without any, failed.
+        records: Records in the files.
+        totals: The sum of each quantity.
+        keys_digest: Of the keys of all records, whatever their order.
+        sampled: Keys that were read again.
+        notes: What could not be checked, and why.
+    """
+
+    out: Path
+    faults: tuple[str, ...]
+    complete: bool
+    asked: int
+    found: int
+    empty: int
+    failed: int
+    records: int
+    totals: Mapping[str, Decimal]
+    keys_digest: str
+    sampled: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as the manifest says, and as the service says where it was asked."""
+        return not self.faults
+
+
+async def verify(
+    out: str | os.PathLike[str], *, session: AsyncSession | None = None, sample: int = 100, seed: int | None = None
+) -> VerifyResult:
+    """Compute everything anew that the manifest of an export says; with a session, read some customers again.
+
+    Args:
+        out: The folder.
+        session: Read a sample with it and compare it record by record; None asks nothing.
+        sample: Customers to read again at most.
+        seed: The same seed draws the same sample; None draws another one each time.
+
+    Raises:
+        JobError: There is no manifest, since the export was not finished, or it is no manifest.
+        InvalidRequestError: `sample` cannot be.
+        CapillaryError: What concerns every key of the sample, e.g. wrong credentials.
+    """
+    if not isinstance(sample, int) or isinstance(sample, bool) or sample < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidRequestError(f"sample takes a whole number of at least 1, got {sample!r}", argument="sample")
+    proof = await asyncio.to_thread(_Proof.of, Folder(out))
+    if session is not None:
+        await proof.ask(session, sample, random.Random(seed))
+    return proof.result()
+
+
+def _manifest(folder: Folder) -> dict[str, Any]:
+    try:
+        found = json.loads(folder.manifest.read_text("utf-8"))
+    except FileNotFoundError:
+        raise JobError(
+            f"{folder.path} has no manifest.json: no export is there, or it was not finished: start it again"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise JobError(f"cannot read {folder.manifest}: {error}") from None
+    members = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    version = members.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise JobError(f"{folder.manifest} has schema version {version}, this release reads {SCHEMA_VERSION}")
+    if not _whole(members):
+        raise JobError(f"{folder.manifest} is no manifest of an export: members are missing")
+    return members
+
+
+def _whole(found: Mapping[str, Any]) -> bool:
+    members = (
+        "source",
+        "query",
+        "format",
+        "ids",
+        "records",
+        "totals",
+        "keys_digest",
+        "shards",
+        "failures",
+        "shard_keys",
+    )
+    return all(name in found for name in members) and found["source"] in SOURCES
+
+
+@frozen(eq=False)
+class _Seen:
+    """What one shard holds."""
+
+    rows: int = 0
+    found: int = 0
+    totals: Mapping[str, Decimal] = field(factory=dict[str, Decimal])
+    bag: Bag = field(factory=Bag)
+
+
+class _Proof:
+    """What was computed, and what differs."""
+
+    def __init__(self, folder: Folder, manifest: dict[str, Any]) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.source: Source = SOURCES[manifest["source"]]
+        self.format: Format = format_of(manifest["format"], self.source, manifest["query"])
+        self.faults: list[str] = []
+        self.notes: list[str] = []
+        self.seen: list[_Seen] = []
+        self.sampled = 0
+
+    @classmethod
+    def of(cls, folder: Folder) -> _Proof:
+        """Everything that the files alone prove."""
+        proof = cls(folder, _manifest(folder))
+        state = proof._state()
+        try:
+            proof._shards(state)
+            proof._sums()
+            proof._ids(state)
+        finally:
+            if state is not None:
+                state.close()
+        return proof
+
+    def _state(self) -> State | None:
+        """The database, where it is there and can be read."""
+        if not self.folder.state.exists():
+            self.notes.append("state.sqlite is not there: the ids that were asked for are not checked")
+            return None
+        try:
+            state = State.read_only(self.folder.state)
+            state.get("source")
+        except sqlite3.Error as error:
+            self.faults.append(f"state.sqlite cannot be read: {error}")
+            return None
+        return state
+
+    def _shards(self, state: State | None) -> None:
+        named = {entry["file"] for entry in self.manifest["shards"]}
+        for path in self.folder.listed():
+            if f"shards/{path.name}" not in named:
+                self.faults.append(f"shards/{path.name}: the manifest does not name it")
+        expected = -(-self.manifest["ids"]["asked"] // self.manifest["shard_keys"])
+        if len(named) != expected:
+            self.faults.append(f"manifest.json names {len(named)} shards, its ids make {expected}")
+        for entry in self.manifest["shards"]:
+            self.seen.append(self._shard(entry, state))
+
+    def _shard(self, entry: dict[str, Any], state: State | None) -> _Seen:
+        name = _FILE.fullmatch(entry["file"])
+        if name is None:
+            self.faults.append(f"{entry['file']!r} is no name of a shard")
+            return _Seen()
+        path = self.folder.path / entry["file"]
+        try:
+            size, digest = path.stat().st_size, file_digest(path)
+        except OSError as error:
+            self.faults.append(f"{entry['file']}: {error.strerror or error}")
+            return _Seen()
+        self._same(entry["file"], "bytes", size, entry["bytes"])
+        self._same(entry["file"], "sha256", digest, entry["sha256"])
+        try:
+            seen = self._rows(path, int(name[1]), entry, state)
+        except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of its reader
+            self.faults.append(f"{entry['file']} cannot be read: {str(error).partition(chr(10))[0]}")
+            return _Seen()
+        self._same(entry["file"], "rows", seen.rows, entry["rows"])
+        return seen
+
+    def _rows(self, path: Path, number: int, entry: dict[str, Any], state: State | None) -> _Seen:
+        """Read a shard: whose rows, in which order, how much."""
+        places = self._places(number, entry, state)
+        bag, totals, rows, keys, last = Bag(), list[Any](), 0, 0, 0
+        current: tuple[Any, int] = (None, 0)
+        for batch in self.format.batches(path):
+            for asked, shard, row in zip(batch.asked, batch.shards, batch.rows, strict=True):
+                rows += 1
+                begins = asked != current[0]
+                keys += begins
+                current = (asked, 0 if begins else current[1] + 1)
+                place = places.get(asked, 0) if places is not None else last + begins
+                if shard != number or row != current[1] or place < last or (begins and place == last):
+                    raise ValueError(f"row {rows} (key {asked}) is not where it belongs")
+                last = place
+            bag.put((asked, *one) for asked, one in zip(batch.asked, batch.identities, strict=True))
+            totals.append(batch.totals)
+        return _Seen(rows, keys, added(totals), bag)
+
+    def _places(self, number: int, entry: dict[str, Any], state: State | None) -> dict[Any, int] | None:
+        if state is None:
+            return None
+        first = number * self.manifest["shard_keys"] + 1
+        keys = state.keys(first, first + self.manifest["shard_keys"] - 1)
+        self._same(entry["file"], "keys", len(keys), entry["keys"])
+        return {key: place for place, key in keys.items()}
+
+    def _same(self, where: str, what: str, computed: Any, said: Any) -> None:
+        if computed != said:
+            self.faults.append(f"{where}: {what} is {computed}, the manifest says {said}")
+
+    # -- all shards together
+
+    @property
+    def records(self) -> int:
+        """In all shards."""
+        return sum(seen.rows for seen in self.seen)
+
+    @property
+    def totals(self) -> dict[str, Decimal]:
+        """Over all shards."""
+        found = added(seen.totals for seen in self.seen)
+        return {name: found.get(name, Decimal(0)) for name in {**self.manifest["totals"], **found}}
+
+    @property
+    def keys_digest(self) -> str:
+        """Over all shards."""
+        bag = Bag()
+        for seen in self.seen:
+            bag.join(seen.bag)
+        return str(bag)
+
+    def _sums(self) -> None:
+        said = self.manifest
+        self._same("the shards", "the number of records", self.records, said["records"])
+        self._same("the shards", "the digest of keys", self.keys_digest, said["keys_digest"])
+        for name, total in self.totals.items():
+            if total != Decimal(said["totals"].get(name, 0)):
+                self._same("the shards", f"the total of {name}", plain(total), said["totals"].get(name))
+        ids = said["ids"]
+        self._same("the shards", "the number of keys found", sum(seen.found for seen in self.seen), ids["found"])
+        self._same("the shards", "found + empty + failed", ids["found"] + ids["empty"] + ids["failed"], ids["asked"])
+        keys = sum(entry["keys"] for entry in said["shards"])
+        self._same("the shards", "the number of keys asked", keys, ids["asked"])
+        self._same("failures.jsonl", "the number of lines", self._failures(), ids["failed"])
+        self._same("manifest.json", "failures", said["failures"], ids["failed"])
+        self._same("manifest.json", "complete", said.get("complete"), ids["failed"] == 0)
+
+    def _failures(self) -> int:
+        try:
+            with self.folder.failures.open("rb") as file:
+                return sum(1 for line in file if "key" in json.loads(line))
+        except (OSError, ValueError) as error:
+            self.faults.append(f"failures.jsonl cannot be read: {error}")
+            return int(self.manifest["ids"]["failed"])
+
+    def _ids(self, state: State | None) -> None:
+        if state is None:
+            return
+        self._same("state.sqlite", "the digest of ids", state.ids_digest(), self.manifest["ids"]["digest"])
+        self._same("state.sqlite", "the number of failures", state.failed(), self.manifest["ids"]["failed"])
+
+    # -- the service
+
+    async def ask(self, session: AsyncSession, sample: int, dice: random.Random) -> None:
+        """Read some customers again, and compare them record by record."""
+        drawn = await asyncio.to_thread(self._drawn, sample, dice)
+        reading = self.source.reading(
+            session, self.manifest["query"], verify=self.manifest.get("consistency") == "verified"
+        )
+        held = await asyncio.to_thread(self._held, drawn)
+        outcomes = reading.outcomes(list(drawn))
+        try:
+            async for outcome in outcomes:
+                self.sampled += 1
+                self._compare(outcome.key, held.get(outcome.key, []), outcome)
+        finally:
+            await outcomes.aclose()
+
+    def _drawn(self, sample: int, dice: random.Random) -> dict[Any, int]:
+        """Some keys that were answered, each with its shard."""
+        if not self.folder.state.exists():
+            raise JobError(f"{self.folder.path} has no state.sqlite, so that there are no ids to draw a sample from")
+        state = State.read_only(self.folder.state)
+        try:
+            asked, failed, drawn = self.manifest["ids"]["asked"], state.failed_places(), dict[Any, int]()
+            places = dice.sample(range(1, asked + 1), min(asked, sample + len(failed)))
+            for place in sorted([place for place in places if place not in failed][:sample]):
+                (key,) = state.keys(place, place).values()
+                drawn[key] = (place - 1) // self.manifest["shard_keys"]
+        finally:
+            state.close()
+        return drawn
+
+    def _held(self, drawn: dict[Any, int]) -> dict[Any, list[Mapping[str, Any]]]:
+        held: dict[Any, list[Mapping[str, Any]]] = {}
+        for number in sorted(set(drawn.values())):
+            keys = {key for key, shard in drawn.items() if shard == number}
+            for key, row in self.format.records(self.folder.shard(number, self.format.ending), keys):
+                held.setdefault(key, []).append(row)
+        return held
+
+    def _compare(self, key: Any, held: Sequence[Mapping[str, Any]], outcome: Any) -> None:
+        if outcome.error is not None:
+            self.faults.append(f"key {key}: the service does not answer it now: {outcome.error}")
+            return
+        try:
+            now = self.format.plain(key, outcome.items) if outcome.items else []
+        except CapillaryError as error:
+            self.faults.append(str(error))
+            return
+        if sorted(map(repr, now)) == sorted(map(repr, held)):
+            return
+        text = f"key {key}: the files hold {len(held)} records, the service has {len(now)}"
+        before, after = ({repr(self._identity(row)): row for row in rows} for rows in (held, now))
+        parts = {
+            "gone": [one for one in before if one not in after],
+            "new": [one for one in after if one not in before],
+            "changed": [one for one in after if one in before and repr(after[one]) != repr(before[one])],
+        }
+        told = ", ".join(f"{word}: {_some(ones)}" for word, ones in parts.items() if ones)
+        self.faults.append(f"{text} ({told or 'some come more than once'}); it may have changed since the export")
+
+    def _identity(self, row: Mapping[str, Any]) -> Any:
+        parts = tuple(row[name] for name in self.source.key)
+        return parts[0] if len(parts) == 1 else parts
+
+    def result(self) -> VerifyResult:
+        """All of it."""
+        ids = self.manifest["ids"]
+        return VerifyResult(
+            out=self.folder.path,
+            faults=tuple(self.faults),
+            complete=bool(self.manifest.get("complete")),
+            asked=ids["asked"],
+            found=sum(seen.found for seen in self.seen),
+            empty=ids["empty"],
+            failed=ids["failed"],
+            records=self.records,
+            totals=self.totals,
+            keys_digest=self.keys_digest,
+            sampled=self.sampled,
+            notes=tuple(self.notes),
+        )
+
+
+def _some(ones: list[str]) -> str:
+    return ", ".join(ones[:_SHOWN]) + (f" and {len(ones) - _SHOWN} more" if len(ones) > _SHOWN else "")
