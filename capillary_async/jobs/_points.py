@@ -1,16 +1,16 @@
 """The moments at which a job may be killed, by name, so that tests can kill it there.
 
-The rule kept here: a point does nothing, unless the environment names it when the process starts; then the process
-kills itself there with SIGKILL, as a power cut would. Called between the steps that make a shard durable.
+The rule kept here: a point does nothing unless it was armed, by the environment when the process starts or by a test;
+then the process kills itself there with SIGKILL, as a power cut would. Called between the steps that make a shard
+durable.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 
-__all__ = ["POINTS", "reached"]
+__all__ = ["POINTS", "VARIABLE", "arm", "reached"]
 
 VARIABLE = "CAPILLARY_ASYNC_DIE_AT"  # `name`, or `name:3` for the third time
 POINTS = (
@@ -31,21 +31,28 @@ POINTS = (
     "manifest-renamed",
 )
 
-_name, _, _count = os.environ.get(VARIABLE, "").partition(":")
-_left = int(_count) if _count.isdigit() else 1
+
+class _Armed:
+    """Which point, and how often it is still passed."""
+
+    name = ""
+    left = 0
 
 
-def _nothing(point: str) -> None:
-    """Nobody asked to be killed."""
+def arm(text: str) -> None:
+    """Kill this process at that point."""
+    name, _, count = text.partition(":")
+    _Armed.name, _Armed.left = name, int(count or 1)
 
 
-def _kill(point: str) -> None:
-    global _left  # noqa: PLW0603 - counts down in a process that is to die
-    if point == _name:
-        _left -= 1
-        if not _left:
-            sys.stderr.flush()
-            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+def reached(point: str) -> None:
+    """The job is at that point."""
+    if point != _Armed.name:
+        return
+    _Armed.left -= 1
+    if not _Armed.left:
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
-reached = _kill if _name else _nothing
+if VARIABLE in os.environ:
+    arm(os.environ[VARIABLE])

@@ -1,0 +1,125 @@
+"""A process that runs exports in children of its own, which a test kills: `python job_runner.py`.
+
+The rule kept here: a child is a whole process, forked from one that has imported everything, so that a hundred of them
+take no time to start. A line of JSON on stdin starts one, an empty one waits for its end; each is answered by a line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import traceback
+from typing import Any
+
+from capillary_async import AsyncSession, BasicAuth, RetryPolicy, jobs
+from capillary_async.jobs import _export, _points, _publish, _shards
+
+
+async def export(asked: dict[str, Any]) -> int:
+    async def at_once(seconds: float) -> None:
+        """Pauses between rounds are not waited for."""
+
+    async with AsyncSession(
+        asked["url"], auth=BasicAuth("till", password="p"), retry=RetryPolicy(attempts=asked.get("attempts", 1))
+    ) as session:
+        result = await jobs.export(
+            "allocations",
+            asked["ids"],
+            asked["out"],
+            session=session,
+            shard_keys=asked["shard_keys"],
+            format=asked.get("format", "parquet"),
+            sleep=at_once,
+            **asked["query"],
+        )
+    return 2 if result.failed else 0
+
+
+# --- faults of ours, which the comparison has to find ------------------------------------------------------------------
+
+
+def commit_before_rename() -> None:
+    """The database is told before the file has its name, and is believed when the job starts again."""
+    seal, publish = _publish.Publisher._seal, _publish.Folder.publish if hasattr(_publish, "Folder") else None
+    assert publish is None
+    folder_publish = _export.Folder.publish
+
+    async def sealed(self: Any, task: Any) -> Any:
+        late: list[Any] = []
+        self._folder.publish = late.append
+        shard = await seal(self, task)
+        for path in late:
+            folder_publish(self._folder, path)
+        return shard
+
+    def believe(self: Any) -> None:
+        """Nothing is looked at."""
+
+    _publish.Publisher._seal = sealed  # type: ignore[method-assign]
+    _export._Job._mend = believe  # type: ignore[method-assign]
+
+
+def order_of_arrival() -> None:
+    """Rows are written as they come."""
+
+    def settle(self: Any, place: int, items: Any) -> None:
+        self.left -= 1
+        if items:
+            self._ready.append(_shards.Entry(place, self.keys[place], items))
+            self._records += len(items)
+
+    _shards.ShardTask.settle = settle  # type: ignore[method-assign]
+
+
+def after_the_last() -> None:
+    """The job goes on behind the last shard that is done, as if none before it could be missing."""
+    done = _export.State.done
+
+    def believed(self: Any) -> Any:
+        shards = done(self)
+        return {number: shards.get(number) for number in range(max(shards, default=-1) + 1)}
+
+    async def rounds(self: Any, intake: Any, publisher: Any, outage: Any) -> None:
+        self.state.done = lambda: believed(self.state)
+        try:
+            await work(self, intake, publisher, outage)
+        finally:
+            del self.state.done
+
+    work = _export._Job._rounds
+    _export._Job._rounds = rounds  # type: ignore[method-assign]
+
+
+BROKEN = {"commit-before-rename": commit_before_rename, "order-of-arrival": order_of_arrival,
+          "after-the-last": after_the_last}  # fmt: skip
+
+
+def child(asked: dict[str, Any]) -> int:
+    if asked.get("die_at"):
+        _points.arm(asked["die_at"])
+    if asked.get("broken"):
+        BROKEN[asked["broken"]]()
+    try:
+        return asyncio.run(export(asked))
+    except BaseException:
+        traceback.print_exc()
+        return 99
+
+
+def main() -> None:
+    while line := sys.stdin.readline():
+        pid = os.fork()
+        if not pid:
+            code = child(json.loads(line))
+            sys.stderr.flush()
+            os._exit(code)
+        print(json.dumps({"pid": pid}), flush=True)
+        sys.stdin.readline()  # until then its pid is nobody else's
+        _, status = os.waitpid(pid, 0)
+        print(json.dumps({"code": os.waitstatus_to_exitcode(status)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

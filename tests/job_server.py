@@ -1,0 +1,141 @@
+"""A server of points allocations in a thread, whose answers are a function of the customer's id alone.
+
+The rule kept here: the truth is told by `rows_of`; what goes wrong is said beforehand, by customer or for all. Used by
+the tests of jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+from collections import Counter
+from typing import Any, Self, cast
+
+__all__ = ["QUERY", "Customers", "rows_of"]
+
+QUERY: dict[str, Any] = {
+    "program_id": 2282,
+    "point_category_id": 17383,
+    "expiry_date_start": "2025-06-01",
+    "expiry_date_end": "2027-06-01",
+}
+UNKNOWN = 9_000  # customers from here on are refused
+_ASKED = re.compile(rb"[?&](entity_id|page|count)=([0-9]+)")
+_END = b"\r\n\r\n"
+
+
+def rows_of(customer: int) -> list[dict[str, Any]]:
+    """What a customer has: nothing, a few rows, or two pages of them."""
+    count = (0, 1, 2, 3, 4, 5, 6, 7, 8, 130)[customer % 10]
+    return [
+        {
+            "id": customer * 1_000 + row,
+            "customer_id": customer,
+            "points_value": (customer * 7 + row) % 100_000 / 8,
+            "points_exclusive": f"{customer}.125",
+            "awarded_date": 1_735_309_787_000 + row,
+            "status": ("AVAILABLE", "EXPIRED")[row % 2],
+        }
+        for row in range(count)
+    ]
+
+
+class Customers:
+    """The server; a context that runs it.
+
+    Attributes:
+        failing: How often each customer is still answered with 500.
+        rows: Rows of customers that have others than `rows_of` says.
+        down: Whether all are answered with 503.
+        latency: Seconds before each answer.
+        asked: How often each customer was asked for.
+    """
+
+    def __init__(self, latency: float = 0.0) -> None:
+        self.latency = latency
+        self.failing: Counter[int] = Counter()
+        self.rows: dict[int, list[dict[str, Any]]] = {}
+        self.slow: dict[int, float] = {}
+        self.asked: Counter[int] = Counter()
+        self.requests = 0
+        self.down = False
+        self.refuse_all = False
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._ready = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        create = self._loop.create_server(lambda: _Connection(self, self._loop), "127.0.0.1", 0, backlog=512)
+        server = self._loop.run_until_complete(create)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        self._loop.run_forever()
+        server.close()
+
+    def reply(self, target: bytes) -> tuple[bytes, float]:
+        """The answer to a request, and the seconds before it."""
+        asked = {name: int(value) for name, value in _ASKED.findall(target)}
+        customer = asked[b"entity_id"]
+        self.requests += 1
+        self.asked[customer] += 1
+        delay = self.slow.get(customer, self.latency)
+        if self.refuse_all:
+            return answer(b'{"errors":[{"status":false,"code":401,"message":"no"}]}', b"401 Unauthorized"), delay
+        if self.down:
+            return answer(b"", b"503 Service Unavailable"), delay
+        if self.failing[customer] > 0:
+            self.failing[customer] -= 1
+            return answer(b"", b"500 Internal Server Error"), delay
+        if customer >= UNKNOWN:
+            text = b'{"errors":[{"status":false,"code":400,"message":"no such customer"}]}'
+            return answer(text, b"400 Bad Request"), delay
+        rows = self.rows.get(customer) or rows_of(customer)
+        first = (asked[b"page"] - 1) * asked[b"count"]
+        return answer(json.dumps(rows[first : first + asked[b"count"]]).encode()), delay
+
+
+def answer(body: bytes, status: bytes = b"200 OK") -> bytes:
+    head = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-CAP-REQUEST-ID: r1\r\n\r\n"
+    return head % (status, len(body)) + body
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, server: Customers, loop: asyncio.AbstractEventLoop) -> None:
+        self._server, self._loop = server, loop
+        self._pending = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._pending += data
+        while _END in self._pending:
+            head, _, self._pending = self._pending.partition(_END)
+            reply, delay = self._server.reply(head.split(b" ", 2)[1])
+            if delay:
+                self._loop.call_later(delay, self._write, reply)
+            else:
+                self._write(reply)
+
+    def _write(self, reply: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(reply)

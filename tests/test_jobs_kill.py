@@ -1,0 +1,193 @@
+"""kill -9: whatever the moment, an export that is started again comes to the bytes of one that was never disturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("pyarrow")
+
+from job_server import QUERY, UNKNOWN, Customers
+
+from capillary_async.jobs._points import POINTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL and fork as POSIX has them")
+
+IDS = [*range(1, 91), UNKNOWN + 1, "no id", *range(91, 100), 7, UNKNOWN + 2]  # 7 comes twice
+RECOVERED = (5, 66, 67, 89)  # answered in a later round alone
+SHARD_KEYS = 12
+# What an export that was disturbed may say otherwise: when, and how much was asked.
+VOLATILE = ("started", "finished", "requests", "retries", "throttles", "duplicates", "conflicts", "warnings")
+
+
+class Runner:
+    """Starts exports, and kills them."""
+
+    def __init__(self, url: str) -> None:
+        self._asked = {"url": url, "query": QUERY, "ids": IDS, "shard_keys": SHARD_KEYS}
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("job_runner.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, out: Path, **options: Any) -> int:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({**self._asked, "out": str(out), **options}) + "\n")
+        self._process.stdin.flush()
+        return int(self._said()["pid"])
+
+    def _said(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def ended(self) -> int:
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return int(self._said()["code"])
+
+    def run(self, out: Path, **options: Any) -> int:
+        self.start(out, **options)
+        return self.ended()
+
+    def killed(self, out: Path, after: float, **options: Any) -> int:
+        pid = self.start(out, **options)
+        time.sleep(after)
+        os.kill(pid, signal.SIGKILL)
+        return self.ended()
+
+    def close(self) -> str:
+        _, err = self._process.communicate(timeout=10)
+        return err
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Customers]:
+    with Customers(latency=0.002) as customers:
+        yield customers
+
+
+@pytest.fixture(scope="module")
+def runner(server: Customers) -> Iterator[Runner]:
+    runner = Runner(server.url)
+    yield runner
+    assert runner.close() == ""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server: Customers, runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    fail_at_first(server)
+    assert runner.run(out) == 2
+    held = contents(out)
+    fail_at_first(server)
+    began = time.monotonic()
+    assert runner.run(out.with_name("again")) == 2
+    held_seconds[0] = time.monotonic() - began
+    assert contents(out.with_name("again")) == held
+    assert [line["key"] for line in map(json.loads, held["failures.jsonl"].splitlines())] == [9001, "no id", 9002]
+    assert json.loads(held["manifest.json"])["ids"]["failed"] == 3
+    return held
+
+
+held_seconds = [0.0]  # of one run from beginning to end
+
+
+def fail_at_first(server: Customers) -> None:
+    server.failing.clear()
+    server.failing.update(dict.fromkeys(RECOVERED, 1))
+
+
+def contents(out: Path) -> dict[str, Any]:
+    """Every file byte for byte; the manifest without what may differ, the database by its rows."""
+    held: dict[str, Any] = {}
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out).as_posix()
+        if path.is_file() and name != ".lock" and not name.startswith("state.sqlite"):
+            held[name] = path.read_bytes()
+    if "manifest.json" in held:
+        manifest = json.loads(held["manifest.json"])
+        held["manifest.json"] = json.dumps({name: manifest[name] for name in manifest if name not in VOLATILE})
+    with sqlite3.connect(out / "state.sqlite") as database:
+        for table in ("keys", "shards", "failures"):
+            held[table] = database.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608
+    database.close()
+    held["failures"] = [row[:-1] for row in held["failures"]]  # the last is the round in which it failed
+    return held
+
+
+def same(out: Path, undisturbed: dict[str, Any]) -> bool:
+    return contents(out) == undisturbed
+
+
+@pytest.mark.parametrize("campaign", range(5))
+def test_random_kills(
+    campaign: int, server: Customers, runner: Runner, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """Ten kills each, at moments drawn over the whole of a run; every folder is finished and compared."""
+    dice = random.Random(campaign)
+    kills = in_work = folders = 0
+    while kills < 10:
+        out = tmp_path / str(folders)
+        folders += 1
+        fail_at_first(server)
+        for _ in range(4):
+            code = runner.killed(out, dice.uniform(0.0, held_seconds[0]))
+            assert code in (-signal.SIGKILL, 2)
+            if code == 2:
+                break
+            kills += 1
+            in_work += any((out / "shards").glob("*"))
+        assert runner.run(out) == 2
+        assert same(out, undisturbed)
+    assert in_work >= 3, "the kills came too early to mean anything"
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("time_", [1, 3])
+def test_each_point(
+    point: str, time_: int, server: Customers, runner: Runner, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """Killed exactly there, the first time and a later one, where the point is passed so often."""
+    out = tmp_path / "out"
+    fail_at_first(server)
+    code = runner.run(out, die_at=f"{point}:{time_}")
+    assert code == -signal.SIGKILL or (time_ > 1 and code == 2 and point not in POINTS[2:11])
+    assert runner.run(out) == 2
+    assert same(out, undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("broken", "point"),
+    [("commit-before-rename", "shard-committed:3"), ("order-of-arrival", ""), ("after-the-last", "shard-committed:4")],
+)
+def test_the_comparison_sees_a_fault(
+    broken: str, point: str, server: Customers, runner: Runner, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """The negative control: three ways to get it wrong, each of which is noticed."""
+    server.slow[3] = 0.3  # the first shard comes last, and its rows out of order
+    try:
+        out = tmp_path / "out"
+        fail_at_first(server)
+        runner.run(out, die_at=point, broken=broken)
+        if point:
+            runner.run(out, broken=broken)
+        assert not same(out, undisturbed)
+    finally:
+        server.slow.clear()
