@@ -37,14 +37,12 @@ async def export(asked: dict[str, Any]) -> int:
     return 2 if result.failed else 0
 
 
-# --- faults of ours, which the comparison has to find ------------------------------------------------------------------
+# --- faults of ours, which the comparison has to find
 
 
 def commit_before_rename() -> None:
     """The database is told before the file has its name, and is believed when the job starts again."""
-    seal, publish = _publish.Publisher._seal, _publish.Folder.publish if hasattr(_publish, "Folder") else None
-    assert publish is None
-    folder_publish = _export.Folder.publish
+    seal, folder_publish = _publish.Publisher._seal, _export.Folder.publish
 
     async def sealed(self: Any, task: Any) -> Any:
         late: list[Any] = []
@@ -108,6 +106,11 @@ def child(asked: dict[str, Any]) -> int:
         return 99
 
 
+def say(**told: int) -> None:
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     while line := sys.stdin.readline():
         pid = os.fork()
@@ -115,10 +118,10 @@ def main() -> None:
             code = child(json.loads(line))
             sys.stderr.flush()
             os._exit(code)
-        print(json.dumps({"pid": pid}), flush=True)
+        say(pid=pid)
         sys.stdin.readline()  # until then its pid is nobody else's
         _, status = os.waitpid(pid, 0)
-        print(json.dumps({"code": os.waitstatus_to_exitcode(status)}), flush=True)
+        say(code=os.waitstatus_to_exitcode(status))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ QUERY: dict[str, Any] = {
 }
 UNKNOWN = 9_000  # customers from here on are refused
 _ASKED = re.compile(rb"[?&](entity_id|page|count)=([0-9]+)")
+_SOME = 50
 _END = b"\r\n\r\n"
 
 
@@ -48,7 +49,7 @@ class Customers:
     Attributes:
         failing: How often each customer is still answered with 500.
         rows: Rows of customers that have others than `rows_of` says.
-        down: Whether all are answered with 503.
+        down_from: From which request on all are answered with 503; None for never.
         latency: Seconds before each answer.
         asked: How often each customer was asked for.
     """
@@ -60,9 +61,11 @@ class Customers:
         self.slow: dict[int, float] = {}
         self.asked: Counter[int] = Counter()
         self.requests = 0
-        self.down = False
+        self.down_from: int | None = None
         self.refuse_all = False
+        self.came = threading.Event()  # fifty requests came
         self.port = 0
+        self.open: set[asyncio.Transport] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._ready = threading.Event()
@@ -89,6 +92,9 @@ class Customers:
         self._ready.set()
         self._loop.run_forever()
         server.close()
+        for transport in list(self.open):
+            transport.abort()
+        self._loop.run_until_complete(asyncio.sleep(0))
 
     def reply(self, target: bytes) -> tuple[bytes, float]:
         """The answer to a request, and the seconds before it."""
@@ -96,10 +102,12 @@ class Customers:
         customer = asked[b"entity_id"]
         self.requests += 1
         self.asked[customer] += 1
+        if self.requests == _SOME:
+            self.came.set()
         delay = self.slow.get(customer, self.latency)
         if self.refuse_all:
             return answer(b'{"errors":[{"status":false,"code":401,"message":"no"}]}', b"401 Unauthorized"), delay
-        if self.down:
+        if self.down_from is not None and self.requests > self.down_from:
             return answer(b"", b"503 Service Unavailable"), delay
         if self.failing[customer] > 0:
             self.failing[customer] -= 1
@@ -125,6 +133,11 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._server.open.add(self._transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._transport is not None:
+            self._server.open.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._pending += data

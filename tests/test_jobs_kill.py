@@ -159,16 +159,17 @@ def test_random_kills(
     assert in_work >= 3, "the kills came too early to mean anything"
 
 
-@pytest.mark.parametrize("point", POINTS)
-@pytest.mark.parametrize("time_", [1, 3])
+@pytest.mark.parametrize(
+    ("point", "time_"), [(point, 1) for point in POINTS] + [(point, 4) for point in POINTS if "shard" in point]
+)
 def test_each_point(
-    point: str, time_: int, server: Customers, runner: Runner, undisturbed: dict[str, Any], tmp_path: Path
+    *, point: str, time_: int, server: Customers, runner: Runner, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Killed exactly there, the first time and a later one, where the point is passed so often."""
+    """Killed exactly there, the first time and, of what is done for each shard, a later one."""
     out = tmp_path / "out"
     fail_at_first(server)
     code = runner.run(out, die_at=f"{point}:{time_}")
-    assert code == -signal.SIGKILL or (time_ > 1 and code == 2 and point not in POINTS[2:11])
+    assert code == (2 if (point, time_) == ("shard-withdrawn", 4) else -signal.SIGKILL), "three shards are made anew"
     assert runner.run(out) == 2
     assert same(out, undisturbed)
 
@@ -178,7 +179,7 @@ def test_each_point(
     [("commit-before-rename", "shard-committed:3"), ("order-of-arrival", ""), ("after-the-last", "shard-committed:4")],
 )
 def test_the_comparison_sees_a_fault(
-    broken: str, point: str, server: Customers, runner: Runner, undisturbed: dict[str, Any], tmp_path: Path
+    *, broken: str, point: str, server: Customers, runner: Runner, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     """The negative control: three ways to get it wrong, each of which is noticed."""
     server.slow[3] = 0.3  # the first shard comes last, and its rows out of order

@@ -286,6 +286,7 @@ class _Job:
     def _shard_done(self, task: ShardTask, shard: Shard | None) -> None:
         self._intake.done(task)
         self.tally.shards += shard is not None and task.round == 0
+        self.tally.tell(at_once=True)
 
     async def _heeding_stop(self, work: Any, intake: Intake | None = None) -> None:
         """Work to the end; or, told to stop, to the end of the shards under way, for so long as is granted."""

@@ -6,6 +6,7 @@ the pieces in which the rows came. Used by `_shards.py` to write, by `_verify.py
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
@@ -58,6 +59,9 @@ class ShardFile(Protocol):
 
     def close(self) -> None:
         """Write what is left and the end of the file, which stays open."""
+
+    def abandon(self) -> None:
+        """Write nothing any more."""
 
 
 class Format(Protocol):
@@ -189,6 +193,11 @@ class _ParquetFile:
             self._group(self._rows)
         self._writer.close()
 
+    def abandon(self) -> None:
+        with contextlib.suppress(Exception):  # a writer that is only dropped would complain that it was not closed
+            self._writer.close()
+        self._writer.is_open = False
+
 
 def _sums(batch: Any) -> dict[str, Decimal]:
     found: dict[str, Decimal] = {}
@@ -302,6 +311,9 @@ class _JsonlFile:
 
     def close(self) -> None:
         """Nothing stands behind the lines."""
+
+    def abandon(self) -> None:
+        """Nothing is held."""
 
 
 def _derived(record: Any, name: str) -> Any:

@@ -7,6 +7,7 @@ memory up to a bound and on the disk beyond it; a shard is done when its bytes a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import tempfile
@@ -273,5 +274,7 @@ class ShardWriter:
 
     def drop(self) -> None:
         """Leave nothing of it."""
-        self._file.close()
+        self._shard.abandon()
+        with contextlib.suppress(OSError):  # where the disk is full, what was not written yet cannot be
+            self._file.close()
         self._folder.part(self.path).unlink(missing_ok=True)

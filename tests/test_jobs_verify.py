@@ -1,0 +1,211 @@
+"""`verify`: every fact of the manifest is computed anew, and whatever is not as it says is named."""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("pyarrow")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from job_server import QUERY, Customers, rows_of
+
+from capillary_async import AsyncSession, InvalidRequestError, RetryPolicy, jobs
+from capillary_async.jobs._digest import Bag, add, added
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+IDS = [*range(1, 35), 9_001]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Customers]:
+    with Customers() as customers:
+        yield customers
+
+
+@pytest.fixture
+def session(server: Customers, session_at: Callable[..., AsyncSession]) -> AsyncSession:
+    server.rows.clear()
+    return session_at(server.url, retry=RetryPolicy(attempts=1))
+
+
+@pytest.fixture
+async def out(session: AsyncSession, tmp_path: Path) -> Path:
+    await jobs.export("allocations", IDS, tmp_path / "out", session=session, shard_keys=10, rounds=0, **QUERY)
+    return tmp_path / "out"
+
+
+async def test_proven(out: Path) -> None:
+    """What is computed from the files alone."""
+    result = await jobs.verify(out)
+    held = [row for customer in range(1, 35) for row in rows_of(customer)]
+    assert result.ok
+    assert not result.complete
+    assert (result.asked, result.found, result.empty, result.failed, result.records) == (35, 31, 3, 1, len(held))
+    assert result.totals["points_value"] == sum(Decimal(str(row["points_value"])) for row in held)
+    assert (result.sampled, result.notes) == (0, ())
+
+
+async def test_without_the_database(out: Path) -> None:
+    """Manifest and shards prove themselves; what is not checked is said."""
+    (out / "state.sqlite").unlink()
+    result = await jobs.verify(out)
+    assert result.ok
+    assert "the ids that were asked for are not checked" in result.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "fault"),
+    [
+        ("records", 1, "the number of records is [0-9]+, the manifest says 1"),
+        ("keys_digest", "00", "the digest of keys is [0-9a-f]{64}, the manifest says 00"),
+        ("totals", {"points_value": "1"}, "the total of points_value is [0-9.]+, the manifest says 1"),
+        ("totals", {}, "the total of points_value is [0-9.]+, the manifest says None"),
+        ("failures", 3, "failures is 3, the manifest says 1"),
+        ("complete", True, "complete is True, the manifest says False"),
+        ("shards", [], "manifest.json names 0 shards, its ids make 4"),
+        ("ids.found", 30, "found"),
+        ("ids.failed", 0, "failures.jsonl: the number of lines is 1, the manifest says 0"),
+        ("ids.digest", "00", "state.sqlite: the digest of ids is [0-9a-f]{64}, the manifest says 00"),
+    ],
+)
+async def test_a_wrong_manifest(out: Path, member: str, value: Any, fault: str) -> None:
+    """Each of its facts is computed anew."""
+    said = json.loads((out / "manifest.json").read_text())
+    where = said
+    *path, name = member.split(".")
+    for step in path:
+        where = where[step]
+    where[name] = value
+    (out / "manifest.json").write_text(json.dumps(said))
+    faults = (await jobs.verify(out)).faults
+    assert any(re.search(fault, text) for text in faults), faults
+
+
+def _changed(table: Any, column: str, values: list[Any]) -> Any:
+    place = table.schema.names.index(column)
+    return table.set_column(place, table.schema.field(place), pa.array(values, table.schema.field(place).type))
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda table: table.take([0, *range(2, table.num_rows)]), "row 2 .* is not where it belongs"),
+        (lambda table: table.take([1, 0, *range(2, table.num_rows)]), "row [12] .* is not where it belongs"),
+        (lambda table: table.slice(0, table.num_rows - 1), "rows is [0-9]+, the manifest says"),
+        (lambda table: _changed(table, "shard", [7] * table.num_rows), "row 1 .* is not where it belongs"),
+        (lambda table: _changed(table, "asked_key", [777] * table.num_rows), "row 1 .* is not where it belongs"),
+        (lambda table: _changed(table, "id", [1] * table.num_rows), "the digest of keys is"),
+        (
+            lambda table: _changed(table, "points_value", [Decimal(1)] * table.num_rows),
+            "the total of points_value is",
+        ),
+        (lambda table: table.drop_columns(["points_value"]), "its columns are not those of this release"),
+    ],
+)
+async def test_wrong_rows(out: Path, change: Callable[[Any], Any], fault: str) -> None:
+    """A shard that was written anew by somebody else is seen twice: by its hash, and by what is in it."""
+    path = out / "shards" / "part-00000001.parquet"
+    pq.write_table(change(pq.read_table(path)), path)
+    faults = (await jobs.verify(out)).faults
+    assert any("sha256" in text for text in faults)
+    assert any(re.search(fault, text) for text in faults), faults
+
+
+async def test_files_that_do_not_belong(out: Path) -> None:
+    """One too many, one too few, one that is no Parquet, one that is no JSON."""
+    (out / "shards" / "part-00000009.parquet").write_bytes(b"?")
+    (out / "shards" / "part-00000000.parquet").unlink()
+    (out / "shards" / "part-00000001.parquet").write_bytes(b"?")
+    (out / "failures.jsonl").write_text("?")
+    (out / "state.sqlite").write_text("?")
+    faults = (await jobs.verify(out)).faults
+    assert "shards/part-00000009.parquet: the manifest does not name it" in faults
+    assert "shards/part-00000000.parquet: No such file or directory" in faults
+    assert any(text.startswith("shards/part-00000001.parquet cannot be read") for text in faults)
+    assert any(text.startswith("failures.jsonl cannot be read") for text in faults)
+    assert any(text.startswith("state.sqlite cannot be read") for text in faults)
+
+
+async def test_a_name_in_the_manifest_stays_in_the_folder(out: Path) -> None:
+    """A manifest that names another file is not followed there."""
+    said = json.loads((out / "manifest.json").read_text())
+    said["shards"][0]["file"] = "../../secret"
+    (out / "manifest.json").write_text(json.dumps(said))
+    assert "'../../secret' is no name of a shard" in (await jobs.verify(out)).faults
+
+
+async def test_no_manifest(out: Path, tmp_path: Path) -> None:
+    """Nothing was finished there, or it is no manifest."""
+    with pytest.raises(jobs.JobError, match=r"has no manifest\.json: no export is there, or it was not finished"):
+        await jobs.verify(tmp_path)
+    (out / "manifest.json").write_text("[")
+    with pytest.raises(jobs.JobError, match="cannot read"):
+        await jobs.verify(out)
+    (out / "manifest.json").write_text('{"schema_version": 1}')
+    with pytest.raises(jobs.JobError, match="members are missing"):
+        await jobs.verify(out)
+
+
+async def test_against_the_service(server: Customers, session: AsyncSession, out: Path) -> None:
+    """A sample is read again; what changed is named by its records."""
+    result = await jobs.verify(out, session=session, sample=20)
+    assert (result.ok, result.sampled) == (True, 20)
+    rows = rows_of(14)
+    server.rows[14] = [rows[0], {**rows[1], "points_value": 1}, {**rows[2], "id": 99}]
+    server.rows[10] = rows_of(11)
+    result = await jobs.verify(out, session=session, sample=1_000)
+    assert result.sampled == 34, "all but the one that failed"
+    assert [text.partition(";")[0] for text in sorted(result.faults)] == [
+        "key 10: the files hold 0 records, the service has 1 (new: 11000)",
+        "key 14: the files hold 4 records, the service has 3 (gone: 14002, 14003, new: 99, changed: 14001)",
+    ]
+    server.failing[7] = 1
+    assert any("key 7: the service does not answer it now" in text for text in
+               (await jobs.verify(out, session=session, sample=1_000)).faults)  # fmt: skip
+    server.failing.clear()
+
+
+async def test_the_same_seed_draws_the_same(server: Customers, session: AsyncSession, out: Path) -> None:
+    """So that a sample can be repeated."""
+    drawn = []
+    for _ in range(2):
+        server.asked.clear()
+        await jobs.verify(out, session=session, sample=5, seed=3)
+        drawn.append(sorted(server.asked))
+    assert drawn[0] == drawn[1]
+    with pytest.raises(InvalidRequestError, match="sample takes"):
+        await jobs.verify(out, session=session, sample=0)
+
+
+def test_digest_of_a_bag() -> None:
+    """Whatever the order and the parts; a key that is there twice counts twice; parts do not run together."""
+    one, two, twice = Bag(), Bag(), Bag()
+    one.put([(1, "a"), (2, None)])
+    two.put([(2, "")])
+    two.put([(1, "a")])
+    twice.put([(1, "a"), (2, None), (1, "a"), (1, "a")])
+    assert str(one) == str(two) != str(twice)
+    assert str(Bag.of(str(twice))) == str(twice)
+    joined, other = Bag(), Bag()
+    joined.put([(12, 3)])
+    other.put([(1, 23)])
+    assert str(joined) != str(other)
+
+
+def test_sums_are_exact() -> None:
+    """Beyond the 28 digits of the ambient context."""
+    large, small = Decimal(123456789012345678901234567890), Decimal("0.001")
+    assert add([large, small, small]) == Decimal("123456789012345678901234567890.002")
+    assert add(["0.1", "0.2"]) == Decimal("0.3")
+    assert added([{"a": large}, {"a": small, "b": small}]) == {
+        "a": Decimal("123456789012345678901234567890.001"), "b": small,
+    }  # fmt: skip
