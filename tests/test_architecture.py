@@ -99,3 +99,12 @@ def test_aiohttp_stays_in_wire_and_sandbox(path: Path) -> None:
     if dotted(path) == "_transport.wire" or dotted(path).startswith("sandbox"):
         return
     assert not [line for name, line in imports_of(path) if name.split(".")[0] == "aiohttp"]
+
+
+@pytest.mark.parametrize("path", [path for path in modules() if dotted(path).startswith("jobs")], ids=dotted)
+def test_jobs_stand_on_the_public_face(path: Path) -> None:
+    """They import what users may import: nothing of ours that begins with an underscore, but for their own files."""
+    ours = [name for name, _ in imports_of(path) if name.startswith("capillary_async")]
+    private = [name for name in ours if any(part.startswith("_") for part in name.split(".")[1:])]
+    own = [name for name in private if name.startswith("capillary_async.jobs._")]
+    assert [name for name in private if name not in own and name != "capillary_async.__version__"] == []

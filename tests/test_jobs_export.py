@@ -588,6 +588,7 @@ async def test_stop_finishes_what_is_under_way(session: AsyncSession, server: Cu
 
     result = await export(session, tmp_path / "out", ids, shard_keys=100, stop=stop, on_progress=told)
     assert result.interrupted
+    assert failures(tmp_path / "out") == []
     assert not result.complete
     assert 3 <= result.shards < 15
     assert not (tmp_path / "out" / "manifest.json").exists()

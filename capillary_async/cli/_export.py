@@ -92,49 +92,67 @@ async def export(asked: Exported, query: Query) -> int:
     package, silence, options = jobs(), Silence(), asked.export
     async with connected(asked.connection, asked.sandbox, silence) as (session, sandbox):
         stop = _Stop()
-        with JobReport(f"export {query.source}", quiet=options.quiet) as report, stop:
+        stop.heed()
+        with JobReport(f"export {query.source}", quiet=options.quiet) as report:
             async with silence.told(session, report.note):
-                result: ExportResult = await package.export(
-                    query.source,
-                    _ids(package, asked.ids, query, sandbox),
-                    options.out,
-                    session=session,
-                    format=options.format,
-                    shard_keys=options.shard_keys,
-                    rounds=options.rounds,
-                    paranoid=options.paranoid,
-                    stop=stop.event,
-                    grace=options.grace,
-                    on_progress=report.progress,
-                    cluster=None if sandbox is None else f"sandbox of {asked.sandbox.customers}, {asked.sandbox.seed}",
-                    **query.arguments(sandbox),
-                )
+                try:
+                    result: ExportResult = await package.export(
+                        query.source,
+                        _ids(package, asked.ids, query, sandbox),
+                        options.out,
+                        session=session,
+                        format=options.format,
+                        shard_keys=options.shard_keys,
+                        rounds=options.rounds,
+                        paranoid=options.paranoid,
+                        stop=stop.event,
+                        grace=options.grace,
+                        on_progress=report.progress,
+                        cluster=_cluster(asked.sandbox),
+                        **query.arguments(sandbox),
+                    )
+                except asyncio.CancelledError:
+                    if not stop.ended:
+                        raise
+                    report.say(f"ended at once; what is complete stays in {options.out}, the same command goes on")
+                    return stop.code
             report.exported(result)
     if result.interrupted:
         return stop.code or CANNOT_RUN
     return SOME_FAILED if result.failed else 0
 
 
+def _cluster(sandbox: SandboxOf) -> str | None:
+    """What is read, where its URL does not say it: a sandbox in this process listens at another port each time."""
+    return f"sandbox of {sandbox.customers}, seed {sandbox.seed}" if sandbox.sandbox else None
+
+
 class _Stop:
-    """SIGINT and SIGTERM: the first asks the job to finish what is under way, the second ends it."""
+    """SIGINT and SIGTERM: the first asks the job to finish what is under way, the second ends it.
+
+    Attributes:
+        event: Set by the first.
+        code: The exit code of the first.
+        ended: Whether a second one came.
+    """
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
         self.code = 0
+        self.ended = False
         self._task = asyncio.current_task()
 
-    def __enter__(self) -> None:
+    def heed(self) -> None:
+        """From now on, to the end of the process."""
         loop = asyncio.get_running_loop()
         # Neither Windows nor threads other than the main one have signal handlers: there the first signal ends it.
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             loop.add_signal_handler(signal.SIGINT, self._come, INTERRUPTED)
             loop.add_signal_handler(signal.SIGTERM, self._come, TERMINATED)
 
-    def __exit__(self, *_: object) -> None:
-        """The handlers stay to the end of the process: there is nothing else to interrupt."""
-
     def _come(self, code: int) -> None:
         if self.event.is_set() and self._task is not None:
+            self.ended = True
             self._task.cancel()
         self.code = self.code or code
         self.event.set()

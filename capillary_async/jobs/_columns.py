@@ -160,16 +160,32 @@ class Columns:
 
 
 def _unfit(name: str, kind: Any, values: list[Any], key: Any, error: Exception) -> UnfitError:
-    row, shown = 0, ""
-    for row, value in enumerate(values):  # noqa: B007 - the row of the first that does not fit
-        try:
-            pa.array([value], kind)
-        except (pa.ArrowException, OverflowError) as found:
-            shown = str(value) if isinstance(value, Decimal | int | str) else type(value).__name__
-            error = found
-            break
+    row = next((row for row, value in enumerate(values) if not _fits(value, kind)), 0)
+    field, value, inner = _culprit(name, values[row], kind)
+    shown = str(value) if isinstance(value, Decimal | int | str) else type(value).__name__
     shown = shown if len(shown) <= 80 else f"{shown[:77]}..."  # noqa: PLR2004 - a line's worth
-    column = str(kind) if not pa.types.is_nested(kind) else "the columns of its parts"
-    what = f"{name} {shown} of row {row} does not fit {column}, and nothing is rounded"
-    advice = "export as jsonl, which keeps all digits" if "decimal" in str(kind) else "report it"
-    return UnfitError(f"key {key}: {what} ({str(error).partition(chr(10))[0]}); {advice}", field=name)
+    advice = "export as jsonl, which keeps all digits" if pa.types.is_decimal(inner) else "report it"
+    return UnfitError(
+        f"key {key}: {field} {shown} of row {row} does not fit {inner}, and nothing is rounded "
+        f"({str(error).partition(chr(10))[0]}); {advice}",
+        field=field,
+    )
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        pa.array([value], kind)
+    except (pa.ArrowException, OverflowError):
+        return False
+    return True
+
+
+def _culprit(path: str, value: Any, kind: Any) -> tuple[str, Any, Any]:
+    """The innermost value that does not fit, with its path and its type."""
+    parts: list[tuple[str, Any, Any]] = []
+    if pa.types.is_struct(kind):
+        parts = [(f"{path}.{field.name}", value[field.name], field.type) for field in kind]
+    elif pa.types.is_list(kind):
+        parts = [(path, entry, kind.value_type) for entry in value]
+    wrong = [part for part in parts if part[1] is not None and not _fits(part[1], part[2])]
+    return _culprit(*wrong[0]) if wrong else (path, value, kind)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from capillary_async import InvalidRequestError, __version__
+from capillary_async import CapillaryError, InvalidRequestError, __version__
 from capillary_async.jobs._digest import file_digest
 from capillary_async.jobs._errors import JobError, about
 from capillary_async.jobs._folder import Folder
@@ -274,6 +274,12 @@ class _Job:
             await self._heeding_stop(self._rounds(intake, publisher, outage), intake)
             if self.interrupted:
                 await publisher.flush()
+                await self.database.call(self._write_failures)
+        except CapillaryError:
+            with suppress(OSError, sqlite3.Error):  # that what is complete stays matters more than why it could not
+                await publisher.flush()
+                await self.database.call(self._write_failures)
+            raise
         finally:
             await publisher.aclose()
         if not self.interrupted:
@@ -319,6 +325,7 @@ class _Job:
             places, transient = await call(self.state.open_failures, round_)
             if intake.stopping or not places:
                 break
+            await call(self._write_failures)
             self.tally.enter(f"round {round_}")
             if transient:
                 await self.sleep(PAUSES[min(round_, len(PAUSES)) - 1])
@@ -334,6 +341,15 @@ class _Job:
 
     def _finish(self) -> None:
         """Failures and manifest, the manifest last."""
+        self._write_failures()
+        reached("failures-written")
+        self.state.put(finished=_now())
+        manifest = self._manifest(self.state.summary())
+        data = json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n"
+        self.folder.write(self.folder.manifest, data, "manifest-written", "manifest-renamed")
+
+    def _write_failures(self) -> None:
+        """The keys that failed so far, in the order of the ids."""
         lines = [
             {"key": key, "error": one.error, "message": one.message, "request_id": one.request_id,
              "attempts": one.attempts, "shard": (one.place - 1) // self.shard_keys}
@@ -341,11 +357,6 @@ class _Job:
         ]  # fmt: skip
         text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
         self.folder.write(self.folder.failures, text.encode())
-        reached("failures-written")
-        self.state.put(finished=_now())
-        manifest = self._manifest(self.state.summary())
-        data = json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n"
-        self.folder.write(self.folder.manifest, data, "manifest-written", "manifest-renamed")
 
     def _manifest(self, summary: dict[str, Any]) -> dict[str, Any]:
         get = self.state.get
