@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from typing import Any
 
 from capillary_async import AsyncSession, BasicAuth, RetryPolicy, jobs
@@ -112,6 +113,8 @@ def say(**told: int) -> None:
 
 
 def main() -> None:
+    # pyarrow has a thread of its own from its import on, which sleeps: it holds nothing that a child would wait for.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     while line := sys.stdin.readline():
         pid = os.fork()
         if not pid:

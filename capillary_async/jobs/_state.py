@@ -122,6 +122,11 @@ class State:
         """What is there, to be looked at alone."""
         state = object.__new__(cls)
         state._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        try:
+            state.get("source")
+        except BaseException:
+            state.close()
+            raise
         return state
 
     def close(self) -> None:

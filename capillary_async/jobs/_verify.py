@@ -172,12 +172,10 @@ class _Proof:
             self.notes.append("state.sqlite is not there: the ids that were asked for are not checked")
             return None
         try:
-            state = State.read_only(self.folder.state)
-            state.get("source")
+            return State.read_only(self.folder.state)
         except sqlite3.Error as error:
             self.faults.append(f"state.sqlite cannot be read: {error}")
             return None
-        return state
 
     def _shards(self, state: State | None) -> None:
         named = {entry["file"] for entry in self.manifest["shards"]}
