@@ -539,6 +539,46 @@ async def test_an_outage_pauses(server: Customers, session_at: Callable[..., Asy
     assert files(tmp_path / "out") == files(tmp_path / "undisturbed")
 
 
+async def test_customers_that_always_fail_are_no_outage(
+    server: Customers, session_at: Callable[..., AsyncSession], tmp_path: Path
+) -> None:
+    """The probe asks others too, so that the job goes on when the service does."""
+    session = session_at(
+        server.url,
+        retry=RetryPolicy(attempts=2, backoff=0, throttle_backoff=0, quota=5),
+        timeouts=Timeouts(call=0.2),
+        limits=Limits(concurrency=2),
+    )
+    bad = dict.fromkeys(range(8, 31), 1_000_000)
+    server.failing.update(bad)
+    server.down_from = 10
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        server.down_from = None
+
+    result = await export(session, tmp_path / "out", sleep=sleep, rounds=0)
+    assert pauses
+    assert {line["key"] for line in failures(tmp_path / "out")} >= set(bad)
+    assert result.failed < len(bad) + 12
+    assert (await jobs.verify(tmp_path / "out")).ok
+
+
+async def test_ids_that_cannot_be_read(session: AsyncSession, tmp_path: Path) -> None:
+    """An error of the input is told as one, and any other is raised as itself."""
+
+    def broken(error: Exception) -> Iterator[int]:
+        yield 1
+        raise error
+
+    with pytest.raises(jobs.JobError, match="cannot read the ids: gone"):
+        await export(session, tmp_path / "out", broken(OSError("gone")))
+    with pytest.raises(KeyError):
+        await export(session, tmp_path / "out", broken(KeyError("x")))
+    assert (await export(session, tmp_path / "out")).complete
+
+
 class _Clock:
     """Time that goes by when somebody sleeps."""
 

@@ -194,18 +194,18 @@ class _Job:
     # -- the ids
 
     async def _take_ids(self, ids: Iterable[Any] | AsyncIterable[Any] | None) -> None:
-        call, pairs = self.database.call, self.reading.source.pairs
+        call = self.database.call
         self.tally.enter("ids")
         asked = await call(self.state.get, "asked")
         if asked is None:
             if ids is None:
                 raise InvalidRequestError(f"no ids: {self.folder.path} holds none to go on with", argument="ids")
             await call(self.state.forget_ids)
-            await spool(ids, lambda piece: call(self.state.spool, piece, pairs=pairs), pairs=pairs)
+            await self._spool(ids)
             await call(self.state.spooled)
         elif ids is not None:
             await call(self.state.begin_compare)
-            await spool(ids, lambda piece: call(self.state.spool, piece, "other_", pairs=pairs), pairs=pairs)
+            await self._spool(ids, "other_")
             place = await call(self.state.first_difference)
             if place is not None:
                 raise JobError(
@@ -215,6 +215,13 @@ class _Job:
                 )
         self.asked = await call(self.state.get, "asked")
         self.tally.asked = self.asked
+
+    async def _spool(self, ids: Iterable[Any] | AsyncIterable[Any], table: str = "") -> None:
+        pairs = self.reading.source.pairs
+        try:
+            await spool(ids, lambda piece: self.database.call(self.state.spool, piece, table, pairs=pairs), pairs=pairs)
+        except OSError as error:
+            raise JobError(f"cannot read the ids: {error}") from error
 
     # -- what is there
 

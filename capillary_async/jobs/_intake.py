@@ -46,6 +46,8 @@ class Intake:
         self._window = max(OPEN * shard_keys, KEYS)
         self._asked: dict[Any, tuple[ShardTask, int]] = {}
         self._strikes: dict[Any, int] = {}
+        self._answered: Any = None  # the key that was answered last
+        self._probes = 0
         self._under_way = 0  # keys of shards that are not on the disk yet
         self._room = asyncio.Event()
         self._tasks: Tasks | None = None
@@ -86,6 +88,7 @@ class Intake:
         try:
             async for outcome in outcomes:
                 if outcome.error is None or is_answer(outcome.error):
+                    self._answered = outcome.key
                     outage.answered()
                 await self._settle(outcome)
         finally:
@@ -142,10 +145,16 @@ class Intake:
                 await self._publisher.put(task, task.take(), last=True)
 
     async def probe(self) -> bool:
-        """Ask for one key, once: whether the service answers."""
-        key = next(iter(self._asked), None)
-        if key is None:
+        """Ask for one key, once: whether the service answers.
+
+        Another key each time, and in turn one that was answered before: it may be that some keys always fail.
+        """
+        keys = list(self._asked)
+        if not keys:
             return True
+        turn, again = divmod(self._probes, 2)
+        self._probes += 1
+        key = self._answered if again and self._answered is not None else keys[turn % len(keys)]
         view = self._reading.session.with_options(retry=RetryPolicy(attempts=1))
         outcomes = self._reading.outcomes([key], session=view)
         try:
