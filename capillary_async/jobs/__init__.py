@@ -1,6 +1,7 @@
-"""Jobs over many customers: export what Capillary holds into files, prove that it is complete. Needs the extra `jobs`.
+"""Jobs over many customers: export what Capillary holds, prove that it is complete, compare it with your own books.
 
-The rule kept here: built on the public face of the SDK alone; what is listed below is all that users import.
+The rule kept here: built on the public face of the SDK alone; what is listed below is all that users import. Needs the
+extra `jobs`.
 
     async with AsyncSession.from_env() as capillary:
         result = await jobs.export(
@@ -8,6 +9,8 @@ The rule kept here: built on the public face of the SDK alone; what is listed be
             point_category_id=17383, expiry_date_start="2025-06-01", expiry_date_end="2027-06-01")
         assert result.complete
         assert (await jobs.verify("points/2025-06-01")).ok
+        found = await jobs.reconcile(
+            "points/2025-06-01", "books.csv", key={"id": "award_id"}, compare={"points_exclusive": "points"})
 """
 
 from __future__ import annotations
@@ -16,6 +19,18 @@ from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._export import export
 from capillary_async.jobs._ids import ids_in_parquet
 from capillary_async.jobs._progress import ExportProgress, ExportResult
+from capillary_async.jobs._reconcile import reconcile
+from capillary_async.jobs._reconcile_result import ReconcileResult
 from capillary_async.jobs._verify import VerifyResult, verify
 
-__all__ = ["ExportProgress", "ExportResult", "JobError", "VerifyResult", "export", "ids_in_parquet", "verify"]
+__all__ = [
+    "ExportProgress",
+    "ExportResult",
+    "JobError",
+    "ReconcileResult",
+    "VerifyResult",
+    "export",
+    "ids_in_parquet",
+    "reconcile",
+    "verify",
+]

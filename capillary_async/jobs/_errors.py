@@ -21,7 +21,17 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class JobError(CapillaryError):
-    """The job cannot run, or cannot go on, for a reason that concerns all of it. The text says what to do."""
+    """The job cannot run, or cannot go on, for a reason that concerns all of it. The text says what to do.
+
+    Attributes:
+        path: The file or folder it is about, None where there is none.
+    """
+
+    path: str | None
+
+    def __init__(self, message: str = "", *, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class UnfitError(CapillaryError):

@@ -1,0 +1,124 @@
+"""The books: the user's own table, wherever it stands, made into one table of keys and fields.
+
+The rule kept here: books that cannot be trusted to say what they mean are refused, naming file, column and row: a key
+that is empty or stands twice, a column that is missing or of another type. Called by `_reconcile.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from capillary_async.jobs._books_csv import CsvBooks
+from capillary_async.jobs._books_postgres import PostgresBooks, without_password
+from capillary_async.jobs._books_tables import DuckDBBooks, ParquetBooks
+from capillary_async.jobs._errors import JobError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from capillary_async.jobs._books_columns import Wanted
+    from capillary_async.jobs._compare_engine import Engine
+
+__all__ = ["Books", "open_books", "stage_books"]
+
+_FORMS = "books.csv, books.parquet, the folder of another export, duckdb://file.db or postgresql://..."
+
+
+class Books(Protocol):
+    """What every reader of books is.
+
+    Attributes:
+        label: How messages and reports name them, without a password.
+        digest: The SHA-256 of the file once it was read, None for a table.
+    """
+
+    label: str
+    digest: str | None
+
+    def stage(self, engine: Engine, wanted: Sequence[Wanted]) -> None:
+        """Make the table `books`: `shard`, `row`, and a column for each slot."""
+        ...
+
+    def place(self, row: int, key: Sequence[str]) -> str:
+        """Where a row stands, for a person."""
+        ...
+
+
+def open_books(given: str, table: str | None) -> Books:
+    """The reader for what the user named; nothing but a header is read yet.
+
+    Raises:
+        JobError: There is no such file, or nothing reads it.
+    """
+    scheme = re.match(r"(\w+)://", given)
+    if scheme and scheme[1] in ("postgresql", "postgres"):
+        return PostgresBooks(given, table)
+    if scheme and scheme[1] != "duckdb":
+        raise JobError(f"books: {without_password(given)!r} is none of {_FORMS}")
+    path = Path(given.removeprefix("duckdb://"))
+    try:
+        if not path.is_file():
+            raise JobError(f"books: there is no file {path}; give {_FORMS}", path=str(path))
+        if scheme:
+            return DuckDBBooks(path, table)
+        if table is not None:
+            raise JobError(f"{path} has no tables: a table goes with duckdb:// and postgresql://", path=str(path))
+        return _file(path)
+    except OSError as error:
+        raise JobError(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from error
+
+
+def _file(path: Path) -> Books:
+    kinds = {".csv": CsvBooks, ".parquet": ParquetBooks}
+    kind = kinds.get(path.suffix.lower())
+    if kind is None:
+        raise JobError(f"books: {path} is none of {_FORMS}", path=str(path))
+    return kind(path)
+
+
+def stage_books(engine: Engine, books: Books, wanted: Sequence[Wanted]) -> None:
+    """Make the table `books` and see that its key is one.
+
+    Raises:
+        JobError: It cannot be read, or a key is empty or stands twice.
+    """
+    books.stage(engine, wanted)
+    keys = [each for each in wanted if each.is_key]
+    for each in keys:
+        many, row = engine.row(f"SELECT count(*), min(row) FROM books WHERE {each.slot} IS NULL")
+        if many:
+            raise JobError(
+                f"{books.label}: column {each.theirs!r}, {books.place(row, _key(engine, keys, row))}: it is empty and "
+                f"part of the key{_more(many)}",
+                path=books.label,
+            )
+    slots = ", ".join(each.slot for each in keys)
+    # The rows are looked up for the first alone: lists of rows for millions of keys would not fit in memory.
+    found = engine.rows(
+        f"SELECT min(row), any_value(many) FROM (SELECT min(row) AS row, count(*) OVER () AS many FROM books "
+        f"GROUP BY {slots} HAVING count(*) > 1) HAVING count(*) > 0"
+    )
+    if found:
+        row, many = found[0]
+        same = " AND ".join(f"b.{each.slot} = f.{each.slot}" for each in keys)
+        rows = engine.rows(f"SELECT b.row FROM books b, books f WHERE f.row = {row} AND {same} ORDER BY 1 LIMIT 2")
+        key = _key(engine, keys, row)
+        named = ", ".join(f"{each.theirs} {value}" for each, value in zip(keys, key, strict=True))
+        places = " and ".join(dict.fromkeys(books.place(each[0], key) for each in rows))
+        others = f"; {many:,} keys do" if many > 1 else ""
+        raise JobError(
+            f"{books.label}: {named} stands more than once, {places}{others}. A key names one row: "
+            "sum them first, or name more columns in the key",
+            path=books.label,
+        )
+
+
+def _key(engine: Engine, keys: Sequence[Wanted], row: int) -> list[str]:
+    texts = ", ".join(f"coalesce(CAST({each.slot} AS VARCHAR), 'nothing')" for each in keys)
+    return list(engine.row(f"SELECT {texts} FROM books WHERE row = {row}"))
+
+
+def _more(many: int) -> str:
+    return f" ({many:,} such rows)" if many > 1 else ""

@@ -1,0 +1,133 @@
+"""Books in a CSV file: UTF-8, commas, a header line.
+
+The rule kept here: every cell is read as text and nothing of the file is guessed; a file that is not what it should be
+is refused before it is compared. Made by `_books.py`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from capillary_async.jobs._books_columns import pick
+from capillary_async.jobs._books_text import typed
+from capillary_async.jobs._compare_engine import literal, name
+from capillary_async.jobs._errors import JobError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from capillary_async.jobs._books_columns import Wanted
+    from capillary_async.jobs._compare_engine import Engine
+
+__all__ = ["CsvBooks"]
+
+_PIECE = 1 << 20
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_ONE_LINE = re.compile(r"CSV Error on Line: (\d+)")
+
+
+class CsvBooks:
+    """A CSV file.
+
+    Raises:
+        JobError: It cannot be read, is empty or not UTF-8, or has other separators.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.label = str(path)
+        self.digest: str | None = None
+        self._header = self._read_header()
+
+    def _refused(self, text: str) -> JobError:
+        return JobError(f"{self.label}: {text}", path=self.label)
+
+    def _read_header(self) -> list[str]:
+        with self._path.open("rb") as file:
+            start = file.read(_PIECE)
+        if not start.strip():
+            raise self._refused("the file is empty; it needs a header line and rows")
+        if start.startswith(_UTF16):
+            raise self._refused(f"it is UTF-16; save it as UTF-8, or: iconv -f utf-16 -t utf-8 {self._path.name}")
+        try:
+            # The piece may end within a character, which is never in its first line.
+            text = start.decode("utf-8-sig", errors="strict" if len(start) < _PIECE else "ignore")
+        except UnicodeDecodeError as error:
+            raise self._not_utf8(start.count(b"\n", 0, error.start) + 1) from error
+        header = next(csv.reader(text.splitlines(keepends=True)), [])
+        for separator, said in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+            if len(header) == 1 and separator in header[0]:
+                raise self._refused(
+                    f"row 1: its columns are separated by {said} ({header[0][:60]!r}); save it with commas, and with "
+                    "points in the amounts"
+                )
+        return header
+
+    def _not_utf8(self, row: int) -> JobError:
+        return self._refused(
+            f"row {row} is not UTF-8 (Latin-1, perhaps); save it as UTF-8, or: iconv -f latin1 -t utf-8 {self._path.name}"
+        )
+
+    def place(self, row: int, key: Sequence[str]) -> str:  # noqa: ARG002 - tables without row numbers need the key
+        """Where a row stands, for a person; the header is row 1."""
+        return f"row {row}"
+
+    def stage(self, engine: Engine, wanted: Sequence[Wanted]) -> None:
+        """Make the table `books`.
+
+        Raises:
+            JobError: A column is missing, a row has too many or too few, or a cell is not what it must be.
+        """
+        pick(wanted, self._header, self.label)
+        quotes = self._scan()
+        # Names of our own: those of the file may be empty or stand there twice.
+        columns = ", ".join(f"{literal(f'c{nth}')}: 'VARCHAR'" for nth in range(len(self._header)))
+        slots = ", ".join(f"{name(f'c{self._header.index(each.theirs)}')} AS {each.slot}" for each in wanted)
+        try:
+            # One thread and the file's order give each row its number.
+            engine.connection.execute("SET preserve_insertion_order = true")
+            engine.connection.execute(
+                f"CREATE TABLE raw AS SELECT row_number() OVER () + 1 AS row, {slots} FROM read_csv("
+                f"{literal(self._path)}, auto_detect = false, header = true, delim = ',', quote = '\"', escape = '\"', "
+                f"columns = {{{columns}}}, nullstr = '', allow_quoted_nulls = false, strict_mode = true, "
+                "parallel = false)"
+            )
+            engine.connection.execute("SET preserve_insertion_order = false")
+        except duckdb.Error as error:
+            raise self._told(str(error)) from error
+        rows = engine.row("SELECT count(*) FROM raw")[0]
+        if quotes % 2:  # DuckDB drops all from an opening quotation mark on that has no partner
+            raise self._refused(f'behind row {rows + 1}: a quotation mark (") has no partner; double those within a cell')
+        if not rows:
+            raise self._refused("it has a header and no rows: was it cut off, or not filled yet?")
+        typed(engine, "raw", wanted, label=self.label, place=self.place)
+        engine.run("DROP TABLE raw")
+
+    def _scan(self) -> int:
+        """Read all of it once for its digest; gives the number of quotation marks."""
+        digest, quotes = hashlib.sha256(), 0
+        with self._path.open("rb") as file:
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+                quotes += piece.count(b'"')
+        self.digest = digest.hexdigest()
+        return quotes
+
+    def _told(self, text: str) -> JobError:
+        """What DuckDB could not read, in our words."""
+        line = _ONE_LINE.search(text)
+        row = int(line[1]) if line else 0
+        if "unicode" in text or "utf-8" in text:
+            return self._not_utf8(row)
+        number = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text)
+        if number:
+            return self._refused(f"row {row} has {number[2]} columns, and the header has {number[1]}")
+        if "quote" in text:
+            return self._refused(f'row {row}: a quotation mark (") stands where none may; double those within a cell')
+        return self._refused(f"row {row}: {text.strip().partition(chr(10))[0]}")

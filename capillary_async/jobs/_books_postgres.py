@@ -1,0 +1,130 @@
+"""Books in a table of PostgreSQL, read through its ADBC driver in one read-only transaction.
+
+The rule kept here: numbers travel as the text PostgreSQL writes, so that no digit is lost; no message shows a password.
+Made by `_books.py`; the driver is the extra `postgres`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from capillary_async.jobs._books_columns import fit, pick
+from capillary_async.jobs._books_text import typed
+from capillary_async.jobs._compare_engine import name
+from capillary_async.jobs._errors import JobError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from capillary_async.jobs._books_columns import Kind, Wanted
+    from capillary_async.jobs._compare_engine import Engine
+
+__all__ = ["PostgresBooks", "without_password"]
+
+_KINDS: Mapping[str, Kind] = {
+    "smallint": "integer",
+    "integer": "integer",
+    "bigint": "integer",
+    "numeric": "amount",
+    "real": "float",
+    "double precision": "float",
+    "text": "text",
+    "character varying": "text",
+    "boolean": "boolean",
+    "timestamp with time zone": "time",
+}
+_DRIVER = "adbc_driver_postgresql.dbapi"
+
+
+def without_password(url: str) -> str:
+    """The URL with stars for its password, wherever it stands."""
+    shown = re.sub(r"^(\w+://[^/?#@:]*):[^/?#]*@", r"\1:***@", url)
+    return re.sub(r"(?i)([?&](?:ssl)?password=)[^&#]*", r"\1***", shown)
+
+
+class PostgresBooks:
+    """A table of PostgreSQL. A password may also stand in PGPASSWORD or ~/.pgpass, as for psql.
+
+    Raises:
+        JobError: No table is named, or the driver is missing.
+    """
+
+    digest: str | None = None
+
+    def __init__(self, url: str, table: str | None) -> None:
+        self._url = url
+        self.label = f"{without_password(url)}, table {table}"
+        if table is None:
+            raise JobError(f"{without_password(url)}: say which table (table, --table), e.g. finance.awards")
+        self._schema, _, self._table = table.rpartition(".")
+        try:
+            self._driver = importlib.import_module(_DRIVER)
+        except ImportError as error:
+            raise JobError(
+                f"reading {without_password(url)} needs the PostgreSQL driver ({error}): "
+                'pip install "capillary-async[jobs,postgres]"'
+            ) from None
+
+    def place(self, row: int, key: Sequence[str]) -> str:  # noqa: ARG002 - its rows have no order
+        """Where a row stands, for a person."""
+        return f"in the row with the key {', '.join(key)}"
+
+    def stage(self, engine: Engine, wanted: Sequence[Wanted]) -> None:
+        """Make the table `books`.
+
+        Raises:
+            JobError: It cannot be read, is empty, or a column is missing or does not fit.
+        """
+        try:
+            with self._driver.connect(self._url) as connection, connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                cursor.execute("SET LOCAL TIME ZONE 'UTC'")
+                self._check(cursor, wanted)
+                self._read(engine, cursor, wanted)
+        except self._driver.Error as error:
+            raise self._scrubbed(error) from None
+        if not engine.row("SELECT count(*) FROM raw")[0]:
+            raise JobError(f"{self.label}: it has no rows: was it not filled yet?", path=self.label)
+        typed(engine, "raw", wanted, label=self.label, place=self.place)
+        engine.run("DROP TABLE raw")
+
+    def _check(self, cursor: Any, wanted: Sequence[Wanted]) -> None:
+        cursor.execute(
+            "SELECT a.attname, format_type(a.atttypid, NULL) FROM pg_attribute a "
+            "WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
+            (self._quoted(),),
+        )
+        columns: dict[str, str] = dict(cursor.fetchall())
+        if not columns:
+            raise JobError(f"{self.label}: there is no such table, or not in the search path", path=self.label)
+        pick(wanted, list(columns), self.label)
+        for each in wanted:
+            fit(each, _KINDS.get(columns[each.theirs], "other"), columns[each.theirs], self.label)
+
+    def _read(self, engine: Engine, cursor: Any, wanted: Sequence[Wanted]) -> None:
+        slots = ", ".join(f"{name(each.theirs)}::text AS {each.slot}" for each in wanted)
+        cursor.execute(f"SELECT {slots} FROM {self._quoted()}")  # noqa: S608 - each name is quoted
+        engine.connection.register("arriving", cursor.fetch_record_batch())
+        engine.run("CREATE TABLE raw AS SELECT row_number() OVER () AS row, * FROM arriving", about=self.label)
+        engine.connection.unregister("arriving")
+
+    def _quoted(self) -> str:
+        return f"{name(self._schema)}.{name(self._table)}" if self._schema else name(self._table)
+
+    def _scrubbed(self, error: Exception) -> JobError:
+        """What the driver said, without the password; its cause is left out, since it may hold the URL."""
+        text = " ".join(str(error).split())
+        for secret in _secrets(self._url):
+            text = text.replace(secret, "***")
+        return JobError(f"{self.label}: {text}", path=self.label)
+
+
+def _secrets(url: str) -> list[str]:
+    """The password of the URL as it stands there and as it is meant; one in the query too."""
+    found = re.findall(r"(?i)[?&](?:ssl)?password=([^&#]*)", url)
+    if password := urlsplit(url).password:
+        found.append(password)
+    return sorted({form for each in found for form in (each, unquote(each)) if form}, key=len, reverse=True)

@@ -1,0 +1,193 @@
+"""Reading an export: what its manifest says, and its rows as a relation of DuckDB.
+
+The rule kept here: only files that the manifest names count; a row's columns have the same types whether the shards are
+Parquet or JSON Lines. Used by `_reconcile.py` for either side of a comparison, and for cross checks.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+
+from capillary_async.jobs._compare_engine import literal, name
+from capillary_async.jobs._errors import JobError
+from capillary_async.models import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from capillary_async.jobs._compare_engine import Engine
+
+__all__ = ["SOURCES", "Folder", "Source", "open_folder"]
+
+# What was read as text becomes an amount in this form alone; a cast of DuckDB would round the fourth decimal.
+_AMOUNT = r"-?\d{1,15}(\.\d{1,3})?"
+
+
+@attrs.frozen
+class Source:
+    """One kind of export.
+
+    Attributes:
+        model: The record's class.
+        key: The columns that tell a record from any other.
+        derived: Columns beside the model's own: aware times.
+        group: The column by which totals are shown.
+        asked: DuckDB's type of the key that was asked for.
+    """
+
+    model: type[Any]
+    key: tuple[str, ...]
+    group: str
+    derived: tuple[str, ...] = ()
+    asked: str = "BIGINT"
+
+    def types(self) -> dict[str, str]:
+        """DuckDB's type of every column, by name."""
+        hints = typing.get_type_hints(self.model)
+        own = {field.name: _sql_type(hints[field.name]) for field in attrs.fields(self.model)}
+        times = dict.fromkeys(self.derived, "TIMESTAMP WITH TIME ZONE")
+        return {"asked_key": self.asked, "shard": "INTEGER", "row": "INTEGER"} | own | times
+
+
+SOURCES: Mapping[str, Source] = {
+    "allocations": Source(PointsAllocation, ("id",), "status", derived=("awarded_at", "expires_at", "updated_at")),
+    "awarded": Source(PointsAwarded, ("source_table", "id"), "source_table"),
+    "events": Source(LoyaltyEvent, ("id",), "event_name"),
+    "ledger": Source(LedgerEvent, ("event_log_id", "unique_id"), "event_name", asked="VARCHAR"),
+}
+
+
+def _sql_type(hint: Any) -> str:
+    """The column type of a field; what is nested or mixed is JSON."""
+    members = [each for each in typing.get_args(hint) if each is not type(None)]
+    if isinstance(hint, types.UnionType) and len(members) == 1:
+        hint = members[0]
+    plain = {int: "BIGINT", str: "VARCHAR", Decimal: "DECIMAL(18,3)", bool: "BOOLEAN"}
+    return "TIMESTAMP WITH TIME ZONE" if hint is datetime else plain.get(hint, "JSON")
+
+
+@attrs.frozen
+class Folder:
+    """A finished export.
+
+    Attributes:
+        path: Where it is.
+        source_name: `allocations`, `awarded`, `events` or `ledger`.
+        manifest: The manifest as it stands there.
+        files: The shards that the manifest names.
+        relation: The name of the view of its rows.
+        columns: The types of its columns, by name.
+    """
+
+    path: Path
+    source_name: str
+    manifest: Mapping[str, Any]
+    files: tuple[Path, ...]
+    relation: str
+    columns: Mapping[str, str]
+
+    @property
+    def source(self) -> Source:
+        """What kind of export it is."""
+        return SOURCES[self.source_name]
+
+    def ids(self, which: str) -> int | None:
+        """A count of the manifest's `ids`: `asked`, `found`, `empty`, `failed`; None where it does not say."""
+        counted = self.manifest.get("ids")
+        value = cast("Mapping[str, Any]", counted).get(which) if isinstance(counted, dict) else None
+        return value if isinstance(value, int) else None
+
+
+def open_folder(engine: Engine, path: str | Path, relation: str) -> Folder:
+    """Read the manifest and make the view of the rows.
+
+    Raises:
+        JobError: It is no export, not finished, or a shard is missing or of another shape.
+    """
+    root = Path(path)
+    manifest = _manifest(root)
+    source_name = manifest.get("source")
+    if not isinstance(source_name, str) or source_name not in SOURCES:
+        known = ", ".join(SOURCES)
+        raise JobError(f"{root / 'manifest.json'}: source is {source_name!r}, not one of {known}", path=str(root))
+    files = _files(root, manifest)
+    engine.run(f"CREATE VIEW {name(relation)} AS {_select(SOURCES[source_name], files)}", about=str(root))
+    columns = engine.columns(name(relation), about=str(root))
+    missing = [column for column in SOURCES[source_name].types() if column not in columns]
+    if missing:
+        raise JobError(
+            f"{root}: the shards have no column {', '.join(missing)}: they were written by another release; export again",
+            path=str(root),
+        )
+    return Folder(root, source_name, manifest, files, relation, columns)
+
+
+def _manifest(root: Path) -> dict[str, Any]:
+    path = root / "manifest.json"
+    if not root.is_dir():
+        raise JobError(f"{root} is no folder: give the folder of an export (capillary-async export)", path=str(root))
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise JobError(
+            f"{root} has no manifest.json: the export has not finished. Run the same export command again, with the "
+            "same --out: it goes on where it stopped",
+            path=str(root),
+        ) from None
+    except (OSError, ValueError) as error:
+        raise JobError(f"{path} cannot be read: {error}", path=str(path)) from error
+    if not isinstance(manifest, dict):
+        raise JobError(f"{path} is no manifest of an export", path=str(path))
+    return cast("dict[str, Any]", manifest)
+
+
+def _files(root: Path, manifest: dict[str, Any]) -> tuple[Path, ...]:
+    shards = manifest.get("shards")
+    if not isinstance(shards, list):
+        raise JobError(f"{root / 'manifest.json'} names no shards", path=str(root))
+    files = tuple(root / str(shard["file"]) for shard in cast("list[dict[str, Any]]", shards))
+    for file in files:
+        if not file.is_file():
+            raise JobError(
+                f"{file} is missing, and the manifest names it: run the same export command again", path=str(file)
+            )
+    return files
+
+
+def _select(source: Source, files: tuple[Path, ...]) -> str:
+    """The rows of the files; of none, no rows with the same columns."""
+    if not files:
+        return f"SELECT {', '.join(f'NULL::{kind} AS {name(column)}' for column, kind in source.types().items())} WHERE false"
+    listed = f"[{', '.join(literal(file) for file in files)}]"
+    if files[0].suffix == ".parquet":
+        return f"SELECT * FROM read_parquet({listed})"
+    members = {column: "JSON" if _is_amount(kind) else kind for column, kind in source.types().items()}
+    columns = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind in members.items())
+    chosen = ", ".join(_from_json(column, kind) for column, kind in source.types().items())
+    return f"SELECT {chosen} FROM read_json({listed}, format = 'newline_delimited', columns = {{{columns}}})"
+
+
+def _is_amount(kind: str) -> bool:
+    return kind.startswith("DECIMAL")
+
+
+def _from_json(column: str, kind: str) -> str:
+    """A column of JSON Lines; amounts are exact where they stand as text, and numbers are refused."""
+    quoted = name(column)
+    if not _is_amount(kind):
+        return quoted
+    text = f"{quoted} ->> '$'"
+    refused = f"error('the amount ' || {quoted} || ' of {column} is not a text of at most three decimals')"
+    return (
+        f"CASE WHEN {quoted} IS NULL OR json_type({quoted}) = 'NULL' THEN NULL "
+        f"WHEN json_type({quoted}) = 'VARCHAR' AND regexp_full_match({text}, {literal(_AMOUNT)}) "
+        f"THEN CAST({text} AS {kind}) ELSE {refused} END AS {quoted}"
+    )

@@ -1,0 +1,451 @@
+"""`reconcile`: an export against the user's own books, and against itself.
+
+The rule kept here: either everything was compared and the result says what differs, or it raises; files appear when
+they are whole. Called by users and the command line; the steps stand in the files beside this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import time
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from attrs import evolve, field, frozen
+
+from capillary_async.jobs import _rules
+from capillary_async.jobs._books import open_books, stage_books
+from capillary_async.jobs._books_columns import Pair, Wanted, kind_of
+from capillary_async.jobs._compare import Comparison, compare, stage_export
+from capillary_async.jobs._compare_engine import Engine, literal, name
+from capillary_async.jobs._compare_folder import open_folder
+from capillary_async.jobs._errors import JobError
+from capillary_async.jobs._reconcile_result import Group, ReconcileResult, Subject
+from capillary_async.jobs._report import render
+from capillary_async.jobs._rules import check_manifest, check_rows, check_set
+from capillary_async.jobs._rules_list import EXCLUSIVE, REMAINING, awarded_rules, event_rules, row_rules, set_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from capillary_async.jobs._books import Books
+    from capillary_async.jobs._compare_folder import Folder
+    from capillary_async.jobs._rules import Finding
+
+__all__ = ["Columns", "reconcile"]
+
+Columns: TypeAlias = "Mapping[str, str] | Iterable[str] | str"
+_PathLike: TypeAlias = "str | os.PathLike[str]"
+
+
+async def reconcile(
+    folder: _PathLike,
+    books: _PathLike | None = None,
+    *,
+    key: Columns = (),
+    compare: Columns = (),
+    tolerance: Decimal | int | str = 0,
+    table: str | None = None,
+    out: _PathLike | None = None,
+    report: _PathLike | None = None,
+    with_awarded: _PathLike | None = None,
+    with_events: _PathLike | None = None,
+    as_of: datetime | date | None = None,
+    memory_limit: str = "1GiB",
+    threads: int | None = None,
+) -> ReconcileResult:
+    """Compare an export with the books, and check it by its own rules.
+
+    Works in a thread beside the event loop. Being cancelled ends DuckDB's work and removes its scratch files, which
+    stand in the folder of `out` or `report` and may grow to a few times the size of the data.
+
+    Args:
+        folder: The folder of a finished export.
+        books: The other side: a CSV or Parquet file, `duckdb://file.db`, `postgresql://...`, or the folder of another
+            export of the same kind; None for the internal checks alone.
+        key: Which columns tell a record: `{"id": "award_id"}` or `"id=award_id"`, the export's column first; the same
+            name on both sides needs no `=`. Two exports have their record's own key where none is given.
+        compare: Which columns must say the same, in the same form. Two exports compare every documented column where
+            none is given; with other books, no column compares the keys alone.
+        tolerance: Points by which amounts may differ and still be equal. No float.
+        table: The table, for `duckdb://` and `postgresql://`, e.g. `finance.awards`.
+        out: A Parquet file for the differences, one row each, sorted.
+        report: An HTML file for a person.
+        with_awarded: An export of awarded ids of the same customers, to check the allocations of `folder` against.
+        with_events: An export of loyalty events of the same customers, to check `folder` and `with_awarded` against.
+        as_of: The moment that dates are held against, aware, or a day, which begins in UTC; None for now.
+        memory_limit: How much memory DuckDB may take, e.g. `512MiB`; the rest goes to disk. 10 million records against
+            10 million rows fit the default.
+        threads: How many threads DuckDB may use; None for one a core.
+
+    Raises:
+        JobError: It could not be done: the text names the file, the column and the row.
+    """
+    # Taken before the first await, so that a wrong argument is told at once.
+    job = _Job(
+        folder=Path(folder),
+        books=None if books is None else os.fspath(books),
+        key=_pairs(key, "key"),
+        fields=_pairs(compare, "compare"),
+        tolerance=_tolerance(tolerance),
+        table=table,
+        out=_target(out, ".parquet", folder),
+        report=_target(report, ".html", folder),
+        with_awarded=None if with_awarded is None else Path(with_awarded),
+        with_events=None if with_events is None else Path(with_events),
+        as_of=_moment(as_of),
+        memory_limit=memory_limit,
+        threads=threads,
+    )
+    return await _in_a_thread(job)
+
+
+async def _in_a_thread(job: _Job) -> ReconcileResult:
+    work = asyncio.ensure_future(asyncio.to_thread(job.run))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        while not work.done():
+            job.interrupt()  # between two statements there is nothing to interrupt: so again
+            await asyncio.wait([work], timeout=0.1)
+        with contextlib.suppress(Exception):
+            work.result()
+        raise
+
+
+def _pairs(given: Columns, argument: str) -> tuple[Pair, ...]:
+    """The columns of the export and of the books."""
+    if isinstance(given, Mapping):
+        pairs = [Pair(ours, theirs) for ours, theirs in cast("Mapping[str, str]", given).items()]
+    else:
+        words = given.split(",") if isinstance(given, str) else [word for each in given for word in each.split(",")]
+        parts = [word.strip().partition("=") for word in words if word.strip()]
+        pairs = [Pair(ours.strip(), theirs.strip() if sign else ours.strip()) for ours, sign, theirs in parts]
+    for pair in pairs:
+        if not pair.ours or not pair.theirs:
+            raise JobError(f"{argument} takes column=column, e.g. id=award_id, got {pair.ours}={pair.theirs}")
+    return tuple(pairs)
+
+
+def _tolerance(given: Decimal | int | str) -> Decimal:
+    try:
+        tolerance = Decimal(given) if isinstance(given, Decimal | int | str) else Decimal("nan")
+    except InvalidOperation:
+        tolerance = Decimal("nan")
+    if not tolerance.is_finite() or tolerance < 0 or isinstance(given, bool):
+        raise JobError(f"tolerance takes a decimal number from 0 on, as Decimal, int or text, got {given!r}")
+    return tolerance
+
+
+def _target(given: _PathLike | None, suffix: str, folder: _PathLike) -> Path | None:
+    if given is None:
+        return None
+    path = Path(given)
+    if path.suffix.lower() != suffix:
+        raise JobError(f"{path}: the name must end in {suffix}", path=str(path))
+    if Path(folder).resolve() in path.resolve().parents:
+        raise JobError(
+            f"{path} lies within the export, which keeps its own files only; put it elsewhere", path=str(path)
+        )
+    if not path.resolve().parent.is_dir():
+        raise JobError(f"{path}: there is no folder {path.parent}", path=str(path))
+    return path
+
+
+def _moment(given: datetime | date | None) -> datetime:
+    if given is None:
+        return datetime.now(UTC)
+    if not isinstance(given, datetime):
+        return datetime(given.year, given.month, given.day, tzinfo=UTC)
+    if given.tzinfo is None:
+        raise JobError(f"as_of takes an aware datetime or a date, got {given!r} without a zone")
+    return given.astimezone(UTC)
+
+
+@frozen
+class _Job:
+    """One reconciliation, its arguments checked."""
+
+    folder: Path
+    books: str | None
+    key: tuple[Pair, ...]
+    fields: tuple[Pair, ...]
+    tolerance: Decimal
+    table: str | None
+    out: Path | None
+    report: Path | None
+    with_awarded: Path | None
+    with_events: Path | None
+    as_of: datetime
+    memory_limit: str
+    threads: int | None
+    _engines: list[Engine] = field(factory=list[Engine], init=False)
+
+    def interrupt(self) -> None:
+        for engine in self._engines:
+            engine.interrupt()
+
+    def run(self) -> ReconcileResult:
+        began, clock = datetime.now(UTC), time.monotonic()
+        target = self.out or self.report
+        beside = target.resolve().parent if target else None
+        with Engine(beside, memory_limit=self.memory_limit, threads=self.threads) as engine:
+            self._engines.append(engine)
+            result = self._result(engine, began, clock)
+            if self.out is not None and result.comparison is not None:
+                _write(self.out, lambda part: _differences(engine, part))
+                result = evolve(result, differences=self.out)
+            engine.go_on()
+        if self.report is not None:
+            result = evolve(result, report=self.report, elapsed=time.monotonic() - clock)
+            text = render(result)
+            _write(self.report, lambda part: part.write_text(text, encoding="utf-8"))
+        return evolve(result, elapsed=time.monotonic() - clock)
+
+    def _result(self, engine: Engine, began: datetime, clock: float) -> ReconcileResult:
+        folder = open_folder(engine, self.folder, "export")
+        comparison, other = self._compared(engine, folder)
+        engine.go_on()
+        findings, more = self._checked(engine, folder)
+        records, groups = _groups(engine, folder)
+        return ReconcileResult(
+            equal=(comparison is None or comparison.equal) and not any(each.is_error for each in findings),
+            comparison=comparison,
+            findings=tuple(findings),
+            subjects=(_subject("Capillary", folder), *other, *more),
+            records=records,
+            grouped_by=folder.source.group,
+            groups=groups,
+            months=_months(engine, folder),
+            tolerance=self.tolerance,
+            command=self._command(other[0].label if other else None),
+            as_of=self.as_of,
+            began=began,
+            elapsed=time.monotonic() - clock,
+        )
+
+    def _compared(self, engine: Engine, folder: Folder) -> tuple[Comparison | None, list[Subject]]:
+        if self.books is None:
+            given = [option for option in ("key", "fields", "table", "out") if getattr(self, option)]
+            if given:
+                raise JobError(f"{given[0].replace('fields', 'compare')} goes with books, and none are given")
+            return None, []
+        if Path(self.books).is_dir():
+            return self._against_export(engine, folder, Path(self.books))
+        reader = open_books(self.books, self.table)
+        if not self.key:
+            raise JobError("key: say which columns tell a record, the export's first, e.g. id=award_id")
+        wanted = self._wanted(folder, self.key, self.fields)
+        stage_books(engine, reader, wanted)
+        engine.go_on()
+        repeated = stage_export(engine, folder, wanted, "capillary", other="books")
+        engine.go_on()
+        return compare(engine, wanted, self.tolerance, repeated), [_books_subject(engine, reader)]
+
+    def _against_export(self, engine: Engine, folder: Folder, path: Path) -> tuple[Comparison, list[Subject]]:
+        other = open_folder(engine, path, "other_export")
+        if other.source_name != folder.source_name:
+            raise JobError(
+                f"{path} is an export of {other.source_name}, and {folder.path} one of {folder.source_name}",
+                path=str(path),
+            )
+        own = tuple(Pair(column, column) for column in folder.source.key)
+        key = self.key or own
+        named = {pair.ours for pair in key}
+        documented = [column for column in folder.source.types() if column not in _NOT_COMPARED]
+        every = tuple(
+            Pair(column, column) for column in documented if column not in {*named, *folder.source.derived}
+        )
+        wanted = self._wanted(folder, key, self.fields or every)
+        for each in wanted:
+            if each.theirs not in other.columns:
+                raise _no_column(other, each.theirs)
+        stage_export(engine, other, wanted, "books", other=None)
+        repeated = stage_export(engine, folder, wanted, "capillary", other="books")
+        engine.go_on()
+        subject = _subject("Books", other)
+        return compare(engine, wanted, self.tolerance, repeated), [evolve(subject, label=f"{path}, another export")]
+
+    def _wanted(self, folder: Folder, key: Sequence[Pair], fields: Sequence[Pair]) -> list[Wanted]:
+        """What is compared; each column of the export once."""
+        slots = [(f"k{nth}", pair) for nth, pair in enumerate(key)] + [(f"f{nth}", p) for nth, p in enumerate(fields)]
+        wanted: list[Wanted] = []
+        for slot, pair in slots:
+            if pair.ours not in folder.columns or pair.ours in _NOT_COMPARED[1:]:
+                raise _no_column(folder, pair.ours)
+            if pair.ours in {each.ours for each in wanted}:
+                raise JobError(f"the column {pair.ours} is named twice in key and compare")
+            wanted.append(Wanted(slot, pair.ours, pair.theirs, kind_of(folder.columns[pair.ours])))
+        return wanted
+
+    def _checked(self, engine: Engine, folder: Folder) -> tuple[list[Finding], list[Subject]]:
+        """What the rules found, and the other exports they used."""
+        findings = check_manifest(engine, folder)
+        findings += check_rows(engine, folder, row_rules(folder, self.as_of))
+        engine.go_on()
+        findings += [check_set(engine, rule, about=str(folder.path)) for rule in set_rules(folder)]
+        awarded = self._other(engine, folder, self.with_awarded, "awarded", ("allocations",))
+        events = self._other(engine, folder, self.with_events, "events", ("allocations", "awarded"))
+        rules = [*(awarded_rules(folder, awarded) if awarded else ())]
+        for rows in (folder, awarded):
+            rules += event_rules(rows, events) if events and rows else ()
+        for rule in rules:
+            engine.go_on()
+            findings.append(check_set(engine, rule, about=str(folder.path)))
+        others = (("Awarded ids", awarded), ("Loyalty events", events))
+        present = [(role, other) for role, other in others if other]
+        if present:
+            findings.append(_same_ids(folder, [other for _, other in present]))
+        return findings, [_subject(role, other) for role, other in present]
+
+    def _other(
+        self, engine: Engine, folder: Folder, path: Path | None, source: str, beside: tuple[str, ...]
+    ) -> Folder | None:
+        if path is None:
+            return None
+        if folder.source_name not in beside:
+            raise JobError(
+                f"with_{source} goes with an export of {' or '.join(beside)}, and {folder.path} is one of "
+                f"{folder.source_name}",
+                path=str(folder.path),
+            )
+        other = open_folder(engine, path, source)
+        if other.source_name != source:
+            raise JobError(f"{path} is an export of {other.source_name}, not of {source}", path=str(path))
+        return other
+
+    def _command(self, books: str | None) -> str:
+        """The command line of the same."""
+        words = ["capillary-async", "reconcile", str(self.folder)]
+        if self.books is not None:
+            shown = self.books if "://" not in self.books else (books or "").partition(", table ")[0]
+            words += ["--books", shown if "duckdb://" not in self.books else self.books]
+        for option, given in (("--key", self.key), ("--compare", self.fields)):
+            if given:
+                words += [option, ",".join(p.ours if p.ours == p.theirs else f"{p.ours}={p.theirs}" for p in given)]
+        options = {
+            "--table": self.table,
+            "--tolerance": f"{self.tolerance:f}" if self.tolerance else None,
+            "--with-awarded": self.with_awarded,
+            "--with-events": self.with_events,
+            "--as-of": self.as_of.isoformat(timespec="seconds"),
+            "--out": self.out,
+            "--report": self.report,
+        }
+        words += [str(word) for option, value in options.items() if value is not None for word in (option, value)]
+        return shlex.join(words)
+
+
+_NOT_COMPARED = ("asked_key", "shard", "row")
+_IDS_DIFFER = _rules.Rule(
+    "exports-of-same-customers",
+    "note",
+    "All exports asked for the same customers. Where they did not, records of customers that only one of them asked "
+    "for look as if they were missing.",
+)
+
+
+def _no_column(folder: Folder, column: str) -> JobError:
+    known = ", ".join(each for each in folder.columns if each not in _NOT_COMPARED[1:])
+    return JobError(
+        f"{folder.path}: an export of {folder.source_name} has no column {column!r}. It has: {known}",
+        path=str(folder.path),
+    )
+
+
+def _same_ids(folder: Folder, others: Sequence[Folder]) -> _rules.Finding:
+    digest = _digest(folder)
+    strangers = [other for other in others if _digest(other) != digest]
+    said = "customers asked for in the export, {:,}, are not those asked for here, {:,}"
+    examples = [
+        _rules.Example(str(each.path), None, said.format(folder.ids("asked") or 0, each.ids("asked") or 0))
+        for each in strangers
+    ]
+    return _rules.Finding(_IDS_DIFFER, len(examples), tuple(examples))
+
+
+def _digest(folder: Folder) -> Any:
+    """The digest of the ids that were asked for."""
+    ids: Any = folder.manifest.get("ids")
+    return cast("Mapping[str, Any]", ids).get("digest") if isinstance(ids, dict) else None
+
+
+def _subject(role: str, folder: Folder) -> Subject:
+    """An export in words."""
+    counted = {each: folder.ids(each) for each in ("asked", "found", "empty", "failed")}
+    query: Any = folder.manifest.get("query")
+    asked = cast("Mapping[str, Any]", query) if isinstance(query, dict) else {}
+    facts = {
+        "What": f"export of {folder.source_name}",
+        "Asked with": ", ".join(f"{each} {value}" for each, value in asked.items() if value not in (None, "")),
+        "Customers": ", ".join(f"{value:,} {each}" for each, value in counted.items() if value is not None),
+        "Records": f"{folder.manifest.get('records', 0):,}",
+        "How it was read": _CONSISTENCY.get(str(folder.manifest.get("consistency")), ""),
+        "Digest of the keys": str(folder.manifest.get("keys_digest") or ""),
+    }
+    return Subject(role, str(folder.path), {each: value for each, value in facts.items() if value})
+
+
+_CONSISTENCY = {
+    "fast": "fast: each list once. What changed while it was being read may show as a difference",
+    "verified": "verified: each list of several pages again until two readings agreed",
+}
+
+
+def _books_subject(engine: Engine, reader: Books) -> Subject:
+    rows = engine.row("SELECT count(*) FROM books")[0]
+    facts = {"Rows": f"{rows:,}"} | ({"SHA-256 of the file": reader.digest} if reader.digest else {})
+    return Subject("Books", reader.label, facts)
+
+
+def _groups(engine: Engine, folder: Folder) -> tuple[int, tuple[Group, ...]]:
+    """How many records there are, and the totals by status or the like."""
+    group, points = folder.source.group, EXCLUSIVE if EXCLUSIVE[0] in folder.columns else ()
+    sums = "".join(f", coalesce(sum({each}), 0)" for each in points)
+    if points:
+        sums += f", coalesce(sum({REMAINING}), 0)"
+    rows = engine.rows(
+        f"SELECT {name(group)}, count(*){sums} FROM {name(folder.relation)} GROUP BY 1 "
+        "ORDER BY 1 NULLS LAST",
+        about=str(folder.path),
+    )
+    names = (*points, "remaining") if points else ()
+    groups = [Group(row[0], row[1], dict(zip(names, map(Decimal, row[2:]), strict=True))) for row in rows]
+    return sum(each.records for each in groups), tuple(groups)
+
+
+def _months(engine: Engine, folder: Folder) -> dict[str, Decimal]:
+    """Points left to use by the month of their expiry."""
+    if folder.source_name != "allocations":
+        return {}
+    rows = engine.rows(
+        f"SELECT strftime(expires_at, '%Y-%m'), sum({REMAINING}) FROM {name(folder.relation)} "
+        "WHERE status = 'AVAILABLE' AND expires_at IS NOT NULL GROUP BY 1 HAVING sum(" + REMAINING + ") <> 0 ORDER BY 1",
+        about=str(folder.path),
+    )
+    return {month: Decimal(points) for month, points in rows}
+
+
+def _differences(engine: Engine, part: Path) -> None:
+    # ALL is every column in order: class, key, field; the file is the same each time.
+    engine.run(f"COPY (SELECT * FROM differences ORDER BY ALL) TO {literal(part)} (FORMAT parquet)", about=str(part))
+
+
+def _write(target: Path, write: Callable[[Path], object]) -> None:
+    """Write a file that appears when it is whole."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(target)
+    except OSError as error:
+        raise JobError(f"cannot write {target}: {error.strerror or error}", path=str(target)) from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,151 @@
+"""What a reconciliation came to: the values behind the verdict, the summary and the report.
+
+The rule kept here: data only, nothing of DuckDB. Made by `_reconcile.py`, shown by `_report.py` and the command line.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from capillary_async.jobs._compare import CHANGED, EQUAL, MISSING_IN_BOOKS, MISSING_IN_CAPILLARY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from decimal import Decimal
+    from pathlib import Path
+
+    from capillary_async.jobs._compare import Comparison
+    from capillary_async.jobs._rules import Finding
+
+__all__ = ["Group", "ReconcileResult", "Subject"]
+
+
+@frozen
+class Subject:
+    """One side of what was compared, or a folder of a cross check, in words for a person.
+
+    Attributes:
+        role: `Capillary`, `Books`, `Awarded ids` or `Loyalty events`.
+        label: The folder, file or table; a password is left out.
+        facts: More of it, by name: what was asked, how many customers, how it was read, the file's SHA-256.
+    """
+
+    role: str
+    label: str
+    facts: Mapping[str, str]
+
+
+@frozen
+class Group:
+    """Totals of the export's records with one status, table or event name.
+
+    Attributes:
+        value: The status; None where the records have none.
+        records: How many.
+        points: Sums by column, `remaining` among them; empty for exports without points.
+    """
+
+    value: str | None
+    records: int
+    points: Mapping[str, Decimal]
+
+
+@frozen(kw_only=True)
+class ReconcileResult:
+    """What `reconcile` found.
+
+    Attributes:
+        equal: No difference, and no rule of the severity `error` broken.
+        comparison: The classes, control totals and first differences; None where there were no books.
+        findings: What each rule found, those that found nothing included.
+        subjects: What was compared.
+        records: Records of the export.
+        grouped_by: The column of `groups`.
+        groups: Totals by status, table or event name.
+        months: Points left to use of AVAILABLE allocations, by the UTC month in which they expire, e.g. `2026-01`.
+        tolerance: What amounts may differ by.
+        command: The command line that does the same again.
+        as_of: The moment that dates were held against.
+        began: When it began.
+        elapsed: Seconds it took.
+        differences: The file of differences, None where none was asked for.
+        report: The report, None where none was asked for.
+    """
+
+    equal: bool
+    comparison: Comparison | None
+    findings: tuple[Finding, ...]
+    subjects: tuple[Subject, ...]
+    records: int
+    grouped_by: str
+    groups: tuple[Group, ...]
+    months: Mapping[str, Decimal]
+    tolerance: Decimal
+    command: str
+    as_of: datetime
+    began: datetime
+    elapsed: float
+    differences: Path | None = None
+    report: Path | None = None
+
+    @property
+    def broken(self) -> tuple[Finding, ...]:
+        """The findings of rules that were broken, errors first."""
+        return tuple(sorted((each for each in self.findings if each.count), key=lambda each: not each.is_error))
+
+    @property
+    def kept(self) -> tuple[Finding, ...]:
+        """The findings of rules that hold."""
+        return tuple(each for each in self.findings if not each.count)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in a sentence."""
+        errors = sum(each.is_error for each in self.findings)
+        rules = f"{_count(errors, 'rule')} broken" if errors else "no rule broken"
+        if self.comparison is None:
+            return f"{'NO FAULT FOUND' if self.equal else 'FAULTS FOUND'}: {rules} by {_count(self.records, 'record')}"
+        if self.comparison.equal:
+            return f"{'EQUAL' if self.equal else 'EQUAL, BUT RULES ARE BROKEN'}: {_count(self.comparison.counts[EQUAL], 'record')} on both sides, {rules}"
+        different = sum(number for kind, number in self.comparison.counts.items() if kind != EQUAL)
+        return f"DIFFERENT: {different:,} of {_count(different + self.comparison.counts[EQUAL], 'record')} differ, {rules}"
+
+    def lines(self) -> list[str]:
+        """The summary for a terminal, about ten lines."""
+        lines = [self.verdict]
+        lines += [f"{each.role}: {each.label}" for each in self.subjects]
+        if self.comparison is not None:
+            lines += _compared(self.comparison)
+        for finding in self.broken[:_RULES_SHOWN]:
+            lines.append(f"{finding.rule.severity} {finding.rule.name}: {finding.count:,}")
+        if len(self.broken) > _RULES_SHOWN:
+            lines.append(f"and {len(self.broken) - _RULES_SHOWN} more rules broken")
+        lines += [f"{what}: {path}" for what, path in (("differences", self.differences), ("report", self.report)) if path]
+        return lines
+
+
+_RULES_SHOWN = 3
+_TOTALS_SHOWN = 3
+
+
+def _compared(comparison: Comparison) -> list[str]:
+    counts = comparison.counts
+    within = f" ({comparison.within_tolerance:,} within the tolerance)" if comparison.within_tolerance else ""
+    lines = [
+        f"equal {counts[EQUAL]:,}{within}, changed {counts[CHANGED]:,}, missing in books {counts[MISSING_IN_BOOKS]:,}, "
+        f"missing in Capillary {counts[MISSING_IN_CAPILLARY]:,}"
+    ]
+    for totals in comparison.totals[:_TOTALS_SHOWN]:
+        parts = " ".join(f"{delta:+,f} {kind}" for kind, delta in totals.deltas.items() if delta)
+        made = f" = {parts}" if parts else ""
+        lines.append(
+            f"{totals.field}: Capillary {totals.capillary:,f} - books {totals.books:,f} = {totals.difference:+,f}{made}"
+        )
+    return lines
+
+
+def _count(number: int, one: str) -> str:
+    return f"{number:,} {one}{'' if number == 1 else 's'}"

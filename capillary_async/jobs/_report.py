@@ -1,0 +1,101 @@
+"""The report: one HTML file for a person, made of a result.
+
+The rule kept here: every number is the result's, to the last digit; the file asks for nothing beside itself and runs
+nothing; what came from outside is escaped. The words and the layout stand in `templates/`. Called by `_reconcile.py`.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from capillary_async import __version__
+from capillary_async.jobs._compare import CHANGED, EQUAL, MISSING_IN_BOOKS, MISSING_IN_CAPILLARY, exact_sum
+from capillary_async.jobs._report_chart import every_month, months_chart
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from capillary_async.jobs._compare import Comparison
+    from capillary_async.jobs._reconcile_result import ReconcileResult
+
+__all__ = ["render"]
+
+_TITLES = {
+    MISSING_IN_BOOKS: "Missing in books",
+    MISSING_IN_CAPILLARY: "Missing in Capillary",
+    CHANGED: "Changed",
+    EQUAL: "Equal",
+}
+_MEANINGS = {
+    MISSING_IN_BOOKS: "Capillary has the record, the books have no row with its key.",
+    MISSING_IN_CAPILLARY: "The books have a row, Capillary has no record with its key.",
+    CHANGED: "Both have it, and at least one compared column says something else.",
+    EQUAL: "Both have it, and every compared column says the same.",
+}
+
+
+def render(result: ReconcileResult) -> str:
+    """The report as one HTML text."""
+    environment = Environment(
+        loader=PackageLoader("capillary_async.jobs", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"amount": _amount, "amount_text": _amount_text, "signed": _signed, "count": _count}
+    months = every_month(result.months)
+    now = f"{result.as_of:%Y-%m}"
+    points = list(result.groups[0].points) if result.groups else []
+    page = environment.get_template("report.html").render(
+        result=result,
+        comparison=result.comparison,
+        titles=_TITLES,
+        meanings=_MEANINGS,
+        amounts={each.ours for each in result.comparison.wanted if each.kind == "amount"} if result.comparison else (),
+        sizes=_sizes(result.comparison) if result.comparison else {},
+        months=months,
+        now=now,
+        charts={kind: _chart(months, now, narrow=kind == "narrow") for kind in ("wide", "narrow")} if months else {},
+        points=points,
+        sums={column: exact_sum(group.points[column] for group in result.groups) for column in points},
+        months_sum=exact_sum(months.values()),
+        version=__version__,
+        duckdb_version=duckdb.__version__,
+    )
+    return page.lstrip()
+
+
+def _chart(months: Mapping[str, Decimal], now: str, *, narrow: bool) -> Markup:
+    return Markup(months_chart(months, now=now, narrow=narrow))  # noqa: S704 - drawn here from numbers
+
+
+def _sizes(comparison: Comparison) -> dict[str, dict[str, list[Any]]]:
+    """The sizes by class and field, for tables with one row a size."""
+    tables: dict[str, dict[str, list[Any]]] = {}
+    for size in comparison.sizes:
+        tables.setdefault(size.kind, {}).setdefault(size.field, []).append(size)
+    return tables
+
+
+def _amount(value: Decimal | None) -> str:
+    """With thousands separators and every digit; a real minus sign."""
+    return "" if value is None else f"{value:,f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _amount_text(value: str) -> str:
+    return _amount(Decimal(value))
+
+
+def _signed(value: Decimal | None) -> str:
+    """The same, with a plus where it is more."""
+    return f"+{value:,f}" if value is not None and value > 0 else _amount(value)
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
