@@ -8,14 +8,16 @@ import json
 import types
 import typing
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from capillary_async.models import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MODELS: dict[str, type[Any]] = {
     "allocations": PointsAllocation,
@@ -36,7 +38,8 @@ PLAIN = {
 def schema_of(source: str) -> pa.Schema:
     """The columns of a shard; what is nested stands as JSON text here."""
     hints = typing.get_type_hints(MODELS[source])
-    fields = [("asked_key", pa.string() if source == "ledger" else pa.int64()), ("shard", pa.int32()), ("row", pa.int32())]
+    asked = pa.string() if source == "ledger" else pa.int64()
+    fields = [("asked_key", asked), ("shard", pa.int32()), ("row", pa.int32())]
     for field in attrs.fields(MODELS[source]):
         members = [each for each in typing.get_args(hints[field.name]) if each is not types.NoneType]
         fields.append((field.name, PLAIN.get(members[0] if len(members) == 1 else Any, pa.string())))
@@ -47,7 +50,8 @@ def schema_of(source: str) -> pa.Schema:
 def whole_row(source: str, row: dict[str, Any], shard: int, number: int) -> dict[str, Any]:
     """A row with every column; amounts become Decimals, and the owner is who was asked."""
     whole: dict[str, Any] = dict.fromkeys(schema_of(source).names)
-    whole |= {"asked_key": row.get("customer_id", "1" if source == "ledger" else 1), "shard": shard, "row": number} | row
+    asked = row.get("customer_id", "1" if source == "ledger" else 1)
+    whole |= {"asked_key": asked, "shard": shard, "row": number} | row
     if isinstance(whole.get("date"), str):
         whole["date"] = dt.datetime.fromisoformat(whole["date"])
     for name, of in DERIVED.items() if source == "allocations" else ():
@@ -83,7 +87,10 @@ def write_export(
         named = {"file": str(file.relative_to(path)), "rows": len(part), "keys": len(part)}
         shards.append({**named, "sha256": digest, "bytes": file.stat().st_size})
     columns = [field.name for field in schema_of(source) if pa.types.is_decimal(field.type)]
-    totals = {name: str(sum((Decimal(row[name]) for row in rows if row.get(name) is not None), Decimal(0))) for name in columns}
+    totals = {
+        name: str(sum((Decimal(row[name]) for row in rows if row.get(name) is not None), Decimal(0)))
+        for name in columns
+    }
     asked = {row.get("asked_key", row.get("customer_id")) for row in rows}
     whole = {
         "schema_version": 1,

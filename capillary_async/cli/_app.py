@@ -38,6 +38,8 @@ from capillary_async.cli._read import Asked, read
 from capillary_async.cli._read import allocations as allocations_job
 from capillary_async.cli._read import awarded as awarded_job
 from capillary_async.cli._read import events as events_job
+from capillary_async.cli._reconcile import WithBooks
+from capillary_async.cli._reconcile import reconcile as run_reconcile
 from capillary_async.cli._run import UnusableError, ending
 from capillary_async.cli._run import run as run_coroutine
 from capillary_async.cli._sandbox import SandboxOptions, latency_of, rate_of, serve
@@ -51,7 +53,7 @@ __all__ = ["run"]
 
 _IDS, _OUTPUT, _CONNECTION, _SANDBOX = IdSource(), Output(), Connection(), SandboxOf()
 _EXPIRY, _EVENT, _WHOSE, _WHAT = Expiry(), EventOf(), LedgerOf(), LedgerWith()
-_PAIRS, _INCLUDES = LedgerPairs(), LedgerIncludes()
+_PAIRS, _INCLUDES, _BOOKS = LedgerPairs(), LedgerIncludes(), WithBooks()
 _FLAG = Parameter(negative="", show_default=False)
 
 _CODES = (
@@ -332,3 +334,16 @@ def verify(  # noqa: D417 - the groups of options describe themselves
         quiet: Print only what differs.
     """
     return run_coroutine(run_verify(Checked(out, against_api, sample, seed, quiet), connection, sandbox_of))
+
+
+@app.command
+def reconcile(folder: str, *, with_books: WithBooks = _BOOKS) -> int:  # noqa: D417 - the group describes itself
+    """Compare an export with your own books, record by record, and check it by its own rules.
+
+    Ends with 0 where all is equal and no rule is broken, with 3 where something differs, and with 1 where it could not
+    be told.
+
+    Args:
+        folder: The folder of a finished export.
+    """
+    return run_coroutine(run_reconcile(folder, with_books))

@@ -15,6 +15,7 @@ _OPTIONS = (
     *("attempts", "batch_size", "concurrency", "customers", "dag_scope", "event_type", "event_type_id"),
     *("expiry_date_end", "expiry_date_start", "from_date", "latency", "org_id", "page_size", "point_category_id"),
     *("port", "program_id", "rate", "server_timezone", "status", "to_date"),
+    *("compare", "key", "memory_limit", "threads", "tolerance"),
 )
 _ARGUMENT = re.compile(rf"(?:[A-Z]\w+\.)?({'|'.join(_OPTIONS)})(?= takes )")
 

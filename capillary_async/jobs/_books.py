@@ -34,8 +34,11 @@ class Books(Protocol):
         digest: The SHA-256 of the file once it was read, None for a table.
     """
 
-    label: str
-    digest: str | None
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def digest(self) -> str | None: ...
 
     def stage(self, engine: Engine, wanted: Sequence[Wanted]) -> None:
         """Make the table `books`: `shard`, `row`, and a column for each slot."""
@@ -71,11 +74,12 @@ def open_books(given: str, table: str | None) -> Books:
 
 
 def _file(path: Path) -> Books:
-    kinds = {".csv": CsvBooks, ".parquet": ParquetBooks}
-    kind = kinds.get(path.suffix.lower())
-    if kind is None:
-        raise JobError(f"books: {path} is none of {_FORMS}", path=str(path))
-    return kind(path)
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return CsvBooks(path)
+    if suffix == ".parquet":
+        return ParquetBooks(path)
+    raise JobError(f"books: {path} is none of {_FORMS}", path=str(path))
 
 
 def stage_books(engine: Engine, books: Books, wanted: Sequence[Wanted]) -> None:

@@ -35,14 +35,19 @@ _ONE_LINE = re.compile(r"CSV Error on Line: (\d+)")
 class CsvBooks:
     """A CSV file.
 
+    Attributes:
+        label: Its path.
+        digest: The SHA-256 of what was read.
+
     Raises:
         JobError: It cannot be read, is empty or not UTF-8, or has other separators.
     """
 
+    digest: str | None = None
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self.label = str(path)
-        self.digest: str | None = None
         self._header = self._read_header()
 
     def _refused(self, text: str) -> JobError:
@@ -60,7 +65,7 @@ class CsvBooks:
             text = start.decode("utf-8-sig", errors="strict" if len(start) < _PIECE else "ignore")
         except UnicodeDecodeError as error:
             raise self._not_utf8(start.count(b"\n", 0, error.start) + 1) from error
-        header = next(csv.reader(text.splitlines(keepends=True)), [])
+        header = next(csv.reader(text.splitlines(keepends=True)))
         for separator, said in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
             if len(header) == 1 and separator in header[0]:
                 raise self._refused(
@@ -71,7 +76,8 @@ class CsvBooks:
 
     def _not_utf8(self, row: int) -> JobError:
         return self._refused(
-            f"row {row} is not UTF-8 (Latin-1, perhaps); save it as UTF-8, or: iconv -f latin1 -t utf-8 {self._path.name}"
+            f"row {row} is not UTF-8 (Latin-1, perhaps); save it as UTF-8, or: "
+            f"iconv -f latin1 -t utf-8 {self._path.name}"
         )
 
     def place(self, row: int, key: Sequence[str]) -> str:  # noqa: ARG002 - tables without row numbers need the key
@@ -103,7 +109,9 @@ class CsvBooks:
             raise self._told(str(error)) from error
         rows = engine.row("SELECT count(*) FROM raw")[0]
         if quotes % 2:  # DuckDB drops all from an opening quotation mark on that has no partner
-            raise self._refused(f'behind row {rows + 1}: a quotation mark (") has no partner; double those within a cell')
+            raise self._refused(
+                f'behind row {rows + 1}: a quotation mark (") has no partner; double those within a cell'
+            )
         if not rows:
             raise self._refused("it has a header and no rows: was it cut off, or not filled yet?")
         typed(engine, "raw", wanted, label=self.label, place=self.place)

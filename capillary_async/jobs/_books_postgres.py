@@ -106,7 +106,7 @@ class PostgresBooks:
 
     def _read(self, engine: Engine, cursor: Any, wanted: Sequence[Wanted]) -> None:
         slots = ", ".join(f"{name(each.theirs)}::text AS {each.slot}" for each in wanted)
-        cursor.execute(f"SELECT {slots} FROM {self._quoted()}")  # noqa: S608 - each name is quoted
+        cursor.execute(f"SELECT {slots} FROM {self._quoted()}")
         engine.connection.register("arriving", cursor.fetch_record_batch())
         engine.run("CREATE TABLE raw AS SELECT row_number() OVER () AS row, * FROM arriving", about=self.label)
         engine.connection.unregister("arriving")

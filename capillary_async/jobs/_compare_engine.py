@@ -6,7 +6,6 @@ ends; DuckDB loads nothing from the network. Made by `_reconcile.py`; everything
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import threading
@@ -18,6 +17,7 @@ import duckdb
 from capillary_async.jobs._errors import JobError
 
 if TYPE_CHECKING:
+    import os
     from types import TracebackType
 
 __all__ = ["Engine", "literal", "name"]
@@ -84,7 +84,7 @@ class Engine:
                 connection.execute(f"SET {setting} = {literal(str(value))}")
             except duckdb.Error as error:
                 connection.close()
-                raise JobError(f"{setting} takes something else than {value!r}: {_first_line(error)}") from error
+                raise JobError(f"{setting} takes no {value!r}: {_first_line(error)}") from error
         return connection
 
     @property

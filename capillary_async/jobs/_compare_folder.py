@@ -65,13 +65,20 @@ SOURCES: Mapping[str, Source] = {
 }
 
 
+_PLAIN: Mapping[Any, str] = {
+    int: "BIGINT",
+    str: "VARCHAR",
+    Decimal: "DECIMAL(18,3)",
+    bool: "BOOLEAN",
+    datetime: "TIMESTAMP WITH TIME ZONE",
+}
+
+
 def _sql_type(hint: Any) -> str:
     """The column type of a field; what is nested or mixed is JSON."""
     members = [each for each in typing.get_args(hint) if each is not type(None)]
-    if isinstance(hint, types.UnionType) and len(members) == 1:
-        hint = members[0]
-    plain = {int: "BIGINT", str: "VARCHAR", Decimal: "DECIMAL(18,3)", bool: "BOOLEAN"}
-    return "TIMESTAMP WITH TIME ZONE" if hint is datetime else plain.get(hint, "JSON")
+    alone = members[0] if isinstance(hint, types.UnionType) and len(members) == 1 else hint
+    return _PLAIN.get(alone, "JSON")
 
 
 @attrs.frozen
@@ -124,7 +131,7 @@ def open_folder(engine: Engine, path: str | Path, relation: str) -> Folder:
     missing = [column for column in SOURCES[source_name].types() if column not in columns]
     if missing:
         raise JobError(
-            f"{root}: the shards have no column {', '.join(missing)}: they were written by another release; export again",
+            f"{root}: the shards have no column {', '.join(missing)}: another release wrote them; export again",
             path=str(root),
         )
     return Folder(root, source_name, manifest, files, relation, columns)
@@ -165,7 +172,8 @@ def _files(root: Path, manifest: dict[str, Any]) -> tuple[Path, ...]:
 def _select(source: Source, files: tuple[Path, ...]) -> str:
     """The rows of the files; of none, no rows with the same columns."""
     if not files:
-        return f"SELECT {', '.join(f'NULL::{kind} AS {name(column)}' for column, kind in source.types().items())} WHERE false"
+        nothing = ", ".join(f"NULL::{kind} AS {name(column)}" for column, kind in source.types().items())
+        return f"SELECT {nothing} WHERE false"
     listed = f"[{', '.join(literal(file) for file in files)}]"
     if files[0].suffix == ".parquet":
         return f"SELECT * FROM read_parquet({listed})"

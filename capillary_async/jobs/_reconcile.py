@@ -11,51 +11,51 @@ import contextlib
 import os
 import shlex
 import time
-from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import evolve, field, frozen
 
 from capillary_async.jobs import _rules
 from capillary_async.jobs._books import open_books, stage_books
 from capillary_async.jobs._books_columns import Pair, Wanted, kind_of
-from capillary_async.jobs._compare import Comparison, compare, stage_export
-from capillary_async.jobs._compare_engine import Engine, literal, name
+from capillary_async.jobs._compare import compare
+from capillary_async.jobs._compare_engine import Engine, literal
 from capillary_async.jobs._compare_folder import open_folder
+from capillary_async.jobs._compare_stage import stage_export
 from capillary_async.jobs._errors import JobError
-from capillary_async.jobs._reconcile_result import Group, ReconcileResult, Subject
-from capillary_async.jobs._report import render
+from capillary_async.jobs._reconcile_arguments import moment_of, pairs_of, target_of, tolerance_of
+from capillary_async.jobs._reconcile_result import ReconcileResult
+from capillary_async.jobs._reconcile_subjects import books_subject, groups_of, months_of, subject_of
 from capillary_async.jobs._rules import check_manifest, check_rows, check_set
-from capillary_async.jobs._rules_list import EXCLUSIVE, REMAINING, awarded_rules, event_rules, row_rules, set_rules
+from capillary_async.jobs._rules_list import awarded_rules, event_rules, row_rules, set_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from decimal import Decimal
 
-    from capillary_async.jobs._books import Books
     from capillary_async.jobs._compare_folder import Folder
+    from capillary_async.jobs._compare_result import Comparison
+    from capillary_async.jobs._reconcile_arguments import Columns, PathLike
+    from capillary_async.jobs._reconcile_result import Subject
     from capillary_async.jobs._rules import Finding
 
-__all__ = ["Columns", "reconcile"]
-
-Columns: TypeAlias = "Mapping[str, str] | Iterable[str] | str"
-_PathLike: TypeAlias = "str | os.PathLike[str]"
+__all__ = ["reconcile"]
 
 
 async def reconcile(
-    folder: _PathLike,
-    books: _PathLike | None = None,
+    folder: PathLike,
+    books: PathLike | None = None,
     *,
     key: Columns = (),
     compare: Columns = (),
     tolerance: Decimal | int | str = 0,
     table: str | None = None,
-    out: _PathLike | None = None,
-    report: _PathLike | None = None,
-    with_awarded: _PathLike | None = None,
-    with_events: _PathLike | None = None,
+    out: PathLike | None = None,
+    report: PathLike | None = None,
+    with_awarded: PathLike | None = None,
+    with_events: PathLike | None = None,
     as_of: datetime | date | None = None,
     memory_limit: str = "1GiB",
     threads: int | None = None,
@@ -91,15 +91,15 @@ async def reconcile(
     job = _Job(
         folder=Path(folder),
         books=None if books is None else os.fspath(books),
-        key=_pairs(key, "key"),
-        fields=_pairs(compare, "compare"),
-        tolerance=_tolerance(tolerance),
+        key=pairs_of(key, "key"),
+        fields=pairs_of(compare, "compare"),
+        tolerance=tolerance_of(tolerance),
         table=table,
-        out=_target(out, ".parquet", folder),
-        report=_target(report, ".html", folder),
+        out=target_of(out, ".parquet", folder),
+        report=target_of(report, ".html", folder),
         with_awarded=None if with_awarded is None else Path(with_awarded),
         with_events=None if with_events is None else Path(with_events),
-        as_of=_moment(as_of),
+        as_of=moment_of(as_of),
         memory_limit=memory_limit,
         threads=threads,
     )
@@ -117,55 +117,6 @@ async def _in_a_thread(job: _Job) -> ReconcileResult:
         with contextlib.suppress(Exception):
             work.result()
         raise
-
-
-def _pairs(given: Columns, argument: str) -> tuple[Pair, ...]:
-    """The columns of the export and of the books."""
-    if isinstance(given, Mapping):
-        pairs = [Pair(ours, theirs) for ours, theirs in cast("Mapping[str, str]", given).items()]
-    else:
-        words = given.split(",") if isinstance(given, str) else [word for each in given for word in each.split(",")]
-        parts = [word.strip().partition("=") for word in words if word.strip()]
-        pairs = [Pair(ours.strip(), theirs.strip() if sign else ours.strip()) for ours, sign, theirs in parts]
-    for pair in pairs:
-        if not pair.ours or not pair.theirs:
-            raise JobError(f"{argument} takes column=column, e.g. id=award_id, got {pair.ours}={pair.theirs}")
-    return tuple(pairs)
-
-
-def _tolerance(given: Decimal | int | str) -> Decimal:
-    try:
-        tolerance = Decimal(given) if isinstance(given, Decimal | int | str) else Decimal("nan")
-    except InvalidOperation:
-        tolerance = Decimal("nan")
-    if not tolerance.is_finite() or tolerance < 0 or isinstance(given, bool):
-        raise JobError(f"tolerance takes a decimal number from 0 on, as Decimal, int or text, got {given!r}")
-    return tolerance
-
-
-def _target(given: _PathLike | None, suffix: str, folder: _PathLike) -> Path | None:
-    if given is None:
-        return None
-    path = Path(given)
-    if path.suffix.lower() != suffix:
-        raise JobError(f"{path}: the name must end in {suffix}", path=str(path))
-    if Path(folder).resolve() in path.resolve().parents:
-        raise JobError(
-            f"{path} lies within the export, which keeps its own files only; put it elsewhere", path=str(path)
-        )
-    if not path.resolve().parent.is_dir():
-        raise JobError(f"{path}: there is no folder {path.parent}", path=str(path))
-    return path
-
-
-def _moment(given: datetime | date | None) -> datetime:
-    if given is None:
-        return datetime.now(UTC)
-    if not isinstance(given, datetime):
-        return datetime(given.year, given.month, given.day, tzinfo=UTC)
-    if given.tzinfo is None:
-        raise JobError(f"as_of takes an aware datetime or a date, got {given!r} without a zone")
-    return given.astimezone(UTC)
 
 
 @frozen
@@ -204,6 +155,8 @@ class _Job:
             engine.go_on()
         if self.report is not None:
             result = evolve(result, report=self.report, elapsed=time.monotonic() - clock)
+            from capillary_async.jobs._report import render  # noqa: PLC0415 - matplotlib takes a while to import
+
             text = render(result)
             _write(self.report, lambda part: part.write_text(text, encoding="utf-8"))
         return evolve(result, elapsed=time.monotonic() - clock)
@@ -213,16 +166,16 @@ class _Job:
         comparison, other = self._compared(engine, folder)
         engine.go_on()
         findings, more = self._checked(engine, folder)
-        records, groups = _groups(engine, folder)
+        records, groups = groups_of(engine, folder)
         return ReconcileResult(
             equal=(comparison is None or comparison.equal) and not any(each.is_error for each in findings),
             comparison=comparison,
             findings=tuple(findings),
-            subjects=(_subject("Capillary", folder), *other, *more),
+            subjects=(subject_of("Capillary", folder), *other, *more),
             records=records,
             grouped_by=folder.source.group,
             groups=groups,
-            months=_months(engine, folder),
+            months=months_of(engine, folder),
             tolerance=self.tolerance,
             command=self._command(other[0].label if other else None),
             as_of=self.as_of,
@@ -240,13 +193,15 @@ class _Job:
             return self._against_export(engine, folder, Path(self.books))
         reader = open_books(self.books, self.table)
         if not self.key:
-            raise JobError("key: say which columns tell a record, the export's first, e.g. id=award_id")
+            raise JobError(
+                "key takes the columns that tell a record, the export's first, e.g. id=award_id; none was given"
+            )
         wanted = self._wanted(folder, self.key, self.fields)
         stage_books(engine, reader, wanted)
         engine.go_on()
         repeated = stage_export(engine, folder, wanted, "capillary", other="books")
         engine.go_on()
-        return compare(engine, wanted, self.tolerance, repeated), [_books_subject(engine, reader)]
+        return compare(engine, wanted, self.tolerance, repeated), [books_subject(engine, reader)]
 
     def _against_export(self, engine: Engine, folder: Folder, path: Path) -> tuple[Comparison, list[Subject]]:
         other = open_folder(engine, path, "other_export")
@@ -259,9 +214,7 @@ class _Job:
         key = self.key or own
         named = {pair.ours for pair in key}
         documented = [column for column in folder.source.types() if column not in _NOT_COMPARED]
-        every = tuple(
-            Pair(column, column) for column in documented if column not in {*named, *folder.source.derived}
-        )
+        every = tuple(Pair(column, column) for column in documented if column not in {*named, *folder.source.derived})
         wanted = self._wanted(folder, key, self.fields or every)
         for each in wanted:
             if each.theirs not in other.columns:
@@ -269,12 +222,13 @@ class _Job:
         stage_export(engine, other, wanted, "books", other=None)
         repeated = stage_export(engine, folder, wanted, "capillary", other="books")
         engine.go_on()
-        subject = _subject("Books", other)
+        subject = subject_of("Books", other)
         return compare(engine, wanted, self.tolerance, repeated), [evolve(subject, label=f"{path}, another export")]
 
     def _wanted(self, folder: Folder, key: Sequence[Pair], fields: Sequence[Pair]) -> list[Wanted]:
         """What is compared; each column of the export once."""
-        slots = [(f"k{nth}", pair) for nth, pair in enumerate(key)] + [(f"f{nth}", p) for nth, p in enumerate(fields)]
+        slots = [(f"k{nth}", pair) for nth, pair in enumerate(key)]
+        slots += [(f"f{nth}", pair) for nth, pair in enumerate(fields)]
         wanted: list[Wanted] = []
         for slot, pair in slots:
             if pair.ours not in folder.columns or pair.ours in _NOT_COMPARED[1:]:
@@ -302,7 +256,7 @@ class _Job:
         present = [(role, other) for role, other in others if other]
         if present:
             findings.append(_same_ids(folder, [other for _, other in present]))
-        return findings, [_subject(role, other) for role, other in present]
+        return findings, [subject_of(role, other) for role, other in present]
 
     def _other(
         self, engine: Engine, folder: Folder, path: Path | None, source: str, beside: tuple[str, ...]
@@ -374,62 +328,6 @@ def _digest(folder: Folder) -> Any:
     """The digest of the ids that were asked for."""
     ids: Any = folder.manifest.get("ids")
     return cast("Mapping[str, Any]", ids).get("digest") if isinstance(ids, dict) else None
-
-
-def _subject(role: str, folder: Folder) -> Subject:
-    """An export in words."""
-    counted = {each: folder.ids(each) for each in ("asked", "found", "empty", "failed")}
-    query: Any = folder.manifest.get("query")
-    asked = cast("Mapping[str, Any]", query) if isinstance(query, dict) else {}
-    facts = {
-        "What": f"export of {folder.source_name}",
-        "Asked with": ", ".join(f"{each} {value}" for each, value in asked.items() if value not in (None, "")),
-        "Customers": ", ".join(f"{value:,} {each}" for each, value in counted.items() if value is not None),
-        "Records": f"{folder.manifest.get('records', 0):,}",
-        "How it was read": _CONSISTENCY.get(str(folder.manifest.get("consistency")), ""),
-        "Digest of the keys": str(folder.manifest.get("keys_digest") or ""),
-    }
-    return Subject(role, str(folder.path), {each: value for each, value in facts.items() if value})
-
-
-_CONSISTENCY = {
-    "fast": "fast: each list once. What changed while it was being read may show as a difference",
-    "verified": "verified: each list of several pages again until two readings agreed",
-}
-
-
-def _books_subject(engine: Engine, reader: Books) -> Subject:
-    rows = engine.row("SELECT count(*) FROM books")[0]
-    facts = {"Rows": f"{rows:,}"} | ({"SHA-256 of the file": reader.digest} if reader.digest else {})
-    return Subject("Books", reader.label, facts)
-
-
-def _groups(engine: Engine, folder: Folder) -> tuple[int, tuple[Group, ...]]:
-    """How many records there are, and the totals by status or the like."""
-    group, points = folder.source.group, EXCLUSIVE if EXCLUSIVE[0] in folder.columns else ()
-    sums = "".join(f", coalesce(sum({each}), 0)" for each in points)
-    if points:
-        sums += f", coalesce(sum({REMAINING}), 0)"
-    rows = engine.rows(
-        f"SELECT {name(group)}, count(*){sums} FROM {name(folder.relation)} GROUP BY 1 "
-        "ORDER BY 1 NULLS LAST",
-        about=str(folder.path),
-    )
-    names = (*points, "remaining") if points else ()
-    groups = [Group(row[0], row[1], dict(zip(names, map(Decimal, row[2:]), strict=True))) for row in rows]
-    return sum(each.records for each in groups), tuple(groups)
-
-
-def _months(engine: Engine, folder: Folder) -> dict[str, Decimal]:
-    """Points left to use by the month of their expiry."""
-    if folder.source_name != "allocations":
-        return {}
-    rows = engine.rows(
-        f"SELECT strftime(expires_at, '%Y-%m'), sum({REMAINING}) FROM {name(folder.relation)} "
-        "WHERE status = 'AVAILABLE' AND expires_at IS NOT NULL GROUP BY 1 HAVING sum(" + REMAINING + ") <> 0 ORDER BY 1",
-        about=str(folder.path),
-    )
-    return {month: Decimal(points) for month, points in rows}
 
 
 def _differences(engine: Engine, part: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from capillary_async.jobs._compare import CHANGED, EQUAL, MISSING_IN_BOOKS, MISSING_IN_CAPILLARY
+from capillary_async.jobs._compare_result import CHANGED, EQUAL, MISSING_IN_BOOKS, MISSING_IN_CAPILLARY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
-    from capillary_async.jobs._compare import Comparison
+    from capillary_async.jobs._compare_result import Comparison
     from capillary_async.jobs._rules import Finding
 
 __all__ = ["Group", "ReconcileResult", "Subject"]
@@ -108,10 +108,12 @@ class ReconcileResult:
         rules = f"{_count(errors, 'rule')} broken" if errors else "no rule broken"
         if self.comparison is None:
             return f"{'NO FAULT FOUND' if self.equal else 'FAULTS FOUND'}: {rules} by {_count(self.records, 'record')}"
+        same = self.comparison.counts[EQUAL]
         if self.comparison.equal:
-            return f"{'EQUAL' if self.equal else 'EQUAL, BUT RULES ARE BROKEN'}: {_count(self.comparison.counts[EQUAL], 'record')} on both sides, {rules}"
+            word = "EQUAL" if self.equal else "EQUAL, BUT RULES ARE BROKEN"
+            return f"{word}: {_count(same, 'record')} on both sides, {rules}"
         different = sum(number for kind, number in self.comparison.counts.items() if kind != EQUAL)
-        return f"DIFFERENT: {different:,} of {_count(different + self.comparison.counts[EQUAL], 'record')} differ, {rules}"
+        return f"DIFFERENT: {different:,} of {_count(different + same, 'record')} differ, {rules}"
 
     def lines(self) -> list[str]:
         """The summary for a terminal, about ten lines."""
@@ -123,27 +125,29 @@ class ReconcileResult:
             lines.append(f"{finding.rule.severity} {finding.rule.name}: {finding.count:,}")
         if len(self.broken) > _RULES_SHOWN:
             lines.append(f"and {len(self.broken) - _RULES_SHOWN} more rules broken")
-        lines += [f"{what}: {path}" for what, path in (("differences", self.differences), ("report", self.report)) if path]
-        return lines
+        files = (("differences", self.differences), ("report", self.report))
+        return lines + [f"{what}: {path}" for what, path in files if path]
 
 
 _RULES_SHOWN = 3
 _TOTALS_SHOWN = 3
+_IN_WORDS = {
+    MISSING_IN_BOOKS: "missing in books",
+    MISSING_IN_CAPILLARY: "missing in Capillary",
+    CHANGED: "changed",
+    EQUAL: "within the tolerance",
+}
 
 
 def _compared(comparison: Comparison) -> list[str]:
     counts = comparison.counts
     within = f" ({comparison.within_tolerance:,} within the tolerance)" if comparison.within_tolerance else ""
-    lines = [
-        f"equal {counts[EQUAL]:,}{within}, changed {counts[CHANGED]:,}, missing in books {counts[MISSING_IN_BOOKS]:,}, "
-        f"missing in Capillary {counts[MISSING_IN_CAPILLARY]:,}"
-    ]
+    missing = f"missing in books {counts[MISSING_IN_BOOKS]:,}, missing in Capillary {counts[MISSING_IN_CAPILLARY]:,}"
+    lines = [f"equal {counts[EQUAL]:,}{within}, changed {counts[CHANGED]:,}, {missing}"]
     for totals in comparison.totals[:_TOTALS_SHOWN]:
-        parts = " ".join(f"{delta:+,f} {kind}" for kind, delta in totals.deltas.items() if delta)
-        made = f" = {parts}" if parts else ""
-        lines.append(
-            f"{totals.field}: Capillary {totals.capillary:,f} - books {totals.books:,f} = {totals.difference:+,f}{made}"
-        )
+        parts = ", ".join(f"{delta:+,f} {_IN_WORDS[kind]}" for kind, delta in totals.deltas.items() if delta)
+        sides = f"Capillary {totals.capillary:,f} - books {totals.books:,f} = {totals.difference:+,f}"
+        lines.append(f"{totals.field}: {sides}{f' ({parts})' if parts else ''}")
     return lines
 
 

@@ -14,13 +14,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from capillary_async import __version__
-from capillary_async.jobs._compare import CHANGED, EQUAL, MISSING_IN_BOOKS, MISSING_IN_CAPILLARY, exact_sum
-from capillary_async.jobs._report_chart import every_month, months_chart
+from capillary_async.jobs._compare_result import CHANGED, EQUAL, MISSING_IN_BOOKS, MISSING_IN_CAPILLARY, exact_sum
+from capillary_async.jobs._report_chart import MONTHS, every_month, months_chart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from capillary_async.jobs._compare import Comparison
+    from capillary_async.jobs._compare_result import Comparison
     from capillary_async.jobs._reconcile_result import ReconcileResult
 
 __all__ = ["render"]
@@ -65,6 +65,8 @@ def render(result: ReconcileResult) -> str:
         points=points,
         sums={column: exact_sum(group.points[column] for group in result.groups) for column in points},
         months_sum=exact_sum(months.values()),
+        calendar=_calendar(months),
+        years=_years(months),
         version=__version__,
         duckdb_version=duckdb.__version__,
     )
@@ -73,6 +75,22 @@ def render(result: ReconcileResult) -> str:
 
 def _chart(months: Mapping[str, Decimal], now: str, *, narrow: bool) -> Markup:
     return Markup(months_chart(months, now=now, narrow=narrow))  # noqa: S704 - drawn here from numbers
+
+
+def _calendar(months: Mapping[str, Decimal]) -> dict[str, dict[str, Decimal]]:
+    """A row a month of the year, a column a year: three years are twelve lines."""
+    rows: dict[str, dict[str, Decimal]] = {}
+    for nth, month in enumerate(MONTHS, start=1):
+        found = {each[:4]: points for each, points in months.items() if each[5:7] == f"{nth:02}"}
+        if found:
+            rows[month] = found
+    return rows
+
+
+def _years(months: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    """The sum of each year."""
+    years = dict.fromkeys((each[:4] for each in months), Decimal(0))
+    return {year: exact_sum(points for each, points in months.items() if each[:4] == year) for year in years}
 
 
 def _sizes(comparison: Comparison) -> dict[str, dict[str, list[Any]]]:

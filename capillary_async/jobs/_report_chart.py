@@ -6,12 +6,12 @@ searched and read aloud; the same numbers give the same bytes. Called by `_repor
 
 from __future__ import annotations
 
+import importlib
 import io
 import re
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from decimal import Decimal
 
-    from matplotlib.axes import Axes
-
-__all__ = ["every_month", "months_chart"]
+__all__ = ["MONTHS", "every_month", "months_chart"]
 
 _INK, _SOFT, _BAR, _PAST = "#1c2733", "#5b6875", "#2f6690", "#b0643c"
 _STYLE = {
@@ -37,8 +35,10 @@ _STYLE = {
     "xtick.color": _SOFT,
     "ytick.color": _SOFT,
 }
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_STEPS = [1, 2, 2.5, 5, 10]
 _MOST = 60  # months without points between others are drawn up to here; beyond it only those with points
+_settings: Any = importlib.import_module("matplotlib").rc_context  # its own types are not whole, as those of axes
 _NOTHING = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
@@ -63,7 +63,7 @@ def months_chart(months: Mapping[str, Decimal], *, now: str, narrow: bool) -> st
         now: The month that is now; those before it have another colour.
         narrow: Bars beside each other for wide screens and paper, or below each other for phones.
     """
-    with mpl.rc_context(_STYLE):
+    with _settings(_STYLE):
         return _svg(_narrow(months, now) if narrow else _wide(months, now))
 
 
@@ -73,7 +73,7 @@ def _colours(months: Mapping[str, Decimal], now: str) -> list[str]:
 
 def _wide(months: Mapping[str, Decimal], now: str) -> Figure:
     figure = Figure(figsize=(8.6, 2.9), layout="constrained")
-    axes = figure.add_subplot()
+    axes: Any = figure.add_subplot()
     places = range(len(months))
     axes.bar(places, [float(points) for points in months.values()], width=0.72, color=_colours(months, now))
     names, step = list(months), max(1, -(-len(months) // 24))
@@ -81,7 +81,7 @@ def _wide(months: Mapping[str, Decimal], now: str) -> Figure:
     labels = _labels([names[place] for place in shown])
     axes.set_xticks(shown, labels)
     axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
     axes.set_ylabel("points left to use")
     axes.grid(axis="y", color="#e3e7eb", linewidth=0.8)
     axes.margins(x=0.01)
@@ -91,13 +91,13 @@ def _wide(months: Mapping[str, Decimal], now: str) -> Figure:
 
 def _narrow(months: Mapping[str, Decimal], now: str) -> Figure:
     figure = Figure(figsize=(3.6, 0.7 + 0.21 * len(months)), layout="constrained")
-    axes = figure.add_subplot()
+    axes: Any = figure.add_subplot()
     places = range(len(months))
     axes.barh(places, [float(points) for points in months.values()], height=0.72, color=_colours(months, now))
-    axes.set_yticks(places, [f"{_MONTHS[int(name[5:7]) - 1]} {name[:4]}" for name in months])
+    axes.set_yticks(places, [f"{MONTHS[int(name[5:7]) - 1]} {name[:4]}" for name in months])
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
-    axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.xaxis.set_major_locator(MaxNLocator(3, steps=_STEPS))
     axes.set_xlabel("points left to use")
     axes.grid(axis="x", color="#e3e7eb", linewidth=0.8)
     axes.margins(y=0.02)
@@ -109,12 +109,12 @@ def _labels(names: Sequence[str]) -> list[str]:
     """The month, and the year below it where it begins."""
     changes = [True, *(before[:4] != after[:4] for before, after in pairwise(names))]
     return [
-        f"{_MONTHS[int(name[5:7]) - 1]}{chr(10) + name[:4] if new else ''}"
+        f"{MONTHS[int(name[5:7]) - 1]}{chr(10) + name[:4] if new else ''}"
         for name, new in zip(names, changes, strict=True)
     ]
 
 
-def _bare(axes: Axes, hidden: str) -> None:
+def _bare(axes: Any, hidden: str) -> None:
     """Only the line that the bars stand on."""
     for side in ("top", "right", hidden):
         axes.spines[side].set_visible(False)
@@ -132,7 +132,8 @@ def _thousands(value: float, _: int) -> str:
 def _svg(figure: Figure) -> str:
     """The element alone, hidden from screen readers: the table beside it says the same."""
     text = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(text, metadata=_NOTHING)
+    canvas: Any = FigureCanvasSVG(figure)
+    canvas.print_svg(text, metadata=_NOTHING)
     element = text.getvalue()
     element = element[element.index("<svg") :]
     element = re.sub(r"\s*<metadata>.*?</metadata>", "", element, flags=re.DOTALL)

@@ -156,7 +156,7 @@ def check_manifest(engine: Engine, folder: Folder) -> list[Finding]:
 
 def _wrong_totals(engine: Engine, folder: Folder) -> list[Example]:
     given: Any = folder.manifest.get("totals")
-    totals = cast("Mapping[str, Any]", given) if isinstance(given, dict) else {}
+    totals: Mapping[str, Any] = cast("Mapping[str, Any]", given) if isinstance(given, dict) else {}
     columns = [column for column in totals if folder.columns.get(column, "").startswith("DECIMAL")]
     sums = "".join(f", coalesce(sum({name(column)}), 0)" for column in columns)
     records, *found = engine.row(f"SELECT count(*){sums} FROM {name(folder.relation)}", about=str(folder.path))

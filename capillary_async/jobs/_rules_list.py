@@ -105,7 +105,8 @@ def _status(as_of: datetime) -> list[RowRule]:
         RowRule(
             "available-has-points",
             "note",
-            "An AVAILABLE allocation has points left. One that is used up and still AVAILABLE adds nothing to a balance.",
+            "An AVAILABLE allocation has points left. One that is used up and still AVAILABLE adds nothing to a "
+            "balance.",
             f"status = 'AVAILABLE' AND {REMAINING} = 0",
             _LEFT,
         ),
@@ -156,7 +157,8 @@ def row_rules(folder: Folder, as_of: datetime) -> list[RowRule]:
         RowRule(
             "record-has-key",
             "error",
-            f"Each record has its own key ({', '.join(folder.source.key)}). One without cannot be found again or compared.",
+            f"Each record has its own key ({', '.join(folder.source.key)}). One without cannot be found again or "
+            "compared.",
             no_key,
             "'shard ' || shard || ', row ' || row",
         )
@@ -188,11 +190,15 @@ def awarded_rules(allocations: Folder, awarded: Folder) -> list[SetRule]:
     """Awarded ids against allocations: they have customer, event and exclusive quantities in common."""
     a, w = name(allocations.relation), name(awarded.relation)
     what = ", ".join(("event_log_id", *EXCLUSIVE))
-    owners = f"SELECT customer_id AS owner, * FROM {a} UNION ALL SELECT original_customer_id, * FROM {a} WHERE original_customer_id <> customer_id"
+    owners = (
+        f"SELECT customer_id AS owner, * FROM {a} UNION ALL "
+        f"SELECT original_customer_id, * FROM {a} WHERE original_customer_id <> customer_id"
+    )
     same = " AND ".join(f"g.{each} IS NOT DISTINCT FROM h.{each}" for each in ("event_log_id", *EXCLUSIVE))
     status = awarded.manifest.get("query", {}).get("status")
     of_status = f"WHERE status = {literal(status)}" if isinstance(status, str) else ""
-    shown = f"'event ' || coalesce(CAST(g.event_log_id AS VARCHAR), 'nothing') || ', points ' || coalesce(CAST(g.{EXCLUSIVE[0]} AS VARCHAR), 'nothing')"
+    event, points = (f"coalesce(CAST(g.{each} AS VARCHAR), 'nothing')" for each in ("event_log_id", EXCLUSIVE[0]))
+    shown = f"'event ' || {event} || ', points ' || {points} || ': ' || g.many"
     return [
         SetRule(
             "award-has-event-in-allocations",
@@ -200,16 +206,16 @@ def awarded_rules(allocations: Folder, awarded: Folder) -> list[SetRule]:
             "Each awarded id belongs to an event that also has allocations. Where it has none, the points were "
             "awarded and are not held, or the two exports asked for different dates.",
             f"SELECT {record_of(awarded)} AS record, CAST(asked_key AS VARCHAR) AS asked_key, "
-            f"'event ' || event_log_id || ', points ' || coalesce(CAST(points_exclusive AS VARCHAR), 'nothing') AS detail "
-            f"FROM {w} ANTI JOIN {a} USING (event_log_id) WHERE event_log_id IS NOT NULL",
+            f"'event ' || event_log_id || ', points ' || coalesce(CAST(points_exclusive AS VARCHAR), 'nothing') "
+            f"AS detail FROM {w} ANTI JOIN {a} USING (event_log_id) WHERE event_log_id IS NOT NULL",
         ),
         SetRule(
             "award-has-allocation",
             "error",
             "Each awarded id has an allocation of the same customer, event and exclusive quantities. Where the event "
             "has allocations, but none with these quantities, one of the two changed and the other did not.",
-            f"SELECT g.record, g.asked_key, {shown} || ': ' || g.many || ' awarded, ' || coalesce(h.many, 0) || ' allocated' AS detail FROM "
-            f"(SELECT customer_id, {what}, count(*) AS many, min({record_of(awarded)}) AS record, "
+            f"SELECT g.record, g.asked_key, {shown} || ' awarded, ' || coalesce(h.many, 0) || ' allocated' AS detail "
+            f"FROM (SELECT customer_id, {what}, count(*) AS many, min({record_of(awarded)}) AS record, "
             f"CAST(min(asked_key) AS VARCHAR) AS asked_key FROM {w} GROUP BY customer_id, {what}) g LEFT JOIN "
             f"(SELECT owner AS customer_id, {what}, count(*) AS many FROM ({owners}) GROUP BY owner, {what}) h "
             f"ON g.customer_id IS NOT DISTINCT FROM h.customer_id AND {same} WHERE g.many > coalesce(h.many, 0) AND "
@@ -220,10 +226,11 @@ def awarded_rules(allocations: Folder, awarded: Folder) -> list[SetRule]:
             "note",
             "Each allocation of the status that was asked for has an awarded id of the same event and quantities. The "
             "API tells the awards of some tables only, so this need not hold, and is no error.",
-            f"SELECT g.record, g.asked_key, {shown} || ': ' || g.many || ' allocated, ' || coalesce(h.many, 0) || ' awarded' AS detail FROM "
-            f"(SELECT {what}, count(*) AS many, min({record_of(allocations)}) AS record, "
+            f"SELECT g.record, g.asked_key, {shown} || ' allocated, ' || coalesce(h.many, 0) || ' awarded' AS detail "
+            f"FROM (SELECT {what}, count(*) AS many, min({record_of(allocations)}) AS record, "
             f"CAST(min(asked_key) AS VARCHAR) AS asked_key FROM {a} {of_status} GROUP BY {what}) g LEFT JOIN "
-            f"(SELECT {what}, count(*) AS many FROM {w} GROUP BY {what}) h ON {same} WHERE g.many > coalesce(h.many, 0)",
+            f"(SELECT {what}, count(*) AS many FROM {w} GROUP BY {what}) h ON {same} "
+            "WHERE g.many > coalesce(h.many, 0)",
         ),
     ]
 

@@ -1,0 +1,107 @@
+"""The `reconcile` command: an export against the user's own books, told in ten lines.
+
+The rule kept here: 0 says that everything is equal and no rule is broken, 3 that something differs, 1 that it could not
+be told. Called by `_app.py`; the work is that of `capillary_async.jobs`.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+# The parser reads the annotations when it runs, so their imports cannot be for type checkers alone.
+from pathlib import Path  # noqa: TC003
+from typing import Annotated
+
+from attrs import frozen
+from cyclopts import Group, Parameter
+
+from capillary_async.cli._run import UnusableError
+from capillary_async.cli._words import one_line
+
+__all__ = ["DIFFERENT", "WithBooks", "reconcile"]
+
+DIFFERENT = 3
+_EXTRA = {"duckdb", "jinja2", "markupsafe", "matplotlib", "pyarrow"}
+_FLAG = Parameter(negative="", show_default=False)
+
+
+@Parameter(name="*", group=Group("Comparison", sort_key=1))
+@frozen(kw_only=True)
+class WithBooks:
+    """What to compare with, and how.
+
+    Attributes:
+        books: books.csv, books.parquet, the folder of another export, duckdb://file.db or postgresql://...; without
+            it, only the rules are checked.
+        table: The table of duckdb:// or postgresql://, e.g. finance.awards.
+        key: Which columns tell a record, the export's first: id=award_id, or source_table=src,id=award_id.
+        compare: Which columns must say the same, in the same form: points_exclusive=points,status.
+        tolerance: Points by which amounts may differ and still be equal.
+        out: A Parquet file for the differences, one row each.
+        report: An HTML file for a person.
+        with_awarded: An export of awarded ids of the same customers, to check the allocations against.
+        with_events: An export of loyalty events of the same customers, to check the rows against.
+        as_of: The day or time that dates are held against; now, where it is not given.
+        memory_limit: Memory for the comparison; what does not fit goes to the disk of the files written.
+        threads: Threads for the comparison; one a core, where it is not given.
+        quiet: The verdict alone.
+    """
+
+    books: str | None = None
+    table: str | None = None
+    key: Annotated[tuple[str, ...], _FLAG] = ()
+    compare: Annotated[tuple[str, ...], _FLAG] = ()
+    tolerance: str = "0"
+    out: Path | None = None
+    report: Path | None = None
+    with_awarded: Path | None = None
+    with_events: Path | None = None
+    as_of: str | None = None
+    memory_limit: str = "1GiB"
+    threads: int | None = None
+    quiet: Annotated[bool, _FLAG] = False
+
+
+async def reconcile(folder: str, given: WithBooks) -> int:
+    """Compare, tell the outcome, and give the exit code.
+
+    Raises:
+        UnusableError: The extra is missing, or the day is none.
+        JobError: It could not be done.
+    """
+    try:
+        from capillary_async import jobs  # noqa: PLC0415 - the extra may be missing
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        raise UnusableError(
+            f'reconcile needs the jobs extra ({error.name} is missing): pip install "capillary-async[cli,jobs]"'
+        ) from error
+    result = await jobs.reconcile(
+        folder,
+        given.books,
+        key=given.key,
+        compare=given.compare,
+        tolerance=given.tolerance,
+        table=given.table,
+        out=given.out,
+        report=given.report,
+        with_awarded=given.with_awarded,
+        with_events=given.with_events,
+        as_of=_moment(given.as_of),
+        memory_limit=given.memory_limit,
+        threads=given.threads,
+    )
+    for line in result.lines()[: 1 if given.quiet else None]:
+        print(one_line(line))  # noqa: T201
+    return 0 if result.equal else DIFFERENT
+
+
+def _moment(text: str | None) -> date | datetime | None:
+    """A day, or a time with its offset."""
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text) if len(text) <= len("2026-01-15") else datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UnusableError(f"--as-of takes a day, YYYY-MM-DD, or a time with its offset, got {text!r}") from error

@@ -1,0 +1,75 @@
+"""What may be given to `reconcile`, checked before anything is read.
+
+The rule kept here: nothing is read but whether a folder is there; each refusal names the argument, what came and what
+is allowed. Used by `_reconcile.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from capillary_async.jobs._books_columns import Pair
+from capillary_async.jobs._errors import JobError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+__all__ = ["Columns", "PathLike", "moment_of", "pairs_of", "target_of", "tolerance_of"]
+
+Columns: TypeAlias = "Mapping[str, str] | Iterable[str] | str"
+PathLike: TypeAlias = "str | os.PathLike[str]"
+
+
+def pairs_of(given: Columns, argument: str) -> tuple[Pair, ...]:
+    """The columns of the export and of the books."""
+    if isinstance(given, Mapping):
+        pairs = [Pair(ours, theirs) for ours, theirs in cast("Mapping[str, str]", given).items()]
+    else:
+        words = given.split(",") if isinstance(given, str) else [word for each in given for word in each.split(",")]
+        parts = [word.strip().partition("=") for word in words if word.strip()]
+        pairs = [Pair(ours.strip(), theirs.strip() if sign else ours.strip()) for ours, sign, theirs in parts]
+    for pair in pairs:
+        if not pair.ours or not pair.theirs:
+            raise JobError(f"{argument} takes column=column, e.g. id=award_id, got {pair.ours}={pair.theirs}")
+    return tuple(pairs)
+
+
+def tolerance_of(given: Any) -> Decimal:
+    tolerance = Decimal("nan")
+    if isinstance(given, Decimal | int | str) and not isinstance(given, bool):
+        with contextlib.suppress(InvalidOperation):
+            tolerance = Decimal(given)
+    if not tolerance.is_finite() or tolerance < 0:
+        raise JobError(f"tolerance takes a decimal number from 0 on, as Decimal, int or text, got {given!r}")
+    return tolerance
+
+
+def target_of(given: PathLike | None, suffix: str, folder: PathLike) -> Path | None:
+    if given is None:
+        return None
+    path = Path(given)
+    if path.suffix.lower() != suffix:
+        raise JobError(f"{path}: the name must end in {suffix}", path=str(path))
+    if Path(folder).resolve() in path.resolve().parents:
+        raise JobError(
+            f"{path} lies within the export, which keeps its own files only; put it elsewhere", path=str(path)
+        )
+    if not path.resolve().parent.is_dir():
+        raise JobError(f"{path}: there is no folder {path.parent}", path=str(path))
+    return path
+
+
+def moment_of(given: datetime | date | None) -> datetime:
+    if given is None:
+        return datetime.now(UTC)
+    if not isinstance(given, datetime):
+        return datetime(given.year, given.month, given.day, tzinfo=UTC)
+    if given.tzinfo is None:
+        raise JobError(f"as_of takes an aware datetime or a date, got {given!r} without a zone")
+    return given.astimezone(UTC)

@@ -1,0 +1,77 @@
+"""What an export is and holds, in words and sums for a person.
+
+The rule kept here: counts are the manifest's, sums are the files'. Used by `_reconcile.py`.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, cast
+
+from capillary_async.jobs._compare_engine import name
+from capillary_async.jobs._reconcile_result import Group, Subject
+from capillary_async.jobs._rules_list import EXCLUSIVE, REMAINING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from capillary_async.jobs._books import Books
+    from capillary_async.jobs._compare_engine import Engine
+    from capillary_async.jobs._compare_folder import Folder
+
+__all__ = ["books_subject", "groups_of", "months_of", "subject_of"]
+
+
+def subject_of(role: str, folder: Folder) -> Subject:
+    """An export in words."""
+    counted = {each: folder.ids(each) for each in ("asked", "found", "empty", "failed")}
+    query: Any = folder.manifest.get("query")
+    asked: Mapping[str, Any] = cast("Mapping[str, Any]", query) if isinstance(query, dict) else {}
+    facts = {
+        "What": f"export of {folder.source_name}",
+        "Asked with": ", ".join(f"{each} {value}" for each, value in asked.items() if value not in (None, "")),
+        "Customers": ", ".join(f"{value:,} {each}" for each, value in counted.items() if value is not None),
+        "Records": f"{folder.manifest.get('records', 0):,}",
+        "How it was read": _CONSISTENCY.get(str(folder.manifest.get("consistency")), ""),
+        "Digest of the keys": str(folder.manifest.get("keys_digest") or ""),
+    }
+    return Subject(role, str(folder.path), {each: value for each, value in facts.items() if value})
+
+
+_CONSISTENCY = {
+    "fast": "fast: each list once. What changed while it was being read may show as a difference",
+    "verified": "verified: each list of several pages again until two readings agreed",
+}
+
+
+def books_subject(engine: Engine, reader: Books) -> Subject:
+    rows = engine.row("SELECT count(*) FROM books")[0]
+    facts = {"Rows": f"{rows:,}"} | ({"SHA-256 of the file": reader.digest} if reader.digest else {})
+    return Subject("Books", reader.label, facts)
+
+
+def groups_of(engine: Engine, folder: Folder) -> tuple[int, tuple[Group, ...]]:
+    """How many records there are, and the totals by status or the like."""
+    group, points = folder.source.group, EXCLUSIVE if EXCLUSIVE[0] in folder.columns else ()
+    sums = "".join(f", coalesce(sum({each}), 0)" for each in points)
+    if points:
+        sums += f", coalesce(sum({REMAINING}), 0)"
+    rows = engine.rows(
+        f"SELECT {name(group)}, count(*){sums} FROM {name(folder.relation)} GROUP BY 1 ORDER BY 1 NULLS LAST",
+        about=str(folder.path),
+    )
+    names = (*points, "remaining") if points else ()
+    groups = [Group(row[0], row[1], dict(zip(names, map(Decimal, row[2:]), strict=True))) for row in rows]
+    return sum(each.records for each in groups), tuple(groups)
+
+
+def months_of(engine: Engine, folder: Folder) -> dict[str, Decimal]:
+    """Points left to use by the month of their expiry."""
+    if folder.source_name != "allocations":
+        return {}
+    rows = engine.rows(
+        f"SELECT strftime(expires_at, '%Y-%m'), sum({REMAINING}) AS points FROM {name(folder.relation)} "
+        "WHERE status = 'AVAILABLE' AND expires_at IS NOT NULL GROUP BY 1 HAVING points <> 0 ORDER BY 1",
+        about=str(folder.path),
+    )
+    return {month: Decimal(points) for month, points in rows}
