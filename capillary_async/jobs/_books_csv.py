@@ -15,7 +15,7 @@ import duckdb
 
 from capillary_async.jobs._books_columns import pick
 from capillary_async.jobs._books_text import typed
-from capillary_async.jobs._compare_engine import literal, name
+from capillary_async.jobs._compare_engine import literal
 from capillary_async.jobs._errors import JobError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class CsvBooks:
         quotes = self._scan()
         # Names of our own: those of the file may be empty or stand there twice.
         columns = ", ".join(f"{literal(f'c{nth}')}: 'VARCHAR'" for nth in range(len(self._header)))
-        slots = ", ".join(f"{name(f'c{self._header.index(each.theirs)}')} AS {each.slot}" for each in wanted)
+        slots = ", ".join(f"{_cell(each, self._header.index(each.theirs))} AS {each.slot}" for each in wanted)
         try:
             # One thread and the file's order give each row its number.
             engine.connection.execute("SET preserve_insertion_order = true")
@@ -139,3 +139,8 @@ class CsvBooks:
         if "quote" in text:
             return self._refused(f'row {row}: a quotation mark (") stands where none may; double those within a cell')
         return self._refused(f"row {row}: {text.strip().partition(chr(10))[0]}")
+
+
+def _cell(each: Wanted, nth: int) -> str:
+    """A cell. An empty one is no value; in quotation marks it is an empty text, where text is wanted."""
+    return f"c{nth}" if each.kind == "text" else f"nullif(c{nth}, '')"

@@ -25,7 +25,6 @@ __all__ = ["MONTHS", "every_month", "months_chart"]
 _INK, _SOFT, _BAR, _PAST = "#1c2733", "#5b6875", "#2f6690", "#b0643c"
 _STYLE = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "capillary-async",
     "font.family": "sans-serif",
     "font.sans-serif": ["Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
     "font.size": 9.5,
@@ -63,7 +62,8 @@ def months_chart(months: Mapping[str, Decimal], *, now: str, narrow: bool) -> st
         now: The month that is now; those before it have another colour.
         narrow: Bars beside each other for wide screens and paper, or below each other for phones.
     """
-    with _settings(_STYLE):
+    # Marks are named by a hash with this salt, and both charts stand on one page.
+    with _settings(_STYLE | {"svg.hashsalt": f"narrow {narrow}"}):
         return _svg(_narrow(months, now) if narrow else _wide(months, now))
 
 
@@ -137,6 +137,7 @@ def _svg(figure: Figure) -> str:
     element = text.getvalue()
     element = element[element.index("<svg") :]
     element = re.sub(r"\s*<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
+    element = re.sub(r'<g id="[^"]*"', "<g", element)
     # Its sizes are the page's business, its style would be everyone's.
     element = re.sub(r'<svg ([^>]*?)width="[^"]*"([^>]*?)height="[^"]*"', r"<svg \1\2", element, count=1)
     element = re.sub(r'<style type="text/css">.*?</style>', "", element, flags=re.DOTALL)
