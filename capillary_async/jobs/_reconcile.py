@@ -29,7 +29,7 @@ from capillary_async.jobs._reconcile_arguments import moment_of, pairs_of, targe
 from capillary_async.jobs._reconcile_result import ReconcileResult
 from capillary_async.jobs._reconcile_subjects import books_subject, groups_of, months_of, subject_of
 from capillary_async.jobs._rules import check_manifest, check_rows, check_set
-from capillary_async.jobs._rules_list import awarded_rules, event_rules, row_rules, set_rules
+from capillary_async.jobs._rules_list import EXCLUSIVE, awarded_rules, event_rules, row_rules, set_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -213,8 +213,10 @@ class _Job:
         own = tuple(Pair(column, column) for column in folder.source.key)
         key = self.key or own
         named = {pair.ours for pair in key}
-        documented = [column for column in folder.source.types() if column not in _NOT_COMPARED]
-        every = tuple(Pair(column, column) for column in documented if column not in {*named, *folder.source.derived})
+        left_out = {*named, *folder.source.derived, *_NOT_COMPARED}
+        first = [column for column in EXCLUSIVE if column in folder.columns]  # what a person looks for
+        documented = dict.fromkeys((*first, *folder.source.types()))
+        every = tuple(Pair(column, column) for column in documented if column not in left_out)
         wanted = self._wanted(folder, key, self.fields or every)
         for each in wanted:
             if each.theirs not in other.columns:
