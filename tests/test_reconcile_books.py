@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import importlib
+import traceback
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capillary_async.jobs import JobError, ReconcileResult, reconcile
-from capillary_async.jobs._books_postgres import without_password
+from capillary_async.jobs._books_address import without_password
 from capillary_async.jobs._books_tables import wide
 
 if TYPE_CHECKING:
@@ -396,6 +397,13 @@ async def test_postgresql_that_refuses(export: Path, server: str, monkeypatch: p
     message = await told(export, wrong, table="books")
     assert "password authentication failed" in message
     assert "wr0ng" not in message
+    with pytest.raises(JobError) as caught:
+        await reconcile(export, wrong, table="books", **ASKED)
+    shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    here = shown.rpartition("await reconcile(export, wrong")[2].partition("in reconcile")[2]
+    assert "stage_books" in here
+    assert "wr0ng" not in here
+    assert caught.value.__context__ is None
     port = server.rpartition(":")[2].partition("/")[0]
     assert "refused" in await told(export, server.replace(port, "1"), table="books")
     monkeypatch.setitem(__import__("sys").modules, "adbc_driver_postgresql.dbapi", None)

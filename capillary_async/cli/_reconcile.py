@@ -12,7 +12,7 @@ from datetime import date, datetime
 from pathlib import Path  # noqa: TC003
 from typing import Annotated
 
-from attrs import frozen
+from attrs import field, frozen
 from cyclopts import Group, Parameter
 
 from capillary_async.cli._run import UnusableError
@@ -32,7 +32,7 @@ class WithBooks:
 
     Attributes:
         books: books.csv, books.parquet, the folder of another export, duckdb://file.db or postgresql://...; without
-            it, only the rules are checked.
+            it, only the rules are checked. A password belongs in PGPASSWORD or ~/.pgpass.
         table: The table of duckdb:// or postgresql://, e.g. finance.awards.
         key: Which columns tell a record, the export's first: id=award_id, or source_table=src,id=award_id.
         compare: Which columns must say the same, in the same form: points_exclusive=points,status.
@@ -47,7 +47,7 @@ class WithBooks:
         quiet: The verdict alone.
     """
 
-    books: str | None = None
+    books: str | None = field(default=None, repr=False)  # it may hold a password
     table: str | None = None
     key: Annotated[tuple[str, ...], _FLAG] = ()
     compare: Annotated[tuple[str, ...], _FLAG] = ()

@@ -6,18 +6,18 @@ that is empty or stands twice, a column that is missing or of another type. Call
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from capillary_async.jobs._books_csv import CsvBooks
-from capillary_async.jobs._books_postgres import PostgresBooks, without_password
+from capillary_async.jobs._books_postgres import PostgresBooks
 from capillary_async.jobs._books_tables import DuckDBBooks, ParquetBooks
 from capillary_async.jobs._errors import JobError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from capillary_async.jobs._books_address import Address
     from capillary_async.jobs._books_columns import Wanted
     from capillary_async.jobs._compare_engine import Engine
 
@@ -49,22 +49,21 @@ class Books(Protocol):
         ...
 
 
-def open_books(given: str, table: str | None) -> Books:
+def open_books(address: Address, table: str | None) -> Books:
     """The reader for what the user named; nothing but a header is read yet.
 
     Raises:
         JobError: There is no such file, or nothing reads it.
     """
-    scheme = re.match(r"(\w+)://", given)
-    if scheme and scheme[1] in ("postgresql", "postgres"):
-        return PostgresBooks(given, table)
-    if scheme and scheme[1] != "duckdb":
-        raise JobError(f"books: {without_password(given)!r} is none of {_FORMS}")
-    path = Path(given.removeprefix("duckdb://"))
+    if address.scheme in ("postgresql", "postgres"):
+        return PostgresBooks(address, table)
+    if address.scheme not in (None, "duckdb"):
+        raise JobError(f"books: {str(address)!r} is none of {_FORMS}")
+    path = Path(address.reveal().removeprefix("duckdb://"))
     try:
         if not path.is_file():
             raise JobError(f"books: there is no file {path}; give {_FORMS}", path=str(path))
-        if scheme:
+        if address.scheme:
             return DuckDBBooks(path, table)
         if table is not None:
             raise JobError(f"{path} has no tables: a table goes with duckdb:// and postgresql://", path=str(path))

@@ -7,9 +7,7 @@ Made by `_books.py`; the driver is the extra `postgres`.
 from __future__ import annotations
 
 import importlib
-import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from capillary_async.jobs._books_columns import fit, pick
 from capillary_async.jobs._books_text import typed
@@ -19,10 +17,11 @@ from capillary_async.jobs._errors import JobError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from capillary_async.jobs._books_address import Address
     from capillary_async.jobs._books_columns import Kind, Wanted
     from capillary_async.jobs._compare_engine import Engine
 
-__all__ = ["PostgresBooks", "without_password"]
+__all__ = ["PostgresBooks"]
 
 _KINDS: Mapping[str, Kind] = {
     "smallint": "integer",
@@ -39,12 +38,6 @@ _KINDS: Mapping[str, Kind] = {
 _DRIVER = "adbc_driver_postgresql.dbapi"
 
 
-def without_password(url: str) -> str:
-    """The URL with stars for its password, wherever it stands."""
-    shown = re.sub(r"^(\w+://[^/?#@:]*):[^/?#]*@", r"\1:***@", url)
-    return re.sub(r"(?i)([?&](?:ssl)?password=)[^&#]*", r"\1***", shown)
-
-
 class PostgresBooks:
     """A table of PostgreSQL. A password may also stand in PGPASSWORD or ~/.pgpass, as for psql.
 
@@ -54,18 +47,17 @@ class PostgresBooks:
 
     digest: str | None = None
 
-    def __init__(self, url: str, table: str | None) -> None:
-        self._url = url
-        self.label = f"{without_password(url)}, table {table}"
+    def __init__(self, address: Address, table: str | None) -> None:
+        self._address = address
+        self.label = f"{address}, table {table}"
         if table is None:
-            raise JobError(f"{without_password(url)}: say which table (table, --table), e.g. finance.awards")
+            raise JobError(f"{address}: say which table (table, --table), e.g. finance.awards")
         self._schema, _, self._table = table.rpartition(".")
         try:
             self._driver = importlib.import_module(_DRIVER)
         except ImportError as error:
             raise JobError(
-                f"reading {without_password(url)} needs the PostgreSQL driver ({error}): "
-                'pip install "capillary-async[jobs,postgres]"'
+                f'reading {address} needs the PostgreSQL driver ({error}): pip install "capillary-async[jobs,postgres]"'
             ) from None
 
     def place(self, row: int, key: Sequence[str]) -> str:  # noqa: ARG002 - its rows have no order
@@ -78,18 +70,25 @@ class PostgresBooks:
         Raises:
             JobError: It cannot be read, is empty, or a column is missing or does not fit.
         """
+        said = self._arrived(engine, wanted)
+        if said is not None:  # raised here, so that no frame of the driver, which has the URL, hangs on the error
+            raise JobError(f"{self.label}: {self._address.scrubbed(said)}", path=self.label)
+        if not engine.row("SELECT count(*) FROM raw")[0]:
+            raise JobError(f"{self.label}: it has no rows: was it not filled yet?", path=self.label)
+        typed(engine, "raw", wanted, label=self.label, place=self.place)
+        engine.run("DROP TABLE raw")
+
+    def _arrived(self, engine: Engine, wanted: Sequence[Wanted]) -> str | None:
+        """Make the table `raw`; gives what the driver said where it could not."""
         try:
-            with self._driver.connect(self._url) as connection, connection.cursor() as cursor:
+            with self._driver.connect(self._address.reveal()) as connection, connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 cursor.execute("SET LOCAL TIME ZONE 'UTC'")
                 self._check(cursor, wanted)
                 self._read(engine, cursor, wanted)
         except self._driver.Error as error:
-            raise self._scrubbed(error) from None
-        if not engine.row("SELECT count(*) FROM raw")[0]:
-            raise JobError(f"{self.label}: it has no rows: was it not filled yet?", path=self.label)
-        typed(engine, "raw", wanted, label=self.label, place=self.place)
-        engine.run("DROP TABLE raw")
+            return " ".join(str(error).split())
+        return None
 
     def _check(self, cursor: Any, wanted: Sequence[Wanted]) -> None:
         cursor.execute(
@@ -113,18 +112,3 @@ class PostgresBooks:
 
     def _quoted(self) -> str:
         return f"{name(self._schema)}.{name(self._table)}" if self._schema else name(self._table)
-
-    def _scrubbed(self, error: Exception) -> JobError:
-        """What the driver said, without the password; its cause is left out, since it may hold the URL."""
-        text = " ".join(str(error).split())
-        for secret in _secrets(self._url):
-            text = text.replace(secret, "***")
-        return JobError(f"{self.label}: {text}", path=self.label)
-
-
-def _secrets(url: str) -> list[str]:
-    """The password of the URL as it stands there and as it is meant; one in the query too."""
-    found = re.findall(r"(?i)[?&](?:ssl)?password=([^&#]*)", url)
-    if password := urlsplit(url).password:
-        found.append(password)
-    return sorted({form for each in found for form in (each, unquote(each)) if form}, key=len, reverse=True)

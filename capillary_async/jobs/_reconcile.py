@@ -19,6 +19,7 @@ from attrs import evolve, field, frozen
 
 from capillary_async.jobs import _rules
 from capillary_async.jobs._books import open_books, stage_books
+from capillary_async.jobs._books_address import Address
 from capillary_async.jobs._books_columns import Pair, Wanted, kind_of
 from capillary_async.jobs._compare import compare
 from capillary_async.jobs._compare_engine import Engine, literal
@@ -90,7 +91,7 @@ async def reconcile(
     # Taken before the first await, so that a wrong argument is told at once.
     job = _Job(
         folder=Path(folder),
-        books=None if books is None else os.fspath(books),
+        books=None if books is None else Address(os.fspath(books)),
         key=pairs_of(key, "key"),
         fields=pairs_of(compare, "compare"),
         tolerance=tolerance_of(tolerance),
@@ -103,6 +104,7 @@ async def reconcile(
         memory_limit=memory_limit,
         threads=threads,
     )
+    del books  # it may hold a password, and a traceback may show this frame
     return await _in_a_thread(job)
 
 
@@ -124,7 +126,7 @@ class _Job:
     """One reconciliation, its arguments checked."""
 
     folder: Path
-    books: str | None
+    books: Address | None
     key: tuple[Pair, ...]
     fields: tuple[Pair, ...]
     tolerance: Decimal
@@ -177,7 +179,7 @@ class _Job:
             groups=groups,
             months=months_of(engine, folder),
             tolerance=self.tolerance,
-            command=self._command(other[0].label if other else None),
+            command=self._command(),
             as_of=self.as_of,
             began=began,
             elapsed=time.monotonic() - clock,
@@ -189,8 +191,8 @@ class _Job:
             if given:
                 raise JobError(f"{given[0].replace('fields', 'compare')} goes with books, and none are given")
             return None, []
-        if Path(self.books).is_dir():
-            return self._against_export(engine, folder, Path(self.books))
+        if self.books.scheme is None and Path(self.books.reveal()).is_dir():
+            return self._against_export(engine, folder, Path(self.books.reveal()))
         reader = open_books(self.books, self.table)
         if not self.key:
             raise JobError(
@@ -276,12 +278,10 @@ class _Job:
             raise JobError(f"{path} is an export of {other.source_name}, not of {source}", path=str(path))
         return other
 
-    def _command(self, books: str | None) -> str:
+    def _command(self) -> str:
         """The command line of the same."""
         words = ["capillary-async", "reconcile", str(self.folder)]
-        if self.books is not None:
-            shown = self.books if "://" not in self.books else (books or "").partition(", table ")[0]
-            words += ["--books", shown if "duckdb://" not in self.books else self.books]
+        words += ["--books", str(self.books)] if self.books is not None else []
         for option, given in (("--key", self.key), ("--compare", self.fields)):
             if given:
                 words += [option, ",".join(p.ours if p.ours == p.theirs else f"{p.ours}={p.theirs}" for p in given)]
