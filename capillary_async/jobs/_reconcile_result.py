@@ -107,7 +107,8 @@ class ReconcileResult:
         errors = sum(each.is_error for each in self.findings)
         rules = f"{_count(errors, 'rule')} broken" if errors else "no rule broken"
         if self.comparison is None:
-            return f"{'NO FAULT FOUND' if self.equal else 'FAULTS FOUND'}: {rules} by {_count(self.records, 'record')}"
+            found = "NO FAULT FOUND" if self.equal else "FAULTS FOUND"
+            return f"{found}: {rules}, {_count(self.records, 'record')} checked"
         same = self.comparison.counts[EQUAL]
         if self.comparison.equal:
             word = "EQUAL" if self.equal else "EQUAL, BUT RULES ARE BROKEN"
