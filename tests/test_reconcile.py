@@ -265,6 +265,26 @@ async def test_exports_of_ledger_and_events(tmp_path: Path) -> None:
         await reconcile(one, events)
 
 
+async def test_nested_columns(tmp_path: Path) -> None:
+    """Structs of Parquet are compared member by member, and shown as JSON."""
+    entry = {"event_log_id": 5, "unique_id": "a", "event_name": "NewBill"}
+    folders = []
+    for folder, amount in (("one", "10.500"), ("other", "10.501")):
+        export = write_export(tmp_path / folder, "ledger", [entry])
+        shard = next(export.glob("shards/*"))
+        table = pq.read_table(shard)
+        struct = pa.struct([("bill_number", pa.string()), ("bill_amount", pa.decimal128(18, 3))])
+        bill = pa.array([{"bill_number": "x", "bill_amount": Decimal(amount)}], struct)
+        pq.write_table(table.set_column(table.schema.get_field_index("bill_details"), "bill_details", bill), shard)
+        folders.append(export)
+    assert (await reconcile(folders[0], folders[0])).equal
+    result = await reconcile(*folders, out=tmp_path / "d.parquet", report=tmp_path / "r.html")
+    assert not result.equal
+    (row,) = pq.read_table(tmp_path / "d.parquet").to_pylist()
+    assert row["field"] == "bill_details"
+    assert row["capillary_value"] == '{"bill_number":"x","bill_amount":10.500}'
+
+
 async def test_json_lines_with_rounded_amounts_are_refused(tmp_path: Path) -> None:
     """An amount that stands as a JSON number went through a float, or may have more decimals than the column."""
     export = write_export(tmp_path / "export", "allocations", [allocation(1, "10.000")], jsonl=True)
@@ -527,6 +547,14 @@ def test_the_command_tells_it_in_ten_lines(tmp_path: Path, capfd: pytest.Capture
     assert "--as-of takes a day, YYYY-MM-DD" in capfd.readouterr().err
     assert main(["reconcile", str(export), "--books", books, "--tolerance", "much"]) == 1
     assert capfd.readouterr().err.startswith("capillary-async: --tolerance takes a decimal number")
+
+
+def test_the_command_says_what_it_takes(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["reconcile", "--help"]) == 0
+    told = " ".join(capfd.readouterr().out.split())
+    assert "3 books differ" in told
+    for option in ("--books", "--table", "--key", "--compare", "--tolerance", "--out", "--report", "--with-events"):
+        assert option in told
 
 
 def test_the_command_without_the_extra(
