@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -290,9 +291,11 @@ async def test_json_lines_with_rounded_amounts_are_refused(tmp_path: Path) -> No
     export = write_export(tmp_path / "export", "allocations", [allocation(1, "10.000")], jsonl=True)
     assert (await reconcile(export)).records == 1
     shard = next(export.glob("shards/*"))
-    shard.write_text(shard.read_text().replace('"points_exclusive": "10.000"', '"points_exclusive": 10.0004'))
-    with pytest.raises(JobError, match=r"amount 10\.0004 of points_exclusive is not a text"):
-        await reconcile(export)
+    text = shard.read_text()
+    for written in ("10.0004", "10.5", '"10.0004"', '"1e3"'):
+        shard.write_text(text.replace('"points_exclusive": "10.000"', f'"points_exclusive": {written}'))
+        with pytest.raises(JobError, match=rf"amount {re.escape(written)} of points_exclusive is not a text"):
+            await reconcile(export)
 
 
 async def test_a_record_read_twice_counts_once(tmp_path: Path) -> None:

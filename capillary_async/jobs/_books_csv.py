@@ -131,6 +131,10 @@ class CsvBooks:
         """What DuckDB could not read, in our words."""
         line = _ONE_LINE.search(text)
         row = int(line[1]) if line else 0
+        if "state machine" in text:
+            return self._refused(
+                "its line ends are mixed, or a cell has one outside of quotation marks; save it with one kind"
+            )
         if "unicode" in text or "utf-8" in text:
             return self._not_utf8(row)
         number = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text)
@@ -138,7 +142,7 @@ class CsvBooks:
             return self._refused(f"row {row} has {number[2]} columns, and the header has {number[1]}")
         if "quote" in text:
             return self._refused(f'row {row}: a quotation mark (") stands where none may; double those within a cell')
-        return self._refused(f"row {row}: {text.strip().partition(chr(10))[0]}")
+        return self._refused(text.strip().partition("\n")[0])
 
 
 def _cell(each: Wanted, nth: int) -> str:
