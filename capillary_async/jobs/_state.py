@@ -172,13 +172,13 @@ class State:
         """Add ids in their order; one that is there already is not there twice."""
         with self._transaction():
             if not pairs:
-                self._db.executemany(f"INSERT OR IGNORE INTO {table}keys (key) VALUES (?)", ((key,) for key in ids))  # noqa: S608 - a name of ours
+                self._db.executemany(f"INSERT OR IGNORE INTO {table}keys (key) VALUES (?)", ((key,) for key in ids))
                 return
             for key, events in ids:
-                self._db.execute(f"INSERT OR IGNORE INTO {table}keys (key) VALUES (?)", (key,))  # noqa: S608
-                (place,) = self._db.execute(f"SELECT place FROM {table}keys WHERE key = ?", (key,)).fetchone()  # noqa: S608
+                self._db.execute(f"INSERT OR IGNORE INTO {table}keys (key) VALUES (?)", (key,))
+                (place,) = self._db.execute(f"SELECT place FROM {table}keys WHERE key = ?", (key,)).fetchone()
                 rows = [(place, event) for event in events]
-                self._db.executemany(f"INSERT OR IGNORE INTO {table}events VALUES (?, ?)", rows)  # noqa: S608
+                self._db.executemany(f"INSERT OR IGNORE INTO {table}events VALUES (?, ?)", rows)
 
     def spooled(self) -> None:
         """All ids are here."""
@@ -187,7 +187,7 @@ class State:
         reached("ids-spooled")
 
     def _count(self, table: str) -> int:
-        (count,) = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - a name of ours
+        (count,) = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()
         return int(count)
 
     def ids_digest(self) -> str:
@@ -199,13 +199,13 @@ class State:
 
     def _lines(self, table: str) -> Generator[str]:
         """The ids in their order, each with its type and its events: `i600000001`."""
-        with_events = self._db.execute(f"SELECT 1 FROM {table}events LIMIT 1").fetchone()  # noqa: S608 - a name of ours
-        for place, key in self._db.execute(f"SELECT place, key FROM {table}keys ORDER BY place"):  # noqa: S608
+        with_events = self._db.execute(f"SELECT 1 FROM {table}events LIMIT 1").fetchone()
+        for place, key in self._db.execute(f"SELECT place, key FROM {table}keys ORDER BY place"):
             events = self._events(place, table) if with_events else ()
             yield "\x1f".join((f"{'i' if isinstance(key, int) else 't'}{key}", *events)) + "\n"
 
     def _events(self, place: int, table: str = "") -> list[str]:
-        query = f"SELECT event FROM {table}events WHERE place = ? ORDER BY rowid"  # noqa: S608 - a name of ours
+        query = f"SELECT event FROM {table}events WHERE place = ? ORDER BY rowid"
         return [event for (event,) in self._db.execute(query, (place,))]
 
     def begin_compare(self) -> None:
