@@ -52,7 +52,8 @@ class Timeouts:
 
     Attributes:
         connect: For DNS, TCP and TLS. 10: three lost SYNs are 7 s, so a fourth would be hopeless.
-        read: Between two pieces of an answer. 30: the API's slowest pages answer within 20.
+        read: Between two pieces of an answer, of which the headers are the first. 30: the API's slowest pages answer
+            within 20.
         attempt: One whole attempt, from the permit to the last byte; it also ends what drips a byte a second. 60.
         call: A whole call with all its attempts and waits, from its first permit on. 180: five attempts of a slow
             server and their waits, and still below the idle limits of load balancers and schedulers.

@@ -18,7 +18,7 @@ from attrs import evolve
 
 from capillary_async._feed import Feed
 from capillary_async._page import ALONE, Pace
-from capillary_async._pending import Answered, Control, Pending, answers, unsent
+from capillary_async._pending import Answered, Control, Pending, answers, throttled
 from capillary_async._plan import Outcome
 from capillary_async._spare import Spare
 from capillary_async.errors import AuthenticationError, CapillaryError, TLSError
@@ -170,8 +170,8 @@ class Crew(Generic[K, T]):
     async def _attempt(self, pending: Pending) -> CapillaryError | None:
         """Run a unit to its outcomes; gives the error where it is to be asked again.
 
-        That is where the session's retry quota was empty or its gate shut, or where an outage was noticed while it was
-        asked.
+        That is where the session's retry quota was empty, where the server told it to wait, or where an outage was
+        noticed while it was asked.
         """
         probe = not self._gate.is_set()
         try:
@@ -190,7 +190,7 @@ class Crew(Generic[K, T]):
         answered = answers(fault)
         noticed = not probe and not self._gate.is_set()
         for_all = isinstance(fault, _CONCERNS_ALL)
-        if fault.quota_exhausted or unsent(fault) or (noticed and not answered and not for_all):
+        if fault.quota_exhausted or throttled(fault) or (noticed and not answered and not for_all):
             return fault
         if answered:
             self._was_answered()

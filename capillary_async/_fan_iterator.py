@@ -118,6 +118,7 @@ class FanOutIterator(Generic[T]):
         crew: Crew[Any, Any] = Crew(self._plan, channel)
         # The task holds the crew and nothing of this iterator, so that dropping the iterator ends it.
         task = self._loop.create_task(crew.run())
+        task.add_done_callback(lambda _: channel.end())  # also where it was cancelled before it began
         weakref.finalize(self, _drop, task, channel, self._loop).atexit = False
         self._run = _Run(crew, task, channel)
         return self._run

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from capillary_async._units import Unit
     from capillary_async.errors import ApiMessage, CapillaryError
 
-__all__ = ["Answered", "Control", "Pending", "answers", "unsent"]
+__all__ = ["Answered", "Control", "Pending", "answers", "throttled"]
 
 _NO_ANSWER = (TransportError, ServerError, RateLimitedError)
 
@@ -111,10 +111,11 @@ def answers(error: CapillaryError) -> bool:
     return not isinstance(error, _NO_ANSWER)
 
 
-def unsent(error: CapillaryError) -> bool:
-    """Whether the session sent nothing, since the server told it to wait for too long: every key would hear that."""
-    held = isinstance(error, ServerError | RateLimitedError) and error.retry_after is not None
-    return held and not error.attempts
+def throttled(error: CapillaryError) -> bool:
+    """Whether the server told the session to wait, or the session sent nothing for that: other keys hear that too."""
+    if isinstance(error, RateLimitedError):
+        return True
+    return isinstance(error, ServerError) and (error.retry_after is not None or not error.sent)
 
 
 class Answered(Exception):  # noqa: N818 - good news

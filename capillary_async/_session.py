@@ -258,6 +258,8 @@ class AsyncSession:
             CapillaryError: As the request came out.
         """
         self._check_open()
+        if request.late and self._shared.middlewares:
+            request = request.after(None)  # users' middlewares see answers that were judged, and may keep them
         response = await self._under_way.run(self._handler(request))
         shape = cast("Shape", request.shape)
         if response.decoded is None:
@@ -276,12 +278,12 @@ class AsyncSession:
         """
         try:
             response.keep(judge(response, cast("Shape", request.shape)))
-        except CapillaryError:
-            pass
+        except CapillaryError as error:
+            fault = self._shared.credentials.scrub(error.with_traceback(None))
         else:
             self._count(response)
             return response
-        return await self.call(request.again(response))
+        return await self.call(request.after(fault))
 
     def _count(self, response: Response) -> None:
         self._shared.stats.add(records=len(cast("Decoded[Any]", response.decoded).items))

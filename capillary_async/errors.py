@@ -223,6 +223,7 @@ class APIError(CapillaryError):
         request_id: The server's request id, to be given to Capillary's support.
         retry_after: Seconds the server asked to wait, None where it did not say.
         html: True where the body was an HTML page, so that something before the API answered.
+        sent: False where the session sent nothing, since the server had refused its other requests just before.
     """
 
     status: int
@@ -231,6 +232,7 @@ class APIError(CapillaryError):
     request_id: str | None
     retry_after: float | None
     html: bool
+    sent: bool
 
     def __init__(
         self,
@@ -250,6 +252,7 @@ class APIError(CapillaryError):
         self.request_id = request_id
         self.retry_after = retry_after
         self.html = html
+        self.sent = True
 
 
 class BadRequestError(APIError):

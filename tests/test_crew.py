@@ -339,7 +339,6 @@ async def test_a_probe_that_fails_for_another_reason_ends_the_outage_where_it_is
     [
         TransportError("cut"),
         RequestTimeoutError("slow"),
-        RateLimitedError("later", status=429),
         ServerError("down", status=503),
         DecodeError("an HTML page", malformed=True),
     ],
@@ -358,6 +357,52 @@ async def test_a_probe_without_an_answer_does_not_end_the_outage(error: Any) -> 
     collected = await fan_over([1], shelf, time=time).collect()
     assert collected[1].error is error
     assert time.slept == [1.0, 2.0]
+
+
+async def test_a_server_that_refuses_for_ever_is_raised() -> None:
+    """Every key would be refused: none is given up before that, and the last refusal says why."""
+    shelf, time = Shelf(rows=1), FakeTime()
+    refusal = RateLimitedError("later", status=429)
+
+    async def fail(key: int, number: int) -> None:
+        if time.now or key > 3:
+            raise refusal
+
+    shelf.before = fail
+    given: list[Any] = []
+    with pytest.raises(RateLimitedError) as caught:
+        given.extend([outcome async for outcome in fan_over(range(1, 200), shelf, concurrency=2, time=time)])
+    assert caught.value is refusal
+    assert given == []
+    assert time.now >= 180
+
+
+@pytest.mark.parametrize("seconds", [10, 30, 100])
+async def test_a_long_refusal_costs_no_key(seconds: float) -> None:
+    """Attempts used up on 429 while nobody is answered are no verdict on the key that made them."""
+    shelf, time = Shelf(rows=1), FakeTime()
+
+    async def fail(key: int, number: int) -> None:
+        if 0 < time.now < seconds or (key > 3 and not time.now):
+            raise RateLimitedError("later", status=429, retry_after=1)
+
+    shelf.before = fail
+    collected = await fan_over(range(1, 200), shelf, concurrency=4, time=time).collect()
+    assert [outcome.ok for outcome in collected.values()] == [True] * 199
+
+
+async def test_a_key_that_is_refused_for_ever_among_others_gets_its_error() -> None:
+    """It is asked again three times while others are answered, and not for ever."""
+    shelf, time = Shelf(rows=1), FakeTime()
+
+    async def fail(key: int, number: int) -> None:
+        if key == 5:
+            raise RateLimitedError("later", status=429)
+
+    shelf.before = fail
+    collected = await fan_over(range(1, 50), shelf, concurrency=4, time=time).collect()
+    assert [key for key, outcome in collected.items() if not outcome.ok] == [5]
+    assert time.slept == []
 
 
 async def test_what_ends_an_outage_is_an_answer_of_the_right_kind() -> None:

@@ -11,7 +11,17 @@ from aioresponses import CallbackResult
 from api_double import HOST, Seen, serving
 from attrs import evolve
 
-from capillary_async import CapillaryError, DecodeError, Paging, PointsAllocation, Position
+from capillary_async import (
+    CapillaryError,
+    DecodeError,
+    Limits,
+    Paging,
+    PointsAllocation,
+    Position,
+    Rate,
+    RetryPolicy,
+    Timeouts,
+)
 from capillary_async._transport.check import looks_whole
 from capillary_async._transport.message import LATE, Response, Shape
 
@@ -103,8 +113,8 @@ async def test_the_error_is_the_same_at_every_prefetch(
         assert given + rest == ALL
 
 
-async def test_a_middleware_sees_bodies_and_may_change_them(session_at: Sessions) -> None:
-    """What it makes is read as the server's answer would be; what it only passes on waits undecoded."""
+async def test_middlewares_see_answers_that_were_judged(session_at: Sessions) -> None:
+    """They may make their own of one, and a torn page is retried beneath them."""
     seen: list[Any] = []
 
     async def middleware(request: Any, handler: Any) -> Response:
@@ -112,12 +122,47 @@ async def test_a_middleware_sees_bodies_and_may_change_them(session_at: Sessions
         seen.append(response.decoded is LATE)
         return evolve(response, body=response.body.replace(b"0.125", b"0.250"))
 
-    with serving(Api({})):
+    api = Api({3: [TORN]})
+    with serving(api):
         session = session_at(HOST, middlewares=[middleware])
         records = await listed(session).collect()
     assert [record.id for record in records] == ALL
     assert {record.points_exclusive for record in records} == {Decimal("0.250")}
-    assert (seen[0], set(seen[1:])) == (False, {True})
+    assert set(seen) == {False}
+    assert api.hits.count(3) == 2
+
+
+async def test_a_kept_answer_is_whole_for_every_reader(session_at: Sessions) -> None:
+    """A middleware that gives an answer again gives its records, whoever asked first and whoever asks then."""
+    kept: dict[str, Response] = {}
+
+    async def cache(request: Any, handler: Any) -> Response:
+        if request.query not in kept:
+            kept[request.query] = await handler(request)
+        return kept[request.query]
+
+    with serving(Api({})):
+        pager = listed(session_at(HOST, middlewares=[cache]))
+        assert [record.id for record in await pager.collect()] == ALL
+        assert [len(await pager.page(number)) for number in (1, 2, 3, 4)] == [100, 100, 100, 3]
+
+
+async def test_a_page_that_could_not_be_read_earned_no_token(session_at: Sessions) -> None:
+    """What looked whole gave its call one token back; found torn, it costs as a torn answer does."""
+    with serving(Api({3: [TORN]})):
+        session = session_at(HOST, retry=RetryPolicy(backoff=0, quota=100))
+        session._quota.left = 50
+        assert [record.id async for record in listed(session)] == ALL
+        assert session.stats.retries == 1
+        # Each page a token but for the torn one, which paid 14 and got them back.
+        assert session._quota.left == 50 + session.stats.requests - 2
+
+
+async def test_what_is_replayed_takes_no_permit(session_at: Sessions) -> None:
+    """The answer is there already: only the request that is sent again needs one."""
+    with serving(Api({2: [TORN]})):
+        session = session_at(HOST, limits=Limits(rate=Rate(8, per=30)), timeouts=Timeouts(call=5))
+        assert [record.id async for record in listed(session).options(max_items=250)] == ALL[:250]
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,10 @@ class Basic:
             fault = error
         raise self._scrub(fault)
 
+    def scrub(self, fault: CapillaryError) -> CapillaryError:
+        """An error that did not come this way, without a secret in it."""
+        return self._scrub(fault)
+
     async def aclose(self) -> None:
         """Nothing is under way here."""
 
@@ -182,6 +186,11 @@ class OAuth:
         body = VeiledBytes(msgspec.json.encode({"key": self._auth.key, "secret": self._auth.wire_secret()}))
         headers = Headers({"Content-Type": "application/json"})
         return Request("POST", TOKEN_PATH, headers=headers, body=body, shape=Shape(free=True))
+
+    def scrub(self, fault: CapillaryError) -> CapillaryError:
+        """An error that did not come this way, without a secret in it."""
+        token = self._token
+        return self._scrub(fault) if token is None else token.scrub(fault)
 
     async def aclose(self) -> None:
         """Stop a fetch that nobody will wait for any more."""

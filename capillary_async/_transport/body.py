@@ -18,6 +18,7 @@ __all__ = ["MAX_BODY", "check_size", "decompressed"]
 
 MAX_BODY = 64 * 1024 * 1024
 _PIECE = 16 * 1024 * 1024
+_MEMBERS = 1000  # each costs a copy of what is left: a body of empty ones would keep the event loop busy for hours
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -48,8 +49,11 @@ def _zlib_wrapped(raw: bytes) -> bool:
 
 
 def _members(raw: bytes, wbits: int) -> Iterator[bytes]:
-    size = 0
+    size = members = 0
     while raw:
+        members += 1
+        if members > _MEMBERS:
+            raise ResponseTooLargeError(f"the compressed body of the answer has more than {_MEMBERS} parts")
         engine = zlib.decompressobj(wbits)
         while not engine.eof:
             # Piece by piece: what one call gives is held twice while it is made.

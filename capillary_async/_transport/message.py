@@ -136,7 +136,7 @@ class Request:
         shape: How the answer is read.
         call: The logical call this request belongs to, set by the chain.
         late: Whether a body that looks whole may be left undecoded: it waits more cheaply than its records.
-        replay: An answer left undecoded that could not be read in the end: it stands for the first attempt's.
+        fault: Why an answer left undecoded could not be read in the end: it stands for the first attempt.
     """
 
     method: str
@@ -147,12 +147,12 @@ class Request:
     shape: Shape | None = field(default=None, repr=False)
     call: Call | None = field(default=None, repr=False)
     late: bool = field(default=False, repr=False)
-    replay: Response | None = field(default=None, repr=False)
+    fault: CapillaryError | None = field(default=None, repr=False)
 
     def of(self, call: Call) -> Request:
         """The same request as part of `call`."""
         return Request(
-            self.method, self.path, self.query, self.headers, self.body, self.shape, call, self.late, self.replay
+            self.method, self.path, self.query, self.headers, self.body, self.shape, call, self.late, self.fault
         )
 
     def with_header(self, name: str, value: str) -> Request:
@@ -160,12 +160,12 @@ class Request:
         headers = Headers(self.headers)
         headers[name] = value
         return Request(
-            self.method, self.path, self.query, headers, self.body, self.shape, self.call, self.late, self.replay
+            self.method, self.path, self.query, headers, self.body, self.shape, self.call, self.late, self.fault
         )
 
-    def again(self, response: Response) -> Request:
-        """The same request, of which `response` is the first attempt's answer."""
-        return Request(self.method, self.path, self.query, self.headers, self.body, self.shape, replay=response)
+    def after(self, fault: CapillaryError | None) -> Request:
+        """The same request, decoded at once, whose first attempt was made and failed if there is a `fault`."""
+        return Request(self.method, self.path, self.query, self.headers, self.body, self.shape, fault=fault)
 
 
 @frozen(eq=False)

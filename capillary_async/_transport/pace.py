@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
-from capillary_async._transport.retry_rules import NotSentError, decisive_status, throttled
+from capillary_async._transport.retry_rules import RETRIED_STATUSES, NotSentError, decisive_status, throttled
 from capillary_async.errors import APIError, ConnectError, DeadlineExceededError, RequestTimeoutError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Pace:
             self.lost(1)
             self._shrink()
             self._refused(error, call, probe=probe)
-        elif isinstance(error, APIError) and decisive_status(error.status, error.code) < _SERVER_ERROR:
+        elif isinstance(error, APIError) and _final(error):
             self.answered(probe=probe)  # what is wrong with one request's arguments is no sign of load
         else:
             self.lost(1)
@@ -260,7 +260,15 @@ class Pace:
             f"not sent: the server refuses this session's requests with HTTP {shut.status}{asks}; waiting would pass "
             f"{setting}; try again later, and lower Limits.rate or Limits.concurrency"
         )
-        return NotSentError(shut.kind(text, status=shut.status, code=shut.code, retry_after=left))
+        error = shut.kind(text, status=shut.status, code=shut.code, retry_after=left)
+        error.sent = False
+        return NotSentError(error)
+
+
+def _final(error: APIError) -> bool:
+    """Whether the server looked at the request and refused it; not where it asks to try again later."""
+    status = decisive_status(error.status, error.code)
+    return status < _SERVER_ERROR and status not in RETRIED_STATUSES
 
 
 def _timed_out(error: CapillaryError, call: Call | None) -> bool:

@@ -78,14 +78,20 @@ class Retry:
         call = Call(self._timeouts)
         request = request.of(call)
         cost = 0
+        known = request.fault
+        if known is not None:
+            self._quota.take(FIRST_TRY_REFUND)  # given when the answer looked whole
         while True:
-            try:
-                response = await handler(request)
-            except CapillaryError as error:
-                fault = error
+            if known is not None:
+                fault, known = known, None
             else:
-                self._quota.give(cost or FIRST_TRY_REFUND)
-                return response
+                try:
+                    response = await handler(request)
+                except CapillaryError as error:
+                    fault = error
+                else:
+                    self._quota.give(cost or FIRST_TRY_REFUND)
+                    return response
             # Outside the handler, so that what is raised has no context whose frames hold headers.
             verdict = self._judge(call, fault)
             if verdict.delay is None:

@@ -50,6 +50,7 @@ CLOSED = "the AsyncSession is closed: make a new one"
 _KEEPALIVE = 30
 _SHOWN = 200
 _PATIENCE = 5  # seconds for the loop of another thread to close its pool
+_LOOKS = 50  # how often it is looked meanwhile whether that loop has ended
 _E = TypeVar("_E", bound=TransportError)
 _QUERY = re.compile(r"\?\S+")
 
@@ -231,10 +232,15 @@ async def _close_elsewhere(pool: _Pool) -> None:
         coroutine.close()
         pool.drop()
         return
-    done, _ = await asyncio.wait([asyncio.wrap_future(closing)], timeout=_PATIENCE)
+    wrapped = [asyncio.wrap_future(closing)]
+    for _ in range(_LOOKS):
+        done, _ = await asyncio.wait(wrapped, timeout=_PATIENCE / _LOOKS)
+        if done:
+            return
+        if not pool.loop.is_running():  # it ended meanwhile, before it came to that
+            pool.drop()
+            return
     # A loop too busy for that closes its pool later, by this or at its own end.
-    if not done and not pool.loop.is_running():
-        pool.drop()
 
 
 class Wire:
@@ -292,6 +298,7 @@ class Wire:
             raise_for_status=False,
             timeout=self._timeout(request),
         ) as answer:
+            watch.moved()
             try:
                 raw = await _read(answer, watch)
                 self._stats.add(bytes=len(raw))
