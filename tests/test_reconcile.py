@@ -555,7 +555,7 @@ def test_the_command_tells_it_in_ten_lines(tmp_path: Path, capfd: pytest.Capture
 def test_the_command_says_what_it_takes(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["reconcile", "--help"]) == 0
     told = " ".join(capfd.readouterr().out.split())
-    assert "3 books differ" in told
+    assert "3 differences found" in told
     for option in ("--books", "--table", "--key", "--compare", "--tolerance", "--out", "--report", "--with-events"):
         assert option in told
 
