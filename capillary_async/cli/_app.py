@@ -93,21 +93,28 @@ def demo(
     latency: float = 0.01,
     faults: bool = True,
     disturb: Annotated[bool, _FLAG] = False,
+    out: Path | None = None,
     quiet: Annotated[bool, _FLAG] = False,
 ) -> int:
     """Start a sandbox, read all its customers from three endpoints at once, and check that the three agree.
 
-    Ends with 0 only when every answer agreed with the others and with what the sandbox holds.
+    Then export them, kill the export, start it again, verify it, and reconcile it with books in which differences are
+    planted. Ends with 0 only when every answer agreed with the others and with what the sandbox holds, and exactly the
+    planted differences were found.
 
     Args:
         customers: How many customers the sandbox has.
         seed: The same seed gives the same customers and points.
         latency: Seconds before each answer of the sandbox.
         faults: Let some requests fail, so that retries are seen.
-        disturb: Let rows vanish while they are read: the check must find it and the demo end with 1.
+        disturb: Let rows vanish while they are read: the check must find it and the demo end with 1, without the jobs.
+        out: A new or empty folder for the export, the books and the report; a new one among the system's temporary
+            files, where it is not given. It is kept.
         quiet: No progress bar.
     """
-    options = DemoOptions(customers=customers, seed=seed, latency=latency, faults=faults, disturb=disturb, quiet=quiet)
+    options = DemoOptions(
+        customers=customers, seed=seed, latency=latency, faults=faults, disturb=disturb, out=out, quiet=quiet
+    )
     return run_coroutine(run_demo(options))
 
 

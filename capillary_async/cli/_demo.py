@@ -1,7 +1,7 @@
-"""`demo`: a sandbox in this process, read by three endpoints at once, and checked row by row.
+"""`demo`: a sandbox in this process, read by three endpoints at once and checked row by row, then the jobs of a night.
 
-The rule kept here: it ends well only when every customer was answered and all three readings agree with each other and
-with what the sandbox holds. Called by `_app.py`.
+The rule kept here: it ends well only when every customer was answered, all three readings agree with each other and
+with what the sandbox holds, and the jobs did what they should. Called by `_app.py`; the jobs stand in `_demo_chain.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from capillary_async import (
     PointsStatus,
 )
 from capillary_async.cli._agreement import Agreement
+from capillary_async.cli._demo_chain import Chain, empty_folder, missing_extra
 from capillary_async.cli._report import Screen, bar
 from capillary_async.cli._run import CANNOT_RUN, UnusableError
 from capillary_async.cli._summary import show
@@ -28,6 +29,7 @@ from capillary_async.sandbox import CutBody, Fault, RowsRemoved, Sandbox, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from rich.progress import Progress
 
@@ -45,6 +47,7 @@ class DemoOptions:
         latency: Seconds before each of its answers.
         faults: Whether some requests are refused, cut or fail, so that retries are seen.
         disturb: Whether rows vanish while they are read, so that the check must find it.
+        out: The folder of the jobs' files; None for a new one among the system's temporary files, which is kept.
         quiet: No progress bar.
     """
 
@@ -53,6 +56,7 @@ class DemoOptions:
     latency: float = 0.01
     faults: bool = True
     disturb: bool = False
+    out: Path | None = None
     quiet: bool = False
 
 
@@ -79,6 +83,8 @@ async def demo(options: DemoOptions) -> int:
         UnusableError: An option cannot be.
         CapillaryError: What concerns every customer.
     """
+    if options.out is not None:
+        empty_folder(options.out)  # told before anything is read
     try:
         sandbox = Sandbox(
             customers=options.customers, seed=options.seed, latency=options.latency, faults=faults_of(options)
@@ -93,7 +99,25 @@ async def demo(options: DemoOptions) -> int:
         agreement = reading.agreement
         reading.compare()
         show(Screen(file=sys.stdout), agreement, sandbox, session.stats, reading)
-    return CANNOT_RUN if agreement.faults else 0
+        if agreement.faults:
+            return CANNOT_RUN
+        return 0 if options.disturb or await _night(options, sandbox, session) else CANNOT_RUN
+
+
+async def _night(options: DemoOptions, sandbox: Sandbox, session: AsyncSession) -> bool:
+    """The jobs of a night; gives whether they did what they should."""
+    missing = missing_extra()
+    if missing is not None:
+        _say(
+            f"export, verify and reconcile are left out, since {missing} is missing: "
+            'pip install "capillary-async[cli,jobs]"'
+        )
+        return True
+    return await Chain(sandbox, session, empty_folder(options.out), options.seed, options.faults, _say).run()
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
 
 
 @define

@@ -29,12 +29,14 @@ class Holdings:
         unknown_id: An id that no customer has: 8015 on v2, no rows on Neo.
         expiry_date_start: A day before all expiry dates.
         expiry_date_end: A day after all expiry dates.
+        today: The day on which the world stands still; what expired before it is not AVAILABLE.
     """
 
     program_id, point_category_id, org_id = _records.PROGRAM_ID, _records.POINT_CATEGORY_ID, _records.ORG_ID
     unknown_id = _world.UNKNOWN_ID
     expiry_date_start: date = _world.EXPIRY_START
     expiry_date_end: date = _world.EXPIRY_END
+    today: date = _records.TODAY.date()
 
     def __init__(self, world: _world.World) -> None:
         self._world = world
