@@ -21,7 +21,7 @@ from capillary_async import (
     PointsStatus,
 )
 from capillary_async.cli._agreement import Agreement
-from capillary_async.cli._demo_chain import Chain, empty_folder, missing_extra
+from capillary_async.cli._demo_chain import Chain, empty_folder, left_out
 from capillary_async.cli._report import Screen, bar
 from capillary_async.cli._run import CANNOT_RUN, UnusableError
 from capillary_async.cli._summary import show
@@ -106,12 +106,9 @@ async def demo(options: DemoOptions) -> int:
 
 async def _night(options: DemoOptions, sandbox: Sandbox, session: AsyncSession) -> bool:
     """The jobs of a night; gives whether they did what they should."""
-    missing = missing_extra()
-    if missing is not None:
-        _say(
-            f"export, verify and reconcile are left out, since {missing} is missing: "
-            'pip install "capillary-async[cli,jobs]"'
-        )
+    why = left_out(sandbox)
+    if why is not None:
+        _say(why)
         return True
     return await Chain(sandbox, session, empty_folder(options.out), options.seed, options.faults, _say).run()
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -24,13 +25,13 @@ from capillary_async.cli._words import count, one_line
 from capillary_async.sandbox import CutBody, ServerFailure, SlowFirstByte
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable, Generator
 
     from capillary_async import AsyncSession
     from capillary_async.jobs import ReconcileResult
     from capillary_async.sandbox import Sandbox
 
-__all__ = ["Chain", "empty_folder", "missing_extra"]
+__all__ = ["Chain", "empty_folder", "left_out"]
 
 _NEEDED = ("duckdb", "jinja2", "matplotlib", "pyarrow")
 _SHARDS = 20  # about so many files
@@ -42,9 +43,16 @@ _SAMPLE = 20  # customers read again by verify
 _SHOWN = 10
 
 
-def missing_extra() -> str | None:
-    """The first package of the extra `jobs` that is missing; None where all are there."""
-    return next((name for name in _NEEDED if importlib.util.find_spec(name) is None), None)
+def left_out(sandbox: Sandbox) -> str | None:
+    """Why the jobs cannot be run, in a line; None where they can."""
+    missing = next((name for name in _NEEDED if importlib.util.find_spec(name) is None), None)
+    if missing is not None:
+        why = f'since {missing} is missing: pip install "capillary-async[cli,jobs]"'
+    elif len(sandbox.customer_ids) < _LEAST:
+        why = f"since they want at least {_LEAST} customers"
+    else:
+        return None
+    return f"export, verify and reconcile are left out, {why}"
 
 
 def empty_folder(out: Path | None) -> Path:
@@ -87,9 +95,6 @@ class Chain:
             UnusableError: A child process ended as it should not.
             JobError: A job could not be done.
         """
-        if len(self._sandbox.customer_ids) < _LEAST:
-            self.say(f"export, verify and reconcile are left out: they want at least {_LEAST} customers")
-            return True
         self.say("")
         await self._export_killed()
         await self._export_events()
@@ -116,8 +121,8 @@ class Chain:
         if self.faults:
             sandbox.add_faults(ServerFailure(503, times=2, after=1), CutBody(times=1, after=4))
         self.say(f"export     killed (kill -9) with {len(there)} of {shards} files on the disk")
-        async with self._child() as child:
-            code = await child.wait()
+        with self._child() as child:
+            code = await _ended(child)
         if code:
             raise UnusableError(f"the export that was started again ended with {code}: {self._last_words()}")
         now = self._published()
@@ -127,30 +132,31 @@ class Chain:
     async def _kill(self) -> dict[str, tuple[int, int]]:
         """Start the export, kill it when some files are there, and give those."""
         enough = max(1, self._shards_in_all // _ENOUGH)
-        async with self._child() as child:
-            while len(self._published()) < enough and child.returncode is None:  # noqa: ASYNC110 - another process's files
+        with self._child() as child:
+            while len(self._published()) < enough and child.poll() is None:  # noqa: ASYNC110 - another process's files
                 await asyncio.sleep(_LOOK)
-            if child.returncode is None:
-                child.kill()
-            code = await child.wait()
+            child.kill()  # nothing, if it has ended
+            code = await _ended(child)
         if code >= 0 and os.name == "posix":
             raise UnusableError(f"the export ended with {code} before it could be killed: {self._last_words()}")
         return self._published()
 
-    @contextlib.asynccontextmanager
-    async def _child(self) -> AsyncGenerator[asyncio.subprocess.Process]:
-        """A process that exports, which has ended when this is left in whatever way."""
-        with (self.folder / "export.log").open("ab") as log:
-            child = await asyncio.create_subprocess_exec(
-                *self._command(), env=self._environment(), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
-            )
+    @contextlib.contextmanager
+    def _child(self) -> Generator[subprocess.Popen[bytes]]:
+        """A process that exports, which has ended when this is left in whatever way.
+
+        No subprocess of asyncio: what is cancelled while one is being started may leave it behind.
+        """
+        with (
+            (self.folder / "export.log").open("ab") as log,
+            subprocess.Popen(  # noqa: S603 - our own command
+                self._command(), env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            ) as child,
+        ):
             try:
                 yield child
             finally:
-                if child.returncode is None:
-                    with contextlib.suppress(ProcessLookupError):
-                        child.kill()
-                await child.wait()
+                child.kill()
 
     def _command(self) -> list[str]:
         sandbox = self._sandbox
@@ -250,3 +256,10 @@ class Chain:
             else f"FOUND: exactly the {number}, no more and no less"
         )
         return not wrong
+
+
+async def _ended(child: subprocess.Popen[bytes]) -> int:
+    """Its exit code, when it has ended."""
+    while (code := child.poll()) is None:  # noqa: ASYNC110 - another process
+        await asyncio.sleep(_LOOK)
+    return code
