@@ -12,14 +12,16 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from capillary_async import AsyncSession
 from capillary_async.errors import __all__ as errors
-from capillary_async.sandbox import Sandbox, ServerFailure
+from capillary_async.sandbox import ErrorEnvelope, Sandbox, ServerFailure
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -74,9 +76,10 @@ def replaced(block: str, sandbox: Sandbox) -> str:
 def process(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a command that must end well, warnings being errors."""
     environment = {**os.environ, "PYTHONWARNINGS": "error"}
+    environment["TMPDIR"] = str(cwd)  # where the demo leaves its files
     environment.pop("PYTHONDEVMODE", None)  # it writes to stderr what asyncio thinks slow
     ended = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=18, check=False, input=""
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=50, check=False, input=""
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended
@@ -85,7 +88,7 @@ def process(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_every_block_is_run_by_one_of_the_tests_below() -> None:
     """Nothing is left out in silence: a script, or one of the files that have a test here."""
     assert len(SCRIPTS) >= 8
-    assert set(FILES) == {"app.py", "conftest.py", "test_report.py", "test_with_aioresponses.py"}
+    assert set(FILES) == {"app.py", "conftest.py", "nightly.py", "test_report.py", "test_with_aioresponses.py"}
     assert len(SCRIPTS) + len(FILES) == len(BLOCKS)
     assert TEXT.count("```python") == len(BLOCKS)
 
@@ -182,6 +185,95 @@ def test_tests_of_users(tmp_path: Path) -> None:
     assert "3 passed" in ended.stdout
 
 
+@pytest.fixture
+def night(cluster: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with ids and with books that agree, and the installed command in the path."""
+    scripts = sysconfig.get_path("scripts")
+    monkeypatch.setenv("PATH", os.pathsep.join((scripts, os.environ["PATH"])))
+    ids = list(cluster.customer_ids)
+    (tmp_path / "ids.csv").write_text("customer_id\n" + "".join(f"{id_}\n" for id_ in ids))
+    rows = [row for id_ in ids for row in cluster.allocations(id_) if _within(row["expiry_date"])]
+    lines = [f"{row['id']},{row['points_exclusive']}" for row in rows]
+    (tmp_path / "books.csv").write_text("\n".join(["award_id,points", *lines, ""]))
+    return tmp_path
+
+
+def _within(milliseconds: int) -> bool:
+    """Whether it is in the dates of the section's commands, which the sandbox reads in its own zone."""
+    zone = timezone(timedelta(hours=5, minutes=30))
+    return date(2025, 6, 1) <= datetime.fromtimestamp(milliseconds / 1000, zone).date() <= date(2027, 6, 1)
+
+
+def _fewer(books: Path) -> None:
+    """Leave the last row out."""
+    books.write_text("\n".join([*books.read_text().splitlines()[:-1], ""]))
+
+
+def _run(line: str, cwd: Path) -> tuple[int, str]:
+    ended = subprocess.run(
+        [BASH, "-c", line], cwd=cwd, capture_output=True, text=True, timeout=50, check=False, input=""
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def test_five_commands_of_a_night(night: Path) -> None:
+    """Each does what the table of exit codes says; the second asks nothing, and 3 tells of a row too few."""
+    five = fenced("bash")[0].values[0].splitlines()
+    assert len(five) == 5
+    export, again, verify, reconcile, look = five
+    assert _run(export, night)[0] == 0
+    stood = (night / "points" / "manifest.json").stat().st_mtime_ns
+    assert _run(again, night)[0] == 0
+    assert (night / "points" / "manifest.json").stat().st_mtime_ns == stood
+    assert _run(verify, night)[0] == 0
+    code, told = _run(reconcile, night)
+    # Rules hold against the day of this run, on which some of the sandbox's points have lapsed.
+    assert code in (0, 3), told
+    assert "missing in books 0, missing in Capillary 0" in told
+    _fewer(night / "books.csv")
+    code, told = _run(reconcile, night)
+    assert code == 3
+    assert "missing in books 1, missing in Capillary 0" in told
+    assert (night / look.split()[-1]).exists()
+
+
+def test_script_of_a_night(night: Path, cluster: Sandbox) -> None:
+    """Its exit code is that of the step that failed: 2 for a customer, 3 for the books; run again it goes on."""
+    (night / "nightly.sh").write_text(fenced("bash")[1].values[0])
+    cluster.add_faults(ErrorEnvelope(400, "no", path="dateRange", after=15, times=None))
+    code, told = _run("sh nightly.sh 2026-01-15", night)
+    assert code == 2, told
+    assert not (night / "report-2026-01-15.html").exists()
+    cluster.clear_faults()
+    _fewer(night / "books.csv")
+    code, told = _run("sh nightly.sh 2026-01-15", night)
+    assert code == 3
+    assert "missing in books 1, missing in Capillary 0" in told
+    assert (night / "report-2026-01-15.html").exists()
+
+
+def test_python_of_a_night(night: Path) -> None:
+    """The same as a function of a scheduler: it raises what a person has to look at."""
+    (night / "nightly.py").write_text(FILES["nightly.py"])
+    _fewer(night / "books.csv")
+    code, told = _run(f'"{sys.executable}" nightly.py 2026-01-15', night)
+    assert code == 1
+    assert "DifferentError: DIFFERENT: 1 of " in told.splitlines()[-1]
+    assert "missing in books 1, missing in Capillary 0" in told
+    assert (night / "report-2026-01-15.html").exists()
+
+
+def test_schedules_heed_the_exit_codes() -> None:
+    """What Kubernetes reads is YAML, and what ends a job for good is 1 and 3, as in systemd."""
+    (manifest,) = [yaml.safe_load(block.values[0]) for block in fenced("yaml")]
+    job = manifest["spec"]["jobTemplate"]["spec"]
+    assert job["podFailurePolicy"]["rules"][0] == {
+        "action": "FailJob", "onExitCodes": {"operator": "In", "values": [1, 3]}}  # fmt: skip
+    assert job["template"]["spec"]["restartPolicy"] == "Never"  # a podFailurePolicy wants it
+    (unit,) = [block.values[0] for block in fenced("ini")]
+    assert "RestartPreventExitStatus=1 3\n" in unit
+
+
 def commands() -> list[str]:
     """The lines that call the command in the blocks for a shell, and those in the text that end by themselves."""
     lines = [line for block in fenced("sh") for line in block.values[0].splitlines() if "python3 -m venv" not in line]
@@ -210,8 +302,8 @@ def test_both_commands_are_whole() -> None:
     assert lines[0].endswith(".venv/bin/capillary-async demo")
     assert lines[1].endswith(".venv/bin/python -m pytest")
     for line in lines:
-        (extra,) = re.findall(r"'\.\[(\w+)\]'", line)
-        assert re.search(rf"^{extra} = \[", pyproject, re.MULTILINE)
+        (extras,) = re.findall(r"'\.\[([\w,]+)\]'", line)
+        assert all(re.search(rf"^{extra} = \[", pyproject, re.MULTILINE) for extra in extras.split(","))
     assert '\ncapillary-async = "capillary_async.cli:main"\n' in pyproject
 
 
