@@ -18,7 +18,7 @@ from attrs import evolve
 
 from capillary_async._feed import Feed
 from capillary_async._page import ALONE, Pace
-from capillary_async._pending import Answered, Control, Pending, answers, throttled
+from capillary_async._pending import Answered, Control, Pending, answers, throttled, unsent
 from capillary_async._plan import Outcome
 from capillary_async._spare import Spare
 from capillary_async.errors import AuthenticationError, CapillaryError, TLSError
@@ -170,8 +170,8 @@ class Crew(Generic[K, T]):
     async def _attempt(self, pending: Pending) -> CapillaryError | None:
         """Run a unit to its outcomes; gives the error where it is to be asked again.
 
-        That is where the session's retry quota was empty, where the server told it to wait, or where an outage was
-        noticed while it was asked.
+        That is where the session's retry quota was empty or its gate shut, or where an outage was noticed while it was
+        asked.
         """
         probe = not self._gate.is_set()
         try:
@@ -190,7 +190,10 @@ class Crew(Generic[K, T]):
         answered = answers(fault)
         noticed = not probe and not self._gate.is_set()
         for_all = isinstance(fault, _CONCERNS_ALL)
-        if fault.quota_exhausted or throttled(fault) or (noticed and not answered and not for_all):
+        if fault.quota_exhausted or unsent(fault) or (noticed and not answered and not for_all):
+            return fault
+        if probe and throttled(fault) and pending.strikes < STRIKES:
+            pending.strikes += 1  # still the outage, and no verdict on the key that probed
             return fault
         if answered:
             self._was_answered()
@@ -214,8 +217,15 @@ class Crew(Generic[K, T]):
             await self._settle(*self._doubtful.popleft())
 
     async def _settle_doubtful(self) -> None:
-        while self._doubtful:
-            await self._settle(*self._doubtful.popleft())
+        """Others were answered, or nobody is asked any more. Who was told to wait is asked again in the first case."""
+        for _ in range(len(self._doubtful)):
+            pending, fault = self._doubtful.popleft()
+            others = throttled(fault) and self._answers > pending.seen
+            pending.strikes += others
+            if others and pending.strikes <= STRIKES:
+                self._put_off(pending, fault)
+            else:
+                await self._settle(pending, fault)
 
     async def _postpone(self, pending: Pending, error: CapillaryError, worker: int) -> None:
         """Ask again what was refused its retries: at once where others are answered, else when the outage is over."""

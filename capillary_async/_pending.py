@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from capillary_async._units import Unit
     from capillary_async.errors import ApiMessage, CapillaryError
 
-__all__ = ["Answered", "Control", "Pending", "answers", "throttled"]
+__all__ = ["Answered", "Control", "Pending", "answers", "throttled", "unsent"]
 
 _NO_ANSWER = (TransportError, ServerError, RateLimitedError)
 
@@ -112,10 +112,13 @@ def answers(error: CapillaryError) -> bool:
 
 
 def throttled(error: CapillaryError) -> bool:
-    """Whether the server told the session to wait, or the session sent nothing for that: other keys hear that too."""
-    if isinstance(error, RateLimitedError):
-        return True
-    return isinstance(error, ServerError) and (error.retry_after is not None or not error.sent)
+    """Whether the server told to wait: that may be meant for the session, and not for the key that heard it."""
+    return isinstance(error, RateLimitedError) or (isinstance(error, ServerError) and error.retry_after is not None)
+
+
+def unsent(error: CapillaryError) -> bool:
+    """Whether the session sent nothing, since the server told it to wait for too long: every key would hear that."""
+    return isinstance(error, ServerError | RateLimitedError) and not error.sent
 
 
 class Answered(Exception):  # noqa: N818 - good news

@@ -148,7 +148,9 @@ async def test_what_was_never_sent_does_not_burn_the_input() -> None:
 
     async def fail(key: int, number: int) -> None:
         if time.now < 15:
-            raise RateLimitedError("not sent: the server asks for a wait", status=429, retry_after=3600 - time.now)
+            error = RateLimitedError("not sent: the server asks for a wait", status=429, retry_after=3600 - time.now)
+            error.sent = False
+            raise error
 
     shelf.before = fail
     collected = await fan_over(range(1, 201), shelf, concurrency=4, time=time).collect()
@@ -360,13 +362,13 @@ async def test_a_probe_without_an_answer_does_not_end_the_outage(error: Any) -> 
 
 
 async def test_a_server_that_refuses_for_ever_is_raised() -> None:
-    """Every key would be refused: none is given up before that, and the last refusal says why."""
+    """The session's gate is shut for every key: none is given up for that, and the last refusal says why."""
     shelf, time = Shelf(rows=1), FakeTime()
-    refusal = RateLimitedError("later", status=429)
+    refusal = RateLimitedError("not sent: the server refuses this session's requests", status=429)
+    refusal.sent = False
 
     async def fail(key: int, number: int) -> None:
-        if time.now or key > 3:
-            raise refusal
+        raise refusal
 
     shelf.before = fail
     given: list[Any] = []
@@ -383,12 +385,30 @@ async def test_a_long_refusal_costs_no_key(seconds: float) -> None:
     shelf, time = Shelf(rows=1), FakeTime()
 
     async def fail(key: int, number: int) -> None:
-        if 0 < time.now < seconds or (key > 3 and not time.now):
-            raise RateLimitedError("later", status=429, retry_after=1)
+        if time.now >= seconds:
+            return
+        error = RateLimitedError("later", status=429, retry_after=1)
+        error.sent = key % 4 != 0  # the others waited behind the gate for too long
+        await asyncio.sleep(0.001 if error.sent else 0.003)
+        raise error
 
     shelf.before = fail
     collected = await fan_over(range(1, 200), shelf, concurrency=4, time=time).collect()
     assert [outcome.ok for outcome in collected.values()] == [True] * 199
+
+
+async def test_a_lone_key_that_is_refused_gets_its_error() -> None:
+    """Nobody else is asked who could tell an outage from a refusal of its own."""
+    shelf, time = Shelf(rows=1), FakeTime()
+
+    async def fail(key: int, number: int) -> None:
+        raise RateLimitedError("later", status=429)
+
+    shelf.before = fail
+    for keys in ([1], [1, 2, 3]):
+        collected = await fan_over(keys, shelf, time=time).collect()
+        assert [type(outcome.error) for outcome in collected.values()] == [RateLimitedError] * len(keys)
+    assert time.slept == []
 
 
 async def test_a_key_that_is_refused_for_ever_among_others_gets_its_error() -> None:
