@@ -130,12 +130,12 @@ def test_refusals_and_timeouts_cut_it_once_in_500_ms(error: CapillaryError):
     """Down to one, and what comes back together cuts but once."""
     limits, paced = [], Paced(concurrency_start=32)
     for _ in range(9):
-        for step in (0.0, 0.25, 0.249):
+        for step in (0.0, 0.25, 0.25 - 2**-7):
             paced.now += step
             paced.pace.active += 1
             paced.end(error)
         limits.append(paced.pace.limit)
-        paced.now += 0.002
+        paced.now += 2**-7  # half a second to the last bit
     assert limits == [22, 15, 10, 7, 4, 2, 1, 1, 1]
 
 
@@ -153,6 +153,18 @@ def test_other_faults_do_not(error: CapillaryError):
     paced.all(error)
     assert paced.pace.limit >= 8
     assert paced.pace.shut is None
+
+
+@pytest.mark.parametrize(
+    "error", [TransportError(), ServerError(status=500), DecodeError("half", malformed=True)], ids=repr
+)
+def test_faults_of_the_server_are_no_answers(error: CapillaryError):
+    """Nothing in them says that it could take more."""
+    paced = Paced()
+    for _ in range(5):
+        paced.now += 1
+        paced.all(error)
+    assert paced.pace.limit == 8
 
 
 def test_the_end_of_a_call_in_a_later_attempt_is_not_the_servers_slowness():
@@ -228,12 +240,18 @@ def test_the_latest_time_told_counts():
     assert paced.pace.wait() == pytest.approx(5)
 
 
-def test_good_answers_of_before_do_not_open_it():
+@pytest.mark.parametrize(
+    "end",
+    [None, BadRequestError(status=400), ServerError(status=500), TransportError(), RequestTimeoutError()],
+    ids=repr,
+)
+def test_ends_of_requests_of_before_do_not_open_it(end: CapillaryError | None):
+    """They were sent before the refusal, and say nothing of the time it told."""
     paced = Paced()
     paced.send()
     paced.send()
     paced.end(too_many(5.0))
-    paced.end()
+    paced.end(end)
     assert paced.pace.wait() == pytest.approx(5)
 
 
@@ -257,7 +275,7 @@ def test_the_jitter_leaves_the_refused_call_half_of_its_time(monkeypatch: pytest
     call.start()
     paced.send()
     paced.end(busy(10.0), call=call)
-    assert 10 <= (paced.pace.wait() or 0) <= 10.05
+    assert paced.pace.wait() == pytest.approx(10.05)
 
 
 @pytest.mark.parametrize("again", [too_many(7.0), busy(7.0)], ids=repr)
@@ -442,6 +460,13 @@ def test_beyond_retry_after_max_nobody_waits_and_one_looks_from_time_to_time(tol
     assert paced.pace.barred(None, paced.now) is None
 
 
+def test_just_retry_after_max_is_waited_for():
+    """The longest wait that is obeyed is obeyed."""
+    paced = shut_for(Paced(), 120)
+    assert paced.pace.barred(Call(Timeouts(call=1e6)), paced.now) is None
+    assert paced.pace.wait() == pytest.approx(120)
+
+
 def test_with_no_patience_at_all_a_minute_is_the_longest():
     """`retry_after_max=0`: no wait told is obeyed by a call, and the server is still not run down."""
     policy = RetryPolicy(retry_after_max=0)
@@ -465,18 +490,33 @@ def test_an_error_of_our_own_backoff_names_no_time():
 # --- rate beside the rest ---------------------------------------------------------------------------------------------
 
 
-def test_every_end_of_a_request_uses_the_rate_up_alike():
-    """Answered, failed, cancelled, or lost with its loop: each may have been counted by the server. Unsent was not."""
+@pytest.mark.parametrize("end", ["good", "refused", "failed", "cancelled", "lost"])
+def test_every_end_of_a_request_uses_the_rate_up_alike(end: str):
+    """Answered, failed, cancelled, or lost with its loop: each may have been counted by the server."""
+    paced = Paced(concurrency_start=32, rate=Rate(1, per=10))
+    paced.send()
+    match end:
+        case "good" | "refused" | "failed":
+            paced.end({"good": None, "refused": BadRequestError(status=400), "failed": TransportError()}[end])
+        case "cancelled":
+            paced.pace.active -= 1
+            paced.pace.dropped(probe=False, sent=True)
+        case _:
+            paced.pace.active -= 1
+            paced.pace.lost(1)
+    assert paced.pace.wait() == pytest.approx(10)
+    paced.now += 10
+    assert paced.pace.wait() is None
+
+
+def test_the_rates_permits_of_many_ends_are_all_used_up():
+    """And those of requests that were never sent are not."""
     paced = Paced(concurrency_start=32, rate=Rate(5, per=10))
-    for _ in range(5):
+    for _ in range(3):
         paced.send()
-    paced.end()
-    paced.end(BadRequestError(status=400))
-    paced.end(TransportError())
-    paced.pace.active -= 1
-    paced.pace.dropped(probe=False, sent=True)
-    paced.pace.active -= 1
-    paced.pace.lost(1)
+    paced.pace.active -= 3
+    paced.pace.lost(3)
+    assert paced.all() == 2
     assert paced.pace.wait() == pytest.approx(10)
     paced.now += 10
     for _ in range(5):
