@@ -339,6 +339,25 @@ def test_beyond_retry_after_max_every_call_fails_at_once_and_one_looks_after_two
     run(main)
 
 
+@pytest.mark.parametrize(("patience", "waited"), [(5.0, False), (500.0, True)])
+def test_the_longest_wait_at_the_gate_is_the_sessions_own(patience: float, waited: bool):
+    """`retry_after_max` of its policy, longer or shorter than the default."""
+    client = Client(Once(too_many(150.0 if waited else 6.0)), policy=RetryPolicy(retry_after_max=patience), call=400.0)
+
+    async def main() -> None:
+        first = asyncio.ensure_future(client.get())
+        await asyncio.sleep(0.2)
+        if waited:
+            assert await client.get() is RIGHT
+        else:
+            with pytest.raises(RateLimitedError, match="waiting would pass RetryPolicy"):
+                await client.get()
+        await asyncio.wait([first])
+
+    run(main)
+    assert idle(client.throttle)
+
+
 def test_a_service_that_asks_for_ever_hangs_nobody():
     """Each probe is told to wait 100 s: every call has ended after what a call may take, and a little."""
 
