@@ -193,6 +193,15 @@ async def test_dropping_the_owner_cancels() -> None:
     assert len(work.ended) == 3
 
 
+async def test_a_list_of_any_length_has_one_guard() -> None:
+    """One more for each page would be memory that grows for as long as the list is read."""
+    ahead: ReadAhead[int] = ReadAhead()
+    for number in range(100):
+        ahead.start(asyncio.sleep(0, number))
+        assert await ahead.take() == number
+    assert weakref.getweakrefcount(ahead) == 1
+
+
 async def test_dropping_in_another_thread_cancels_in_the_loop() -> None:
     """The garbage collector runs in whatever thread it comes to."""
     work = Work()
