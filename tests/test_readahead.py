@@ -83,6 +83,19 @@ async def test_closing_waits_until_all_are_gone() -> None:
     await ahead.aclose()
 
 
+async def test_nothing_of_what_was_cancelled_is_kept_behind_the_end() -> None:
+    """An iterator that is held on to after its end does not hold the pages it dropped."""
+    work = Work()
+    ahead = work.ahead()
+    tasks = [weakref.ref(task) for task in ahead._tasks]
+    await ticks(3)
+    await ahead.aclose()
+    await ticks(3)
+    gc.collect()
+    assert [task() for task in tasks] == [None, None, None]
+    assert len(ahead) == 0
+
+
 async def test_cancel_needs_no_await() -> None:
     """And what was cancelled can still be waited for."""
     work = Work()

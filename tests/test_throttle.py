@@ -233,6 +233,27 @@ def test_a_waiter_cancelled_in_the_moment_of_its_permit_passes_it_on():
     assert idle(gate)
 
 
+def test_a_permit_with_which_nothing_was_sent_costs_nothing_of_the_rate():
+    """Its waiter was cancelled in the moment of the grant: the server never saw a request of it."""
+    gate, server = throttle(1, Rate(2, per=100.0)), Server()
+    tasks: list[asyncio.Future[Response]] = []
+
+    async def ends_one(request: Request) -> Response:
+        response = await server(request)
+        asyncio.get_running_loop().call_soon(tasks[1].cancel)  # the permit goes to 1 behind this, in this very step
+        return response
+
+    async def main() -> None:
+        handlers = (ends_one, server, server)
+        tasks.extend(asyncio.ensure_future(gate(request(n), handler)) for n, handler in enumerate(handlers))
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run(main)
+    assert tasks[1].cancelled()
+    assert server.names == ["/0", "/2"]
+    assert server.came[1] - server.came[0] == pytest.approx(1)
+
+
 @FIXED
 @given(st.integers(0, 2**32), st.booleans())
 def test_no_permit_is_lost_however_calls_are_cancelled(seed: int, rated: bool):
