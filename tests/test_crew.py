@@ -142,6 +142,20 @@ async def test_neither_noticing_nor_slow_probes_put_off_the_next() -> None:
     assert time.slept == [0.5, 0.5, 2, 10, 20]
 
 
+async def test_a_quick_notice_leaves_the_first_pause_whole() -> None:
+    """Only what took longer than half a second counts as a part of the pause."""
+    shelf, time = Shelf(rows=1), FakeTime()
+
+    async def fail(key: int, number: int) -> None:
+        if time.now < 1:
+            time.now += 0.25
+            raise failure(exhausted=True)
+
+    shelf.before = fail
+    await fan_over(range(1, 5), shelf, concurrency=1, time=time).collect()
+    assert time.slept == [1.0]
+
+
 async def test_what_was_never_sent_does_not_burn_the_input() -> None:
     """The server told the session to wait for longer than a call may: no key is given up for that."""
     shelf, time = Shelf(rows=1), FakeTime()
