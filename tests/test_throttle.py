@@ -298,6 +298,22 @@ def test_the_queue_ends_with_a_call_that_has_begun():
     assert idle(gate)
 
 
+def test_a_wait_for_the_rate_that_is_known_to_come_too_late_is_not_begun():
+    """The call is told at once, not when its time is over."""
+    gate, server = throttle(rate=Rate(1, per=100.0)), Server(0)
+
+    async def main() -> None:
+        await gate(REQUEST, server)
+        call, began = Call(Timeouts(call=50.0)), clock()
+        call.start()
+        with pytest.raises(DeadlineExceededError, match="would run out while waiting for a permit"):
+            await gate(REQUEST.of(call), server)
+        assert clock() == began
+
+    run(main)
+    assert idle(gate)
+
+
 def test_the_queue_of_a_call_that_has_not_begun_has_no_end():
     """Our own queue is nobody's slowness."""
     gate, server = throttle(1), Server(1000)
@@ -370,8 +386,8 @@ def waiting_in(loop: asyncio.AbstractEventLoop, gate: Throttle) -> "asyncio.Task
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 def test_waiters_of_a_closed_loop_are_passed_over():
-    """A loop closed with a call in the queue: its permit goes to the next in a living loop."""
-    gate, server = throttle(1), Server(0.1)
+    """A loop closed with a call in the queue: its permit, and the rate's, goes to the next in a living loop."""
+    gate, server = Throttle(Limits(concurrency=1, rate=Rate(2, per=1000.0))), Server(0.1)
     dead = asyncio.new_event_loop()
 
     async def main() -> None:
@@ -380,7 +396,7 @@ def test_waiters_of_a_closed_loop_are_passed_over():
         task = await asyncio.to_thread(waiting_in, dead, gate)
         task._log_destroy_pending = False  # that is the point here
         dead.close()
-        await asyncio.gather(holder, gate(request(1), server))
+        await asyncio.wait_for(asyncio.gather(holder, gate(request(1), server)), 10)
 
     asyncio.run(main())
     assert server.names == ["/0", "/1"]

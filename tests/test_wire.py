@@ -201,14 +201,26 @@ def test_closing_reaches_the_pool_of_a_loop_in_another_thread():
         thread.join(5)
 
 
+async def test_no_pool_is_opened_behind_the_closing():
+    """Another thread may close the session between a call's look and the opening of its pool."""
+    session = new_session("http://127.0.0.1:1")
+    await session.aclose()
+    with pytest.raises(RuntimeError, match="is closed"):
+        await session._shared.pools._open(asyncio.get_running_loop())
+    assert not session._shared.pools._pools
+
+
 @pytest.mark.usefixtures("collected")
 def test_a_pool_of_a_loop_that_stands_still_is_let_go():
     """The loop is neither running nor closed, so that nobody can await in it."""
     session = new_session("http://127.0.0.1:1")
     loop = asyncio.new_event_loop()
     client = loop.run_until_complete(session._shared.pools.client())
+    connector = client.connector
     asyncio.run(session.aclose())
     assert client.closed
+    assert connector is not None
+    assert connector.closed
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
 
@@ -219,11 +231,14 @@ def test_a_pool_of_a_loop_closed_by_hand_is_let_go_at_the_next_opening():
     session = new_session("http://127.0.0.1:1")
     loop = asyncio.new_event_loop()
     client = loop.run_until_complete(session._shared.pools.client())
+    connector = client.connector
     loop.close()
 
     async def again() -> None:
         await session._shared.pools.client()
         assert client.closed
+        assert connector is not None
+        assert connector.closed  # its sockets, that is
         assert list(session._shared.pools._pools) == [asyncio.get_running_loop()]
         await session.aclose()
 
