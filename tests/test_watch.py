@@ -69,6 +69,22 @@ async def test_nothing_happens_behind_its_end() -> None:
     watch.strike()
     await asyncio.sleep(0.05)
     assert not watch.broken
+    assert not watch.silent
+
+
+async def test_its_timer_goes_with_the_attempt() -> None:
+    """Thousands of answers in the time of one attempt would leave thousands of timers."""
+    watch = Watch(scaled(20, 60))
+    watch.stop()
+    assert watch._handle.cancelled()
+
+
+async def test_the_whole_ends_without_a_connection_too() -> None:
+    """Also where it is shorter than a silence may be."""
+    watch = Watch(scaled(50, 0.05))
+    async with asyncio.timeout(10):
+        await struck(watch)
+    assert not watch.silent
 
 
 async def test_a_cancellation_from_elsewhere_stays_one() -> None:
