@@ -218,7 +218,7 @@ class Crew(Generic[K, T]):
 
     async def _settle_doubtful(self) -> None:
         """Others were answered, or nobody is asked any more. Who was told to wait is asked again in the first case."""
-        for _ in range(len(self._doubtful)):
+        while self._doubtful:  # others may come and go while one waits for the loop
             pending, fault = self._doubtful.popleft()
             others = throttled(fault) and self._answers > pending.seen
             pending.strikes += others

@@ -411,6 +411,23 @@ async def test_a_long_refusal_costs_no_key(seconds: float) -> None:
     assert [outcome.ok for outcome in collected.values()] == [True] * 199
 
 
+async def test_errors_held_back_are_each_told_once_to_a_slow_loop() -> None:
+    """Several workers may come to tell them at once, and each waits for the loop."""
+    shelf, time = Shelf(rows=1), FakeTime()
+
+    async def fail(key: int, number: int) -> None:
+        await asyncio.sleep(0.0005 * (key % 7))
+        if key % 4:
+            raise failure()
+
+    shelf.before = fail
+    keys: list[int] = []
+    async for outcome in fan_over(range(1, 300), shelf, concurrency=8, time=time):
+        keys.append(outcome.key)
+        await asyncio.sleep(0.001)
+    assert sorted(keys) == list(range(1, 300))
+
+
 async def test_a_lone_key_that_is_refused_gets_its_error() -> None:
     """Nobody else is asked who could tell an outage from a refusal of its own."""
     shelf, time = Shelf(rows=1), FakeTime()
