@@ -109,9 +109,9 @@ def undisturbed(server: Customers, runner: Runner, tmp_path_factory: pytest.Temp
 held_seconds = [0.0]  # of one run from beginning to end
 
 
-def fail_at_first(server: Customers) -> None:
+def fail_at_first(server: Customers, times: dict[int, int] | None = None) -> None:
     server.failing.clear()
-    server.failing.update(dict.fromkeys(RECOVERED, 1))
+    server.failing.update(times or dict.fromkeys(RECOVERED, 1))
 
 
 def contents(out: Path) -> dict[str, Any]:
@@ -172,6 +172,18 @@ def test_each_point(
     fail_at_first(server)
     code = runner.run(out, die_at=f"{point}:{time_}")
     assert code == (2 if (point, time_) == ("shard-withdrawn", 4) else -signal.SIGKILL), "three shards are made anew"
+    assert runner.run(out) == 2
+    assert same(out, undisturbed)
+
+
+@pytest.mark.parametrize("time_", range(9, 19))
+def test_later_rounds(
+    *, time_: int, server: Customers, runner: Runner, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """Customers that recover in the second and third round do so as well behind a kill between or in the rounds."""
+    out = tmp_path / "out"
+    fail_at_first(server, {5: 1, 66: 2, 67: 3, 89: 3})  # nine shards, then rounds of four, three and three
+    assert runner.run(out, die_at=f"shard-committed:{time_}") == -signal.SIGKILL
     assert runner.run(out) == 2
     assert same(out, undisturbed)
 

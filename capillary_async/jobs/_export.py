@@ -329,9 +329,11 @@ class _Job:
         await intake.run(_Tasks(self, missing, 0, waiting), outage)
         for round_ in range(1, self.rounds + 1):
             await publisher.flush()
-            places, transient = await call(self.state.open_failures, round_)
-            if intake.stopping or not places:
+            if intake.stopping:
                 break
+            places, transient = await call(self.state.open_failures, round_)
+            if not places:  # asked in this round by a run that was killed: later rounds may be due still
+                continue
             await call(self._write_failures)
             self.tally.enter(f"round {round_}")
             if transient:
