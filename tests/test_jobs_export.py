@@ -332,12 +332,40 @@ async def test_a_folder_of_others(session: AsyncSession, tmp_path: Path) -> None
     (tmp_path / "out" / "shards").mkdir(parents=True)
     theirs = tmp_path / "out" / "shards" / "part-00000000.parquet"
     theirs.write_bytes(b"theirs")
-    with pytest.raises(jobs.JobError, match=r"holds shards and no state\.sqlite"):
+    with pytest.raises(jobs.JobError, match=r"holds shards or a manifest\.json and no state\.sqlite"):
         await export(session, tmp_path / "out")
     assert theirs.read_bytes() == b"theirs"
     (tmp_path / "file").write_text("")
     with pytest.raises(jobs.JobError, match=r"cannot use .*file for an export"):
         await export(session, tmp_path / "file")
+
+
+@pytest.mark.parametrize("damage", ["empty", "no facts", "no ids"])
+@pytest.mark.parametrize("query", [{}, {"program_id": 5}])
+async def test_a_state_that_knows_of_no_export(
+    *, session: AsyncSession, tmp_path: Path, damage: str, query: dict[str, Any]
+) -> None:
+    """Beside shards it is as good as none: refused, and not one file is deleted."""
+    out = tmp_path / "out"
+    await export(session, out)
+    before, said = files(out), (out / "manifest.json").read_bytes()
+    if damage == "empty":
+        (out / "state.sqlite").write_bytes(b"")
+    else:
+        with sqlite3.connect(out / "state.sqlite") as database:
+            names = ("asked",) if damage == "no ids" else ("source", "query")
+            database.executemany("DELETE FROM meta WHERE name = ?", [(name,) for name in names])
+        database.close()
+    for _ in range(2):
+        with pytest.raises(jobs.JobError, match=r"its state\.sqlite knows of no export"):
+            await export(session, out, [1, 2], **query)
+        assert files(out) == before
+        assert (out / "manifest.json").read_bytes() == said
+    for path in (out / "shards").iterdir():
+        path.unlink()
+    with pytest.raises(jobs.JobError, match=r"its state\.sqlite knows of no export"):
+        await export(session, out)
+    assert (out / "manifest.json").read_bytes() == said
 
 
 async def test_what_an_export_did_not_make_stays(session: AsyncSession, tmp_path: Path) -> None:

@@ -163,11 +163,15 @@ class _Job:
 
     def _refuse_foreign(self) -> None:
         """A folder whose files are not ours is left alone."""
-        if not self.folder.state.exists() and any(self.folder.listed()):
+        if not self.folder.state.exists() and self._holds_something:
             raise JobError(
-                f"{self.folder.path} holds shards and no state.sqlite, so that nothing is known of them: export into "
-                "another folder"
+                f"{self.folder.path} holds shards or a manifest.json and no state.sqlite, so that nothing is known of "
+                "them: export into another folder"
             )
+
+    @property
+    def _holds_something(self) -> bool:
+        return self.folder.manifest.exists() or any(self.folder.listed())
 
     async def _identify(self) -> None:
         """Refuse to mix two queries in one folder."""
@@ -180,6 +184,12 @@ class _Job:
             "cluster": self.cluster,
         }
         known = await self.database.call(self.state.get, "source")
+        ids = await self.database.call(self.state.get, "asked")
+        if (known is None or ids is None) and self._holds_something:  # nothing is written before both are there
+            raise JobError(
+                f"{self.folder.path} holds shards or a manifest.json, and its state.sqlite knows of no export: it is "
+                "empty or was cut. Put back the one that belongs there, or export into another folder; nothing was deleted"
+            )
         if known is None:
             await self.database.call(lambda: self.state.put(**mine, started=_now()))
             return
