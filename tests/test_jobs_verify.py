@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from job_server import QUERY, Customers, rows_of
 
-from capillary_async import AsyncSession, InvalidRequestError, RetryPolicy, jobs
-from capillary_async.jobs._digest import Bag, add, added
+from capillary_async import AsyncSession, AuthenticationError, InvalidRequestError, RetryPolicy, jobs
+from capillary_async.jobs._digest import Bag, add, added, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,6 +61,7 @@ async def test_without_the_database(out: Path) -> None:
     result = await jobs.verify(out)
     assert result.ok
     assert "the ids that were asked for are not checked" in result.notes[0]
+    assert "nor whether query, cluster and counters in manifest.json and the keys in failures.jsonl" in result.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,16 @@ async def test_without_the_database(out: Path) -> None:
         ("ids.found", 30, "found"),
         ("ids.failed", 0, "failures.jsonl: the number of lines is 1, the manifest says 0"),
         ("ids.digest", "00", "state.sqlite: the digest of ids is [0-9a-f]{64}, the manifest says 00"),
+        ("ids.empty", 4, "state.sqlite: ids.empty is 3, the manifest says 4"),
+        ("query.program_id", 9, "part-00000002.parquet: capillary_async.query in its metadata is .*2282.*says .*9}"),
+        ("query.program_id", 9, "state.sqlite: query is .*2282.*, the manifest says .*9}"),
+        ("source", "awarded", "capillary_async.source in its metadata is allocations, the manifest says awarded"),
+        ("consistency", "verified", "state.sqlite: consistency is fast, the manifest says verified"),
+        ("cluster", "eu", "state.sqlite: cluster is http://.*, the manifest says eu"),
+        ("started", "1999", "state.sqlite: started is 20.*, the manifest says 1999"),
+        ("requests", 1, "state.sqlite: requests is [0-9]+, the manifest says 1"),
+        ("conflicts", 5, "state.sqlite: conflicts is 0, the manifest says 5"),
+        ("warnings", None, "state.sqlite: warnings is 0, the manifest says None"),
     ],
 )
 async def test_a_wrong_manifest(out: Path, member: str, value: Any, fault: str) -> None:
@@ -88,6 +100,100 @@ async def test_a_wrong_manifest(out: Path, member: str, value: Any, fault: str) 
     (out / "manifest.json").write_text(json.dumps(said))
     faults = (await jobs.verify(out)).faults
     assert any(re.search(fault, text) for text in faults), faults
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("shard_keys", 0),
+        ("shard_keys", "x"),
+        ("shard_keys", 10**30),
+        ("ids", []),
+        ("ids", {}),
+        ("ids.asked", "35"),
+        ("ids.asked", 10**30),
+        ("ids.found", -1),
+        ("shards", "x"),
+        ("shards", [{}]),
+        ("shards", [{"file": 5}]),
+        ("totals", []),
+        ("totals", {"points_value": "abc"}),
+        ("totals", {"points_value": "sNaN"}),
+        ("totals", {"points_value": None}),
+        ("format", "xml"),
+        ("source", []),
+        ("query", [1]),
+        ("records", "5"),
+        ("records", True),
+    ],
+)
+async def test_a_manifest_of_other_types(out: Path, member: str, value: Any) -> None:
+    """Refused with the member's name, and never with a traceback."""
+    said = json.loads((out / "manifest.json").read_text())
+    *path, name = member.split(".")
+    where = said
+    for step in path:
+        where = where[step]
+    where[name] = value
+    (out / "manifest.json").write_text(json.dumps(said))
+    with pytest.raises(jobs.JobError, match=rf"is no manifest of an export: .* at `\$\.{[*path, name][0]}"):
+        await jobs.verify(out)
+
+
+async def test_records_and_manifest_changed_together(out: Path) -> None:
+    """A shard and its hash in the manifest, both written anew: the database knows what was written."""
+    path = out / "shards" / "part-00000001.parquet"
+    table = pq.read_table(path)
+    pq.write_table(_changed(table, "status", ["EXPIRED"] * table.num_rows), path)
+    said = json.loads((out / "manifest.json").read_text())
+    said["shards"][1] |= {"sha256": file_digest(path), "bytes": path.stat().st_size}
+    (out / "manifest.json").write_text(json.dumps(said))
+    faults = (await jobs.verify(out)).faults
+    assert {text.partition(" is ")[0] for text in faults} == {
+        "state.sqlite, shards/part-00000001.parquet: sha256", "state.sqlite, shards/part-00000001.parquet: bytes"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('{"key": 7777}\n', "line 1: key is 7777, state.sqlite says 9001"),
+        ("", "the number of lines is 0, the manifest says 1"),
+        ("5\n", "cannot be read: line 1 names no key"),
+        ("[" * 100_000, "cannot be read"),
+        (None, "cannot be read: .*No such file"),
+        ("{line}{line}", "line 2: state.sqlite knows of no failure of key 9001"),
+    ],
+)
+async def test_wrong_failures(out: Path, text: str | None, fault: str) -> None:
+    """Each line is compared with the database."""
+    path = out / "failures.jsonl"
+    line = path.read_text()
+    path.unlink()
+    if text is not None:
+        path.write_text(text.replace("{line}", line))
+    faults = (await jobs.verify(out)).faults
+    assert any(re.search(f"^failures.jsonl:? {fault}", one) for one in faults), faults
+
+
+@pytest.mark.parametrize("damage", ["noise", "cut", "empty", "meta"])
+async def test_a_damaged_state(session: AsyncSession, out: Path, damage: str) -> None:
+    """A fault, also where a sample was asked for; what else is wrong is told as well."""
+    path = out / "state.sqlite"
+    data = path.read_bytes()
+    if damage == "meta":
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE meta SET value = '[]' WHERE name IN ('counters', 'asked', 'shard_keys')")
+        database.close()
+    else:
+        path.write_bytes(
+            {"noise": data[:4096] + b"\xa5" * (len(data) - 4096), "cut": data[:5000], "empty": b""}[damage]
+        )
+    (out / "shards" / "part-00000001.parquet").write_bytes(b"?")
+    for result in (await jobs.verify(out), await jobs.verify(out, session=session)):
+        assert any(text.startswith("state.sqlite cannot be read") for text in result.faults), result.faults
+        assert any(text.startswith("shards/part-00000001.parquet: sha256") for text in result.faults)
+    assert any(text.startswith("the sample could not be read again") for text in result.faults)
 
 
 def _changed(table: Any, column: str, values: list[Any]) -> Any:
@@ -172,6 +278,36 @@ async def test_against_the_service(server: Customers, session: AsyncSession, out
     assert any("key 7: the service does not answer it now" in text for text in
                (await jobs.verify(out, session=session, sample=1_000)).faults)  # fmt: skip
     server.failing.clear()
+
+
+@pytest.mark.parametrize("data", [None, b"PAR1xx"])
+async def test_against_the_service_with_a_damaged_shard(session: AsyncSession, out: Path, data: bytes | None) -> None:
+    """Its customers are not asked, the others are."""
+    path = out / "shards" / "part-00000001.parquet"
+    path.unlink()
+    if data is not None:
+        path.write_bytes(data)
+    result = await jobs.verify(out, session=session, sample=1_000)
+    assert result.sampled == 24
+    assert any("10 keys of the sample were not read again" in text for text in result.faults)
+
+
+async def test_against_a_service_that_refuses(server: Customers, session: AsyncSession, out: Path) -> None:
+    """What the files showed is not lost."""
+    server.refuse_all = True
+    try:
+        with pytest.raises(AuthenticationError):
+            await jobs.verify(out, session=session)
+        said = json.loads((out / "manifest.json").read_text())
+        (out / "manifest.json").write_text(json.dumps(said | {"cluster": "eu"}))
+        faults = (await jobs.verify(out, session=session)).faults
+    finally:
+        server.refuse_all = False
+    assert len(faults) == 2
+    assert "cluster" in faults[0]
+    assert "could not be read again" in faults[1]
+    (out / "manifest.json").write_text(json.dumps(said | {"query": {"nonsense": 1}}))
+    assert "could not be read again: the query of allocations" in (await jobs.verify(out, session=session)).faults[-1]
 
 
 async def test_the_same_seed_draws_the_same(server: Customers, session: AsyncSession, out: Path) -> None:

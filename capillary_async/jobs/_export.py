@@ -188,7 +188,8 @@ class _Job:
         if (known is None or ids is None) and self._holds_something:  # nothing is written before both are there
             raise JobError(
                 f"{self.folder.path} holds shards or a manifest.json, and its state.sqlite knows of no export: it is "
-                "empty or was cut. Put back the one that belongs there, or export into another folder; nothing was deleted"
+                "empty or was cut. Put back the one that belongs there, or export into another folder; nothing was "
+                "deleted"
             )
         if known is None:
             await self.database.call(lambda: self.state.put(**mine, started=_now()))
@@ -369,13 +370,10 @@ class _Job:
 
     def _write_failures(self) -> None:
         """The keys that failed so far, in the order of the ids."""
-        lines = [
-            {"key": key, "error": one.error, "message": one.message, "request_id": one.request_id,
-             "attempts": one.attempts, "shard": (one.place - 1) // self.shard_keys}
-            for key, one in self.state.failures()
-        ]  # fmt: skip
-        text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
-        self.folder.write(self.folder.failures, text.encode())
+        self.folder.write(self.folder.failures, self._failure_lines())
+
+    def _failure_lines(self) -> bytes:
+        return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in self.state.failure_lines()).encode()
 
     def _manifest(self, summary: dict[str, Any]) -> dict[str, Any]:
         get = self.state.get

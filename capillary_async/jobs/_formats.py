@@ -87,6 +87,10 @@ class Format(Protocol):
         """The rows of a shard, for `verify`."""
         ...
 
+    def described(self, path: Path, shard: int) -> dict[str, tuple[str | None, str]]:
+        """What the file says of itself otherwise than this shard of this query would: (said, expected) by name."""
+        ...
+
     def records(self, path: Path, keys: set[Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
         """The rows of some keys as plain values, without the first three columns: (asked key, row)."""
         ...
@@ -124,8 +128,16 @@ class Parquet:
 
     def open(self, file: IO[bytes], shard: int) -> ShardFile:
         """A new shard."""
-        schema = self._columns.schema.with_metadata({**self._metadata, "capillary_async.shard": str(shard)})
-        return _ParquetFile(file, schema)
+        return _ParquetFile(file, self._columns.schema.with_metadata(self._described(shard)))
+
+    def _described(self, shard: int) -> dict[str, str]:
+        return {**self._metadata, "capillary_async.shard": str(shard)}
+
+    def described(self, path: Path, shard: int) -> dict[str, tuple[str | None, str]]:
+        """What stands in the file's metadata otherwise."""
+        held = {name.decode(): value.decode() for name, value in (pq.read_schema(path).metadata or {}).items()}
+        expected = self._described(shard)
+        return {name: (held.get(name), said) for name, said in expected.items() if held.get(name) != said}
 
     def pieces(self, path: Path) -> Iterator[tuple[Any, Any]]:
         """The rows of a shard in order, as (asked key, table)."""
@@ -286,6 +298,10 @@ class Jsonl:
             [tuple(row[name] for name in self._source.key) for row in rows],
             self._source.totals_of_rows(rows),
         )
+
+    def described(self, path: Path, shard: int) -> dict[str, tuple[str | None, str]]:  # noqa: ARG002 - the same for all
+        """Lines say nothing of the query."""
+        return {}
 
     def records(self, path: Path, keys: set[Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
         """The rows of some keys as plain values."""

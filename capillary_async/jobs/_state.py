@@ -312,6 +312,19 @@ class State:
             failure = Failure(place, error, message, request_id, attempts, bool(final), bool(transient), round_)
             yield key, failure
 
+    def failure_lines(self) -> Iterator[dict[str, Any]]:
+        """The lines of `failures.jsonl`."""
+        shard_keys = self.get("shard_keys")
+        for key, one in self.failures():
+            yield {
+                "key": key,
+                "error": one.error,
+                "message": one.message,
+                "request_id": one.request_id,
+                "attempts": one.attempts,
+                "shard": (one.place - 1) // shard_keys,
+            }
+
     def to_ask_again(self, round_: int, first: int, last: int) -> dict[int, Any]:
         """The keys between two places that failed and were not asked in this round yet."""
         query = (
@@ -331,6 +344,11 @@ class State:
         with self._transaction():
             self._db.execute("UPDATE failures SET round = 0")
             self._set(finished=None)
+
+    def damage(self) -> str | None:
+        """What SQLite finds wrong with the file; None where it is sound."""
+        (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        return None if found == "ok" else str(found)
 
     def summary(self) -> dict[str, Any]:
         """All that a manifest says of keys and records."""

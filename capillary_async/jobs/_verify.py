@@ -12,8 +12,9 @@ import random
 import re
 import sqlite3
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
+import msgspec
 from attrs import field, frozen
 
 from capillary_async import CapillaryError, InvalidRequestError
@@ -22,7 +23,7 @@ from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._folder import Folder
 from capillary_async.jobs._formats import Format, format_of
 from capillary_async.jobs._sources import SOURCES, Source
-from capillary_async.jobs._state import SCHEMA_VERSION, State
+from capillary_async.jobs._state import COUNTERS, SCHEMA_VERSION, State
 
 if TYPE_CHECKING:
     import os
@@ -103,31 +104,54 @@ def _manifest(folder: Folder) -> dict[str, Any]:
         raise JobError(
             f"{folder.path} has no manifest.json: no export is there, or it was not finished: start it again"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise JobError(f"cannot read {folder.manifest}: {error}") from None
     members = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
     version = members.get("schema_version")
     if version != SCHEMA_VERSION:
         raise JobError(f"{folder.manifest} has schema version {version}, this release reads {SCHEMA_VERSION}")
-    if not _whole(members):
-        raise JobError(f"{folder.manifest} is no manifest of an export: members are missing")
+    try:
+        msgspec.convert(members, _Manifest)
+    except msgspec.ValidationError as error:
+        raise JobError(
+            f"{folder.manifest} is no manifest of an export: members are missing or are not what they should be: "
+            f"{error}. Start the export again: it writes it anew"
+        ) from None
     return members
 
 
-def _whole(found: Mapping[str, Any]) -> bool:
-    members = (
-        "source",
-        "query",
-        "format",
-        "ids",
-        "records",
-        "totals",
-        "keys_digest",
-        "shards",
-        "failures",
-        "shard_keys",
-    )
-    return all(name in found for name in members) and found["source"] in SOURCES
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+
+
+class _ManifestShard(msgspec.Struct):
+    file: str
+    rows: _Count
+    keys: _Count
+    sha256: str
+    bytes: _Count
+
+
+class _ManifestIds(msgspec.Struct):
+    asked: _Count
+    found: _Count
+    empty: _Count
+    failed: _Count
+    digest: str
+
+
+class _Manifest(msgspec.Struct):
+    """Which members a manifest has, and of which types."""
+
+    source: Literal["allocations", "awarded", "events", "ledger"]
+    query: dict[str, Any]
+    format: Literal["parquet", "jsonl"]
+    shard_keys: Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)]
+    ids: _ManifestIds
+    records: _Count
+    totals: dict[str, Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]+(\.[0-9]+)?$")]]
+    keys_digest: str
+    shards: list[_ManifestShard]
+    failures: _Count
 
 
 @frozen(eq=False)
@@ -160,7 +184,12 @@ class _Proof:
         try:
             proof._shards(state)
             proof._sums()
-            proof._ids(state)
+            proof._failures(state)
+            if state is not None:
+                proof._known(state)
+        except (sqlite3.Error, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+            # A database that SQLite finds sound, with values in it that no export wrote.
+            proof.faults.append(f"state.sqlite cannot be read: {type(error).__name__}: {error}")
         finally:
             if state is not None:
                 state.close()
@@ -169,22 +198,36 @@ class _Proof:
     def _state(self) -> State | None:
         """The database, where it is there and can be read."""
         if not self.folder.state.exists():
-            self.notes.append("state.sqlite is not there: the ids that were asked for are not checked")
+            self.notes.append(
+                "state.sqlite is not there: the ids that were asked for are not checked, nor whether query, cluster "
+                "and counters in manifest.json and the keys in failures.jsonl are those of the export"
+            )
             return None
+        state: State | None = None
         try:
-            return State.read_only(self.folder.state)
-        except sqlite3.Error as error:
-            self.faults.append(f"state.sqlite cannot be read: {error}")
+            state = State.read_only(self.folder.state)
+            wrong = state.damage()
+            if wrong is None and state.get("source") is None:
+                wrong = "it knows of no export"
+        except (sqlite3.Error, ValueError) as error:
+            wrong = str(error)
+        if wrong is not None:
+            self.faults.append(f"state.sqlite cannot be read: {wrong}")
+            if state is not None:
+                state.close()
             return None
+        return state
 
     def _shards(self, state: State | None) -> None:
         named = {entry["file"] for entry in self.manifest["shards"]}
         for path in self.folder.listed():
             if f"shards/{path.name}" not in named:
                 self.faults.append(f"shards/{path.name}: the manifest does not name it")
-        expected = -(-self.manifest["ids"]["asked"] // self.manifest["shard_keys"])
-        if len(named) != expected:
-            self.faults.append(f"manifest.json names {len(named)} shards, its ids make {expected}")
+        expected, told = -(-self.manifest["ids"]["asked"] // self.manifest["shard_keys"]), len(self.manifest["shards"])
+        if told != expected:
+            self.faults.append(f"manifest.json names {told} shards, its ids make {expected}")
+        if len(named) != told:
+            self.faults.append("manifest.json names a shard twice")
         for entry in self.manifest["shards"]:
             self.seen.append(self._shard(entry, state))
 
@@ -202,6 +245,8 @@ class _Proof:
         self._same(entry["file"], "bytes", size, entry["bytes"])
         self._same(entry["file"], "sha256", digest, entry["sha256"])
         try:
+            for what, (held, said) in self.format.described(path, int(name[1])).items():
+                self._same(entry["file"], f"{what} in its metadata", held, said)
             seen = self._rows(path, int(name[1]), entry, state)
         except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of its reader
             self.faults.append(f"{entry['file']} cannot be read: {str(error).partition(chr(10))[0]}")
@@ -273,32 +318,67 @@ class _Proof:
         self._same("the shards", "found + empty + failed", ids["found"] + ids["empty"] + ids["failed"], ids["asked"])
         keys = sum(entry["keys"] for entry in said["shards"])
         self._same("the shards", "the number of keys asked", keys, ids["asked"])
-        self._same("failures.jsonl", "the number of lines", self._failures(), ids["failed"])
         self._same("manifest.json", "failures", said["failures"], ids["failed"])
         self._same("manifest.json", "complete", said.get("complete"), ids["failed"] == 0)
 
-    def _failures(self) -> int:
+    def _failures(self, state: State | None) -> None:
+        """The lines of failures.jsonl, one by one where the database says what they should be."""
+        known = None if state is None else state.failure_lines()
+        number, differing = 0, 0
         try:
             with self.folder.failures.open("rb") as file:
-                return sum(1 for line in file if "key" in json.loads(line))
-        except (OSError, ValueError) as error:
+                for number, line in enumerate(file, 1):
+                    held: Any = json.loads(line)
+                    said = None if known is None else next(known, None)
+                    if not isinstance(held, dict) or "key" not in held:
+                        raise ValueError(f"line {number} names no key")  # noqa: TRY301 - told with those of the reader
+                    if known is not None and held != said:
+                        differing += 1
+                        if differing <= _SHOWN:
+                            self.faults.append(_differing(number, cast("dict[str, Any]", held), said))
+        except (OSError, ValueError, RecursionError) as error:
             self.faults.append(f"failures.jsonl cannot be read: {error}")
-            return int(self.manifest["ids"]["failed"])
-
-    def _ids(self, state: State | None) -> None:
-        if state is None:
             return
-        self._same("state.sqlite", "the digest of ids", state.ids_digest(), self.manifest["ids"]["digest"])
-        self._same("state.sqlite", "the number of failures", state.failed(), self.manifest["ids"]["failed"])
+        if differing > _SHOWN:
+            self.faults.append(f"failures.jsonl: {differing - _SHOWN} more lines are not what state.sqlite says")
+        self._same("failures.jsonl", "the number of lines", number, self.manifest["ids"]["failed"])
+
+    def _known(self, state: State) -> None:
+        """What the database says, member by member."""
+        said, known = self.manifest, state.summary()
+        self._same("state.sqlite", "the digest of ids", state.ids_digest(), said["ids"]["digest"])
+        for name in ("schema_version", "source", "query", "format", "shard_keys", "cluster", "started", "finished"):
+            self._same("state.sqlite", name, state.get(name), said.get(name))
+        self._same(
+            "state.sqlite", "consistency", "verified" if state.get("verify") else "fast", said.get("consistency")
+        )
+        for name in ("records", "totals", "keys_digest", "failures", *COUNTERS):
+            self._same("state.sqlite", name, known[name], said.get(name))
+        for name, value in known["ids"].items():
+            self._same("state.sqlite", f"ids.{name}", value, said["ids"][name])
+        shards = {shard["file"]: shard for shard in known["shards"]}
+        if list(shards) != [entry["file"] for entry in said["shards"]]:
+            self.faults.append(f"state.sqlite knows {len(shards)} shards, and not those that the manifest names")
+        for entry in said["shards"]:
+            for name, value in shards.get(entry["file"], {}).items():
+                self._same(f"state.sqlite, {entry['file']}", name, value, entry[name])
 
     # -- the service
 
     async def ask(self, session: AsyncSession, sample: int, dice: random.Random) -> None:
         """Read some customers again, and compare them record by record."""
-        drawn = await asyncio.to_thread(self._drawn, sample, dice)
+        try:
+            await self._ask(session, sample, dice)
+        except CapillaryError as error:
+            if not self.faults:
+                raise
+            self.faults.append(f"the sample could not be read again: {error}")  # what was found stays
+
+    async def _ask(self, session: AsyncSession, sample: int, dice: random.Random) -> None:
         reading = self.source.reading(
             session, self.manifest["query"], verify=self.manifest.get("consistency") == "verified"
         )
+        drawn = await asyncio.to_thread(self._drawn, sample, dice)
         held = await asyncio.to_thread(self._held, drawn)
         outcomes = reading.outcomes(list(drawn))
         try:
@@ -312,22 +392,37 @@ class _Proof:
         """Some keys that were answered, each with its shard."""
         if not self.folder.state.exists():
             raise JobError(f"{self.folder.path} has no state.sqlite, so that there are no ids to draw a sample from")
-        state = State.read_only(self.folder.state)
         try:
-            asked, failed, drawn = self.manifest["ids"]["asked"], state.failed_places(), dict[Any, int]()
-            places = dice.sample(range(1, asked + 1), min(asked, sample + len(failed)))
-            for place in sorted([place for place in places if place not in failed][:sample]):
-                (key,) = state.keys(place, place).values()
-                drawn[key] = (place - 1) // self.manifest["shard_keys"]
-        finally:
-            state.close()
+            state = State.read_only(self.folder.state)
+            try:
+                asked, failed, drawn = state.get("asked"), state.failed_places(), dict[Any, int]()
+                places = dice.sample(range(1, asked + 1), min(asked, sample + len(failed)))
+                for place in sorted([place for place in places if place not in failed][:sample]):
+                    (key,) = state.keys(place, place).values()
+                    drawn[key] = (place - 1) // state.get("shard_keys")
+            finally:
+                state.close()
+        except (sqlite3.Error, ValueError, TypeError, ArithmeticError) as error:
+            raise JobError(f"no sample can be drawn: state.sqlite cannot be read: {error}") from None
         return drawn
 
     def _held(self, drawn: dict[Any, int]) -> dict[Any, list[Mapping[str, Any]]]:
+        """Their rows in the files. A key whose shard cannot be read is not asked."""
         held: dict[Any, list[Mapping[str, Any]]] = {}
         for number in sorted(set(drawn.values())):
             keys = {key for key, shard in drawn.items() if shard == number}
-            for key, row in self.format.records(self.folder.shard(number, self.format.ending), keys):
+            path = self.folder.shard(number, self.format.ending)
+            try:
+                rows = list(self.format.records(path, keys))
+            except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of its reader
+                text = str(error).partition("\n")[0]
+                self.faults.append(
+                    f"shards/{path.name} cannot be read: {text}; {len(keys)} keys of the sample were not read again"
+                )
+                for key in keys:
+                    del drawn[key]
+                continue
+            for key, row in rows:
                 held.setdefault(key, []).append(row)
         return held
 
@@ -373,6 +468,14 @@ class _Proof:
             sampled=self.sampled,
             notes=tuple(self.notes),
         )
+
+
+def _differing(number: int, held: dict[str, Any], said: dict[str, Any] | None) -> str:
+    if said is None:
+        return f"failures.jsonl: line {number}: state.sqlite knows of no failure of key {held['key']!r:.80}"
+    names = [name for name in {**said, **held} if held.get(name) != said.get(name)] or ["the line"]
+    parts = (f"{name} is {held.get(name)!r:.80}, state.sqlite says {said.get(name)!r:.80}" for name in names)
+    return f"failures.jsonl: line {number}: {'; '.join(parts)}"
 
 
 def _some(ones: list[str]) -> str:
