@@ -248,6 +248,26 @@ async def test_again_does_nothing(session: AsyncSession, server: Customers, tmp_
     assert (tmp_path / "out" / "manifest.json").read_bytes() == said
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "failures.jsonl"])
+@pytest.mark.parametrize("damage", [None, "", "{}", "edited"])
+async def test_again_mends_manifest_and_failures(
+    *, session: AsyncSession, server: Customers, tmp_path: Path, name: str, damage: str | None
+) -> None:
+    """With nothing left to do they come back to the byte, and nothing is asked."""
+    out = tmp_path / "out"
+    await export(session, out, [*IDS, "no id"])
+    path = out / name
+    held, asked = {one: (out / one).read_bytes() for one in ("manifest.json", "failures.jsonl")}, server.requests
+    path.unlink()
+    if damage is not None:
+        path.write_bytes(held[name].replace(b"4", b"5") if damage == "edited" else damage.encode())
+    result = await export(session, out, None)
+    assert (result.repaired, result.failed, server.requests) == ((name,), 1, asked)
+    assert {one: (out / one).read_bytes() for one in held} == held
+    assert (await jobs.verify(out)).ok
+    assert (await export(session, out, None)).repaired == ()
+
+
 async def test_ids_from_anywhere(session: AsyncSession, tmp_path: Path) -> None:
     """Generators and async generators, read once; compared when they are given again."""
 

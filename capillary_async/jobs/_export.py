@@ -258,19 +258,27 @@ class _Job:
 
     async def _anything_to_do(self) -> bool:
         call = self.database.call
-        finished, failed = await call(self.state.get, "finished"), await call(self.state.failed)
+        finished = await call(self.state.get, "finished")
         whole = len(await call(self.state.done)) == self._shards
-        if finished and whole and not failed and self.folder.manifest.exists():
+        if finished and whole and not (await call(self.state.open_failures, 1 << 30))[0]:
+            await call(self._mend_what_is_told)
             return False
-        if finished and whole and self.folder.manifest.exists():
-            places, _ = await call(self.state.open_failures, 1 << 30)
-            if not places:
-                return False
         await call(self.folder.remove, self.folder.manifest)
         reached("manifest-removed")
         if finished:
             await call(self.state.reopen)
         return True
+
+    def _mend_what_is_told(self) -> None:
+        """Write failures and manifest again where they are not what the database says, the manifest last."""
+        for path, data in ((self.folder.failures, self._failure_lines()), (self.folder.manifest, self._manifest())):
+            try:
+                if path.read_bytes() == data:
+                    continue
+            except FileNotFoundError:
+                pass
+            self.folder.write(path, data)
+            self.repaired.append(path.name)
 
     @property
     def _shards(self) -> int:
@@ -363,10 +371,8 @@ class _Job:
         """Failures and manifest, the manifest last."""
         self._write_failures()
         reached("failures-written")
-        self.state.put(finished=_now())
-        manifest = self._manifest(self.state.summary())
-        data = json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n"
-        self.folder.write(self.folder.manifest, data, "manifest-written", "manifest-renamed")
+        self.state.put(finished=_now(), sdk_version=__version__)
+        self.folder.write(self.folder.manifest, self._manifest(), "manifest-written", "manifest-renamed")
 
     def _write_failures(self) -> None:
         """The keys that failed so far, in the order of the ids."""
@@ -375,11 +381,12 @@ class _Job:
     def _failure_lines(self) -> bytes:
         return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in self.state.failure_lines()).encode()
 
-    def _manifest(self, summary: dict[str, Any]) -> dict[str, Any]:
-        get = self.state.get
-        return {
+    def _manifest(self) -> bytes:
+        """The manifest: a function of the database, so that it can be written again."""
+        get, summary = self.state.get, self.state.summary()
+        said = {
             "schema_version": SCHEMA_VERSION,
-            "sdk_version": __version__,
+            "sdk_version": get("sdk_version", __version__),
             "source": self.reading.source.name,
             "query": dict(self.reading.query),
             "format": self.format_name,
@@ -391,6 +398,7 @@ class _Job:
             "finished": get("finished"),
             "complete": summary["failures"] == 0,
         }
+        return json.dumps(said, indent=2, ensure_ascii=False).encode() + b"\n"
 
     async def _result(self) -> ExportResult:
         summary = await self.database.call(self.state.summary)

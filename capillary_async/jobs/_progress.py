@@ -79,7 +79,8 @@ class ExportResult:
         shards: Shards on the disk.
         requests, retries, throttles: Over all runs.
         elapsed: Seconds of this run.
-        repaired: Files that were missing or not as they were written, and were read again.
+        repaired: Files that were missing or not as they were written: shards were read again, `manifest.json` and
+            `failures.jsonl` of an export with nothing left to do were written again.
     """
 
     out: Path
