@@ -85,7 +85,7 @@ class JobReport:
     def exported(self, result: ExportResult) -> None:
         """How an export ended."""
         for name in result.repaired:
-            self._line(f"{name} was missing or not as it was written: read again")
+            self._line(f"{name} was missing or not as it was written: mended")
         if result.interrupted:
             self._line(
                 f"stopped with {result.shards:,} shards complete ({count(result.records, 'record')}) in {result.out}; "
