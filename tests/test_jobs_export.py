@@ -541,6 +541,29 @@ async def test_a_value_that_does_not_fit(
     assert (await export(session, tmp_path / "lines", format="jsonl")).complete
 
 
+@pytest.mark.parametrize("format_", ["parquet", "jsonl"])
+@pytest.mark.parametrize("value", [253_402_300_800_000, 9 * 10**18, -62_135_596_800_001, 253_402_300_799_999])
+async def test_a_time_out_of_range(
+    *, session: AsyncSession, server: Customers, tmp_path: Path, format_: str, value: int
+) -> None:
+    """Its milliseconds stay; where no date says it, the derived time is null. It is verified as any other."""
+    server.rows[3] = [{**rows_of(3)[0], "expiry_date": value}]
+    out = tmp_path / "out"
+    result = await export(session, out, [2, 3], format=format_)
+    assert (result.found, result.failed) == (2, 0)
+    ((name, data),) = files(out).items()
+    rows = pq.read_table(out / "shards" / name).to_pylist() if format_ == "parquet" else [
+        json.loads(line) for line in data.splitlines()
+    ]  # fmt: skip
+    (row,) = (row for row in rows if row["asked_key"] == 3)
+    assert row["expiry_date"] == value
+    assert (row["expires_at"] is None) == (value != 253_402_300_799_999)
+    verified = await jobs.verify(out, session=session)
+    assert (verified.ok, verified.sampled) == (True, 2)
+    server.rows[3][0]["expiry_date"] = value - 1
+    assert "changed" in (await jobs.verify(out, session=session)).faults[0]
+
+
 async def test_wrong_credentials_end_it(session: AsyncSession, server: Customers, tmp_path: Path) -> None:
     """After a handful of requests, as itself; it goes on when they are right."""
     server.refuse_all = True

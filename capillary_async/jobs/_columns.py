@@ -17,7 +17,7 @@ from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 import attrs
 import msgspec
 
-from capillary_async.jobs._arrow import pa
+from capillary_async.jobs._arrow import pa, pc
 from capillary_async.jobs._errors import UnfitError
 
 __all__ = ["DERIVED", "Columns"]
@@ -34,6 +34,7 @@ _PLAIN: dict[Any, Any] = {
     Decimal: QUANTITY,
     datetime: pa.timestamp("us", "UTC"),
 }
+_FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999  # milliseconds: the first of year 1, the last of year 9999
 _JSON = msgspec.json.Encoder(decimal_format="number")
 
 Convert = Callable[[Any], Any]
@@ -144,7 +145,7 @@ class Columns:
             array = self._array(name, kind, convert, records, entries[0][0] if len(entries) == 1 else None)
             arrays.append(array)
             if name in DERIVED:
-                arrays.append(array.cast(pa.timestamp("ms", "UTC")))
+                arrays.append(_times(array))
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
     def _array(self, name: str, kind: Any, convert: Convert | None, records: list[Any], key: Any) -> Any:
@@ -157,6 +158,12 @@ class Columns:
             if key is None:
                 raise
             raise _unfit(name, kind, values, key, error) from None
+
+
+def _times(array: Any) -> Any:
+    """Milliseconds as times; null where no date of the years 1 to 9999 is meant, which readers could not show."""
+    known = pc.and_(pc.greater_equal(array, _FIRST), pc.less_equal(array, _LAST))
+    return pc.if_else(known, array, pa.scalar(None, pa.int64())).cast(pa.timestamp("ms", "UTC"))
 
 
 def _unfit(name: str, kind: Any, values: list[Any], key: Any, error: Exception) -> UnfitError:

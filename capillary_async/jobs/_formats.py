@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import attrs
 import msgspec
@@ -32,6 +32,7 @@ FormatName = Literal["parquet", "jsonl"]
 GROUP = 8_192  # rows of a row group: what a shard in work holds at most
 _READ = 8_192
 _PIECE = 512  # lines
+_DERIVED_NAMES = frozenset(DERIVED.values())
 
 
 @frozen
@@ -170,12 +171,12 @@ class Parquet:
         wanted = pa.array(sorted(keys), self._columns.schema.field("asked_key").type)
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_READ):
-                for row in batch.filter(pc.is_in(batch.column(0), wanted)).to_pylist(maps_as_pydicts="strict"):
+                for row in _rows(batch.filter(pc.is_in(batch.column(0), wanted))):
                     yield row.pop("asked_key"), {name: row[name] for name in list(row)[2:]}
 
     def plain(self, key: Any, items: Sequence[Any]) -> list[Mapping[str, Any]]:
         """What the records are as rows."""
-        rows = self.chunk(0, [(key, items)]).to_pylist(maps_as_pydicts="strict")
+        rows = _rows(self.chunk(0, [(key, items)]))
         return [{name: row[name] for name in list(row)[3:]} for row in rows]
 
 
@@ -209,6 +210,14 @@ class _ParquetFile:
         with contextlib.suppress(Exception):  # a writer that is only dropped would complain that it was not closed
             self._writer.close()
         self._writer.is_open = False
+
+
+def _rows(table: Any) -> list[dict[str, Any]]:
+    """Plain values. Derived times are milliseconds: Python has none beyond the year 9999, older files may."""
+    for place, name in enumerate(table.schema.names):
+        if name in _DERIVED_NAMES:
+            table = table.set_column(place, name, table.column(place).cast(pa.int64()))
+    return cast("list[dict[str, Any]]", table.to_pylist(maps_as_pydicts="strict"))
 
 
 def _sums(batch: Any) -> dict[str, Decimal]:
