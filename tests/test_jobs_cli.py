@@ -108,6 +108,13 @@ def test_some_failed(tmp_path: Path, capfd: pytest.CaptureFixture[str], server: 
     assert server.asked[UNKNOWN] == 3
 
 
+def test_no_ids(tmp_path: Path) -> None:
+    """An export of nothing, where it is said that it is meant."""
+    (tmp_path / "ids.txt").write_text("")
+    assert main(command(tmp_path / "out", "--ids", str(tmp_path / "ids.txt"), "--quiet", "--allow-empty")) == 0
+    assert manifest(tmp_path / "out")["ids"]["asked"] == 0
+
+
 def test_differences(ids: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """3, each named on stdout, also with --quiet."""
     main(command(tmp_path / "out", "--ids", str(ids), "--quiet"))
@@ -125,6 +132,7 @@ def test_differences(ids: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str
     [
         ("customer_id\n1\n", {}, "the first line of the ids is 'customer_id', which is no id: if it is the header"),
         ("a,b\n1,2\n", {"more": ("--ids-column", "c")}, "--ids-column 'c' is no column of the ids file; it has a, b"),
+        ("", {}, "no ids: the input is empty"),
         ("1\n", {"program": 0}, "--program-id takes a positive whole number"),
         ("1\n", {"shard_keys": 0}, "shard_keys takes a whole number of at least 1, got 0"),
     ],

@@ -229,10 +229,16 @@ async def test_verified_lists(session: AsyncSession, tmp_path: Path) -> None:
 
 
 async def test_no_ids_at_all(session: AsyncSession, tmp_path: Path) -> None:
-    """An empty input is an export of nothing, and complete."""
-    result = await export(session, tmp_path / "out", [])
+    """Refused, and the folder can still be used; where it is meant, an export of nothing, and complete."""
+    for nothing in ([], iter(())):
+        with pytest.raises(jobs.JobError, match=r"no ids: the input is empty.*allow_empty"):
+            await export(session, tmp_path / "out", nothing)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert (await export(session, tmp_path / "out", [1])).complete
+    result = await export(session, tmp_path / "none", [], allow_empty=True)
     assert (result.complete, result.asked, result.shards) == (True, 0, 0)
-    assert (await jobs.verify(tmp_path / "out")).ok
+    assert (await jobs.verify(tmp_path / "none")).ok
+    assert (await export(session, tmp_path / "none", None)).complete
 
 
 # -- going on, and refusing to

@@ -105,6 +105,7 @@ async def export(asked: Exported, query: Query) -> int:
                         shard_keys=options.shard_keys,
                         rounds=options.rounds,
                         paranoid=options.paranoid,
+                        allow_empty=options.allow_empty,
                         stop=stop.event,
                         grace=options.grace,
                         on_progress=report.progress,

@@ -203,6 +203,7 @@ class ExportOf:
         shard_keys: Customers a file.
         rounds: How often customers that failed are asked again.
         paranoid: Hash all files that are there, instead of looking at their sizes.
+        allow_empty: No ids at all are an export too, instead of an error.
         grace: Seconds for shards under way when the command is interrupted.
         quiet: No progress and no closing line on stderr.
     """
@@ -212,6 +213,7 @@ class ExportOf:
     shard_keys: int = 1_000
     rounds: int = 3
     paranoid: Annotated[bool, _FLAG] = False
+    allow_empty: Annotated[bool, _FLAG] = False
     grace: float = 10.0
     quiet: Annotated[bool, _FLAG] = False
 

@@ -58,6 +58,7 @@ async def export(
     verify: bool | None = None,
     rounds: int = ROUNDS,
     paranoid: bool = False,
+    allow_empty: bool = False,
     stop: asyncio.Event | None = None,
     grace: float = 10.0,
     on_progress: Callable[[ExportProgress], object] | None = None,
@@ -84,6 +85,8 @@ async def export(
         verify: Whether lists of several pages are read until two readings agree; None for the session's own.
         rounds: How often what failed is asked again.
         paranoid: Hash all files that are there, instead of looking at their sizes.
+        allow_empty: Whether no ids at all are an export, complete with no records; otherwise they are refused, since
+            most often a filter or a file went wrong.
         stop: When it is set, shards under way are finished for at most `grace` seconds, and the job returns.
         grace: Seconds.
         on_progress: Called with an `ExportProgress` some times a second.
@@ -98,8 +101,8 @@ async def export(
 
     Raises:
         InvalidRequestError: An argument cannot be; nothing was sent.
-        JobError: The folder is another export's or another process's, it cannot be written, or the service did not
-            answer for 15 minutes. The text says what to do.
+        JobError: The folder is another export's or another process's, it cannot be written, there are no ids, or the
+            service did not answer for 15 minutes. The text says what to do.
         CapillaryError: What concerns every key, e.g. wrong credentials.
     """
     if source not in SOURCES:
@@ -113,6 +116,7 @@ async def export(
     tally = Tally(session.stats, on_progress)
     job = _Job(reading, Folder(out), tally, format=format, shard_keys=shard_keys, rounds=rounds, paranoid=paranoid)
     job.stop, job.grace, job.sleep = stop, grace, sleep
+    job.allow_empty = allow_empty
     job.cluster = session.base_url if cluster is None else cluster
     with job.folder:
         try:
@@ -132,6 +136,7 @@ class _Job:
         self.format_name, self.shard_keys, self.rounds, self.paranoid = format, shard_keys, rounds, paranoid
         self.format = format_of(format, reading.source, reading.query)
         self.cluster = ""
+        self.allow_empty = False
         self.stop: asyncio.Event | None = None
         self.grace = 0.0
         self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -213,6 +218,11 @@ class _Job:
                 raise InvalidRequestError(f"no ids: {self.folder.path} holds none to go on with", argument="ids")
             await call(self.state.forget_ids)
             await self._spool(ids)
+            if not self.allow_empty and not await call(self.state.spooled_so_far):
+                raise JobError(
+                    "no ids: the input is empty, so that nothing would be exported. Look at where the ids come from; "
+                    "if it is meant, say allow_empty (--allow-empty)"
+                )
             await call(self.state.spooled)
         elif ids is not None:
             await call(self.state.begin_compare)

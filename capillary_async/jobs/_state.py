@@ -180,6 +180,10 @@ class State:
                 rows = [(place, event) for event in events]
                 self._db.executemany(f"INSERT OR IGNORE INTO {table}events VALUES (?, ?)", rows)
 
+    def spooled_so_far(self) -> int:
+        """How many ids are here."""
+        return self._count("keys")
+
     def spooled(self) -> None:
         """All ids are here."""
         reached("ids-half-spooled")
