@@ -431,7 +431,18 @@ async def test_bad_arguments(
         await jobs.export("points", IDS, tmp_path / "out", session=session)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("bad", [5, "5", (1,), (1, None), (1, "x"), ("", 3), (1, [])])
+@pytest.mark.parametrize("format_", ["parquet", "jsonl"])
+async def test_an_id_that_is_no_text(session: AsyncSession, tmp_path: Path, format_: str) -> None:
+    """A lone surrogate fails by name, as whatever else is no id."""
+    result = await export(session, tmp_path / "out", [1, "\ud800", 2], format=format_)
+    assert (result.asked, result.found, result.failed) == (3, 2, 1)
+    (failure,) = failures(tmp_path / "out")
+    assert (failure["key"], failure["error"]) == ("\\ud800", "InvalidRequestError")
+    assert (await jobs.verify(tmp_path / "out")).ok
+    assert not (await export(session, tmp_path / "out", [1, "\ud800", 2], format=format_)).complete
+
+
+@pytest.mark.parametrize("bad", [5, "5", (1,), (1, None), (1, "x"), ("", 3), (1, []), ("\ud800", 3)])
 async def test_ledger_ids_are_pairs(session: AsyncSession, tmp_path: Path, bad: Any) -> None:
     """What is none is named."""
     with pytest.raises(InvalidRequestError, match="pairs of an identifier and an event id"):
@@ -717,6 +728,29 @@ async def test_stop_finishes_what_is_under_way(session: AsyncSession, server: Cu
     assert server.requests > asked
     assert {server.asked[number] for number in ids if number % 10 != 9} == {1}, "none was asked twice"
     assert (await jobs.verify(tmp_path / "out")).ok
+
+
+async def test_stopped_over_shards_that_are_gone(session: AsyncSession, server: Customers, tmp_path: Path) -> None:
+    """What failed in them is not counted while they are not there again."""
+    out = tmp_path / "out"
+    await export(session, out, [*range(1, 20), *range(UNKNOWN, UNKNOWN + 20)], rounds=0)
+    for path in sorted((out / "shards").iterdir())[1:]:
+        path.unlink()
+    server.latency, stop = 30, asyncio.Event()
+    told: list[jobs.ExportProgress] = []
+
+    def tell(progress: jobs.ExportProgress) -> None:
+        told.append(progress)
+        if progress.phase == "reading":
+            stop.set()
+
+    result = await export(session, out, None, stop=stop, grace=0, on_progress=tell)
+    assert result.interrupted
+    assert (result.asked, result.found, result.empty, result.failed) == (39, 9, 1, 0)
+    assert {progress.failed for progress in told} == {0}
+    server.latency = 0
+    result = await export(session, out, None, rounds=0)
+    assert (result.asked, result.found, result.empty, result.failed) == (39, 18, 1, 20)
 
 
 async def test_stop_waits_no_longer_than_granted(session: AsyncSession, server: Customers, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def key_of(raw: Any) -> int | str:
     if isinstance(raw, str):
         text = raw.strip()
         number = int(text) if _DIGITS.fullmatch(text) else 0
-        return number if 0 < number <= _LARGEST else text
+        # A lone surrogate is no text that could be stored or sent: it is kept as its escape, and refused as no id.
+        return number if 0 < number <= _LARGEST else text.encode(errors="backslashreplace").decode()
     if isinstance(raw, bool):
         return repr(raw)
     try:
@@ -56,9 +57,22 @@ def pair_of(raw: Any) -> tuple[str, list[str]]:
     several: list[Any] = [events] if isinstance(events, str | int) else list(events)
     names = [str(event).strip() for event in several]
     owner = str(owner).strip()
-    if not owner or not names or not all(_DIGITS.fullmatch(name) and int(name) for name in names):
+    if (
+        not owner
+        or not _is_text(owner)
+        or not names
+        or not all(_DIGITS.fullmatch(name) and int(name) for name in names)
+    ):
         raise _no_pair(raw)
     return owner, names
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True
 
 
 def _no_pair(raw: Any) -> InvalidRequestError:

@@ -303,8 +303,10 @@ class State:
         return {place for (place,) in self._db.execute("SELECT place FROM failures")}
 
     def failed(self) -> int:
-        """How many keys failed."""
-        return self._count("failures")
+        """How many keys failed, of the shards that are done: a shard that was withdrawn is asked for as a whole."""
+        query = "SELECT count(*) FROM failures WHERE (place - 1) / ? IN (SELECT number FROM shards)"
+        (count,) = self._db.execute(query, (self.get("shard_keys", 1),)).fetchone()
+        return int(count)
 
     def failures(self) -> Iterator[tuple[Any, Failure]]:
         """The failures with their keys, in the order of the ids."""
