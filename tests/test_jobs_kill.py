@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -121,6 +122,8 @@ def contents(out: Path) -> dict[str, Any]:
         name = path.relative_to(out).as_posix()
         if path.is_file() and name != ".lock" and not name.startswith("state.sqlite"):
             held[name] = path.read_bytes()
+    if "failures.jsonl" in held:
+        held["failures.jsonl"] = re.sub(rb" in [0-9.]+ s;", b" in a while;", held["failures.jsonl"])
     if "manifest.json" in held:
         manifest = json.loads(held["manifest.json"])
         held["manifest.json"] = json.dumps({name: manifest[name] for name in manifest if name not in VOLATILE})
@@ -128,7 +131,8 @@ def contents(out: Path) -> dict[str, Any]:
         for table in ("keys", "shards", "failures"):
             held[table] = database.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()
     database.close()
-    held["failures"] = [row[:-1] for row in held["failures"]]  # the last is the round in which it failed
+    # The message says how long it took, and the last is the round in which it failed.
+    held["failures"] = [(*row[:2], re.sub(r" in [0-9.]+ s;", "", row[2]), *row[3:-1]) for row in held["failures"]]
     return held
 
 
