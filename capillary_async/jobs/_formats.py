@@ -136,7 +136,8 @@ class Parquet:
 
     def described(self, path: Path, shard: int) -> dict[str, tuple[str | None, str]]:
         """What stands in the file's metadata otherwise."""
-        held = {name.decode(): value.decode() for name, value in (pq.read_schema(path).metadata or {}).items()}
+        told: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+        held = {name.decode(): value.decode() for name, value in told.items()}
         expected = self._described(shard)
         return {name: (held.get(name), said) for name, said in expected.items() if held.get(name) != said}
 
