@@ -133,6 +133,17 @@ async def test_awards_have_the_rules_of_quantities(tmp_path: Path) -> None:
     }
 
 
+async def test_too_much_taken_is_seen_beside_a_quantity_that_is_left_out(tmp_path: Path) -> None:
+    """What is known to be taken is more than there was; a deduction that is left out can only make it worse."""
+    rows = [
+        award(redeemed_exclusive_value="11", returned_exclusive_value=None),
+        award(id=4, redeemed_exclusive_value="10", expired_exclusive_value=None),
+        award(id=5, redeemed_exclusive_value="10", points_exclusive=None),
+    ]
+    found = broken(await reconcile(write_export(tmp_path / "export", "awarded", rows)))
+    assert found == {"deductions-within-points": (1, "error"), "quantities-there": (3, "note")}
+
+
 async def test_a_record_that_is_there_twice(tmp_path: Path) -> None:
     """Awards with one id in two tables are two."""
     rows = [award(), award(source_table="points_awarded_bill_lineitems")]

@@ -30,6 +30,7 @@ EXCLUSIVE = (
     "expired_exclusive_value",
 )
 REMAINING = " - ".join(EXCLUSIVE)
+_AT_MOST = " - ".join((EXCLUSIVE[0], *(f"coalesce({column}, 0)" for column in EXCLUSIVE[1:])))
 _INCLUSIVE = ("original_points", "points_value", "redeemed_value", "returned_value", "expired_value")
 _GONE = "'EXPIRED', 'REDEEMED', 'CONSUMED', 'RETURNED', 'CONSUMED_BY_CONVERSION'"
 _GRACE_DAYS = 2
@@ -48,8 +49,9 @@ def _arithmetic(quantities: tuple[str, ...]) -> list[RowRule]:
             "error",
             "What was redeemed, returned and expired is never more than the points there were: exclusive = redeemed + "
             "returned + expired + remaining, and remaining is not negative. Where it is, points were taken twice.",
-            f"{REMAINING} < 0",
-            f"'remaining ' || ({REMAINING}) || ': ' || {_sum_text(EXCLUSIVE)}",
+            # A deduction that is left out can only make less remain.
+            f"{_AT_MOST} < 0",
+            f"'remaining ' || ({_AT_MOST}) || ': ' || {_sum_text(EXCLUSIVE)}",
         ),
         RowRule(
             "no-negative-quantity",
