@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import csv
 import importlib
+import io
 import traceback
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 
 from capillary_async.jobs import JobError, ReconcileResult, reconcile
 from capillary_async.jobs._books_address import Address, without_password
+from capillary_async.jobs._books_layout import Layout
 from capillary_async.jobs._books_tables import wide
 
 if TYPE_CHECKING:
@@ -73,7 +76,7 @@ def counts(result: ReconcileResult) -> dict[str, int]:
         (b"award_id,points,points\n1,2,3\n", "two columns are named 'points'; rename one"),
         (b"award_id,points\n1,2\n3\n", "row 3 has 1 columns, and the header has 2"),
         (b"award_id,points\n1,2\n3,4,5\n", "row 3 has 3 columns, and the header has 2"),
-        (b'award_id,points,n\n1,2,a\n3,4,"b\n5,6,c\n', 'behind row 2: a quotation mark (") has no partner'),
+        (b'award_id,points,n\n1,2,a\n3,4,"b\n5,6,c\n', 'row 3: a quotation mark (") has no partner'),
         (b'award_id,points,n\n1,2,"a"b\n3,4,"5"\n', 'a quotation mark (") stands where none may'),
         (b"award_id,points\n1,2\r\n3,4\n", "its line ends are mixed, or a cell has one outside of quotation marks"),
         (b"award_id,points,n\n1,2,a\rb\n3,4,c\n", "its line ends are mixed, or a cell has one outside of quotation"),
@@ -115,6 +118,64 @@ async def test_bad_csv(export: Path, tmp_path: Path, text: bytes, said: str) -> 
     message = await told(export, path)
     assert message.startswith(f"{path}: ")
     assert said in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('1,10.5,5" pipe\n2,20.5,x\n3,30.5,"lost\n4,999,y\n', "row 2: a quotation mark"),
+        ('1,10.5,a\n2,20.5,"b\nb"\n\n3,30.5,6" ruler 12" ruler\n', "row 4: a quotation mark"),
+        ('1,10.5,x\n2,20.5,y\n3,30.5,"lost\n4,999,"y\n', "row 4: a quotation mark"),
+        ('1,10.5,""a""\n2,20.5,y\n', "row 2: a quotation mark"),
+        ('1,10.5,x\n2,20.5, "y"\n', "row 3: a quotation mark"),
+        ('1,10.5,"x\n2,20.5,y\n', 'row 2: a quotation mark (") has no partner'),
+    ],
+)
+async def test_stray_quotation_marks_hide_no_rows(export: Path, tmp_path: Path, text: str, said: str) -> None:
+    """Two strays are even in number, and between them rows vanish in silence."""
+    path = tmp_path / "books.csv"
+    path.write_text(f"award_id,points,note\n{text}")
+    assert said in await told(export, path)
+
+
+QUOTED = st.lists(st.lists(st.text('a", \r\n', max_size=4), min_size=2, max_size=2), min_size=1, max_size=6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=QUOTED, size=st.integers(1, 9), bare=st.booleans())
+def test_layout_of_any_pieces(rows: list[list[str]], size: int, *, bare: bool) -> None:
+    """Wherever the pieces are cut, the records are counted, and a mark too many is found."""
+    style = csv.QUOTE_MINIMAL if bare and not any("\r" in cell for row in rows for cell in row) else csv.QUOTE_ALL
+    text = io.StringIO()
+    csv.writer(text, quoting=style, lineterminator="\n").writerows(rows)
+    data = (codecs.BOM_UTF8 if size > 2 else b"") + text.getvalue().encode()  # real pieces are never that small
+    layout = Layout()
+    assert [layout.take(data[at : at + size]) for at in range(0, len(data), size)] == [None] * -(-len(data) // size)
+    assert (layout.inside, layout.records) == (False, len(rows))
+    data += b'x"\n'
+    layout = Layout()
+    found = [layout.take(data[at : at + size]) for at in range(0, len(data), size)]
+    assert [each for each in found if each is not None] == [len(rows) + 1]
+
+
+@pytest.mark.parametrize("place", ["run[1]", "run*", "run?", "points=7", "award_id=1", "it's"])
+async def test_names_are_no_patterns(tmp_path: Path, place: str) -> None:
+    """A name is the file's own: no other file is read, and no column is made of it."""
+    rows = [{"id": 1, "customer_id": 1, "status": "A", "points_exclusive": "10"}]
+    others = [{"id": 1, "customer_id": 1, "status": "B", "points_exclusive": "99"}]
+    export = write_export(tmp_path / place.replace("points", "points_exclusive") / "e", "allocations", rows)
+    write_export(tmp_path / "run1" / "e", "allocations", others)
+    (tmp_path / place).mkdir(exist_ok=True)
+    table = {"award_id": pa.array([1]), "points": pa.array([Decimal(10)])}
+    pq.write_table(pa.table(table), tmp_path / place / "b.parquet")
+    pq.write_table(pa.table(table | {"points": pa.array([Decimal(99)])}), tmp_path / "run1" / "b.parquet")
+    (tmp_path / place / "b.csv").write_text("award_id,points\n1,10\n")
+    (tmp_path / "run1" / "b.csv").write_text("award_id,points\n1,99\n")
+    for books in ("b.parquet", "b.csv"):
+        result = await reconcile(export, tmp_path / place / books, **ASKED)
+        assert result.equal, result.lines()
+    lines = write_export(tmp_path / place / "lines", "allocations", rows, jsonl=True)
+    assert (await reconcile(lines, tmp_path / place / "b.csv", **ASKED)).equal
 
 
 async def test_only_columns_that_are_compared_must_be_right(export: Path, tmp_path: Path) -> None:

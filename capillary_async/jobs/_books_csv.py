@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from capillary_async.jobs._books_columns import pick
+from capillary_async.jobs._books_layout import Layout
 from capillary_async.jobs._books_text import typed
-from capillary_async.jobs._compare_engine import literal
+from capillary_async.jobs._compare_engine import file_literal, literal
 from capillary_async.jobs._errors import JobError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class CsvBooks:
             JobError: A column is missing, a row has too many or too few, or a cell is not what it must be.
         """
         pick(wanted, self._header, self.label)
-        quotes = self._scan()
+        records = self._scan()
         # Names of our own: those of the file may be empty or stand there twice.
         columns = ", ".join(f"{literal(f'c{nth}')}: 'VARCHAR'" for nth in range(len(self._header)))
         slots = ", ".join(f"{_cell(each, self._header.index(each.theirs))} AS {each.slot}" for each in wanted)
@@ -100,32 +101,55 @@ class CsvBooks:
             engine.connection.execute("SET preserve_insertion_order = true")
             engine.connection.execute(
                 f"CREATE TABLE raw AS SELECT row_number() OVER () + 1 AS row, {slots} FROM read_csv("
-                f"{literal(self._path)}, auto_detect = false, header = true, delim = ',', quote = '\"', escape = '\"', "
-                f"columns = {{{columns}}}, nullstr = '', allow_quoted_nulls = false, strict_mode = true, "
-                "parallel = false)"
+                f"{file_literal(self._path)}, auto_detect = false, header = true, delim = ',', quote = '\"', "
+                f"escape = '\"', columns = {{{columns}}}, nullstr = '', allow_quoted_nulls = false, strict_mode = true, "
+                "parallel = false, hive_partitioning = false, union_by_name = false)"
             )
             engine.connection.execute("SET preserve_insertion_order = false")
         except duckdb.Error as error:
             raise self._told(str(error)) from error
         rows = engine.row("SELECT count(*) FROM raw")[0]
-        if quotes % 2:  # DuckDB drops all from an opening quotation mark on that has no partner
-            raise self._refused(
-                f'behind row {rows + 1}: a quotation mark (") has no partner; double those within a cell'
-            )
         if not rows:
             raise self._refused("it has a header and no rows: was it cut off, or not filled yet?")
+        # An empty line is no record, but where there is one column it is a row whose cell is empty.
+        if rows != records - 1 and not (len(self._header) == 1 and rows >= records):
+            raise self._refused(
+                f"it has {records - 1:,} rows and {rows:,} were read. This is a fault of the SDK; save the file anew, "
+                "with every cell in quotation marks"
+            )
         typed(engine, "raw", wanted, label=self.label, place=self.place)
         engine.run("DROP TABLE raw")
 
     def _scan(self) -> int:
-        """Read all of it once for its digest; gives the number of quotation marks."""
-        digest, quotes = hashlib.sha256(), 0
+        """Read all of it once: for its digest, and to see that each quotation mark opens, closes or is doubled.
+
+        DuckDB drops all rows from an opening mark on that has no partner, and says nothing.
+
+        Returns:
+            How many records it has, the header being one.
+
+        Raises:
+            JobError: A quotation mark stands where none may.
+        """
+        digest, layout = hashlib.sha256(), Layout()
         with self._path.open("rb") as file:
             while piece := file.read(_PIECE):
                 digest.update(piece)
-                quotes += piece.count(b'"')
+                wrong = layout.take(piece)
+                if wrong is not None:
+                    raise self._stray(wrong)
+        if layout.inside:
+            raise self._refused(
+                f'row {layout.records}: a quotation mark (") has no partner; double those within a cell'
+            )
         self.digest = digest.hexdigest()
-        return quotes
+        return layout.records
+
+    def _stray(self, row: int) -> JobError:
+        return self._refused(
+            f'row {row}: a quotation mark (") stands where none may; put the cell in quotation marks and double those '
+            "within"
+        )
 
     def _told(self, text: str) -> JobError:
         """What DuckDB could not read, in our words."""
@@ -141,7 +165,7 @@ class CsvBooks:
         if number:
             return self._refused(f"row {row} has {number[2]} columns, and the header has {number[1]}")
         if "quote" in text:
-            return self._refused(f'row {row}: a quotation mark (") stands where none may; double those within a cell')
+            return self._stray(row)
         return self._refused(text.strip().partition("\n")[0])
 
 

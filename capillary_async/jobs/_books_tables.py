@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from capillary_async.jobs._books_columns import fit, kind_of, pick
-from capillary_async.jobs._compare_engine import literal, name
+from capillary_async.jobs._compare_engine import file_literal, literal, name
 from capillary_async.jobs._errors import JobError
 
 if TYPE_CHECKING:
@@ -104,7 +104,10 @@ class ParquetBooks(_Typed):
     def _relation(self, engine: Engine) -> str:  # noqa: ARG002 - a file needs no engine
         with self._path.open("rb") as file:
             self.digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return f"read_parquet({literal(self._path)}, file_row_number = true)"
+        return (
+            f"read_parquet({file_literal(self._path)}, file_row_number = true, hive_partitioning = false, "
+            "union_by_name = false)"
+        )
 
     def _row(self) -> str:
         return "file_row_number"

@@ -6,6 +6,8 @@ ends; DuckDB loads nothing from the network. Made by `_reconcile.py`; everything
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import tempfile
 import threading
@@ -17,10 +19,9 @@ import duckdb
 from capillary_async.jobs._errors import JobError
 
 if TYPE_CHECKING:
-    import os
     from types import TracebackType
 
-__all__ = ["Engine", "literal", "name"]
+__all__ = ["Engine", "file_literal", "literal", "name"]
 
 _HINTS = {
     duckdb.OutOfMemoryException: "give more memory (memory_limit, --memory-limit) or fewer threads",
@@ -36,6 +37,11 @@ def name(identifier: str) -> str:
 def literal(text: str | os.PathLike[str]) -> str:
     """The text as a SQL literal."""
     return "'" + str(text).replace("'", "''") + "'"
+
+
+def file_literal(path: str | os.PathLike[str]) -> str:
+    """The path of one file as a SQL literal for a reader of files, in which `*`, `?` and `[` stand for themselves."""
+    return literal(re.sub(r"[*?\[]", r"[\g<0>]", os.path.abspath(path)))  # noqa: PTH100 - a link stays a link
 
 
 class Engine:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from capillary_async.jobs._compare_engine import literal, name
+from capillary_async.jobs._compare_engine import file_literal, literal, name
 from capillary_async.jobs._errors import JobError
 from capillary_async.models import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SOURCES", "Folder", "Source", "open_folder"]
 
+_AS_THEY_ARE = "hive_partitioning = false, union_by_name = false"  # no columns are made of names of folders
 # What was read as text becomes an amount in this form alone; a cast of DuckDB would round the fourth decimal.
 _AMOUNT = r"-?\d{1,15}(\.\d{1,3})?"
 
@@ -174,13 +175,16 @@ def _select(source: Source, files: tuple[Path, ...]) -> str:
     if not files:
         nothing = ", ".join(f"NULL::{kind} AS {name(column)}" for column, kind in source.types().items())
         return f"SELECT {nothing} WHERE false"
-    listed = f"[{', '.join(literal(file) for file in files)}]"
+    listed = f"[{', '.join(file_literal(file) for file in files)}]"
     if files[0].suffix == ".parquet":
-        return f"SELECT * FROM read_parquet({listed})"
+        return f"SELECT * FROM read_parquet({listed}, {_AS_THEY_ARE})"
     members = {column: "JSON" if _is_amount(kind) else kind for column, kind in source.types().items()}
     columns = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind in members.items())
     chosen = ", ".join(_from_json(column, kind) for column, kind in source.types().items())
-    return f"SELECT {chosen} FROM read_json({listed}, format = 'newline_delimited', columns = {{{columns}}})"
+    return (
+        f"SELECT {chosen} FROM read_json({listed}, format = 'newline_delimited', columns = {{{columns}}}, "
+        f"{_AS_THEY_ARE})"
+    )
 
 
 def _is_amount(kind: str) -> bool:
