@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import json
 import os
 import re
 import signal
@@ -362,7 +363,7 @@ async def test_folders_that_are_no_finished_export(tmp_path: Path, export: Path)
         ("[]", "is no manifest"),
         (text.replace('"allocations"', '"invoices"'), "source is 'invoices'"),
         (text.replace("part-00000000", "part-00000009"), "part-00000009.parquet is missing"),
-        ("{" + '"source": "allocations"}', "names no shards"),
+        ("{" + '"source": "allocations"}', "has schema version None"),
     ):
         manifest.write_text(changed)
         with pytest.raises(JobError, match=said):
@@ -382,6 +383,41 @@ async def test_a_shard_that_is_torn_or_old(export: Path) -> None:
 
 
 # -- arguments
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"schema_version": 99}, "has schema version 99, and this release reads 1"),
+        ({"schema_version": True}, "has schema version True"),
+        ({"source": ["ledger"]}, r"source is \['ledger'\], not one of"),
+        ({"shards": [{}]}, r"shards\[0\]\.file is None, and must be a file within shards/"),
+        ({"shards": ["x"]}, r"shards\[0\] is 'x', and must be an object"),
+        ({"shards": {}}, "shards is {}, and must be a list"),
+        ({"shards": [{"file": "../other/shards/part-00000000.parquet"}]}, r"shards\[0\]\.file is '\.\./other"),
+        ({"shards": [{"file": "/etc/passwd"}]}, r"shards\[0\]\.file is '/etc/passwd'"),
+        ({"shards": [{"file": "shards/a.parquet"}] * 2}, "each file once"),
+        ({"records": "abc"}, "records is 'abc', and must be a whole number"),
+        ({"records": -1}, "records is -1"),
+        ({"totals": {"points_value": "x"}}, r"totals\.points_value is 'x', and must be a decimal number"),
+        ({"totals": {"points_value": 0.1}}, r"totals\.points_value is 0\.1"),
+        ({"totals": []}, r"totals is \[\], and must be an object"),
+        ({"query": [1]}, r"query is \[1\], and must be an object"),
+        ({"ids": {"asked": "x"}}, r"ids\.asked is 'x', and must be a whole number"),
+        ({"ids": None}, "ids is None, and must be an object"),
+        ({"format": "csv"}, "format is 'csv', and must be parquet or jsonl"),
+        ({"complete": "yes"}, "complete is 'yes', and must be true or false"),
+        ({"keys_digest": [1]}, "keys_digest is"),
+    ],
+)
+async def test_a_manifest_that_is_none(tmp_path: Path, members: dict[str, Any], said: str) -> None:
+    """Each names the file, the member, what stands there and what must."""
+    export = write_export(tmp_path / "export", "allocations", [allocation(1)])
+    manifest = export / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | members))
+    with pytest.raises(JobError, match=said) as caught:
+        await reconcile(export)
+    assert str(caught.value).startswith(str(manifest))
 
 
 @pytest.mark.parametrize(
@@ -414,6 +450,34 @@ async def test_files_within_the_export_are_refused(export: Path) -> None:
     """Its folder holds what the manifest names and nothing else."""
     with pytest.raises(JobError, match="lies within the export"):
         await reconcile(export, report=export / "report.html")
+
+
+async def test_what_is_read_is_never_written_over(export: Path, tmp_path: Path) -> None:
+    """Neither the books under any of their names, nor a file of another export, finished or not."""
+    books = tmp_path / "books.parquet"
+    pq.write_table(pa.table({"id": [1], "points": [10]}), books)
+    other = write_export(tmp_path / "other", "allocations", [allocation(1)])
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "state.sqlite").touch()
+    (tmp_path / "link.parquet").symlink_to(books)
+    (tmp_path / "same.parquet").hardlink_to(books)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    asked = {"key": "id", "compare": "points_exclusive=points"}
+    for target in (books, tmp_path / "link.parquet", tmp_path / "same.parquet"):
+        with pytest.raises(JobError, match="is what is compared, and would be written over"):
+            await reconcile(export, books, out=target, **asked)
+    shard = other / "shards" / "part-00000000.parquet"
+    for target in (shard, begun / "d.parquet"):
+        with pytest.raises(JobError, match="lies within the export"):
+            await reconcile(export, books, out=target, **asked)
+    for sides in ({"books": other}, {"with_awarded": other}, {"with_events": other}):
+        with pytest.raises(JobError, match="would be written over"):
+            await reconcile(export, out=shard, **sides)
+    (tmp_path / "folder.parquet").mkdir()
+    with pytest.raises(JobError, match="is a folder; name a file"):
+        await reconcile(export, books, out=tmp_path / "folder.parquet", **asked)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 async def test_without_books_nothing_of_them_is_taken(export: Path, tmp_path: Path) -> None:
@@ -466,7 +530,7 @@ async def test_nothing_is_left_behind_an_error(export: Path, tmp_path: Path) -> 
 async def test_a_folder_that_cannot_be_written(export: Path, tmp_path: Path) -> None:
     """A file where the report should be a file is told."""
     (tmp_path / "r.html").mkdir()
-    with pytest.raises(JobError, match=r"cannot write .*r\.html"):
+    with pytest.raises(JobError, match=r"r\.html is a folder; name a file"):
         await reconcile(export, report=tmp_path / "r.html")
 
 

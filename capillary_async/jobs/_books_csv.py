@@ -102,8 +102,8 @@ class CsvBooks:
             engine.connection.execute(
                 f"CREATE TABLE raw AS SELECT row_number() OVER () + 1 AS row, {slots} FROM read_csv("
                 f"{file_literal(self._path)}, auto_detect = false, header = true, delim = ',', quote = '\"', "
-                f"escape = '\"', columns = {{{columns}}}, nullstr = '', allow_quoted_nulls = false, strict_mode = true, "
-                "parallel = false, hive_partitioning = false, union_by_name = false)"
+                f"escape = '\"', columns = {{{columns}}}, nullstr = '', allow_quoted_nulls = false, "
+                "strict_mode = true, parallel = false, hive_partitioning = false, union_by_name = false)"
             )
             engine.connection.execute("SET preserve_insertion_order = false")
         except duckdb.Error as error:

@@ -6,7 +6,6 @@ Parquet or JSON Lines. Used by `_reconcile.py` for either side of a comparison, 
 
 from __future__ import annotations
 
-import json
 import types
 import typing
 from datetime import datetime
@@ -18,6 +17,7 @@ import attrs
 
 from capillary_async.jobs._compare_engine import file_literal, literal, name
 from capillary_async.jobs._errors import JobError
+from capillary_async.jobs._manifest import read_manifest
 from capillary_async.models import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
 
 if TYPE_CHECKING:
@@ -122,10 +122,7 @@ def open_folder(engine: Engine, path: str | Path, relation: str) -> Folder:
     """
     root = Path(path)
     manifest = _manifest(root)
-    source_name = manifest.get("source")
-    if not isinstance(source_name, str) or source_name not in SOURCES:
-        known = ", ".join(SOURCES)
-        raise JobError(f"{root / 'manifest.json'}: source is {source_name!r}, not one of {known}", path=str(root))
+    source_name = str(manifest["source"])
     files = _files(root, manifest)
     engine.run(f"CREATE VIEW {name(relation)} AS {_select(SOURCES[source_name], files)}", about=str(root))
     columns = engine.columns(name(relation), about=str(root))
@@ -143,25 +140,17 @@ def _manifest(root: Path) -> dict[str, Any]:
     if not root.is_dir():
         raise JobError(f"{root} is no folder: give the folder of an export (capillary-async export)", path=str(root))
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return read_manifest(path, SOURCES)
     except FileNotFoundError:
         raise JobError(
             f"{root} has no manifest.json: the export has not finished. Run the same export command again, with the "
             "same --out: it goes on where it stopped",
             path=str(root),
         ) from None
-    except (OSError, ValueError) as error:
-        raise JobError(f"{path} cannot be read: {error}", path=str(path)) from error
-    if not isinstance(manifest, dict):
-        raise JobError(f"{path} is no manifest of an export", path=str(path))
-    return cast("dict[str, Any]", manifest)
 
 
-def _files(root: Path, manifest: dict[str, Any]) -> tuple[Path, ...]:
-    shards = manifest.get("shards")
-    if not isinstance(shards, list):
-        raise JobError(f"{root / 'manifest.json'} names no shards", path=str(root))
-    files = tuple(root / str(shard["file"]) for shard in cast("list[dict[str, Any]]", shards))
+def _files(root: Path, manifest: Mapping[str, Any]) -> tuple[Path, ...]:
+    files = tuple(root / shard["file"] for shard in manifest["shards"])
     for file in files:
         if not file.is_file():
             raise JobError(

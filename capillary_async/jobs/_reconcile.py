@@ -26,7 +26,7 @@ from capillary_async.jobs._compare_engine import Engine, literal
 from capillary_async.jobs._compare_folder import open_folder
 from capillary_async.jobs._compare_stage import stage_export
 from capillary_async.jobs._errors import JobError
-from capillary_async.jobs._reconcile_arguments import moment_of, pairs_of, target_of, tolerance_of
+from capillary_async.jobs._reconcile_arguments import moment_of, pairs_of, spare, target_of, tolerance_of
 from capillary_async.jobs._reconcile_result import ReconcileResult
 from capillary_async.jobs._reconcile_subjects import books_subject, groups_of, months_of, subject_of
 from capillary_async.jobs._rules import check_manifest, check_rows, check_set
@@ -104,6 +104,7 @@ async def reconcile(
         memory_limit=memory_limit,
         threads=threads,
     )
+    job.spare_what_is_read()
     del books  # it may hold a password, and a traceback may show this frame
     return await _in_a_thread(job)
 
@@ -139,6 +140,14 @@ class _Job:
     memory_limit: str
     threads: int | None
     _engines: list[Engine] = field(factory=list[Engine], init=False)
+
+    def spare_what_is_read(self) -> None:
+        """See that no file that is written stands where one that is read does."""
+        own = None
+        if self.books is not None and self.books.scheme in (None, "duckdb"):
+            own = self.books.reveal().removeprefix("duckdb://")
+        for target in (self.out, self.report):
+            spare(target, (self.folder, own, self.with_awarded, self.with_events))
 
     def interrupt(self) -> None:
         for engine in self._engines:

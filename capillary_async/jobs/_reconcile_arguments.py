@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
-__all__ = ["Columns", "PathLike", "moment_of", "pairs_of", "target_of", "tolerance_of"]
+__all__ = ["Columns", "PathLike", "moment_of", "pairs_of", "spare", "target_of", "tolerance_of"]
 
 Columns: TypeAlias = "Mapping[str, str] | Iterable[str] | str"
 PathLike: TypeAlias = "str | os.PathLike[str]"
@@ -63,6 +63,36 @@ def target_of(given: PathLike | None, suffix: str, folder: PathLike) -> Path | N
     if not path.resolve().parent.is_dir():
         raise JobError(f"{path}: there is no folder {path.parent}", path=str(path))
     return path
+
+
+def spare(target: Path | None, sources: Iterable[PathLike | None]) -> None:
+    """See that a file to be written replaces nothing that is read, and nothing of any export.
+
+    Raises:
+        JobError: It would.
+    """
+    if target is None:
+        return
+    whole = target.resolve()
+    if whole.is_dir():
+        raise JobError(f"{target} is a folder; name a file", path=str(target))
+    for source in sources:
+        if source is not None and _same(whole, Path(source)):
+            raise JobError(
+                f"{target} is what is compared, and would be written over; give another name", path=str(target)
+            )
+    for above in whole.parents:
+        if (above / "state.sqlite").exists() or ((above / "manifest.json").exists() and (above / "shards").is_dir()):
+            raise JobError(
+                f"{target} lies within the export {above}, which keeps its own files only; put it elsewhere",
+                path=str(target),
+            )
+
+
+def _same(target: Path, source: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return target == source.resolve() or target.samefile(source) or source.resolve() in target.parents
+    return False
 
 
 def moment_of(given: datetime | date | None) -> datetime:
