@@ -293,10 +293,47 @@ async def test_json_lines_with_rounded_amounts_are_refused(tmp_path: Path) -> No
     assert (await reconcile(export)).records == 1
     shard = next(export.glob("shards/*"))
     text = shard.read_text()
-    for written in ("10.0004", "10.5", '"10.0004"', '"1e3"'):
+    for written in ("10.0004", "10.5", '"1e3"', f'"{"1" * 21}"', f'"0.{"1" * 19}"', '"1.5E-18"'):
         shard.write_text(text.replace('"points_exclusive": "10.000"', f'"points_exclusive": {written}'))
-        with pytest.raises(JobError, match=rf"amount {re.escape(written)} of points_exclusive is not a text"):
+        with pytest.raises(JobError, match=rf"{shard}: record 1 of .*exclusive is {re.escape(written)}"):
             await reconcile(export)
+
+
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [("1E+17", "1" + "0" * 17), ("10.0004", "10.0004"), ("1." + "0" * 24, "1"), ("1.5E-7", "0.00000015"), ("-0", "0")],
+)
+async def test_every_digit_of_json_lines(tmp_path: Path, written: str, plain: str) -> None:
+    """What has more digits than a Parquet column holds is compared to the last one, on either side."""
+    export = write_export(tmp_path / "export", "allocations", [allocation(1, written), allocation(2)], jsonl=True)
+    rounded = str(Decimal(plain).quantize(Decimal("0.001")))
+    for points, same in ((plain, True), (plain + ("1" if "." in plain else ".0001"), False), (rounded, None)):
+        books = write_csv(tmp_path / "books.csv", ["id", "points"], [[1, points], [2, "10"]])
+        result = await reconcile(export, books, key="id", compare="points_exclusive=points", as_of=TODAY)
+        assert counts(result)["equal"] == 1 + (Decimal(points) == Decimal(plain) if same is None else same)
+        assert result.comparison is not None
+        assert result.comparison.totals[0].difference == Decimal(plain) - Decimal(points)
+
+
+async def test_ids_beyond_64_bits_are_told(tmp_path: Path) -> None:
+    export = write_export(tmp_path / "export", "allocations", [allocation(1), allocation(2**63)], jsonl=True)
+    with pytest.raises(JobError, match=rf"part-00000000\.jsonl, line 2: {2**63} is no whole number of 64 bits"):
+        await reconcile(export)
+
+
+async def test_an_expiry_that_means_never(export: Path) -> None:
+    """What expires after the year 9999 counts in its last month; no record and no point is left out."""
+    shard = next(export.glob("shards/*"))
+    table = pq.read_table(shard)
+    for name, kind in (("expiry_date", pa.int64()), ("expires_at", pa.timestamp("ms", tz="UTC"))):
+        column = pa.array([500_000_000_000_000] * 3, pa.int64()).cast(kind)
+        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
+    gone = pa.array(["EXPIRED", "AVAILABLE", "AVAILABLE"])
+    table = table.set_column(table.schema.get_field_index("status"), "status", gone)
+    pq.write_table(table, shard)
+    result = await reconcile(export)
+    assert result.months == {"9999-12": Decimal(50)}
+    assert "expired-after-its-date" in {each.rule.name for each in result.broken}
 
 
 async def test_a_record_read_twice_counts_once(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from capillary_async.jobs._books_columns import Wanted
     from capillary_async.jobs._compare_engine import Engine
 
-__all__ = ["DuckDBBooks", "ParquetBooks", "wide"]
+__all__ = ["DuckDBBooks", "ParquetBooks", "both", "wide"]
 
 _WIDEST, _WHOLE, _DECIMALS = 38, 15, 3
 
@@ -34,6 +34,13 @@ def wide(sql_type: str) -> str:
         width = 10
     decimals = max(scale, _DECIMALS)
     return f"DECIMAL({min(_WIDEST, decimals + max(width - scale, _WHOLE))},{decimals})"
+
+
+def both(one: str, other: str) -> str:
+    """The DECIMAL that holds every amount of the two; where 38 digits are too few, the decimals are kept."""
+    sizes = [tuple(map(int, re.findall(r"\d+", each))) for each in (one, other)]
+    decimals = max(scale for _, scale in sizes)
+    return f"DECIMAL({min(_WIDEST, decimals + max(width - scale for width, scale in sizes))},{decimals})"
 
 
 class _Typed:

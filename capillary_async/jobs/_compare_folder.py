@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 
 from capillary_async.jobs._compare_engine import file_literal, literal, name
+from capillary_async.jobs._compare_lines import FILE, is_amount, typed_lines
 from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._manifest import read_manifest
 from capillary_async.models import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["SOURCES", "Folder", "Source", "open_folder"]
 
 _AS_THEY_ARE = "hive_partitioning = false, union_by_name = false"  # no columns are made of names of folders
-# What was read as text becomes an amount in this form alone; a cast of DuckDB would round the fourth decimal.
-_AMOUNT = r"-?\d{1,15}(\.\d{1,3})?"
 
 
 @attrs.frozen
@@ -124,7 +123,10 @@ def open_folder(engine: Engine, path: str | Path, relation: str) -> Folder:
     manifest = _manifest(root)
     source_name = str(manifest["source"])
     files = _files(root, manifest)
-    engine.run(f"CREATE VIEW {name(relation)} AS {_select(SOURCES[source_name], files)}", about=str(root))
+    select = _select(SOURCES[source_name], files)
+    if files and manifest["format"] == "jsonl":
+        select = typed_lines(engine, SOURCES[source_name], _reader(SOURCES[source_name], files), about=str(root))
+    engine.run(f"CREATE VIEW {name(relation)} AS {select}", about=str(root))
     columns = engine.columns(name(relation), about=str(root))
     missing = [column for column in SOURCES[source_name].types() if column not in columns]
     if missing:
@@ -164,31 +166,18 @@ def _select(source: Source, files: tuple[Path, ...]) -> str:
     if not files:
         nothing = ", ".join(f"NULL::{kind} AS {name(column)}" for column, kind in source.types().items())
         return f"SELECT {nothing} WHERE false"
-    listed = f"[{', '.join(file_literal(file) for file in files)}]"
-    if files[0].suffix == ".parquet":
-        return f"SELECT * FROM read_parquet({listed}, {_AS_THEY_ARE})"
-    members = {column: "JSON" if _is_amount(kind) else kind for column, kind in source.types().items()}
+    return f"SELECT * FROM read_parquet({_listed(files)}, {_AS_THEY_ARE})"
+
+
+def _reader(source: Source, files: tuple[Path, ...]) -> str:
+    """The rows of JSON Lines as a relation; amounts are JSON still."""
+    members = {column: "JSON" if is_amount(kind) else kind for column, kind in source.types().items()}
     columns = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind in members.items())
-    chosen = ", ".join(_from_json(column, kind) for column, kind in source.types().items())
     return (
-        f"SELECT {chosen} FROM read_json({listed}, format = 'newline_delimited', columns = {{{columns}}}, "
-        f"{_AS_THEY_ARE})"
+        f"read_json({_listed(files)}, format = 'newline_delimited', columns = {{{columns}}}, "
+        f"filename = {literal(FILE)}, {_AS_THEY_ARE})"
     )
 
 
-def _is_amount(kind: str) -> bool:
-    return kind.startswith("DECIMAL")
-
-
-def _from_json(column: str, kind: str) -> str:
-    """A column of JSON Lines; amounts are exact where they stand as text, and numbers are refused."""
-    quoted = name(column)
-    if not _is_amount(kind):
-        return quoted
-    text = f"{quoted} ->> '$'"
-    refused = f"error('the amount ' || {quoted} || ' of {column} is not a text of at most three decimals')"
-    return (
-        f"CASE WHEN {quoted} IS NULL OR json_type({quoted}) = 'NULL' THEN NULL "
-        f"WHEN json_type({quoted}) = 'VARCHAR' AND regexp_full_match({text}, {literal(_AMOUNT)}) "
-        f"THEN CAST({text} AS {kind}) ELSE {refused} END AS {quoted}"
-    )
+def _listed(files: tuple[Path, ...]) -> str:
+    return f"[{', '.join(file_literal(file) for file in files)}]"

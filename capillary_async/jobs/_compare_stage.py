@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from capillary_async.jobs._books_columns import fit, kind_of
-from capillary_async.jobs._books_tables import wide
+from capillary_async.jobs._books_tables import both, wide
 from capillary_async.jobs._compare_engine import name
 from capillary_async.jobs._errors import JobError
 
@@ -54,7 +54,8 @@ def _read(folder: Folder, column: str, each: Wanted, types: Mapping[str, str]) -
     if each.kind == "nested":
         return f"CAST(to_json({name(column)}) AS VARCHAR)"
     if each.kind == "amount":
-        return f"CAST({name(column)} AS {types.get(each.slot) or wide(folder.columns[column])})"
+        own = wide(folder.columns[column])
+        return f"CAST({name(column)} AS {both(own, types[each.slot]) if each.slot in types else own})"
     return f"CAST({name(column)} AS BIGINT)" if each.kind == "integer" else name(column)
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["books_subject", "groups_of", "months_of", "subject_of"]
 
 
+_FIRST, _LAST = -30_610_224_000_000, 253_402_300_799_999  # milliseconds of the years 1000 to 9999
+
+
 def subject_of(role: str, folder: Folder) -> Subject:
     """An export in words."""
     counted = {each: folder.ids(each) for each in ("asked", "found", "empty", "failed")}
@@ -66,12 +69,14 @@ def groups_of(engine: Engine, folder: Folder) -> tuple[int, tuple[Group, ...]]:
 
 
 def months_of(engine: Engine, folder: Folder) -> dict[str, Decimal]:
-    """Points left to use by the month of their expiry."""
+    """Points left to use by the month of their expiry; what is beyond four digits of a year counts as its end."""
     if folder.source_name != "allocations":
         return {}
+    # Of the milliseconds: a time that a server sets for "never" may be more than DuckDB's own times hold.
+    month = f"strftime(make_timestamp(least(greatest(expiry_date, {_FIRST}), {_LAST}) * 1000), '%Y-%m')"
     rows = engine.rows(
-        f"SELECT strftime(expires_at, '%Y-%m'), sum({REMAINING}) AS points FROM {name(folder.relation)} "
-        "WHERE status = 'AVAILABLE' AND expires_at IS NOT NULL GROUP BY 1 HAVING points <> 0 ORDER BY 1",
+        f"SELECT {month}, sum({REMAINING}) AS points FROM {name(folder.relation)} "
+        "WHERE status = 'AVAILABLE' AND expiry_date IS NOT NULL GROUP BY 1 HAVING points <> 0 ORDER BY 1",
         about=str(folder.path),
     )
     return {month: Decimal(points) for month, points in rows}

@@ -71,6 +71,11 @@ def _arithmetic(quantities: tuple[str, ...]) -> list[RowRule]:
     ]
 
 
+def _shown(column: str) -> str:
+    """A time of milliseconds as text, also where it is more than DuckDB's times hold."""
+    return f"coalesce(TRY(CAST(to_timestamp({column} / 1000) AS VARCHAR)), {column} || ' ms')"
+
+
 def _milliseconds(moment: datetime) -> int:
     return int(moment.timestamp()) * 1000
 
@@ -78,7 +83,7 @@ def _milliseconds(moment: datetime) -> int:
 def _status(as_of: datetime) -> list[RowRule]:
     """An allocation's status against its quantities and its dates."""
     now, late = _milliseconds(as_of), _milliseconds(as_of) - _GRACE_DAYS * 86_400_000
-    dates = "'status ' || status || ', expires ' || to_timestamp(expiry_date / 1000)::VARCHAR"
+    dates = f"'status ' || status || ', expires ' || {_shown('expiry_date')}"
     gone = (("EXPIRED", "expired"), ("REDEEMED", "redeemed"), ("RETURNED", "returned"))
     return [
         RowRule(
@@ -125,8 +130,7 @@ def _status(as_of: datetime) -> list[RowRule]:
             "note",
             "Points expire after they were awarded. Imported history may say otherwise.",
             "expiry_date < awarded_date",
-            "'awarded ' || to_timestamp(awarded_date / 1000)::VARCHAR || ', expires ' || "
-            "to_timestamp(expiry_date / 1000)::VARCHAR",
+            f"'awarded ' || {_shown('awarded_date')} || ', expires ' || {_shown('expiry_date')}",
         ),
         RowRule(
             "inclusive-deductions-within-value",
