@@ -254,7 +254,7 @@ async def test_no_manifest(out: Path, tmp_path: Path) -> None:
     with pytest.raises(jobs.JobError, match=r"has no manifest\.json: no export is there, or it was not finished"):
         await jobs.verify(tmp_path)
     (out / "manifest.json").write_text("[")
-    with pytest.raises(jobs.JobError, match="cannot read"):
+    with pytest.raises(jobs.JobError, match=r"manifest\.json cannot be read"):
         await jobs.verify(out)
     (out / "manifest.json").write_text('{"schema_version": 1}')
     with pytest.raises(jobs.JobError, match="members are missing"):

@@ -1,7 +1,7 @@
 """The manifest of an export, read strictly.
 
 The rule kept here: what stands in the file is not trusted. Every member that is used is looked at first, and whatever
-is wrong is told with the file and the member. Used by `_compare_folder.py`.
+is wrong is told with the file and the member. Used by `_compare_folder.py` and `_verify.py`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["read_manifest"]
+__all__ = ["load_manifest", "read_manifest"]
 
 _AMOUNT = re.compile(r"-?\d+(\.\d+)?(E[+-]?\d{1,4})?")
 _ENDINGS = {"parquet": ".parquet", "jsonl": ".jsonl"}
+
+
+def load_manifest(path: Path) -> dict[str, Any]:
+    """The members of a manifest of this release, whatever they are.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        JobError: It cannot be read, or another release wrote it.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise JobError(f"{path} cannot be read: {error}", path=str(path)) from error
+    members = _members(found)
+    if members is None:
+        raise JobError(f"{path} is no manifest of an export", path=str(path))
+    version = members.get("schema_version")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise JobError(
+            f"{path} has schema version {version!r}, and this release reads {SCHEMA_VERSION}: read it with the release "
+            "that wrote it, or export again",
+            path=str(path),
+        )
+    return members
 
 
 def read_manifest(path: Path, sources: Iterable[str]) -> dict[str, Any]:
@@ -35,22 +61,7 @@ def read_manifest(path: Path, sources: Iterable[str]) -> dict[str, Any]:
         FileNotFoundError: It is not there.
         JobError: It cannot be read, another release wrote it, or a member is not what it must be.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise JobError(f"{path} cannot be read: {error}", path=str(path)) from error
-    members = _members(found)
-    if members is None:
-        raise JobError(f"{path} is no manifest of an export", path=str(path))
-    version = members.get("schema_version")
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise JobError(
-            f"{path} has schema version {version!r}, and this release reads {SCHEMA_VERSION}: read it with the release "
-            "that wrote it, or export again",
-            path=str(path),
-        )
+    members = load_manifest(path)
     known = tuple(sources)
     if members.get("source") not in known:
         raise JobError(f"{path}: source is {members.get('source')!r}, not one of {', '.join(known)}", path=str(path))

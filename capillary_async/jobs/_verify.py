@@ -22,8 +22,9 @@ from capillary_async.jobs._digest import Bag, added, file_digest, plain
 from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._folder import Folder
 from capillary_async.jobs._formats import Format, format_of
+from capillary_async.jobs._manifest import load_manifest
 from capillary_async.jobs._sources import SOURCES, Source
-from capillary_async.jobs._state import COUNTERS, SCHEMA_VERSION, State
+from capillary_async.jobs._state import COUNTERS, State
 
 if TYPE_CHECKING:
     import os
@@ -99,17 +100,11 @@ async def verify(
 
 def _manifest(folder: Folder) -> dict[str, Any]:
     try:
-        found = json.loads(folder.manifest.read_text("utf-8"))
+        members = load_manifest(folder.manifest)
     except FileNotFoundError:
         raise JobError(
             f"{folder.path} has no manifest.json: no export is there, or it was not finished: start it again"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise JobError(f"cannot read {folder.manifest}: {error}") from None
-    members = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
-    version = members.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise JobError(f"{folder.manifest} has schema version {version}, this release reads {SCHEMA_VERSION}")
     try:
         msgspec.convert(members, _Manifest)
     except msgspec.ValidationError as error:
