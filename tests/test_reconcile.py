@@ -469,6 +469,8 @@ async def test_a_manifest_that_is_none(tmp_path: Path, members: dict[str, Any], 
         ({"key": "id", "tolerance": "-1"}, "tolerance takes"),
         ({"key": "id", "tolerance": "nan"}, "tolerance takes"),
         ({"key": "id", "tolerance": True}, "tolerance takes"),
+        ({"key": "id", "tolerance": "1E+100"}, "tolerance takes less than 1,000,000,000,000,000 points"),
+        ({"key": "id", "tolerance": "1E-19"}, "at most 18 decimals, got '1E-19'"),
         ({"key": "id", "out": "d.csv"}, r"the name must end in \.parquet"),
         ({"key": "id", "report": "nowhere/r.html"}, "there is no folder nowhere"),
         ({"key": "id", "as_of": datetime(2026, 1, 1)}, "as_of takes an aware datetime"),  # noqa: DTZ001
@@ -620,6 +622,31 @@ def test_signals_end_the_command(tmp_path: Path, number: signal.Signals, code: i
     assert process.returncode == code, told
     assert told.count("\n") == 1
     assert os.listdir(out) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+async def test_what_a_kill_left_goes_with_the_next_run(tmp_path: Path) -> None:
+    """And nothing of a run that still works there, nor what is none of ours."""
+    export = big_export(tmp_path)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".reconcile-notes").mkdir()
+    command = [sys.executable, "-m", "capillary_async.cli", "reconcile", str(export), "--books", str(export)]
+    process = await asyncio.create_subprocess_exec(*command, "--out", str(out / "d.parquet"))
+    try:
+        while not (left := list(out.glob(".reconcile-*/work.duckdb"))):  # another process makes it
+            assert process.returncode is None
+            await asyncio.sleep(0.01)
+        small = write_export(tmp_path / "small", "allocations", [allocation(1)])
+        process.send_signal(signal.SIGSTOP)
+        await reconcile(small, report=out / "r.html")
+        assert left[0].exists()
+    finally:
+        process.kill()
+        await process.wait()
+    assert left[0].exists()
+    await reconcile(small, report=out / "r.html")
+    assert sorted(os.listdir(out)) == [".reconcile-notes", "r.html"]
 
 
 # -- the command

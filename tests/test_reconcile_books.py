@@ -315,7 +315,10 @@ async def test_parquet_and_duckdb(export: Path, tmp_path: Path) -> None:
             "column 'award_id', row 2: it is empty and part of the key (2 such",
         ),
         ({"award_id": pa.array([1, 2, 1, 9])}, "award_id 1 stands more than once, row 1 and row 3"),
-        ({"award_id": pa.array([1, 2, 3, 2**64 - 1], pa.uint64())}, "books.parquet: "),
+        (
+            {"award_id": pa.array([1, 2, 3, 2**64 - 1], pa.uint64())},
+            "column 'award_id', row 4: 18446744073709551615 is beyond what id is compared as, BIGINT",
+        ),
     ],
 )
 async def test_bad_types(export: Path, tmp_path: Path, column: dict[str, Any], said: str) -> None:
@@ -367,7 +370,12 @@ async def test_amounts_beyond_any_type(export: Path, tmp_path: Path) -> None:
     """What 38 digits cannot hold ends the run; it is never cut."""
     big = pa.array([Decimal("9" * 38), Decimal(1), Decimal(1), Decimal(1)], pa.decimal128(38, 0))
     path = write_parquet(tmp_path / "books.parquet", points=big)
-    assert f"{path}: " in await told(export, path)
+    message = await told(export, path)
+    assert f"{path}: column 'points', row 1: {'9' * 38} is beyond what points_exclusive is compared as" in message
+    many = pa.array([Decimal(f"0.{'0' * 36}1")] * 4, pa.decimal128(38, 37))
+    message = await told(export, write_parquet(path, points=many))
+    assert f"{export}: Conversion Error" in message
+    assert "a value lies beyond what can be compared: amounts of 38 digits, decimals included" in message
 
 
 # -- PostgreSQL

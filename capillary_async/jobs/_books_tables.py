@@ -15,7 +15,7 @@ from capillary_async.jobs._compare_engine import file_literal, literal, name
 from capillary_async.jobs._errors import JobError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from capillary_async.jobs._books_columns import Wanted
@@ -77,10 +77,32 @@ class _Typed:
                 fit(each, kind, columns[each.theirs], self.label, self._example(engine, relation, each))
             fit(each, kind, columns[each.theirs], self.label)
         slots = ", ".join(_cast(each, columns[each.theirs]) for each in wanted)
-        engine.run(
-            f"CREATE TABLE books AS SELECT 0 AS shard, {self._row()} + 1 AS row, {slots} FROM {relation}",
-            about=self.label,
-        )
+        try:
+            engine.run(
+                f"CREATE TABLE books AS SELECT 0 AS shard, {self._row()} + 1 AS row, {slots} FROM {relation}",
+                about=self.label,
+            )
+        except JobError:
+            self._tell_beyond(engine, relation, wanted, columns)
+            raise
+
+    def _tell_beyond(self, engine: Engine, relation: str, wanted: Sequence[Wanted], columns: Mapping[str, str]) -> None:
+        """Raise with the first number that is larger than what it is compared as, if that is the fault."""
+        for each in wanted:
+            if each.kind not in ("amount", "integer"):
+                continue
+            cell, kind = name(each.theirs), _kind(each, columns[each.theirs])
+            found = engine.rows(
+                f"SELECT {self._row()} + 1, CAST({cell} AS VARCHAR) FROM {relation} "
+                f"WHERE {cell} IS NOT NULL AND TRY_CAST({cell} AS {kind}) IS NULL ORDER BY 1 LIMIT 1",
+                about=self.label,
+            )
+            if found:
+                raise JobError(
+                    f"{self.label}: column {each.theirs!r}, row {found[0][0]}: {found[0][1]} is beyond what "
+                    f"{each.ours} is compared as, {kind}",
+                    path=self.label,
+                )
 
     def _example(self, engine: Engine, relation: str, each: Wanted) -> str:
         """A value of a column that does not fit: a text that is no number, if there is one, and the first otherwise."""
@@ -94,10 +116,15 @@ class _Typed:
         return f" (row {found[0][0]}: {found[0][1]!r})" if found else ""
 
 
+def _kind(each: Wanted, sql_type: str) -> str:
+    """The type in which a number is compared."""
+    return wide(sql_type) if each.kind == "amount" else "BIGINT"
+
+
 def _cast(each: Wanted, sql_type: str) -> str:
-    kinds = {"amount": wide(sql_type), "integer": "BIGINT"}
     cell = name(each.theirs)
-    return f"CAST({cell} AS {kinds[each.kind]}) AS {each.slot}" if each.kind in kinds else f"{cell} AS {each.slot}"
+    numeric = each.kind in ("amount", "integer")
+    return f"CAST({cell} AS {_kind(each, sql_type)}) AS {each.slot}" if numeric else f"{cell} AS {each.slot}"
 
 
 class ParquetBooks(_Typed):

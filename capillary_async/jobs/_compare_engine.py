@@ -1,31 +1,38 @@
 """The DuckDB that compares, within a memory limit and with a scratch folder of its own.
 
-The rule kept here: what does not fit in memory goes to the scratch folder, which is gone when the work ends, however it
-ends; DuckDB loads nothing from the network. Made by `_reconcile.py`; everything that runs SQL gets it.
+The rule kept here: what does not fit in memory goes to the scratch folder, which is gone when the work ends, and, where
+its process was killed, when the next work begins there; DuckDB loads nothing from the network. Made by `_reconcile.py`;
+everything that runs SQL gets it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import duckdb
 
 from capillary_async.jobs._errors import JobError
+from capillary_async.jobs._folder import take_lock
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 __all__ = ["Engine", "file_literal", "literal", "name"]
 
+_PREFIX, _LOCK = ".reconcile-", "lock"
+_BEYOND = "a value lies beyond what can be compared: amounts of 38 digits, decimals included; times to the year 294246"
 _HINTS = {
     duckdb.OutOfMemoryException: "give more memory (memory_limit, --memory-limit) or fewer threads",
     duckdb.IOException: "see that the files are readable and the disk has room",
+    duckdb.ConversionException: _BEYOND,
+    duckdb.OutOfRangeException: _BEYOND,
 }
 
 
@@ -61,7 +68,8 @@ class Engine:
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         try:
-            self.scratch = Path(tempfile.mkdtemp(prefix=".reconcile-", dir=beside))
+            _sweep(beside or Path(tempfile.gettempdir()))
+            self.scratch, self._held = _scratch(beside)
         except OSError as error:
             raise JobError(f"cannot write to {beside}: {error.strerror or error}", path=str(beside)) from error
         try:
@@ -150,6 +158,7 @@ class Engine:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+        self._held.close()  # Windows removes no open file
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -159,6 +168,29 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _scratch(beside: Path | None) -> tuple[Path, IO[bytes]]:
+    """A new folder, and the lock that says that its process lives."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=beside))
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):  # another process swept it before it was locked
+            held = (folder / _LOCK).open("wb")
+            try:
+                take_lock(held)
+                (folder / _LOCK).stat()
+            except BaseException:
+                held.close()
+                raise
+            return folder, held
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the scratch folders of processes that were killed."""
+    for left in folder.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError), (left / _LOCK).open("r+b") as held:
+            take_lock(held)  # fails where its process lives
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _first_line(error: BaseException) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-__all__ = ["Folder"]
+__all__ = ["Folder", "take_lock"]
 
 _SHARD = re.compile(r"part-[0-9]{8}\.(?:parquet|jsonl)(?:\.part)?")
 
@@ -65,7 +65,7 @@ class Folder:
         except OSError as error:
             raise JobError(f"cannot use {self.path} for an export: {error.strerror or error}") from error
         try:
-            _take(self._lock)
+            take_lock(self._lock)
         except OSError:
             self._lock.seek(0)
             owner = self._lock.read(20).decode(errors="replace").strip()
@@ -124,8 +124,12 @@ class Folder:
             os.close(descriptor)
 
 
-def _take(file: IO[bytes]) -> None:
-    """Take the lock of a file, or fail at once."""
+def take_lock(file: IO[bytes]) -> None:
+    """Take the lock of a file, or fail at once; it ends when the file is closed or the process ends.
+
+    Raises:
+        OSError: Another process has it.
+    """
     if os.name == "posix":
         import fcntl  # noqa: PLC0415 - not on Windows
 

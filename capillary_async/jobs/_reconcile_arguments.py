@@ -25,6 +25,8 @@ __all__ = ["Columns", "PathLike", "moment_of", "pairs_of", "spare", "target_of",
 Columns: TypeAlias = "Mapping[str, str] | Iterable[str] | str"
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
+_TOLERANCE_BELOW, _TOLERANCE_DECIMALS = 10**15, 18  # what can be held against every amount
+
 
 def pairs_of(given: Columns, argument: str) -> tuple[Pair, ...]:
     """The columns of the export and of the books."""
@@ -47,6 +49,11 @@ def tolerance_of(given: Any) -> Decimal:
             tolerance = Decimal(given)
     if not tolerance.is_finite() or tolerance < 0:
         raise JobError(f"tolerance takes a decimal number from 0 on, as Decimal, int or text, got {given!r}")
+    if tolerance >= _TOLERANCE_BELOW or cast("int", tolerance.normalize().as_tuple().exponent) < -_TOLERANCE_DECIMALS:
+        raise JobError(
+            f"tolerance takes less than {_TOLERANCE_BELOW:,} points and at most {_TOLERANCE_DECIMALS} decimals, "
+            f"got {given!r}"
+        )
     return tolerance
 
 
