@@ -326,7 +326,7 @@ async def test_another_schema_version(session: AsyncSession, tmp_path: Path) -> 
         await export(session, tmp_path / "out")
     text = (tmp_path / "out" / "manifest.json").read_text()
     (tmp_path / "out" / "manifest.json").write_text(text.replace('"schema_version": 1', '"schema_version": 7'))
-    with pytest.raises(jobs.JobError, match="schema version 7, this release reads 1"):
+    with pytest.raises(jobs.JobError, match="schema version 7, and this release reads 1"):
         await jobs.verify(tmp_path / "out")
 
 
