@@ -238,9 +238,10 @@ class Rounds:
             way = chance.choice(["cancel", "timeout"])  # there is no body of a loop to do it in
         point = chance.randrange(1, chance.choice(self.points) + 1)
         moment = chance.choice(["before", "while", "later", "behind"])
-        this = Round(
-            self.kind, way, point, moment, chance.randrange(40), chance.randrange(9), chance.randrange(1, ROWS + 1)
-        )
+        turns, prefetch, stop = chance.randrange(40), chance.randrange(9), chance.randrange(1, ROWS + 1)
+        if way in {"break", "raise"}:
+            point = 0  # the body ends it; what waits for its turn would hold what was raised, and the iterator with it
+        this = Round(self.kind, way, point, moment, turns, prefetch, stop)
         await self.end_one(this)
         self.ends[this.way] += this.struck
         self.outcomes[this.outcome] += 1
@@ -279,8 +280,8 @@ class Rounds:
         this.outcome = outcome(task, this)
 
     def strike(self, this: Round, task: asyncio.Task[None], view: AsyncSession) -> None:
-        """End the reading, unless that is up to the loop's own body."""
-        if task.done() or this.struck or this.way in {"break", "raise"}:
+        """End the reading, unless it has ended."""
+        if task.done() or this.struck:
             return
         this.struck = True
         if this.way == "timeout" and this.scope is not None:
