@@ -1,7 +1,7 @@
 """How a question is measured: clients by turns, each in a process of its own, against one server.
 
-The rule kept here: A B C A B C, never A A B B, so that whatever else the machine does falls on all alike; medians,
-and ratios within one run.
+The rule kept here: A B C, B C A, C A B, so that whatever else the machine does falls on all alike, and so does what the
+one before left of caches and memory; medians, and ratios within one run.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections import deque
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -86,19 +87,21 @@ class Bench:
         times = self.runs if runs is None else runs
         gathered: dict[str, list[dict[str, Any]]] = {name: [] for name in jobs}
         faults: dict[str, str] = {}
+        names = deque(jobs)
         for number in range(times):
-            for name, job in jobs.items():
+            for name in tuple(names):
                 if name in faults:
                     continue
                 self._tell(f"{letter}: run {number + 1} of {times}: {name}")
                 try:
-                    result = self.child("benchmarks.runner", job)
+                    result = self.child("benchmarks.runner", jobs[name])
                 except BenchmarkError as error:
                     faults[name] = f"failed: {error}"
                     continue
                 gathered[name].append(result)
                 if result["fault"]:
                     faults[name] = result["fault"]
+            names.rotate(-1)
         self._tell("")
         return {name: Sample(tuple(runs), faults.get(name)) for name, runs in gathered.items()}
 
