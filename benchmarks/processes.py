@@ -13,10 +13,12 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
 __all__ = ["ROOT", "BenchmarkError", "Children"]
@@ -30,10 +32,24 @@ class BenchmarkError(Exception):
     """Something that the user of the benchmarks has to know, in one line."""
 
 
-def _tie() -> None:
-    """Between fork and exec: die with the parent."""
+def _tie(mask: set[Any]) -> None:
+    """Between fork and exec: die with the parent, and take the signals that it took."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if _PRCTL is not None:
         _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[Callable[[], None] | None]:
+    """Signals wait until a process that was started is known; gives what the process begins with, None for nothing."""
+    if _PRCTL is None:
+        yield None
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield lambda: _tie(before)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Children:
@@ -53,18 +69,19 @@ class Children:
 
     def start(self, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         """Start a process in a group of its own, with all three streams as pipes."""
-        child = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **(env or {})},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            preexec_fn=_tie if _PRCTL is not None else None,  # noqa: PLW1509 - this process has one thread
-        )
-        self._running.append(child)
+        with _uninterrupted() as first:
+            child = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, **(env or {})},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+                preexec_fn=first,  # noqa: PLW1509 - this process has one thread
+            )
+            self._running.append(child)
         return child
 
     def python(self, module: str, *arguments: str) -> subprocess.Popen[str]:
@@ -73,8 +90,6 @@ class Children:
 
     def end(self, child: subprocess.Popen[str]) -> None:
         """Kill a process with its whole group, and wait for it."""
-        if child in self._running:
-            self._running.remove(child)
         try:
             os.killpg(child.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
@@ -83,6 +98,8 @@ class Children:
         for stream in (child.stdin, child.stdout, child.stderr):
             if stream is not None:
                 stream.close()
+        if child in self._running:
+            self._running.remove(child)
 
     def said(self, child: subprocess.Popen[str]) -> Any:
         """The JSON of a process's last line, when it has ended.
