@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -25,11 +28,8 @@ from hypothesis import strategies as st
 
 from capillary_async import CapillaryError
 from capillary_async.cli import main
-from capillary_async.jobs import JobError, ReconcileResult, _compare, reconcile
+from capillary_async.jobs import JobError, ReconcileResult, _compare, _compare_engine, reconcile
 from capillary_async.sandbox import Sandbox
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HELD = Sandbox(customers=20)
 ROWS = [row for customer in HELD.customer_ids for row in HELD.allocations(customer)]
@@ -647,6 +647,40 @@ async def test_what_a_kill_left_goes_with_the_next_run(tmp_path: Path) -> None:
     assert left[0].exists()
     await reconcile(small, report=out / "r.html")
     assert sorted(os.listdir(out)) == [".reconcile-notes", "r.html"]
+
+
+async def test_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work is done there as well, and what others left stays."""
+
+    def no_locks(_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(_compare_engine, "take_lock", no_locks)
+    export = write_export(tmp_path / "export", "allocations", [allocation(1)])
+    left = tmp_path / "out" / ".reconcile-left"
+    left.mkdir(parents=True)
+    (left / "lock").touch()
+    await reconcile(export, report=tmp_path / "out" / "r.html")
+    assert sorted(os.listdir(tmp_path / "out")) == [".reconcile-left", "r.html"]
+
+
+async def test_a_folder_swept_before_it_was_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one is made, whether the lock was taken or what it lies in is gone."""
+    tried: list[Path] = []
+
+    def late(file: Any) -> None:
+        folder = Path(file.name).parent
+        tried.append(folder)
+        if len(tried) == 1:
+            raise BlockingIOError
+        if len(tried) == 2:
+            shutil.rmtree(folder)
+
+    monkeypatch.setattr(_compare_engine, "take_lock", late)
+    (tmp_path / "out").mkdir()
+    with _compare_engine.Engine(tmp_path / "out", memory_limit="1GiB", threads=1) as engine:
+        assert engine.row("SELECT 1") == (1,)
+        assert engine.scratch == tried[2]
 
 
 # -- the command

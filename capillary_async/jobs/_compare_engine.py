@@ -174,15 +174,17 @@ def _scratch(beside: Path | None) -> tuple[Path, IO[bytes]]:
     """A new folder, and the lock that says that its process lives."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=beside))
-        with contextlib.suppress(FileNotFoundError, BlockingIOError):  # another process swept it before it was locked
-            held = (folder / _LOCK).open("wb")
-            try:
-                take_lock(held)
-                (folder / _LOCK).stat()
-            except BaseException:
-                held.close()
-                raise
+        held = (folder / _LOCK).open("wb")
+        try:
+            take_lock(held)
+        except BlockingIOError:  # another process is sweeping, and came between the two lines
+            held.close()
+            continue
+        except OSError:  # a disk without locks: nobody sweeps there either
             return folder, held
+        if (folder / _LOCK).exists():
+            return folder, held
+        held.close()  # swept before it was locked
 
 
 def _sweep(folder: Path) -> None:
