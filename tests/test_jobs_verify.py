@@ -44,6 +44,16 @@ async def out(session: AsyncSession, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+def change_manifest(out: Path, member: str, value: Any) -> None:
+    """Give a member of the manifest another value; its path is written with dots."""
+    said = where = json.loads((out / "manifest.json").read_text())
+    *path, name = member.split(".")
+    for step in path:
+        where = where[step]
+    where[name] = value
+    (out / "manifest.json").write_text(json.dumps(said))
+
+
 async def test_proven(out: Path) -> None:
     """What is computed from the files alone."""
     result = await jobs.verify(out)
@@ -91,13 +101,7 @@ async def test_without_the_database(out: Path) -> None:
 )
 async def test_a_wrong_manifest(out: Path, member: str, value: Any, fault: str) -> None:
     """Each of its facts is computed anew."""
-    said = json.loads((out / "manifest.json").read_text())
-    where = said
-    *path, name = member.split(".")
-    for step in path:
-        where = where[step]
-    where[name] = value
-    (out / "manifest.json").write_text(json.dumps(said))
+    change_manifest(out, member, value)
     faults = (await jobs.verify(out)).faults
     assert any(re.search(fault, text) for text in faults), faults
 
@@ -129,14 +133,8 @@ async def test_a_wrong_manifest(out: Path, member: str, value: Any, fault: str) 
 )
 async def test_a_manifest_of_other_types(out: Path, member: str, value: Any) -> None:
     """Refused with the member's name, and never with a traceback."""
-    said = json.loads((out / "manifest.json").read_text())
-    *path, name = member.split(".")
-    where = said
-    for step in path:
-        where = where[step]
-    where[name] = value
-    (out / "manifest.json").write_text(json.dumps(said))
-    with pytest.raises(jobs.JobError, match=rf"is no manifest of an export: .* at `\$\.{[*path, name][0]}"):
+    change_manifest(out, member, value)
+    with pytest.raises(jobs.JobError, match=rf"is no manifest of an export: .* at `\$\.{member.partition('.')[0]}"):
         await jobs.verify(out)
 
 
