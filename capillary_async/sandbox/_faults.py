@@ -47,7 +47,7 @@ class Fault:
 
     Example:
         >>> Throttle(retry_after=1, times=2, path="paIds")
-        Throttle(times=2, path='paIds', page=None, after=0, retry_after=1)
+        Throttle(times=2, path='paIds', page=None, after=0, retry_after=1, status=429)
     """
 
     times: int | None = attrs.field(default=1)
@@ -102,9 +102,9 @@ class Throttle(Fault):
         status: 429, or 503 for the other way to say it.
 
     Example:
-        >>> Throttle()                       # one 429 without Retry-After
-        >>> Throttle(2, times=3)             # three with Retry-After: 2
-        >>> Throttle("Wed, 21 Oct 2015 07:28:00 GMT", times=None)
+        >>> faults = [Throttle()]                       # one 429 without Retry-After
+        >>> faults = [Throttle(2, times=3)]             # three with Retry-After: 2
+        >>> faults = [Throttle("Wed, 21 Oct 2015 07:28:00 GMT", times=None)]
     """
 
     retry_after: float | str | None = None
@@ -126,8 +126,8 @@ class ServerFailure(Fault):
         retry_after: The Retry-After header, None for none.
 
     Example:
-        >>> ServerFailure(503, times=3)             # a burst of three
-        >>> ServerFailure(502, body="html", path="loyaltyEvents")
+        >>> faults = [ServerFailure(503, times=3)]             # a burst of three
+        >>> faults = [ServerFailure(502, body="html", path="loyaltyEvents")]
     """
 
     status: int = 500
@@ -152,7 +152,7 @@ class HtmlAnswer(Fault):
     """An HTML page where JSON is due, under status 200: a proxy or a captive portal answered.
 
     Example:
-        >>> HtmlAnswer(times=2)
+        >>> faults = [HtmlAnswer(times=2)]
     """
 
     status: int = 200
@@ -173,7 +173,7 @@ class ErrorEnvelope(Fault):
         status: The HTTP status.
 
     Example:
-        >>> ErrorEnvelope(8015, "Customer not found", path="loyaltyEvents")
+        >>> faults = [ErrorEnvelope(8015, "Customer not found", path="loyaltyEvents")]
     """
 
     code: int = 500
@@ -191,7 +191,7 @@ class ConnectionReset(Fault):
     """The connection is reset (RST) before a byte of the answer.
 
     Example:
-        >>> ConnectionReset(times=2, path="dateRange")
+        >>> faults = [ConnectionReset(times=2, path="dateRange")]
     """
 
     exclusive: ClassVar[bool] = True
@@ -211,8 +211,8 @@ class CutBody(Fault):
             `content` is a complete HTTP message around half a JSON (or half a gzip stream).
 
     Example:
-        >>> CutBody(0.5, page=2)
-        >>> CutBody(how="chunked", times=3)
+        >>> faults = [CutBody(0.5, page=2)]
+        >>> faults = [CutBody(how="chunked", times=3)]
     """
 
     keep: float = attrs.field(default=0.5, validator=[attrs.validators.ge(0), attrs.validators.le(1)])
@@ -232,7 +232,7 @@ class SlowFirstByte(Fault):
         seconds: How long.
 
     Example:
-        >>> SlowFirstByte(0.3, page=1)
+        >>> faults = [SlowFirstByte(0.3, page=1)]
     """
 
     seconds: float = 1.0

@@ -35,7 +35,7 @@ class RepeatedPage(Fault):
     """A page is answered with the rows of the page before it.
 
     Example:
-        >>> RepeatedPage(page=3)     # page 3 has the rows of page 2
+        >>> faults = [RepeatedPage(page=3)]     # page 3 has the rows of page 2
     """
 
     page: int | None = attrs.field(default=2, kw_only=True)
@@ -52,7 +52,7 @@ class PagingIgnored(Fault):
     """Every page is answered with the first one: the server does not heed `page`.
 
     Example:
-        >>> PagingIgnored(path="loyaltyEvents")
+        >>> faults = [PagingIgnored(path="loyaltyEvents")]
     """
 
     times: int | None = attrs.field(default=None, kw_only=True)
@@ -70,7 +70,7 @@ class PageCap(Fault):
         limit: Rows on a page at most.
 
     Example:
-        >>> PageCap(50)
+        >>> faults = [PageCap(50)]
     """
 
     limit: int = attrs.field(default=50, validator=attrs.validators.ge(1))
@@ -86,7 +86,7 @@ class NotFoundPastEnd(Fault):
     """A page past the end is 404 instead of empty.
 
     Example:
-        >>> NotFoundPastEnd()
+        >>> faults = [NotFoundPastEnd()]
     """
 
     times: int | None = attrs.field(default=None, kw_only=True)
@@ -104,7 +104,7 @@ class NullEntries(Fault):
         count: How many, after the first row.
 
     Example:
-        >>> NullEntries(2, path="getLedgerExplodeInfo")
+        >>> faults = [NullEntries(2, path="getLedgerExplodeInfo")]
     """
 
     count: int = 1
@@ -123,8 +123,8 @@ class RowsInserted(Fault):
         page: Just before which page is read; 2 by default.
 
     Example:
-        >>> RowsInserted(1)                  # page 2 begins with the last row of page 1
-        >>> RowsInserted(times=None)         # the list moves at every reading of page 2
+        >>> faults = [RowsInserted(1)]                  # page 2 begins with the last row of page 1
+        >>> faults = [RowsInserted(times=None)]         # the list moves at every reading of page 2
     """
 
     rows: int = 1
@@ -148,7 +148,7 @@ class RowsRemoved(Fault):
         page: Just before which page is read; 2 by default.
 
     Example:
-        >>> RowsRemoved(1)                   # page 2 begins one row too late
+        >>> faults = [RowsRemoved(1)]                   # page 2 begins one row too late
     """
 
     rows: int = 1
@@ -171,7 +171,7 @@ class RowsChanged(Fault):
         page: Just before which page is read; 2 by default.
 
     Example:
-        >>> [RowsInserted(1), RowsChanged()]
+        >>> faults = [RowsInserted(1), RowsChanged()]
     """
 
     rows: int | None = None
