@@ -1,7 +1,7 @@
 """`python -m benchmarks.soak`: many pages through many faults, an outage in the middle, and nothing lost.
 
-The rule kept here: three sets are compared page by page (expected, delivered, served whole), and every bound that is
-kept or missed is printed; 0 only where all are kept.
+Invariant: three sets are compared page by page (expected, delivered, served whole), with `--misdirected` record by
+record, and every bound that is kept or missed is printed; the exit code is 0 only where all are kept.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from attrs import frozen
 
 from benchmarks.processes import BenchmarkError, Children
 from benchmarks.soak_leg import Leg
+from benchmarks.soak_misdirected import MisdirectedLeg
 from capillary_async import CapillaryError, __version__
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ _MEMORY = 16.0  # MiB that the allocator may wander
 _DESCRIPTORS = 8  # connections that are being closed while others open
 _LOAD = 1.05
 _RECOVERY = 10.0
+_OUTAGE = 30.0  # seconds
+_FAULTS = 0.1
+_MISDIRECTED = 0.01
 _LEAST = 2500  # pages of an outage's own leg: the retries that notice it are the same 100 or so, however many there are
 
 
@@ -53,11 +57,20 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.soak",
         description="Read many pages through faults and an outage; compare what was served, delivered and expected.",
     )
+    parser.add_argument(
+        "--misdirected",
+        action="store_true",
+        help="instead read through a proxy that gives wrong ends, others' answers and parts of answers",
+    )
     parser.add_argument("--pages", type=_whole, default=200_000, help="of the leg with faults (200000)")
     parser.add_argument(
-        "--outage", type=_seconds, default=30.0, help="seconds that the server is down in the middle of each leg (30)"
+        "--outage", type=_seconds, help=f"seconds that the server is down in the middle of each leg ({_OUTAGE:g})"
     )
-    parser.add_argument("--faults", type=_share, default=0.1, help="share of requests that meet a fault (0.1)")
+    parser.add_argument(
+        "--faults",
+        type=_share,
+        help=f"share of requests that meet a fault ({_FAULTS:g}; {_MISDIRECTED:g} of answers with --misdirected)",
+    )
     parser.add_argument("--concurrency", type=_whole, default=32, help="requests at once at most (32)")
     parser.add_argument("--seed", type=int, default=1, help="of the server's dice (1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures and samples there")
@@ -87,9 +100,13 @@ def _share(text: str) -> float:
 
 def _legs(given: argparse.Namespace) -> list[Leg]:
     """Faults with an outage among them; then an outage alone, where each request too many is the outage's."""
-    common = {"outage": given.outage, "seed": given.seed, "concurrency": given.concurrency, "say": _say}
-    legs = [Leg("faults", given.pages, given.faults, **common)]
-    if given.outage:
+    common = {"seed": given.seed, "concurrency": given.concurrency, "say": _say}
+    if given.misdirected:
+        share = _MISDIRECTED if given.faults is None else given.faults
+        return [MisdirectedLeg("misdirected", given.pages, share, 0.0, prefetch=4, **common)]
+    common["outage"] = outage = _OUTAGE if given.outage is None else given.outage
+    legs = [Leg("faults", given.pages, _FAULTS if given.faults is None else given.faults, **common)]
+    if outage:
         legs.append(Leg("outage", max(_LEAST, given.pages // 4), 0.0, prefetch=0, **common))
     return legs
 
@@ -97,9 +114,7 @@ def _legs(given: argparse.Namespace) -> list[Leg]:
 def bounds(leg: Leg) -> list[Bound]:
     """What a leg has to keep."""
     figures = leg.figures
-    found = [
-        Bound(f"pages {word}", figures[word], 0) for word in ("lost", "duplicated", "unexpected", "misordered")
-    ]  # fmt: skip
+    found = [Bound(f"{leg.unit} {word}", figures[word], 0) for word in leg.wrongs]
     found += [
         Bound("MiB grown from the second quarter to the last", round(leg.growth("rss"), 1), _MEMORY),
         Bound("descriptors beyond one a connection", leg.descriptors - leg.concurrency, _DESCRIPTORS),
@@ -133,9 +148,9 @@ def _say(line: str) -> None:
 def _show(leg: Leg) -> bool:
     figures = leg.figures
     _say(
-        f"  {figures['delivered']:,} of {figures['expected']:,} pages delivered, {figures['served_whole']:,} served "
-        f"whole; {figures['requests']:,} requests, {figures['retries']:,} retries in {figures['seconds']} s "
-        f"({figures['pages_a_second']:,} pages/s)"
+        f"  {figures['delivered']:,} of {figures['expected']:,} {leg.unit} delivered, {figures['served_whole']:,} "
+        f"served whole; {figures['requests']:,} requests, {figures['retries']:,} retries in {figures['seconds']} s "
+        f"({figures[f'{leg.unit}_a_second']:,} {leg.unit}/s)"
     )
     if figures["faults"]:
         _say(f"  faults met: {', '.join(f'{name} {count:,}' for name, count in sorted(figures['faults'].items()))}")
@@ -180,6 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.json is not None and not given.json.absolute().parent.is_dir():
         parser.error(f"no folder for {given.json}")
+    if given.misdirected and given.outage is not None:
+        parser.error("--misdirected has no outage")
     legs = _legs(given)
     signal.signal(signal.SIGTERM, _interrupt)
     right = True

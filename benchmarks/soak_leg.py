@@ -16,7 +16,7 @@ import zlib
 from collections import Counter
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from attrs import define, field
 
@@ -26,11 +26,11 @@ from benchmarks.soak_world import FIRST, QUERY, SIZE, Account, customers_for
 from capillary_async import AsyncSession, BasicAuth, CapillaryError, Limits, Paging, Timeouts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from benchmarks.processes import Children
 
-__all__ = ["Leg", "Sample"]
+__all__ = ["Ledger", "Leg", "Sample", "word"]
 
 TIMEOUTS = Timeouts(connect=5, read=5, attempt=10)
 ROUNDS = 4
@@ -43,7 +43,7 @@ class Sample:
 
     Attributes:
         at: Seconds since the leg began.
-        pages: Delivered by then.
+        pages: Delivered by then, or records where these are counted.
         rss: MiB of memory; 0 where /proc is missing.
         fds: Open file descriptors; 0 where /proc is missing.
         tasks: Of the loop.
@@ -54,6 +54,28 @@ class Sample:
     rss: float
     fds: int
     tasks: int
+
+
+class Ledger(Protocol):
+    """What is written down of each record or page."""
+
+    @property
+    def total(self) -> int:
+        """All that have to come."""
+        ...
+
+    @property
+    def delivered(self) -> int:
+        """Those that came."""
+        ...
+
+    def note(self, customer: int, items: Sequence[Any]) -> None:
+        """Take the records of one customer."""
+        ...
+
+    def close(self, served: bytes) -> dict[str, int]:
+        """Compare with what was served."""
+        ...
 
 
 @define
@@ -79,6 +101,13 @@ class Leg:
     samples: list[Sample] = field(factory=list, init=False)
     figures: dict[str, Any] = field(factory=dict, init=False)
 
+    unit: ClassVar[str] = "pages"
+    """What is counted."""
+    wrongs: ClassVar[tuple[str, ...]] = ("lost", "duplicated", "unexpected", "misordered")
+    """The figures that have to be 0."""
+    page_size: ClassVar[int] = SIZE
+    """Rows asked for on a page."""
+
     def run(self, children: Children) -> None:
         """Start a server, ask, compare.
 
@@ -86,10 +115,7 @@ class Leg:
             BenchmarkError: The server did not start.
             CapillaryError: The run as a whole came to an end, e.g. by an outage longer than `Timeouts.call`.
         """
-        child = children.python(
-            "benchmarks.soak_server", "--pages", str(self.pages), "--share", str(self.share),
-            "--outage", str(self.outage), "--seed", str(self.seed),
-        )  # fmt: skip
+        child = children.python(*self._server())
         try:
             line = child.stdout.readline() if child.stdout is not None else ""
             told = json.loads(line or "{}")
@@ -99,8 +125,18 @@ class Leg:
         finally:
             children.end(child)
 
+    def _server(self) -> tuple[str, ...]:
+        """Module and arguments of the server."""
+        return (
+            "benchmarks.soak_server", "--pages", str(self.pages), "--share", str(self.share),
+            "--outage", str(self.outage), "--seed", str(self.seed),
+        )  # fmt: skip
+
+    def _account(self) -> Ledger:
+        return Account(customers_for(self.pages))
+
     async def _haul(self, port: int) -> None:
-        account = Account(customers_for(self.pages))
+        account = self._account()
         failed: Counter[str] = Counter()
         began = time.monotonic()
         async with AsyncSession(
@@ -108,7 +144,7 @@ class Leg:
             auth=BasicAuth("till.1", password="soak"),
             timeouts=TIMEOUTS,
             limits=Limits(concurrency=self.concurrency),
-            paging=Paging(page_size=SIZE, prefetch=self.prefetch),
+            paging=Paging(page_size=self.page_size, prefetch=self.prefetch),
         ) as session:
             watch = asyncio.get_running_loop().create_task(self._watch(account, began))
             try:
@@ -123,17 +159,17 @@ class Leg:
         self.figures = {
             **account.close(zlib.decompress(base64.b64decode(told["served"]))),
             "seconds": round(took, 1),
-            "pages_a_second": round(account.delivered / took),
+            f"{self.unit}_a_second": round(account.delivered / took),
             "requests": told["requests"],
             "retries": stats["retries"],
             "faults": told["faults"],
             "told_and_asked_again": dict(failed),
-            "down_requests": told["down_requests"],
-            "up_after": told["up_after"],
+            "down_requests": told.get("down_requests", 0),
+            "up_after": told.get("up_after"),
             "tasks_left": len(asyncio.all_tasks()) - 1,
         }
 
-    async def _rounds(self, session: AsyncSession, account: Account, failed: Counter[str]) -> None:
+    async def _rounds(self, session: AsyncSession, account: Ledger, failed: Counter[str]) -> None:
         keys: Iterable[int] = range(FIRST, FIRST + customers_for(self.pages))
         for _ in range(ROUNDS):
             again: list[int] = []
@@ -142,27 +178,27 @@ class Leg:
                 if outcome.error is None:
                     account.note(outcome.key, outcome.items)
                 else:
-                    failed[_word(outcome.error)] += 1
+                    failed[word(outcome.error)] += 1
                     again.append(outcome.key)
             if not again:
                 return
             keys = again
 
-    async def _watch(self, account: Account, began: float) -> None:
+    async def _watch(self, account: Ledger, began: float) -> None:
         """Sample every half second, and tell every twentieth of the way."""
         told = 0
         while True:
             sample = self._take(account, began)
-            twentieth = sample.pages * 20 // max(1, account.pages)
+            twentieth = sample.pages * 20 // max(1, account.total)
             if twentieth > told:
                 told = twentieth
                 self.say(
-                    f"  {twentieth * 5:3d} %  {sample.at:6.1f} s  {sample.pages:9,d} pages  {sample.rss:6.1f} MiB  "
-                    f"{sample.fds:3d} descriptors  {sample.tasks:3d} tasks"
+                    f"  {twentieth * 5:3d} %  {sample.at:6.1f} s  {sample.pages:9,d} {self.unit}  "
+                    f"{sample.rss:6.1f} MiB  {sample.fds:3d} descriptors  {sample.tasks:3d} tasks"
                 )
             await asyncio.sleep(0.5)
 
-    def _take(self, account: Account, began: float) -> Sample:
+    def _take(self, account: Ledger, began: float) -> Sample:
         rss, fds = _of_process()
         sample = Sample(time.monotonic() - began, account.delivered, rss, fds, len(asyncio.all_tasks()))
         if len(self.samples) >= _SAMPLES:
@@ -183,7 +219,8 @@ class Leg:
         return median(late) - median(early) if early and late else 0.0
 
 
-def _word(error: CapillaryError) -> str:
+def word(error: CapillaryError) -> str:
+    """How the error is counted."""
     return f"{type(error).__name__} after {error.attempts} attempts"
 
 

@@ -76,7 +76,7 @@ class Account:
         self.misordered = 0
 
     @property
-    def pages(self) -> int:
+    def total(self) -> int:
         """All pages that have to come."""
         return len(self._delivered)
 
@@ -119,10 +119,10 @@ class Account:
         """
         made_up = sum(1 for here, there in zip(self._delivered, served, strict=True) if here and not there)
         return {
-            "expected": self.pages,
+            "expected": self.total,
             "delivered": self.delivered,
             "served_whole": len(served) - served.count(0),
-            "lost": self.pages - self.delivered,
+            "lost": self.total - self.delivered,
             "duplicated": self.duplicated,
             "unexpected": self.unexpected + made_up,
             "misordered": self.misordered,

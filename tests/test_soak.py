@@ -1,4 +1,4 @@
-"""The soak in short: faults and an outage through the real command, its account, and what is left behind."""
+"""The soak in short: faults, an outage and wrong answers through the real command, its accounts, and its servers."""
 
 import asyncio
 import json
@@ -13,8 +13,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import soak, soak_server, soak_world
+from benchmarks import soak, soak_proxy, soak_records, soak_server, soak_world, soak_wrong
 from benchmarks.soak_leg import Leg, Sample
+from benchmarks.soak_misdirected import MisdirectedLeg
 from benchmarks.soak_world import FIRST, Account, customers_for, page_body, pages_of, place
 
 ROOT = Path(__file__).parent.parent
@@ -86,7 +87,14 @@ def processes_of(mark):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--pages", "0"], ["--outage", "500"], ["--faults", "0.9"], ["--json", "/no/such/folder/x"], ["--pages", "many"]],
+    [
+        ["--pages", "0"],
+        ["--outage", "500"],
+        ["--faults", "0.9"],
+        ["--json", "/no/such/folder/x"],
+        ["--pages", "many"],
+        ["--misdirected", "--outage", "3"],
+    ],
 )
 def test_what_cannot_be_is_refused_in_a_line(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -108,7 +116,7 @@ def records(customer):
 
 
 def whole(account):
-    return bytes([1]) * account.pages
+    return bytes([1]) * account.total
 
 
 def closed(change=None, customers=10, *, skip=(), again=(), served=None):
@@ -265,3 +273,140 @@ async def test_each_fault_on_the_wire_is_what_its_name_says():
     assert b"Retry-After: 0.02" in told["429 with Retry-After"]
     assert b"Retry-After" not in told["503"]
     assert server.whole == 2
+
+
+# --- the misdirecting proxy -------------------------------------------------------------------------------------------
+
+
+def record(identity):
+    """A record as the SDK gives it, with the fields of both endpoints."""
+    value = soak_records.value(identity)
+    return SimpleNamespace(id=identity, points_exclusive=value, unique_id=value)
+
+
+def account_of(change):
+    """The account of twenty customers, with the lists of two of them changed together."""
+    account = soak_records.Account(20)
+    lists = {
+        customer: [
+            record(identity)
+            for page in range(1, soak_records.pages_of(customer) + 1)
+            for identity in soak_records.rows_of(customer, page)
+        ]
+        for customer in range(soak_records.FIRST, soak_records.FIRST + 20)
+    }
+    change(lists[soak_records.FIRST + 3], lists[soak_records.FIRST + 14])
+    for customer, items in lists.items():
+        account.note(customer, items)
+    return account.close(b"\x01" * account.total)
+
+
+def swapped(one, two):
+    one[:], two[:] = two[:], one[:]
+
+
+def altered(one, two):
+    two[0] = SimpleNamespace(id=two[0].id, unique_id="other")
+
+
+@pytest.mark.parametrize(
+    ("change", "due"),
+    [
+        (lambda one, two: None, {}),
+        (lambda one, two: one.pop(), {"lost": 1}),
+        (lambda one, two: two.clear(), {"lost": 100}),
+        (lambda one, two: one.append(one[-1]), {"doubled": 1}),
+        (lambda one, two: one.append(two[0]), {"misdirected": 1}),
+        (swapped, {"misdirected": 161, "lost": 161}),
+        (lambda one, two: one.reverse(), {"misordered": 1}),
+        (altered, {"altered": 1, "lost": 1}),
+    ],
+    ids=["right", "a row", "a list", "twice", "another's", "exchanged", "order", "content"],
+)
+def test_the_account_of_records_sees_each_kind_of_wrong(change, due):
+    figures = account_of(change)
+    assert figures["expected"] == 990
+    assert {word: figures[word] for word in MisdirectedLeg.wrongs if figures[word]} == due
+
+
+def test_a_record_delivered_that_was_never_served_is_seen():
+    account = soak_records.Account(1)
+    account.note(soak_records.FIRST, [record(1)])
+    assert account.close(bytes(45))["never served"] == 1
+
+
+def test_records_say_whose_they_are():
+    for customer in range(soak_records.FIRST, soak_records.FIRST + 40):
+        ids = [
+            n for page in range(1, soak_records.pages_of(customer) + 1) for n in soak_records.rows_of(customer, page)
+        ]
+        assert {soak_records.owner(identity) for identity in ids} <= {customer}
+        assert len(soak_records.rows_of(customer, soak_records.pages_of(customer))) < soak_records.SIZE
+
+
+def test_wrong_answers_come_at_their_share_and_are_the_seeds():
+    customers = range(soak_records.FIRST, soak_records.FIRST + 20_000)
+    wrongs = {customer: soak_wrong.wrong_of(customer, 0.01, 7) for customer in customers}
+    played = [wrong for wrong in wrongs.values() if wrong is not None]
+    assert 0.009 < len(played) / sum(map(soak_records.pages_of, customers)) < 0.011
+    assert {wrong.kind for wrong in played} == set(soak_wrong.KINDS)
+    assert all(soak_wrong.wrong_of(customer, 0.01, 7) == wrongs[customer] for customer in customers[:500])
+    assert any(soak_wrong.wrong_of(customer, 0.01, 8) != wrongs[customer] for customer in customers[:500])
+
+
+def test_what_no_reader_can_notice_is_not_played():
+    """A wrong end is behind a full page; one that stays, and a row less, have rows behind them."""
+    for customer in range(soak_records.FIRST, soak_records.FIRST + 5000):
+        wrong = soak_wrong.wrong_of(customer, 0.15, 1)
+        if wrong is None or wrong.kind in soak_wrong.ODD:
+            continue
+        if wrong.kind in soak_wrong.ENDS or wrong.kind == soak_wrong.LESS:
+            assert wrong.page > 1
+            assert wrong.contradicted == (wrong.times > 1 or wrong.kind == soak_wrong.LESS)
+            assert not wrong.contradicted or soak_records.rows_of(customer, wrong.page + 1)
+        else:
+            assert soak_records.rows_of(customer, wrong.page)
+
+
+def test_an_end_that_stays_is_played_only_where_the_next_page_was_asked_for():
+    proxy = soak_proxy.Proxy(1000, share=0.15, seed=1)
+    customer, wrong = next(
+        (customer, wrong)
+        for customer in range(soak_records.FIRST, soak_records.FIRST + 1000)
+        if (wrong := proxy.wrong_of(customer)) is not None and wrong.contradicted and wrong.times == 2
+    )
+    proxy.ask(customer, 1)
+    assert proxy.ask(customer, wrong.page) == wrong
+    assert proxy.play(customer, wrong) is None
+    proxy.ask(customer, wrong.page + 1)
+    assert proxy.play(customer, wrong) == proxy.play(customer, wrong) != proxy.right(customer, wrong.page)
+    assert proxy.play(customer, wrong) is proxy.ask(customer, wrong.page) is None
+    assert proxy.faults == {wrong.kind: 2}
+
+
+async def test_an_answer_that_comes_twice_stays_before_what_follows_on_its_connection():
+    loop = asyncio.get_running_loop()
+    proxy = soak_proxy.Proxy(1000, share=0.0, seed=1)
+    customer = soak_records.FIRST
+    proxy.wrong_of = {customer: soak_wrong.Wrong(soak_wrong.TWICE, 1), customer + 1: None}.__getitem__
+    listening = await loop.create_server(lambda: soak_proxy._Connection(proxy, loop), "127.0.0.1", 0)
+    async with listening:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listening.sockets[0].getsockname()[1])
+        for each in (customer, customer + 1):
+            writer.write(f"GET /x?entity_id={each}&page=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        came = await read_all(reader)
+        writer.close()
+    one, two = soak_records.page_body(customer, 1), soak_records.page_body(customer + 1, 1)
+    assert came == soak_server.answer(one) * 2 + soak_server.answer(two)
+
+
+@pytest.mark.parametrize("kind", soak_wrong.KINDS)
+def test_each_wrong_answer_is_whole_and_another_than_the_right_one(kind):
+    """The head is that of its name, and the body has the announced length."""
+    customer = soak_records.FIRST + 9
+    head, _, body = soak_wrong.wrong_answer(kind, customer, 2).partition(b"\r\n\r\n")
+    status = head.split(b"\r\n")[0].decode().removeprefix("HTTP/1.1 ")
+    assert status == (kind if kind in soak_wrong.ODD else "404 Not Found" if kind.startswith("404") else "200 OK")
+    assert (f"Content-Length: {len(body)}" in head.decode()) != kind.startswith("204")
+    right = soak_records.page_body(customer, 2)
+    assert (body == right) == (kind in {soak_wrong.TWICE, "099 Odd"})
