@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from capillary_async._channel import Channel
 from capillary_async._crew import Crew
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from capillary_async._plan import Plan
+from capillary_async._plan import Plan
 
 __all__ = ["FanOutIterator"]
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _END = "end"
 
@@ -34,7 +31,7 @@ class _Run(NamedTuple):
     channel: Channel[Any]
 
 
-class FanOutIterator(Generic[T]):
+class FanOutIterator(Generic[T_co]):
     """One loop over a fan-out. `aclose()` ends it early; being dropped does too."""
 
     def __init__(self, plan: Plan[Any, Any]) -> None:
@@ -47,16 +44,16 @@ class FanOutIterator(Generic[T]):
         self._busy = False
         self._ended: str | None = None  # `_END`, or why nothing more can come
 
-    def __aiter__(self) -> FanOutIterator[T]:
+    def __aiter__(self) -> FanOutIterator[T_co]:
         return self
 
-    async def __anext__(self) -> T:
+    async def __anext__(self) -> T_co:
         # The way of nearly every record: one coroutine, nothing awaited.
         for item in self._items:
-            return cast("T", item)
+            return cast("T_co", item)
         self._enter()
         try:
-            return cast("T", await self._next())
+            return cast("T_co", await self._next())
         except BaseException as error:
             await self._stop(_reason(error))
             raise

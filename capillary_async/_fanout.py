@@ -6,27 +6,27 @@ anything is asked. Knows no HTTP; made by the endpoints, looped over by users.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from attrs import evolve
 
 from capillary_async._config import Paging
 from capillary_async._fan_iterator import FanOutIterator
 from capillary_async._keys import Keys
+from capillary_async._pager import Owner, Page
 from capillary_async._plan import FanOptions, Outcome, Plan
 from capillary_async._units import BatchReader, PagedReader, Reader
 from capillary_async.errors import InvalidRequestError
 
-if TYPE_CHECKING:
-    from capillary_async._pager import Owner, Page
-
-__all__ = ["BatchReader", "FanOut", "FanOutIterator", "Outcome", "PagedReader"]
+__all__ = ["BatchReader", "FanOut", "FanOutIterator", "Outcome", "PagedReader", "fan_over"]
 
 K = TypeVar("K")
+K_co = TypeVar("K_co", covariant=True)
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class FanOut(Generic[K, T]):
+class FanOut(Generic[K_co, T_co]):
     """The same question for many keys, asked concurrently.
 
     `async for outcome in fan` gives one `Outcome` a key, as they finish.
@@ -42,31 +42,14 @@ class FanOut(Generic[K, T]):
 
     __slots__ = ("__weakref__", "_name", "_owner", "_plan")
 
-    def __init__(self, plan: Plan[K, T], name: str, owner: Owner) -> None:
+    def __init__(self, plan: Plan[K_co, T_co], name: str, owner: Owner) -> None:
         self._plan = plan
         self._name = name
         self._owner = owner
 
-    @classmethod
-    def over(
-        cls,
-        source: Any,
-        reader: Reader[K],
-        *,
-        argument: str,
-        name: str,
-        concurrency: int,
-        paging: Paging,
-        patience: float,
-        owner: Owner,
-    ) -> FanOut[K, T]:
-        """A fan-out over an input, which is checked here where it has a length. For the endpoints."""
-        keys = Keys(source, reader.check, argument)
-        return cls(Plan(keys, reader, FanOptions(concurrency, paging), patience), name, owner)
-
     def options(
         self, *, concurrency: int | None = None, paging: Paging | None = None, unique: bool | None = None
-    ) -> FanOut[K, T]:
+    ) -> FanOut[K_co, T_co]:
         """A copy that works otherwise; what is not given stays.
 
         Args:
@@ -92,18 +75,18 @@ class FanOut(Generic[K, T]):
         self._owner.track(iterator)
         return iterator
 
-    def __aiter__(self) -> FanOutIterator[Outcome[K, T]]:
+    def __aiter__(self) -> FanOutIterator[Outcome[K_co, T_co]]:
         """One outcome a key, as they finish."""
         return self._iterate("outcomes")
 
-    def ordered(self) -> FanOutIterator[Outcome[K, T]]:
+    def ordered(self) -> FanOutIterator[Outcome[K_co, T_co]]:
         """One outcome a key, in the order of the input.
 
         At most 2 x concurrency units are held back: that many outcomes, or batches of outcomes.
         """
         return self._iterate("ordered")
 
-    def items(self) -> FanOutIterator[T]:
+    def items(self) -> FanOutIterator[T_co]:
         """The records of all keys, as they come.
 
         Raises (while looping):
@@ -111,7 +94,7 @@ class FanOut(Generic[K, T]):
         """
         return self._iterate("items")
 
-    def pages(self) -> FanOutIterator[tuple[K, Page[T]]]:
+    def pages(self) -> FanOutIterator[tuple[K_co, Page[T_co]]]:
         """`(key, page)` as they come, for customers too big to hold.
 
         The last page of a key has `.last` true and may be empty.
@@ -121,13 +104,13 @@ class FanOut(Generic[K, T]):
         """
         return self._iterate("pages")
 
-    async def collect(self) -> dict[K, Outcome[K, T]]:
+    async def collect(self) -> dict[K_co, Outcome[K_co, T_co]]:
         """All outcomes by key, errors included.
 
         What is no key stands under itself, or under its `repr` where it has no hash or equals a key, as `True` does 1.
         """
-        outcomes: dict[Any, Outcome[K, T]] = {}
-        refused: list[Outcome[K, T]] = []
+        outcomes: dict[Any, Outcome[K_co, T_co]] = {}
+        refused: list[Outcome[K_co, T_co]] = []
         iterator = aiter(self)
         try:
             async for outcome in iterator:
@@ -144,6 +127,22 @@ class FanOut(Generic[K, T]):
     def __repr__(self) -> str:
         length = self._plan.keys.length
         return f"<FanOut {self._name} over {'an iterator' if length is None else f'{length} keys'}>"
+
+
+def fan_over(
+    source: Any,
+    reader: Reader[K],
+    *,
+    argument: str,
+    name: str,
+    concurrency: int,
+    paging: Paging,
+    patience: float,
+    owner: Owner,
+) -> FanOut[K, Any]:
+    """A fan-out over an input, which is checked here where it has a length. For the endpoints."""
+    keys = Keys(source, reader.check, argument)
+    return FanOut(Plan(keys, reader, FanOptions(concurrency, paging), patience), name, owner)
 
 
 def _refuse_unless(right: bool, name: str, allowed: str, came: object) -> None:  # noqa: FBT001

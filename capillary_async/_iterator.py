@@ -8,36 +8,33 @@ Made by the pager, closed by loops, users and the session.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
 from operator import length_hint
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from capillary_async._interrupt import Interruptible
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from capillary_async._page import Page, Position
-    from capillary_async._verify import Verified
-    from capillary_async._walk import Walk
+from capillary_async._page import Page, Position
+from capillary_async._verify import Verified
+from capillary_async._walk import Walk
 
 __all__ = ["PageIterator", "RecordIterator"]
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _END = "end"
 
 
-class PageIterator(Generic[T]):
+class PageIterator(Generic[T_co]):
     """The pages of one walk. `aclose()` ends it early; being dropped does too."""
 
-    def __init__(self, walk: Walk[T] | Verified[T]) -> None:
+    def __init__(self, walk: Walk[T_co] | Verified[T_co]) -> None:
         self._loop = asyncio.get_running_loop()
         self._walk = walk
         self._ended: str | None = None  # `_END`, or why nothing more can come
         self._lock = asyncio.Lock()
         self._waiting: Interruptible | None = None
 
-    def __aiter__(self) -> PageIterator[T]:
+    def __aiter__(self) -> PageIterator[T_co]:
         return self
 
     @property
@@ -45,7 +42,7 @@ class PageIterator(Generic[T]):
         """Where reading goes on behind what was given."""
         return self._walk.position
 
-    async def __anext__(self) -> Page[T]:
+    async def __anext__(self) -> Page[T_co]:
         self._refuse()
         async with self._lock:
             page = await self._next()
@@ -64,7 +61,7 @@ class PageIterator(Generic[T]):
                 "this iterator is already waiting in another task; give each task an iterator of its own"
             )
 
-    async def _next(self) -> Page[T] | None:
+    async def _next(self) -> Page[T_co] | None:
         self._waiting = waiting = Interruptible()
         try:
             with waiting:
@@ -107,17 +104,17 @@ def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *ar
         return
 
 
-class RecordIterator(Generic[T]):
+class RecordIterator(Generic[T_co]):
     """The records of one walk, page after page."""
 
-    def __init__(self, pages: PageIterator[T]) -> None:
+    def __init__(self, pages: PageIterator[T_co]) -> None:
         self._loop = asyncio.get_running_loop()
         self._pages = pages
-        self._page: Page[T] | None = None
-        self._items: Iterator[T] = iter(())
+        self._page: Page[T_co] | None = None
+        self._items: Iterator[T_co] = iter(())
         self._stopped_at: Position | None = None
 
-    def __aiter__(self) -> RecordIterator[T]:
+    def __aiter__(self) -> RecordIterator[T_co]:
         return self
 
     @property
@@ -129,13 +126,13 @@ class RecordIterator(Generic[T]):
             return self._pages.position
         return self._page.position_behind(len(self._page) - length_hint(self._items))
 
-    async def __anext__(self) -> T:
+    async def __anext__(self) -> T_co:
         # The way of nearly every record: one coroutine, nothing awaited.
         for item in self._items:
             return item
         return await self._next()
 
-    async def _next(self) -> T:
+    async def _next(self) -> T_co:
         """The first record of the next page that has any."""
         while True:
             self._page = None  # its memory, still in the processor's cache, is the next page's

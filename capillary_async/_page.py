@@ -6,18 +6,17 @@ users hold `Page` and `Position`, the walk and the pager join them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 from attrs import field, frozen
 
 from capillary_async.errors import ApiMessage, CapillaryError, InvalidRequestError
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
-
 __all__ = ["ALONE", "Fetched", "Owner", "Pace", "Page", "Position", "ReadOptions", "Source"]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 def _counted(owner: Any, attribute: Any, value: Any) -> None:  # noqa: ARG001 - attrs hands it in
@@ -50,7 +49,7 @@ class Position:
 
 
 @frozen(eq=False)
-class Page(Generic[T]):
+class Page(Generic[T_co]):
     """One page of a list, as given out: duplicates dropped, `max_items` kept.
 
     Attributes:
@@ -64,7 +63,7 @@ class Page(Generic[T]):
         last: True where this page is known to end the list, or `max_items` was reached.
     """
 
-    items: tuple[T, ...]
+    items: tuple[T_co, ...]
     number: int
     request_id: str | None = None
     warnings: tuple[ApiMessage, ...] = ()
@@ -85,14 +84,14 @@ class Page(Generic[T]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __iter__(self) -> Iterator[T]:
+    def __iter__(self) -> Iterator[T_co]:
         return iter(self.items)
 
     @overload
-    def __getitem__(self, index: int) -> T: ...
+    def __getitem__(self, index: int) -> T_co: ...
     @overload
-    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
-    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+    def __getitem__(self, index: slice) -> tuple[T_co, ...]: ...
+    def __getitem__(self, index: int | slice) -> T_co | tuple[T_co, ...]:
         return self.items[index]
 
     def __repr__(self) -> str:

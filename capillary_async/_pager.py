@@ -6,27 +6,23 @@ is asked. Knows no HTTP; made by the endpoints, looped over by users.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from attrs import evolve
 
+from capillary_async._config import Paging
 from capillary_async._iterator import PageIterator, RecordIterator
 from capillary_async._page import Fetched, Owner, Page, Position, ReadOptions, Source
 from capillary_async._verify import reading
 from capillary_async._walk import LIKELY_CAPS, settled_size
 from capillary_async.errors import InvalidRequestError
 
-if TYPE_CHECKING:
-    from capillary_async._config import Paging
-    from capillary_async._verify import Verified
-    from capillary_async._walk import Walk
-
 __all__ = ["Fetched", "Owner", "Page", "PageIterator", "Pager", "Position", "RecordIterator", "Source"]
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Pager(Generic[T]):
+class Pager(Generic[T_co]):
     """A list of the API: a recipe, not a cursor. Looping twice reads twice.
 
     `async for record in pager` gives every record, page after page; a record that comes twice is given once. What the
@@ -39,7 +35,7 @@ class Pager(Generic[T]):
 
     __slots__ = ("__weakref__", "_options", "_owner", "_paging", "_source")
 
-    def __init__(self, source: Source[T], paging: Paging, owner: Owner, options: ReadOptions | None = None) -> None:
+    def __init__(self, source: Source[T_co], paging: Paging, owner: Owner, options: ReadOptions | None = None) -> None:
         self._source = source
         self._paging = paging
         self._owner = owner
@@ -74,7 +70,7 @@ class Pager(Generic[T]):
         prefetch: int | None = None,
         max_items: int | None = None,
         start: Position | None = None,
-    ) -> Pager[T]:
+    ) -> Pager[T_co]:
         """A copy that reads otherwise; what is not given stays.
 
         Args:
@@ -100,23 +96,23 @@ class Pager(Generic[T]):
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return Pager(self._source, paging, self._owner, evolve(self._options, **changed))
 
-    def walk(self) -> Walk[T] | Verified[T]:
-        """A new reading. For the iterators."""
-        return reading(self._source, self._paging, self._owner, self._options)
+    def _read(self) -> PageIterator[T_co]:
+        """A new reading."""
+        return PageIterator(reading(self._source, self._paging, self._owner, self._options))
 
-    def __aiter__(self) -> RecordIterator[T]:
+    def __aiter__(self) -> RecordIterator[T_co]:
         """Every record, page after page."""
-        iterator = RecordIterator(PageIterator(self.walk()))
+        iterator = RecordIterator(self._read())
         self._owner.track(iterator)
         return iterator
 
-    def pages(self) -> PageIterator[T]:
+    def pages(self) -> PageIterator[T_co]:
         """Whole pages. Where nothing is, one empty page; else none is empty but for dropped duplicates and nulls."""
-        iterator = PageIterator(self.walk())
+        iterator = self._read()
         self._owner.track(iterator)
         return iterator
 
-    async def page(self, number: int) -> Page[T]:
+    async def page(self, number: int) -> Page[T_co]:
         """One page by its number from 1, as it is: no other page is read, so duplicates stay.
 
         Raises:
@@ -140,7 +136,7 @@ class Pager(Generic[T]):
             position, last = _behind(number, fetched.received, size, settled)
         return fetched.page(number, fetched.items, fetched.rows, position=position, last=last)
 
-    async def first(self) -> T | None:
+    async def first(self) -> T_co | None:
         """The first record, or None for an empty list."""
         pager = self if self._verifies or self._options.max_items == 0 else self.options(max_items=1)
         iterator = aiter(pager)
@@ -149,7 +145,7 @@ class Pager(Generic[T]):
         finally:
             await iterator.aclose()
 
-    async def collect(self, *, verify: bool | None = None) -> list[T]:
+    async def collect(self, *, verify: bool | None = None) -> list[T_co]:
         """All records as a list.
 
         Args:
@@ -161,7 +157,7 @@ class Pager(Generic[T]):
         pager = self
         if verify is not None and verify != self._paging.verify:
             pager = Pager(self._source, evolve(self._paging, verify=verify), self._owner, self._options)
-        records: list[T] = []
+        records: list[T_co] = []
         pages = pager.pages()
         try:
             async for page in pages:

@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
 
 from attrs import frozen
 
+from capillary_async._config import Paging
+from capillary_async._keys import Keys
 from capillary_async._pager import Position
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from capillary_async._config import Paging
-    from capillary_async._keys import Keys
-    from capillary_async._units import Reader
-    from capillary_async.errors import ApiMessage, CapillaryError
+from capillary_async._units import Reader
+from capillary_async.errors import ApiMessage, CapillaryError
 
 __all__ = ["FanOptions", "Outcome", "Plan"]
 
 K = TypeVar("K")
+K_co = TypeVar("K_co", covariant=True)
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @frozen
-class Outcome(Generic[K, T]):
+class Outcome(Generic[K_co, T_co]):
     """What came of one key.
 
     Attributes:
@@ -41,8 +40,8 @@ class Outcome(Generic[K, T]):
         pages: How many pages were read.
     """
 
-    key: K
-    items: tuple[T, ...] = ()
+    key: K_co
+    items: tuple[T_co, ...] = ()
     error: CapillaryError | None = None
     warnings: tuple[ApiMessage, ...] = ()
     pages: int = 0
@@ -52,7 +51,7 @@ class Outcome(Generic[K, T]):
         """Whether the key was answered."""
         return self.error is None
 
-    def unwrap(self) -> tuple[T, ...]:
+    def unwrap(self) -> tuple[T_co, ...]:
         """The items.
 
         Raises:

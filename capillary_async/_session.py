@@ -7,13 +7,14 @@ anywhere but in the session and its views. The top of the package; users start h
 from __future__ import annotations
 
 import os
-import threading
-import weakref
-from platform import python_version
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from datetime import tzinfo
+from types import TracebackType
+from typing import Any, Generic, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
-from attrs import evolve, field, frozen
+from attrs import evolve
 
+from capillary_async._calls import Calls, Settings
 from capillary_async._checks import (
     check_base_url,
     check_dag_scope,
@@ -26,12 +27,10 @@ from capillary_async._checks import (
     merged,
 )
 from capillary_async._config import Limits, Paging, RetryPolicy, Timeouts
-from capillary_async._transport.chain import build, share
-from capillary_async._transport.check import judge
-from capillary_async._transport.message import LATE, Headers, Request, Shape
+from capillary_async._transport.chain import ClientSession, Shared, share
+from capillary_async._transport.message import Headers, Middleware, Request, Shape
 from capillary_async._transport.retry import Quota
-from capillary_async._underway import UnderWay
-from capillary_async._version import __version__
+from capillary_async._transport.stats import Stats
 from capillary_async.auth import BasicAuth, OAuthClient
 from capillary_async.endpoints import (
     LoyaltyEventsResource,
@@ -39,41 +38,35 @@ from capillary_async.endpoints import (
     PointsAwardedResource,
     PointsLedgerResource,
 )
-from capillary_async.errors import CapillaryError, InvalidRequestError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from datetime import tzinfo
-    from types import TracebackType
-
-    from capillary_async._decode import Decoded
-    from capillary_async._transport.chain import ClientSession, Shared
-    from capillary_async._transport.message import Handler, Middleware, Response
-    from capillary_async._transport.stats import Stats
+from capillary_async.errors import InvalidRequestError
 
 __all__ = ["AsyncSession"]
 
 
-DAG_SCOPE = "x-cap-neo-dag-scope"
 NEO = "/x/neo/"
 _TILL = ("CAPILLARY_USERNAME", "CAPILLARY_PASSWORD", "CAPILLARY_PASSWORD_MD5")
 _CLIENT = ("CAPILLARY_CLIENT_KEY", "CAPILLARY_CLIENT_SECRET")
 _KINDS: dict[str, type[Any]] = {"limits": Limits, "paging": Paging, "retry": RetryPolicy, "timeouts": Timeouts}
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_S = TypeVar("_S", bound="AsyncSession")
+_R = TypeVar("_R")
 
 
-@frozen(eq=False)
-class _Settings:
-    """What a view may have of its own."""
+class _Endpoint(Generic[_R]):
+    """A group of calls of a session; on the class it is its class, so that `create_autospec(AsyncSession)` has them."""
 
-    timeouts: Timeouts
-    retry: RetryPolicy
-    paging: Paging
-    headers: Headers = field(repr=False)  # a user's own may hold a key
-    limits: Limits
-    dag_scope: str | None
-    server_timezone: tzinfo | None
+    def __init__(self, resource: Callable[[Calls], _R]) -> None:
+        self.resource = resource
+
+    @overload
+    def __get__(self, session: None, owner: type[AsyncSession]) -> type[_R]: ...
+    @overload
+    def __get__(self, session: AsyncSession, owner: type[AsyncSession]) -> _R: ...
+    def __get__(self, session: AsyncSession | None, owner: type[AsyncSession]) -> Any:
+        if session is None:
+            return self.resource
+        raise AttributeError("the AsyncSession is half made: its __init__ has not run to its end")
 
 
 class AsyncSession:
@@ -108,10 +101,10 @@ class AsyncSession:
         AsyncSession('https://eu.api.capillarytech.com', auth=BasicAuth(username='till.id', password='***'))
     """
 
-    points_awarded: PointsAwardedResource
-    points_allocation: PointsAllocationResource
-    loyalty_events: LoyaltyEventsResource
-    points_ledger: PointsLedgerResource
+    points_awarded = _Endpoint(PointsAwardedResource)
+    points_allocation = _Endpoint(PointsAllocationResource)
+    loyalty_events = _Endpoint(LoyaltyEventsResource)
+    points_ledger = _Endpoint(PointsLedgerResource)
 
     def __init__(
         self,
@@ -146,33 +139,16 @@ class AsyncSession:
         del base_url, auth, timeouts, limits, retry, paging, dag_scope, headers, middlewares, server_timezone
         if isinstance(parts, ValueError):
             raise parts
-        self._auth, shared, settings = parts
-        self._set_up(shared, settings, shared.quota, root=None)
+        self._auth, self._shared, self._settings = parts
+        self._quota = self._shared.quota
+        self._go_through(Calls(self._shared, self._settings, self._quota, root=None))
 
-    def _set_up(self, shared: Shared, settings: _Settings, quota: Quota, root: AsyncSession | None) -> None:
-        self._closed = False
-        self._root = root
-        self._shared = shared
-        self._settings = settings
-        self._quota = quota
-        self._lock = threading.Lock()
-        self._under_way = UnderWay()
-        self._iterators: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._views: weakref.WeakSet[AsyncSession] = weakref.WeakSet()
-        self._neo_headers = _scope(settings)
-        base = {
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip",
-            "User-Agent": f"capillary-async/{__version__} python/{python_version()}",
-        }
-        self._handler: Handler = build(shared, settings.retry, settings.timeouts, quota, merged(base, settings.headers))
-        self.points_awarded = PointsAwardedResource(self)
-        self.points_allocation = PointsAllocationResource(self)
-        self.loyalty_events = LoyaltyEventsResource(self)
-        self.points_ledger = PointsLedgerResource(self)
+    def _go_through(self, calls: Calls) -> None:
+        self._calls = calls
+        vars(self).update({name: endpoint.resource(calls) for name, endpoint in _ENDPOINTS.items()})
 
     @classmethod
-    def from_env(cls, **overrides: Any) -> AsyncSession:
+    def from_env(cls, **overrides: Any) -> Self:
         """A session from the environment.
 
         Reads `CAPILLARY_BASE_URL`, and `CAPILLARY_USERNAME` with `CAPILLARY_PASSWORD` (or `CAPILLARY_PASSWORD_MD5`), or
@@ -197,7 +173,7 @@ class AsyncSession:
         timeouts: Timeouts | None = None,
         paging: Paging | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> AsyncSession:
+    ) -> Self:
         """A cheap view with other options; what is not given stays.
 
         It shares pools, throttle, token, stats and retry quota (with `retry` it has a quota of its own). `headers` are
@@ -212,11 +188,10 @@ class AsyncSession:
         if isinstance(settings, ValueError):
             raise settings
         view = object.__new__(type(self))
-        view._auth = self._auth
-        root = self._root or self
-        view._set_up(self._shared, settings, quota or Quota(settings.retry.quota), root)
-        with root._lock:  # noqa: SLF001 - of this class
-            root._views.add(view)  # noqa: SLF001
+        vars(view).update(vars(self))  # a subclass may have attributes of its own
+        view._settings = settings
+        view._quota = quota or Quota(settings.retry.quota)
+        view._go_through(self._calls.view(settings, view._quota))
         return view
 
     async def request(
@@ -246,65 +221,16 @@ class AsyncSession:
             )
         quoted = check_path(path)
         shape = Shape(model, free=True, timezone=self.server_timezone)
-        headers = self._neo_headers if quoted.startswith(NEO) else Headers()
-        response = await self.call(Request("GET", quoted, encode_query(params), headers, shape=shape))
+        headers = self._calls.neo_headers if quoted.startswith(NEO) else Headers()
+        response = await self._calls.call(Request("GET", quoted, encode_query(params), headers, shape=shape))
         return response.decoded
-
-    async def call(self, request: Request) -> Response:
-        """Send a request through the chain. For the endpoints.
-
-        Raises:
-            RuntimeError: The session is closed.
-            CapillaryError: As the request came out.
-        """
-        self._check_open()
-        if request.late and self._shared.middlewares:
-            request = request.after(None)  # users' middlewares see answers that were judged, and may keep them
-        response = await self._under_way.run(self._handler(request))
-        shape = cast("Shape", request.shape)
-        if response.decoded is None:
-            response.keep(_judged(request, response, shape))
-        if not shape.free and response.decoded is not LATE:
-            self._count(response)
-        return response
-
-    async def read(self, request: Request, response: Response) -> Response:
-        """Decode an answer that was left undecoded. For the endpoints.
-
-        What cannot be read after all is an attempt that failed: it goes through the chain as that.
-
-        Raises:
-            CapillaryError: As the request came out.
-        """
-        try:
-            response.keep(judge(response, cast("Shape", request.shape)))
-        except CapillaryError as error:
-            fault = self._shared.credentials.scrub(error.with_traceback(None))
-        else:
-            self._count(response)
-            return response
-        return await self.call(request.after(fault))
-
-    def _count(self, response: Response) -> None:
-        self._shared.stats.add(records=len(cast("Decoded[Any]", response.decoded).items))
 
     async def aclose(self) -> None:
         """End all iterators and calls and close the pools; a view ends its own only. Closing twice is fine."""
-        self._closed = True
-        with self._lock:
-            iterators, views = list(self._iterators), list(self._views)
-        for iterator in iterators:
-            await iterator.end("was closed with its session")
-        self._under_way.end()
-        if self._root is not None:
-            return
-        for view in views:
-            await view.aclose()
-        await self._shared.credentials.aclose()
-        await self._shared.pools.aclose()
+        await self._calls.aclose()
 
     async def __aenter__(self) -> Self:
-        self._check_open()
+        self._calls.check_open()
         return self
 
     async def __aexit__(
@@ -312,14 +238,10 @@ class AsyncSession:
     ) -> None:
         await self.aclose()
 
-    def _check_open(self) -> None:
-        if self._closed or (self._root is not None and self._root.closed):
-            raise RuntimeError("the AsyncSession is closed: make a new one, or keep it open for as long as it is used")
-
     @property
     def closed(self) -> bool:
         """Whether `aclose` was called, on it or on the session it is a view of."""
-        return self._closed or (self._root is not None and self._root.closed)
+        return self._calls.closed
 
     @property
     def base_url(self) -> str:
@@ -356,23 +278,8 @@ class AsyncSession:
         """For ISO times without an offset."""
         return self._settings.server_timezone
 
-    @property
-    def neo_headers(self) -> Headers:
-        """What Neo calls send beside the rest. For the endpoints."""
-        return self._neo_headers
-
-    def track(self, iterator: Any) -> None:
-        """Remember a live iterator weakly, to end it with the session. For pagers and fan-outs."""
-        self._check_open()
-        with self._lock:
-            self._iterators.add(iterator)
-
-    def count_duplicates(self, number: int) -> None:
-        """Count records that came twice. For pagers."""
-        self._shared.stats.add(duplicates=number)
-
     def __repr__(self) -> str:
-        if "_shared" not in vars(self):  # half-made in tracebacks
+        if "_calls" not in vars(self):  # half-made in tracebacks
             return "AsyncSession(...)"
         return f"AsyncSession({self.base_url!r}, auth={self._auth!r}{', closed' if self.closed else ''})"
 
@@ -380,10 +287,9 @@ class AsyncSession:
         raise TypeError("AsyncSession is not pickled: make one in each process, e.g. with AsyncSession.from_env()")
 
 
-def _scope(settings: _Settings) -> Headers:
-    """The scope of Neo calls. One among the user's headers wins, since it was said for this view."""
-    said = any(name.lower() == DAG_SCOPE for name in settings.headers)
-    return Headers({} if said or settings.dag_scope is None else {DAG_SCOPE: settings.dag_scope})
+_ENDPOINTS: dict[str, _Endpoint[Any]] = {
+    name: value for name, value in vars(AsyncSession).items() if isinstance(value, _Endpoint)
+}
 
 
 def _tried(make: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | ValueError:
@@ -407,7 +313,7 @@ def _parts(
     headers: Mapping[str, str] | None,
     dag_scope: str | None,
     server_timezone: tzinfo | str | None,
-) -> tuple[BasicAuth | OAuthClient, Shared, _Settings]:
+) -> tuple[BasicAuth | OAuthClient, Shared, Settings]:
     """What a session is made of, checked."""
     _expect_kinds(timeouts=timeouts, limits=limits, retry=retry, paging=paging)
     expect("auth", auth, BasicAuth | OAuthClient, "BasicAuth or OAuthClient")
@@ -420,7 +326,7 @@ def _parts(
         middlewares=check_middlewares(middlewares),
         client_session=client_session,
     )
-    settings = _Settings(
+    settings = Settings(
         timeouts,
         retry,
         paging,
@@ -432,7 +338,7 @@ def _parts(
     return auth, shared, settings
 
 
-def _changed(settings: _Settings, headers: Mapping[str, str] | None, **given: object) -> _Settings:
+def _changed(settings: Settings, headers: Mapping[str, str] | None, **given: object) -> Settings:
     """The settings of a view; what is None stays."""
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     _expect_kinds(**changed)
@@ -441,7 +347,7 @@ def _changed(settings: _Settings, headers: Mapping[str, str] | None, **given: ob
     return evolve(settings, **changed)
 
 
-def _from_env(cls: type[AsyncSession], overrides: dict[str, Any]) -> AsyncSession:
+def _from_env(cls: type[_S], overrides: dict[str, Any]) -> _S:
     base_url = overrides.pop("base_url", None) or _variable("CAPILLARY_BASE_URL", "the URL of the cluster")
     auth = overrides.pop("auth", None) or _auth_from_env()
     return cls(base_url, auth=auth, **overrides)
@@ -450,15 +356,6 @@ def _from_env(cls: type[AsyncSession], overrides: dict[str, Any]) -> AsyncSessio
 def _expect_kinds(**settings: object) -> None:
     for name, value in settings.items():
         expect(name, value, _KINDS[name], _KINDS[name].__name__)
-
-
-def _judged(request: Request, response: Response, shape: Shape) -> Any:
-    """What an answer says that a user's middleware gave by itself: it is read as a server's would be."""
-    try:
-        return judge(response, shape)
-    except CapillaryError as error:
-        error.method, error.path = request.method, request.path
-        raise
 
 
 def _variable(name: str, what: str) -> str:

@@ -10,6 +10,7 @@ from attrs import evolve
 
 from capillary_async import ApiMessage, Paging, ServerError
 from capillary_async._fanout import BatchReader, FanOut, PagedReader
+from capillary_async._fanout import fan_over as over
 from capillary_async._pager import Fetched, Page, Source
 from capillary_async.endpoints._arguments import positive
 
@@ -112,7 +113,7 @@ def batches_over(
 
 
 def _made(source: Any, reader: Any, paging: Paging, owner: Any) -> FanOut[Any, Any]:
-    return FanOut[Any, Any].over(
+    return over(
         source,
         reader,
         argument="keys",

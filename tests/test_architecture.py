@@ -35,7 +35,7 @@ ROWS: list[set[str]] = [
         "_transport.wire",
     },
     {"_transport.chain"},
-    {"endpoints"},
+    {"endpoints", "_calls"},
     {"_session"},
     {"sandbox", "jobs"},
     {"cli"},

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+from datetime import tzinfo
+from typing import Any, SupportsIndex, overload
 
 from attrs import define, field, frozen
 
-from capillary_async.errors import AttemptRecord
-
-if TYPE_CHECKING:
-    from datetime import tzinfo
-
-    from capillary_async._config import Timeouts
-    from capillary_async.errors import CapillaryError
+from capillary_async._config import Timeouts
+from capillary_async.errors import AttemptRecord, CapillaryError
 
 __all__ = ["LATE", "Call", "Handler", "Headers", "Middleware", "Request", "Response", "Shape", "Veiled", "VeiledBytes"]
 

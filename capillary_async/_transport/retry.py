@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from capillary_async._transport.message import Call
 from capillary_async._transport.retry_rules import NotSentError, Verdict, decide, kind_of, status_of, throttled
+from capillary_async._transport.stats import count
 from capillary_async.errors import APIError, AttemptRecord, CapillaryError, DeadlineExceededError, DecodeError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Retry:
             if verdict.delay is None:
                 raise finish(fault, request, call, verdict)
             cost = verdict.cost
-            self._stats.add(retries=1)
+            count(self._stats, retries=1)
             logger.info(
                 "%s %s: attempt %d: %s; again in %.2f s",
                 request.method, request.path, len(call.history), kind_of(fault), verdict.delay,
@@ -111,7 +112,7 @@ class Retry:
         if isinstance(fault, APIError | DecodeError):
             call.answer = fault
         call.history.append(AttemptRecord(number, kind_of(fault), status_of(fault)))
-        self._stats.add(throttles=1 if throttled(fault) else 0)
+        count(self._stats, throttles=1 if throttled(fault) else 0)
         verdict = decide(fault, call.history, self._policy, call.remaining(), self._uniform)
         if verdict.delay is None:
             return verdict

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-__all__ = ["Stats"]
+__all__ = ["Stats", "count"]
 
 
 class Stats:
@@ -35,25 +35,6 @@ class Stats:
         self.records = 0
         self.duplicates = 0
 
-    def add(
-        self,
-        *,
-        requests: int = 0,
-        retries: int = 0,
-        throttles: int = 0,
-        bytes: int = 0,  # noqa: A002 - the counter's name
-        records: int = 0,
-        duplicates: int = 0,
-    ) -> None:
-        """Count; for the SDK's own steps."""
-        with self._lock:
-            self.requests += requests
-            self.retries += retries
-            self.throttles += throttles
-            self.bytes += bytes
-            self.records += records
-            self.duplicates += duplicates
-
     def snapshot(self) -> dict[str, int]:
         """All counters at one moment."""
         with self._lock:
@@ -65,3 +46,23 @@ class Stats:
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("Stats is live: pickle stats.snapshot() instead")
+
+
+def count(
+    stats: Stats,
+    *,
+    requests: int = 0,
+    retries: int = 0,
+    throttles: int = 0,
+    bytes: int = 0,  # noqa: A002 - the counter's name
+    records: int = 0,
+    duplicates: int = 0,
+) -> None:
+    """Count; no method, since users only read."""
+    with stats._lock:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - of this module
+        stats.requests += requests
+        stats.retries += retries
+        stats.throttles += throttles
+        stats.bytes += bytes
+        stats.records += records
+        stats.duplicates += duplicates

@@ -22,6 +22,7 @@ from yarl import URL
 from capillary_async._config import Timeouts
 from capillary_async._transport.body import check_size, decompressed
 from capillary_async._transport.message import Response
+from capillary_async._transport.stats import count
 from capillary_async._transport.watch import Watch
 from capillary_async.errors import (
     CapillaryError,
@@ -261,7 +262,7 @@ class Wire:
             DecodeError: The body's compression is broken, unknown, or it is too large.
         """
         client = await self._pools.client()
-        self._stats.add(requests=1)
+        count(self._stats, requests=1)
         watch = Watch(request.call)
         token = _watch.set(watch)
         try:
@@ -301,7 +302,7 @@ class Wire:
             watch.moved()
             try:
                 raw = await _read(answer, watch)
-                self._stats.add(bytes=len(raw))
+                count(self._stats, bytes=len(raw))
                 body = decompressed(raw, answer.headers.get("Content-Encoding", ""))
             except DecodeError as error:
                 error.status, error.request_id = answer.status, Response(answer.status, answer.headers).request_id

@@ -5,7 +5,7 @@ The rule kept here: a function of a command only gathers its options. Called by 
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - the parser reads the annotations when it runs
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter

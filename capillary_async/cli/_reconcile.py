@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import date, datetime
 
 # The parser reads the annotations when it runs, so their imports cannot be for type checkers alone.
-from pathlib import Path  # noqa: TC003
+from pathlib import Path
 from typing import Annotated
 
 from attrs import field, frozen

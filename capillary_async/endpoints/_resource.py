@@ -6,21 +6,18 @@ Base of the four resource classes; the session implements `Caller`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import tzinfo
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
-from capillary_async._fanout import FanOut, PagedReader
+from capillary_async._config import Limits, Paging, Timeouts
+from capillary_async._fanout import FanOut, PagedReader, fan_over
 from capillary_async._pager import Fetched, Pager, Source
 from capillary_async._transport.check import judge
 from capillary_async._transport.message import LATE, Headers, Request, Response, Shape
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import tzinfo
-
-    from capillary_async._config import Limits, Paging, Timeouts
-    from capillary_async._units import Reader
+from capillary_async._units import Reader
 
 __all__ = ["Caller", "Resource"]
 
@@ -111,7 +108,7 @@ class Resource:
 
     def _fan_over(self, keys: Any, reader: Reader[Any], *, argument: str, name: str) -> FanOut[Any, Any]:
         caller = self._caller
-        return FanOut[Any, Any].over(
+        return fan_over(
             keys,
             reader,
             argument=argument,

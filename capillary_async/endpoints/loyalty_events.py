@@ -6,19 +6,15 @@ server heeds, all three are always sent and agree. Made by the session.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterable, Iterable
+from datetime import date
+from typing import Any
 
-from capillary_async._pager import Source
+from capillary_async._fanout import FanOut
+from capillary_async._pager import Fetched, Pager, Source
 from capillary_async.endpoints._arguments import choice_text, day, days, positive, query
 from capillary_async.endpoints._resource import IDENTITY, Resource, fetched
 from capillary_async.models import LoyaltyEvent
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Iterable
-    from datetime import date
-
-    from capillary_async._fanout import FanOut
-    from capillary_async._pager import Fetched, Pager
 
 __all__ = ["LoyaltyEventsResource"]
 

@@ -6,23 +6,19 @@ Expiry in Specified Date Range'; `page` and `count` are always sent. Made by the
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, Awaitable, Iterable
+from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import field, frozen
 
-from capillary_async._pager import Source
+from capillary_async._fanout import FanOut
+from capillary_async._pager import Fetched, Pager, Source
 from capillary_async._transport.message import Request
 from capillary_async.endpoints._arguments import days, positive, query, refuse, text
 from capillary_async.endpoints._resource import IDENTITY, NEO_LARGEST_PAGE, Resource
 from capillary_async.models import PointsAllocation
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Iterable
-    from datetime import date
-
-    from capillary_async._fanout import FanOut
-    from capillary_async._pager import Fetched, Pager
 
 __all__ = ["EventQuery", "PointsAllocationResource"]
 

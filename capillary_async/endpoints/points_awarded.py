@@ -6,14 +6,18 @@ batch leaves that open it is halved until it does not. Made by the session.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from copy import copy
-from typing import TYPE_CHECKING, Any, cast
+from datetime import date
+from functools import partial
+from typing import Any, cast
 
 from attrs import frozen
 
 from capillary_async._config import Paging
-from capillary_async._fanout import BatchReader
-from capillary_async._pager import Page, Pager, Source
+from capillary_async._fanout import BatchReader, FanOut
+from capillary_async._pager import Fetched, Page, Source
+from capillary_async._verify import reading
 from capillary_async.endpoints._arguments import days, positive, query, text, whole
 from capillary_async.endpoints._resource import Resource, fetched
 from capillary_async.errors import (
@@ -24,15 +28,7 @@ from capillary_async.errors import (
     RecordConflictError,
     TLSError,
 )
-from capillary_async.models import PointsAwarded
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Iterable
-    from datetime import date
-
-    from capillary_async._fanout import FanOut
-    from capillary_async._pager import Fetched
-    from capillary_async.models import PointsStatus
+from capillary_async.models import PointsAwarded, PointsStatus
 
 __all__ = ["PointsAwardedResource"]
 
@@ -105,11 +101,11 @@ class PointsAwardedResource(Resource):
         room = LONGEST_URL - len(f"{self._caller.base_url}{PATH}?{prefix}&entity_id=")
         # What cannot fit into a request need not be read ahead for one.
         batch = min(whole("batch_size", batch_size), max(room // SHORTEST, 1))
-        reader = BatchReader(_entity, _Batches(self, prefix).ask, batch, room, _bytes)
+        reader = BatchReader(_entity, _Batches(partial(self._batch, prefix)).ask, batch, room, _bytes)
         return self._fan_over(entity_ids, reader, argument="entity_ids", name="points_awarded.ids")
 
-    async def read(self, ids: tuple[int, ...], prefix: str) -> Page[PointsAwarded]:
-        """One batch, its duplicates dropped. For `_Batches`."""
+    async def _batch(self, prefix: str, ids: tuple[int, ...]) -> Page[PointsAwarded]:
+        """One batch, its duplicates dropped."""
         shape, headers = self._shape(PointsAwarded), self._caller.neo_headers
         asked = f"{prefix}&entity_id={','.join(map(str, ids))}"
 
@@ -117,7 +113,7 @@ class PointsAwardedResource(Resource):
             return fetched(await self._get(PATH, asked, shape, headers), shape)
 
         source = Source("points_awarded.ids", fetch, awarded_key, pages=1)
-        walk = Pager(source, _PLAIN, self._caller).walk()
+        walk = reading(source, _PLAIN, self._caller)
         return cast("Page[PointsAwarded]", await walk.next_page())  # a source of one page gives it, be it empty
 
 
@@ -125,13 +121,12 @@ class PointsAwardedResource(Resource):
 class _Batches:
     """Answers a batch with one page or error for each id."""
 
-    resource: PointsAwardedResource
-    prefix: str
+    read: Callable[[tuple[int, ...]], Awaitable[Page[PointsAwarded]]]
 
     async def ask(self, ids: tuple[int, ...]) -> dict[int, Page[PointsAwarded] | CapillaryError]:
         """Ask for the batch, and for halves of it where it is refused or its rows belong to nobody who asked."""
         try:
-            page = await self.resource.read(ids, self.prefix)
+            page = await self.read(ids)
         except (APIError, RecordConflictError) as error:
             if not _divisible(error):
                 raise

@@ -6,12 +6,14 @@ the good ones of its ten. Made by the session.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from attrs import define, field
 
 from capillary_async import models
-from capillary_async._pager import Fetched, Source
+from capillary_async._pager import Fetched, Pager, Source
+from capillary_async._transport.message import Response
 from capillary_async.endpoints._arguments import (
     choice_text,
     flag,
@@ -26,13 +28,6 @@ from capillary_async.endpoints._ledger_query import Identifier, LedgerInclude
 from capillary_async.endpoints._resource import Resource
 from capillary_async.errors import ApiMessage, InvalidRequestError, LedgerRequestError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from capillary_async._pager import Pager
-    from capillary_async._transport.message import Response
-    from capillary_async.models import LedgerEvent
-
 __all__ = ["Identifier", "LedgerInclude", "PointsLedgerResource"]
 
 PATH = "/v2/pointsLedger/getLedgerExplodeInfo"
@@ -43,7 +38,7 @@ SPLIT_CODES = frozenset({9021, 9022, 11016})
 _NOTHING_MORE = LedgerInclude()
 
 
-def ledger_key(record: LedgerEvent) -> tuple[int, str] | None:
+def ledger_key(record: models.LedgerEvent) -> tuple[int, str] | None:
     """A ledger event's identity."""
     return None if record.event_log_id is None or record.unique_id is None else (record.event_log_id, record.unique_id)
 
@@ -52,7 +47,7 @@ def ledger_key(record: LedgerEvent) -> tuple[int, str] | None:
 class _Answer:
     """What one ten of ids came to, over all the calls it took."""
 
-    items: list[LedgerEvent] = field(factory=list["LedgerEvent"])
+    items: list[models.LedgerEvent] = field(factory=list["models.LedgerEvent"])
     received: int = 0
     nulls: list[int] = field(factory=list[int])
     warnings: dict[ApiMessage, None] = field(factory=dict[ApiMessage, None])
@@ -69,7 +64,7 @@ class _Answer:
         self.last = response
         self.elapsed += response.elapsed
 
-    def page(self, argument: str) -> Fetched[LedgerEvent]:
+    def page(self, argument: str) -> Fetched[models.LedgerEvent]:
         last = self.last
         return Fetched(
             self.items,
@@ -108,7 +103,7 @@ class PointsLedgerResource(Resource):
         type: str | None = None,  # noqa: A002 - the API's name
         is_primary_user: bool | None = None,
         alternate_currency_names: Iterable[str] | None = None,
-    ) -> Pager[LedgerEvent]:
+    ) -> Pager[models.LedgerEvent]:
         """What stands behind events of a ledger, a page for each ten ids.
 
         Either `event_ids`, or `event_name` with `event_reference_ids`. The pager walks the ids: it ends with them, and
@@ -154,7 +149,7 @@ class PointsLedgerResource(Resource):
         }
         return self._pager(self._source(query(**params), argument, ids))
 
-    def _source(self, prefix: str, argument: str, ids: Sequence[str]) -> Source[LedgerEvent]:
+    def _source(self, prefix: str, argument: str, ids: Sequence[str]) -> Source[models.LedgerEvent]:
         wire = "eventIds" if argument == "event_ids" else "eventReferenceIds"
         shape = self._shape(models.LedgerEvent, "events")  # loads the twenty classes of a ledger
         pages = [tuple(ids[start : start + IDS_A_CALL]) for start in range(0, len(ids), IDS_A_CALL)]
@@ -175,7 +170,7 @@ class PointsLedgerResource(Resource):
             await ask(chunk[:half], answer)
             await ask(chunk[half:], answer)
 
-        async def fetch(number: int, size: int) -> Fetched[LedgerEvent]:  # noqa: ARG001 - ten ids are a page
+        async def fetch(number: int, size: int) -> Fetched[models.LedgerEvent]:  # noqa: ARG001 - ten ids are a page
             answer = _Answer()
             await ask(pages[number - 1], answer)
             return answer.page(argument)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from capillary_async import CapillaryError, InvalidRequestError, __version__
+from capillary_async import AsyncSession, CapillaryError, InvalidRequestError, __version__
 from capillary_async.jobs._digest import file_digest
 from capillary_async.jobs._errors import JobError, about
 from capillary_async.jobs._folder import Folder
-from capillary_async.jobs._formats import format_of
+from capillary_async.jobs._formats import FormatName, format_of
 from capillary_async.jobs._ids import spool
 from capillary_async.jobs._intake import Intake
 from capillary_async.jobs._outage import Outage
@@ -25,18 +27,9 @@ from capillary_async.jobs._points import reached
 from capillary_async.jobs._progress import ExportProgress, ExportResult, Tally
 from capillary_async.jobs._publish import Publisher, Thread
 from capillary_async.jobs._shards import ShardTask, Waiting
-from capillary_async.jobs._sources import SOURCES
-from capillary_async.jobs._state import SCHEMA_VERSION, State
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-
-    from capillary_async import AsyncSession
-    from capillary_async.jobs._formats import FormatName
-    from capillary_async.jobs._shards import Waiting as WaitingType
-    from capillary_async.jobs._sources import Reading
-    from capillary_async.jobs._state import Shard
+from capillary_async.jobs._shards import Waiting as WaitingType
+from capillary_async.jobs._sources import SOURCES, Reading
+from capillary_async.jobs._state import SCHEMA_VERSION, Shard, State
 
 __all__ = ["SourceName", "export"]
 

@@ -7,17 +7,14 @@ so that the service's own check refuses it by name. Used by `_export.py` and the
 from __future__ import annotations
 
 import operator
+import os
 import re
-from collections.abc import AsyncIterable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from typing import Any, cast
 
 from capillary_async import InvalidRequestError
 from capillary_async.jobs._arrow import pa, pq
 from capillary_async.jobs._errors import JobError
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable
 
 __all__ = ["ids_in_parquet", "spool"]
 

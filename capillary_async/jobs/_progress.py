@@ -7,15 +7,12 @@ command line.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 from attrs import frozen
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from capillary_async import Stats
+from capillary_async import Stats
 
 __all__ = ["ExportProgress", "ExportResult", "Tally"]
 

@@ -11,9 +11,11 @@ import contextlib
 import os
 import shlex
 import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from attrs import evolve, field, frozen
 
@@ -23,24 +25,23 @@ from capillary_async.jobs._books_address import Address
 from capillary_async.jobs._books_columns import Pair, Wanted, kind_of
 from capillary_async.jobs._compare import compare
 from capillary_async.jobs._compare_engine import Engine, literal
-from capillary_async.jobs._compare_folder import open_folder
+from capillary_async.jobs._compare_folder import Folder, open_folder
+from capillary_async.jobs._compare_result import Comparison
 from capillary_async.jobs._compare_stage import stage_export
 from capillary_async.jobs._errors import JobError
-from capillary_async.jobs._reconcile_arguments import moment_of, pairs_of, spare, target_of, tolerance_of
-from capillary_async.jobs._reconcile_result import ReconcileResult
+from capillary_async.jobs._reconcile_arguments import (
+    Columns,
+    PathLike,
+    moment_of,
+    pairs_of,
+    spare,
+    target_of,
+    tolerance_of,
+)
+from capillary_async.jobs._reconcile_result import ReconcileResult, Subject
 from capillary_async.jobs._reconcile_subjects import books_subject, groups_of, months_of, subject_of
-from capillary_async.jobs._rules import check_manifest, check_rows, check_set
+from capillary_async.jobs._rules import Finding, check_manifest, check_rows, check_set
 from capillary_async.jobs._rules_list import EXCLUSIVE, awarded_rules, event_rules, row_rules, set_rules
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from decimal import Decimal
-
-    from capillary_async.jobs._compare_folder import Folder
-    from capillary_async.jobs._compare_result import Comparison
-    from capillary_async.jobs._reconcile_arguments import Columns, PathLike
-    from capillary_async.jobs._reconcile_result import Subject
-    from capillary_async.jobs._rules import Finding
 
 __all__ = ["reconcile"]
 

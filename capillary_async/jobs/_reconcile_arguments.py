@@ -7,23 +7,20 @@ is allowed. Used by `_reconcile.py`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from capillary_async.jobs._books_columns import Pair
 from capillary_async.jobs._errors import JobError
 
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable
-
 __all__ = ["Columns", "PathLike", "moment_of", "pairs_of", "spare", "target_of", "tolerance_of"]
 
-Columns: TypeAlias = "Mapping[str, str] | Iterable[str] | str"
-PathLike: TypeAlias = "str | os.PathLike[str]"
+Columns: TypeAlias = Mapping[str, str] | Iterable[str] | str
+PathLike: TypeAlias = str | os.PathLike[str]
 
 _TOLERANCE_BELOW, _TOLERANCE_DECIMALS = 10**15, 18  # what can be held against every amount
 

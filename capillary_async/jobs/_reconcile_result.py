@@ -5,20 +5,15 @@ The rule kept here: data only, nothing of DuckDB. Made by `_reconcile.py`, shown
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
 
 from attrs import frozen
 
-from capillary_async.jobs._compare_result import CHANGED, EQUAL, MISSING_IN_BOOKS, MISSING_IN_CAPILLARY
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-    from decimal import Decimal
-    from pathlib import Path
-
-    from capillary_async.jobs._compare_result import Comparison
-    from capillary_async.jobs._rules import Finding
+from capillary_async.jobs._compare_result import CHANGED, EQUAL, MISSING_IN_BOOKS, MISSING_IN_CAPILLARY, Comparison
+from capillary_async.jobs._rules import Finding
 
 __all__ = ["Group", "ReconcileResult", "Subject"]
 

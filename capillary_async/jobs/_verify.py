@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import re
 import sqlite3
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from attrs import field, frozen
 
-from capillary_async import CapillaryError, InvalidRequestError
+from capillary_async import AsyncSession, CapillaryError, InvalidRequestError
 from capillary_async.jobs._digest import Bag, added, file_digest, plain
 from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._folder import Folder
@@ -25,13 +28,6 @@ from capillary_async.jobs._formats import Format, format_of
 from capillary_async.jobs._manifest import load_manifest
 from capillary_async.jobs._sources import SOURCES, Source
 from capillary_async.jobs._state import COUNTERS, State
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from capillary_async import AsyncSession
 
 __all__ = ["VerifyResult", "verify"]
 

@@ -6,13 +6,11 @@ these values; `_wire.py` sends them; faults replace or spoil them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import attrs
 import msgspec
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["Answer", "Refused", "expired", "neo_error", "ok", "unauthorized", "v2_errors"]
 

@@ -7,17 +7,14 @@ given; the others add up.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
 import attrs
 
 from capillary_async.sandbox._answers import Answer, ok, v2_errors
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from capillary_async.sandbox._query import Window
-    from capillary_async.sandbox._records import Row
+from capillary_async.sandbox._query import Window
+from capillary_async.sandbox._records import Row
 
 __all__ = [
     "ConnectionReset",

@@ -5,16 +5,12 @@ The rule kept here: everything given is a copy, so that no test can change the w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from datetime import date
 
 from capillary_async.sandbox import _records, _world
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from datetime import date
-
-    from capillary_async.sandbox._records import Row
-    from capillary_async.sandbox._totals import Totals
+from capillary_async.sandbox._records import Row
+from capillary_async.sandbox._totals import Totals
 
 __all__ = ["Holdings"]
 

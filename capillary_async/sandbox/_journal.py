@@ -7,16 +7,12 @@ away, is counted too. `Sandbox` writes it; tests read `sandbox.journal`.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 import attrs
+from multidict import MultiMapping
 
+from capillary_async.sandbox._faults import Fault
 from capillary_async.sandbox._query import whole_number
-
-if TYPE_CHECKING:
-    from multidict import MultiMapping
-
-    from capillary_async.sandbox._faults import Fault
 
 __all__ = ["Exchange", "Journal"]
 

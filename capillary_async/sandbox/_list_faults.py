@@ -5,18 +5,15 @@ The rule kept here: these alter which rows an answer holds, never how it is sent
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import attrs
 
 from capillary_async.sandbox._answers import Answer, neo_error
 from capillary_async.sandbox._faults import Fault
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from capillary_async.sandbox._query import Window
-    from capillary_async.sandbox._records import Row
+from capillary_async.sandbox._query import Window
+from capillary_async.sandbox._records import Row
 
 __all__ = [
     "NotFoundPastEnd",

@@ -7,13 +7,18 @@ What is answered is decided by the pure files beside this one.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from random import Random
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from types import TracebackType
+from typing import Literal, Protocol, Self
+
+from aiohttp import web
 
 from capillary_async.auth import BasicAuth, OAuthClient
 from capillary_async.sandbox._access import Access, Pace
 from capillary_async.sandbox._answers import Answer, Refused
 from capillary_async.sandbox._checks import faults_of, latency_of, rate_of, seconds
+from capillary_async.sandbox._faults import Fault
 from capillary_async.sandbox._holdings import Holdings
 from capillary_async.sandbox._journal import Exchange, Journal
 from capillary_async.sandbox._listener import Listener, ServerThread
@@ -22,14 +27,6 @@ from capillary_async.sandbox._routes import TOKEN_PATH, Setup, answer_to, check_
 from capillary_async.sandbox._script import Play, Script
 from capillary_async.sandbox._wire import send
 from capillary_async.sandbox._world import World
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from types import TracebackType
-
-    from aiohttp import web
-
-    from capillary_async.sandbox._faults import Fault
 
 __all__ = ["RateLike", "Sandbox"]
 

@@ -44,6 +44,10 @@ async def middleware(request: Request, handler: Any) -> Response:
     return response
 
 
+class BrandSession(AsyncSession):
+    """A user's own session."""
+
+
 async def sessions() -> None:
     """Sessions and views."""
     async with AsyncSession(
@@ -53,6 +57,30 @@ async def sessions() -> None:
         assert_type(one.stats, Stats)
         assert_type(one.with_options(retry=RetryPolicy(attempts=1), timeouts=Timeouts(call=5)), AsyncSession)
     assert_type(AsyncSession.from_env(auth=OAuthClient("key", "secret")), AsyncSession)
+    assert_type(BrandSession.from_env(), BrandSession)
+    assert_type(BrandSession.from_env().with_options(timeouts=Timeouts(call=5)), BrandSession)
+    async with BrandSession.from_env() as own:
+        assert_type(own, BrandSession)
+
+
+async def total(pager: Pager[object], fan: FanOut[object, object]) -> int:
+    """What works for any records takes pagers and fan-outs of each."""
+    pages: Page[object] = await pager.page(1)
+    return len(pages) + len(await pager.collect()) + len(await fan.collect())
+
+
+async def covariance(
+    pager: Pager[PointsAllocation], fan: FanOut[int, PointsAllocation], outcome: Outcome[int, LoyaltyEvent]
+) -> None:
+    """A pager of allocations is a pager of allocations or awards."""
+    either: Pager[PointsAllocation | PointsAwarded] = pager
+    outcomes: Outcome[int | str, LoyaltyEvent | LedgerEvent] = outcome
+    page: Page[PointsAllocation | PointsAwarded] = await pager.page(1)
+    many: FanOut[int | str, PointsAllocation | PointsAwarded] = fan
+    iterators: AsyncIterator[PointsAllocation | PointsAwarded] = aiter(pager)
+    await total(either, many)
+    await total(pager, fan)
+    print(outcomes.ok, len(page), iterators)  # noqa: T201
 
 
 async def pagers(session: AsyncSession) -> None:

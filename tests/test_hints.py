@@ -1,0 +1,162 @@
+"""What tools see of the public face: hints that resolve, doubles with the endpoints, no name beyond the list."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import typing
+from typing import TYPE_CHECKING, Any, get_type_hints
+from unittest.mock import Mock, create_autospec
+
+import pytest
+
+import capillary_async
+from capillary_async import AsyncSession, BasicAuth, FanOut, Pager, Paging, Timeouts
+from capillary_async._fan_iterator import FanOutIterator
+from capillary_async._iterator import PageIterator, RecordIterator
+from capillary_async.endpoints import PointsAllocationResource, PointsAwardedResource, PointsLedgerResource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FACES = ("capillary_async", "auth", "endpoints", "errors", "jobs", "models", "sandbox")
+GIVEN_OUT = (PageIterator, RecordIterator, FanOutIterator)
+CALLS = {
+    "points_awarded": {"ids"},
+    "points_allocation": {"by_event", "by_event_many", "by_expiry", "by_expiry_many"},
+    "loyalty_events": {"list", "list_many"},
+    "points_ledger": {"explode"},
+}
+USERS = {
+    "AsyncSession": {
+        "aclose", "base_url", "closed", "from_env", "limits", "paging", "request", "retry", "server_timezone", "stats",
+        "timeouts", "with_options", *CALLS,
+    },
+    "FanOut": {"collect", "items", "options", "ordered", "pages"},
+    "FanOutIterator": {"aclose", "end"},
+    "LoyaltyEventsResource": CALLS["loyalty_events"],
+    "Outcome": {"error", "items", "key", "ok", "pages", "unwrap", "warnings"},
+    "Page": {
+        "elapsed", "items", "last", "number", "position", "position_behind", "request_id", "status", "warnings",
+    },
+    "PageIterator": {"aclose", "end", "position"},
+    "Pager": {"collect", "first", "options", "page", "pages"},
+    "PointsAllocationResource": CALLS["points_allocation"],
+    "PointsAwardedResource": CALLS["points_awarded"],
+    "PointsLedgerResource": CALLS["points_ledger"],
+    "Position": {"index", "page", "page_size"},
+    "RecordIterator": {"aclose", "end", "position"},
+    "Stats": {"bytes", "duplicates", "records", "requests", "retries", "snapshot", "throttles"},
+}  # fmt: skip
+
+
+def public_values() -> Iterator[tuple[str, Any]]:
+    """Every name that users may import, and what they are given."""
+    for face in FACES:
+        module = importlib.import_module(face if face == "capillary_async" else f"capillary_async.{face}")
+        yield from ((f"{face}.{name}", getattr(module, name)) for name in module.__all__)
+    yield from ((kind.__name__, kind) for kind in GIVEN_OUT)
+
+
+def functions_of(value: Any) -> Iterator[tuple[str, Any]]:
+    """What of it has hints: itself, and of a class its methods and properties, ours among those of its bases too."""
+    if isinstance(value, type):
+        yield value.__name__, value
+        ours = [base for base in value.__mro__ if base.__module__.startswith("capillary_async")]
+        for name, member in ((name, member) for base in ours for name, member in vars(base).items()):
+            function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+            if inspect.isfunction(function):
+                yield f"{value.__name__}.{name}", function
+    elif callable(value):
+        yield value.__name__, value
+
+
+@pytest.mark.parametrize(("name", "value"), list(public_values()), ids=lambda one: one if isinstance(one, str) else "")
+def test_hints_resolve_at_run_time(name: str, value: Any) -> None:
+    """As typer, pydantic, FastAPI, attrs.resolve_types and documentation tools resolve them."""
+    for where, function in functions_of(value):
+        try:
+            hints = get_type_hints(function)
+        except (NameError, TypeError) as error:
+            pytest.fail(f"{name}: {where}: {error}")
+        assert not [hint for hint in hints.values() if isinstance(hint, str)]
+
+
+def test_hints_name_what_checkers_see() -> None:
+    """Not `Any` in place of what would be hard to import."""
+    hints = get_type_hints(AsyncSession.with_options)
+    assert hints["return"] is typing.Self
+    assert hints["timeouts"] == Timeouts | None
+    assert get_type_hints(PointsLedgerResource.explode)["return"] == Pager[capillary_async.LedgerEvent]
+    assert get_type_hints(PointsAwardedResource.ids)["return"] == FanOut[int, capillary_async.PointsAwarded]
+
+
+@pytest.mark.parametrize("instance", [False, True])
+def test_a_double_has_the_endpoints(*, instance: bool) -> None:
+    """Of the class, of an instance, and of what calling the class gives: with the signatures of their calls."""
+    double = create_autospec(AsyncSession, instance=instance)
+    session = double if instance else double("https://eu.api.capillarytech.com", auth=Mock())
+    for endpoint, calls in CALLS.items():
+        for call in calls:
+            assert callable(getattr(getattr(session, endpoint), call))
+            assert callable(getattr(getattr(double, endpoint), call))
+    session.loyalty_events.list.return_value.first.return_value = 7
+    assert session.loyalty_events.list(565039505, event_type="EARN").first() == 7
+    with pytest.raises(TypeError):
+        session.loyalty_events.list()
+    with pytest.raises(TypeError):
+        session.points_allocation.by_expiry(customer_id=1)
+    with pytest.raises(AttributeError):
+        session.points_allocation.by_expiri  # noqa: B018
+
+
+async def test_a_double_of_a_session_that_is_there() -> None:
+    """The same of an object, as `patch(..., autospec=True)` makes it."""
+    async with AsyncSession("http://127.0.0.1:1", auth=BasicAuth("till", password="x")) as session:
+        double = create_autospec(session)
+        assert {call for call in dir(double.points_allocation) if call[0].isalpha()} >= CALLS["points_allocation"]
+        double.request.return_value = {"id": 1}
+        assert await double.request("GET", "/v2/customers/1") == {"id": 1}
+        with pytest.raises(TypeError):
+            await double.request()
+        assert session.points_allocation is session.points_allocation, "a method patched on it stays patched"
+    assert AsyncSession.points_allocation is PointsAllocationResource
+
+
+@pytest.mark.parametrize("name", USERS)
+def test_no_name_is_public_by_accident(name: str) -> None:
+    """What has no underscore, users may use: this list is what it may be."""
+    kinds = {kind.__name__: kind for _, kind in public_values() if isinstance(kind, type)}
+    assert {member for member in dir(kinds[name]) if not member.startswith("_")} == USERS[name]
+
+
+class Brand(AsyncSession):
+    """A user's own session."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("http://127.0.0.1:1", auth=BasicAuth("till", password="x"))
+        self.name = name
+
+
+async def test_a_view_of_a_subclass_is_one() -> None:
+    """With what the subclass keeps in its instances; the endpoints are those of the view."""
+    async with Brand("acme") as session:
+        view = session.with_options(paging=Paging(page_size=7))
+        again = view.with_options(timeouts=Timeouts(call=5))
+        assert (type(view), view.name, type(again), again.name) == (Brand, "acme", Brand, "acme")
+        assert (view.paging.page_size, again.paging.page_size, session.paging.page_size) == (7, 7, 100)
+        assert view.points_allocation is not session.points_allocation
+        assert view.points_allocation._caller.paging.page_size == 7
+        assert session.points_allocation._caller.paging.page_size == 100
+
+
+def test_from_env_makes_the_subclass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a classmethod does."""
+    monkeypatch.setenv("CAPILLARY_BASE_URL", "https://eu.api.capillarytech.com")
+    monkeypatch.setenv("CAPILLARY_USERNAME", "till")
+    monkeypatch.setenv("CAPILLARY_PASSWORD", "x")
+
+    class Mine(AsyncSession):
+        pass
+
+    assert type(Mine.from_env()) is Mine
