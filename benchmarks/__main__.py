@@ -57,9 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=_whole, default=5, help="how often each client works (5)")
     parser.add_argument("--scale", type=_share, default=1.0, help="of all sizes, e.g. 0.01 for a look (1)")
     parser.add_argument("--clients", help=f"some of {','.join(PEERS)}, joined by commas; all by default")
-    parser.add_argument(
-        "--server", choices=("nginx", "raw"), help="where no latency is asked: nginx if installed, by default"
-    )
+    parser.add_argument("--server", choices=("nginx", "raw"), help="of question a: nginx if installed, by default")
     parser.add_argument(
         "--port", type=int, default=0, help="of the loopback interface for the servers; a free one by default"
     )
@@ -129,7 +127,7 @@ def _measure(chosen: argparse.Namespace) -> tuple[list[Section], dict[str, str],
         print(line, file=sys.stderr)
     if chosen.server == "nginx" and nginx_version() is None:
         raise BenchmarkError("nginx is not installed: install it (apt-get install nginx-light), or use --server raw")
-    if chosen.server is None and nginx_version() is None and set(chosen.questions) & set("acg"):
+    if chosen.server is None and nginx_version() is None and set(chosen.questions) & {"a"}:
         notes = [*notes, "nginx is not installed (apt-get install nginx-light): the raw asyncio server serves instead"]
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load > cores / 4:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from benchmarks.pages import SIZE, list_page
+from benchmarks.pages import SIZE, list_id, list_page
 from benchmarks.results import Row, Sample, Section, Target, paired
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _ways() -> dict[str, Callable[[bytes], Any]]:
 def main() -> int:
     """Measure; prints the median of the blocks, µs a record."""
     job = json.loads(sys.argv[1])
-    bodies = [list_page(number) for number in range(1, job["pages"] + 1)]
+    bodies = [list_page(list_id(job["pages"]), number) for number in range(1, job["pages"] + 1)]
     ways = _ways()
     blocks: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(job["blocks"] + 1):

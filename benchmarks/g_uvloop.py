@@ -22,7 +22,7 @@ def measure(bench: Bench) -> Section:
     """Ours and the floor, each on both loops."""
     customers = bench.size(ALL, 40)
     loops = {"asyncio": False, "uvloop": True} if find_spec("uvloop") else {"asyncio": False}
-    with bench.recorded("g", 1) as server:
+    with bench.raw("g") as server:
         jobs: dict[str, dict[str, Any]] = {
             f"{peer.title}, {loop}": bench.job(peer, server, customers=customers, concurrency=CONCURRENCY, uvloop=on)
             for peer in bench.has("ours", "floor")

@@ -68,14 +68,14 @@ class Bench:
 
     @contextmanager
     def recorded(self, letter: str, pages: int) -> Iterator[Server]:
-        """The fastest server there is, without latency."""
+        """The fastest server there is, without latency, over one list."""
         with recorded_server(self.children, pages, nginx=self.nginx, port=self.port) as server:
             self.servers[letter] = server.name
             yield server
 
     @contextmanager
     def raw(self, letter: str, latency: float = 0.0) -> Iterator[Server]:
-        """The raw server, which can wait, count what is asked beyond the end, and make lists of any length."""
+        """The raw server, which can wait, count what is asked beyond the end, and write each customer's own pages."""
         with raw_server(self.children, latency=latency, port=self.port) as server:
             self.servers[letter] = server.name
             yield server

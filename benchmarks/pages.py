@@ -39,7 +39,8 @@ CUSTOMERS = 566_000_000
 # Rows by the last digit of a customer's id; none is a length at which servers cap a page.
 KINDS = (3, 17, 37, 8, 64, 28, 112, 141, 183, 233)
 
-_PAGE_MARK = b"@@@@@@"  # stands for the page's number in the ids of a list
+_PAGE_MARK = b"@@@@@@"  # replaced by the page's number in the ids of a list
+_OWNER_MARK = b"$$$$$$$$$"  # replaced by the customer's id in each record
 
 
 def list_id(pages: int) -> int:
@@ -63,14 +64,18 @@ def pages_of(entity_id: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def list_page(number: int) -> bytes:
-    """A full page of any list: 100 records whose ids hold the page's number."""
-    return _full_page().replace(_PAGE_MARK, b"%06d" % number)
+def list_page(entity_id: int, number: int) -> bytes:
+    """A full page of a list: 100 records of the customer, whose ids hold the page's number."""
+    return _full_page().replace(_PAGE_MARK, b"%06d" % number).replace(_OWNER_MARK, b"%d" % entity_id)
+
+
+def customer_page(entity_id: int, number: int) -> bytes:
+    """A page of a customer; empty behind the end."""
+    return _customer_page(entity_id % 10, number).replace(_OWNER_MARK, b"%d" % entity_id)
 
 
 @lru_cache(maxsize=64)
-def customer_page(digit: int, number: int) -> bytes:
-    """A page of the customers whose id ends with the digit; empty behind the end."""
+def _customer_page(digit: int, number: int) -> bytes:
     rows = min(SIZE, KINDS[digit] - (number - 1) * SIZE)
     first = 200_000_000 + digit * 1_000 + number * SIZE
     return _text([_record(digit * 10 + number, first + row) for row in range(max(0, rows))])
@@ -85,7 +90,7 @@ def _full_page() -> bytes:
 
 
 def _text(records: list[dict[str, object]]) -> bytes:
-    return json.dumps(records, separators=(",", ":")).encode()
+    return json.dumps(records, separators=(",", ":")).encode().replace(b'"%b"' % _OWNER_MARK, _OWNER_MARK)
 
 
 def _record(seed: int, identity: int) -> dict[str, object]:
@@ -99,10 +104,10 @@ def _record(seed: int, identity: int) -> dict[str, object]:
         "event_log_id": 33822621 + dice.randrange(10**6), "event_type_id": dice.choice([1, 15, 15, 17]),
         "points_source_type_id": 1, "original_points": earned, "awarded_date": awarded, "returned_exclusive_value": 0,
         "points_source_id": 2151585684 + dice.randrange(10**6), "id": identity, "cps_id": 80537188,
-        "original_customer_id": 383474113, "expiry_strategy_id": 105462, "returned_value": 0,
+        "original_customer_id": _OWNER_MARK.decode(), "expiry_strategy_id": 105462, "returned_value": 0,
         "redeemed_exclusive_value": redeemed, "expiry_date": awarded + 31_536_000_000,
         "auto_update_time": awarded + 1000, "redeemed_value": redeemed, "expired_exclusive_value": 0,
         "allocation_strategy_id": 105594, "points_value": earned, "org_id": 50914, "expired_value": 0,
-        "customer_id": 383474113, "points_exclusive": earned,
+        "customer_id": _OWNER_MARK.decode(), "points_exclusive": earned,
         "status": dice.choice(["AVAILABLE", "AVAILABLE", "EXPIRED"]),
     }  # fmt: skip

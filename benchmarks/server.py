@@ -40,13 +40,8 @@ _NOT_FOUND = answer(b'{"errors":[{"status":false,"code":404,"message":"no such p
 
 
 @lru_cache(maxsize=512)
-def _of_list(number: int) -> bytes:
-    return answer(list_page(number))
-
-
-@lru_cache(maxsize=64)
-def _of_customer(digit: int, number: int) -> bytes:
-    return answer(customer_page(digit, number))
+def _of_list(entity_id: int, number: int) -> bytes:
+    return answer(list_page(entity_id, number))
 
 
 _EMPTY = answer(NO_ROWS)
@@ -72,7 +67,7 @@ class RawServer:
         if (page - 1) * SIZE >= rows_of(entity_id):
             self.beyond += 1
             return _EMPTY
-        return _of_customer(entity_id % 10, page) if entity_id >= CUSTOMERS else _of_list(page)
+        return answer(customer_page(entity_id, page)) if entity_id >= CUSTOMERS else _of_list(entity_id, page)
 
     def _counts(self) -> bytes:
         return answer(json.dumps({"requests": self.requests, "beyond": self.beyond}).encode())

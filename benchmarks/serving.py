@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from benchmarks.pages import KINDS, NO_ROWS, PATH, SIZE, customer_page, list_page
+from benchmarks.pages import NO_ROWS, PATH, list_id, list_page
 from benchmarks.processes import BenchmarkError
 from benchmarks.server import COUNTS
 
@@ -44,11 +44,7 @@ http {{
   default_type application/json; sendfile on; tcp_nodelay on; gzip off; etag off;
   keepalive_timeout 300s; keepalive_requests 100000000;
   open_file_cache max=20000 inactive=600s; open_file_cache_valid 600s;
-  map $arg_entity_id $folder {{
-    "~^383(?<list>[0-9]+)$" lists/$list;
-    "~^566[0-9]*(?<digit>[0-9])$" customers/$digit;
-    default nobody;
-  }}
+  map $arg_entity_id $folder {{ "~^383(?<list>[0-9]+)$" lists/$list; default nobody; }}
   server {{
     listen 127.0.0.1:{port}; root {folder}; add_header X-CAP-REQUEST-ID benchmark;
     location = {path} {{ try_files /$folder/$arg_page.json /empty.json =404; }}
@@ -135,7 +131,7 @@ def _in_use(port: int, why: str) -> BenchmarkError:
 
 @contextmanager
 def recorded_server(children: Children, pages: int, *, nginx: bool, port: int = 0) -> Iterator[Server]:
-    """An nginx over a list of `pages` pages and all customers; the raw server where `nginx` is false.
+    """An nginx over a list of `pages` pages; the raw server where `nginx` is false.
 
     Raises:
         BenchmarkError: The port is in use, or nginx does not start.
@@ -158,12 +154,7 @@ def _record(folder: Path, pages: int) -> None:
     listed = folder / "lists" / f"{pages:06d}"
     listed.mkdir(parents=True)
     for number in range(1, pages + 1):
-        (listed / f"{number}.json").write_bytes(list_page(number))
-    for digit, rows in enumerate(KINDS):
-        owned = folder / "customers" / str(digit)
-        owned.mkdir(parents=True)
-        for number in range(1, rows // SIZE + 2):
-            (owned / f"{number}.json").write_bytes(customer_page(digit, number))
+        (listed / f"{number}.json").write_bytes(list_page(list_id(pages), number))
     for path in (folder, *folder.rglob("*")):  # nginx may run its worker as another user
         path.chmod(0o755 if path.is_dir() else 0o644)
 
