@@ -1,7 +1,7 @@
 """Writing rows as JSON Lines or CSV, to a file that appears when it is whole, or to stdout.
 
-The rule kept here: rows are written as they come and never gathered; a file that is there was written to its end. Used
-by `_read.py` and `_ledger.py`.
+Invariant: rows are written as they come and never gathered; a file that is there was written to its end, and is on the
+disk. Used by `_read.py` and `_ledger.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from capillary_async._addresses import why_no_path
+from capillary_async._durable_files import PartFile
 from capillary_async.cli._blocking import Blocking
 from capillary_async.cli._ids import STREAM
 from capillary_async.cli._run import UnusableError
@@ -45,7 +47,7 @@ class Writer:
 
     def __init__(self, output: Output, table: Table) -> None:
         self._text = _Csv(table) if output.format == "csv" else _JsonLines(table)
-        self._target = None if output.out in ("-", STREAM) else Path(os.path.realpath(output.out))
+        self._target = None if output.out in ("-", STREAM) else _target_of(output.out)
         self._buffer = bytearray()
         self._descriptor, self._part = _opened(self._target)
         self._blocking = Blocking()
@@ -91,38 +93,44 @@ class Writer:
             if error is None:
                 self._send()
                 await self._until_less_than(0)
-                if self._target is not None and self._part is not None:
-                    await self._blocking.call(os.fsync, self._descriptor)
-                    self._part.replace(self._target)
-                    self._part = None
+                if self._part is not None:
+                    await self._blocking.call(self._part.publish)
         finally:
-            if self._part is not None:
-                self._part.unlink(missing_ok=True)
             self._blocking.end(self._close)
 
     def _close(self) -> None:
-        if self._target is not None:
+        if self._part is not None:
+            self._part.drop()
+        elif self._target is not None:
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
 
 
-def _opened(target: Path | None) -> tuple[int, Path | None]:
+def _target_of(given: str) -> Path:
+    """The file that the path leads to: a link stays a link, and the file behind it is replaced.
+
+    Raises:
+        UnusableError: It is a URL.
+    """
+    why = why_no_path(given)
+    if why is not None:
+        raise UnusableError(f"--out: {why}")
+    return Path(os.path.realpath(given))
+
+
+def _opened(target: Path | None) -> tuple[int, PartFile | None]:
     """Where to write, and the unfinished file beside the target; devices and pipes are written as they are."""
-    flags = os.O_WRONLY | getattr(os, "O_BINARY", 0)
     try:
         if target is None:
             sys.stdout.flush()
             return sys.stdout.fileno(), None
         mode = target.stat().st_mode if target.exists() else None
         if mode is not None and not stat.S_ISREG(mode):
-            return os.open(target, flags), None
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        descriptor = os.open(part, flags | os.O_CREAT | os.O_TRUNC, 0o666)
-        if mode is not None:
-            part.chmod(stat.S_IMODE(mode))
+            return os.open(target, os.O_WRONLY | getattr(os, "O_BINARY", 0)), None
+        part = PartFile(target, mode=mode)
     except OSError as error:
         raise UnusableError(f"cannot write {target or 'stdout'}: {error.strerror or error}") from error
-    return descriptor, part
+    return part.descriptor, part
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from capillary_async.jobs._books_address import without_password
 from capillary_async.jobs._books_csv import CsvBooks
 from capillary_async.jobs._books_postgres import PostgresBooks
 from capillary_async.jobs._books_tables import DuckDBBooks, ParquetBooks
@@ -55,21 +56,23 @@ def open_books(address: Address, table: str | None) -> Books:
     Raises:
         JobError: There is no such file, or nothing reads it.
     """
-    if address.scheme in ("postgresql", "postgres"):
+    if address.scheme == "postgresql":
         return PostgresBooks(address, table)
-    if address.scheme not in (None, "duckdb"):
-        raise JobError(f"books: {str(address)!r} is none of {_FORMS}")
+    if not address.is_file:
+        raise JobError(f"books: {str(address)!r} is none of {_FORMS}{f'; {address.hint}' if address.hint else ''}")
     path = Path(address.reveal().removeprefix("duckdb://"))
     try:
         if not path.is_file():
-            raise JobError(f"books: there is no file {path}; give {_FORMS}", path=str(path))
+            raise JobError(f"books: there is no file {without_password(str(path))}; give {_FORMS}", path=str(address))
         if address.scheme:
             return DuckDBBooks(path, table)
         if table is not None:
             raise JobError(f"{path} has no tables: a table goes with duckdb:// and postgresql://", path=str(path))
         return _file(path)
-    except OSError as error:
-        raise JobError(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from error
+    except OSError as error:  # whose own text has the address as it came
+        raise JobError(
+            f"{address} cannot be read: {error.strerror or type(error).__name__}", path=str(address)
+        ) from None
 
 
 def _file(path: Path) -> Books:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from capillary_async.jobs._books_columns import Wanted
     from capillary_async.jobs._compare_engine import Engine
 
-__all__ = ["compare"]
+__all__ = ["compare", "file_rows"]
 
 SHOWN = 100
 _BOUNDS = (1, 10, 100, 1_000, 10_000)
@@ -98,13 +98,49 @@ def _make_view(engine: Engine, wanted: Sequence[Wanted]) -> None:
     keys = [each for each in wanted if each.is_key]
     fields = [each for each in wanted if not each.is_key]
     types = engine.columns("found")
-    scales = [int(types[f"c_{each.slot}"].rstrip(")").split(",")[1]) for each in fields if each.kind == "amount"]
+    scales = [_scale_of(types[f"c_{each.slot}"]) for each in fields if each.kind == "amount"]
     scale = max(scales, default=3)
     own = ", ".join(f"{each.slot} AS {name(each.ours)}" for each in keys)
     parts = [_part(each, own, keys, scale) for each in fields]
     if not fields:
         parts = [_part(None, own, keys, scale)]
     engine.run(f"CREATE VIEW differences AS {' UNION ALL '.join(parts)}")
+
+
+def file_rows(engine: Engine, wanted: Sequence[Wanted]) -> str:
+    """The query of the file of differences: one row per missing record, one per field of a changed one, sorted.
+
+    A missing record of which several columns were compared has no `field`: its value is a JSON object of all of them,
+    and its delta that of the only amount, where there is only one.
+    """
+    fields = [each for each in wanted if not each.is_key]
+    if len(fields) <= 1:
+        return "SELECT * FROM differences ORDER BY ALL"
+    columns = list(engine.columns("differences"))
+    slots = {each.ours: each.slot for each in wanted if each.is_key}
+    amounts = [each for each in fields if each.kind == "amount"]
+    scale = engine.columns("differences")["delta"]
+    values = {
+        "field": "NULL::VARCHAR",
+        "capillary_value": _together("c", fields, MISSING_IN_BOOKS),
+        "books_value": _together("b", fields, MISSING_IN_CAPILLARY),
+        "delta": _delta(amounts[0].slot, _scale_of(scale)) if len(amounts) == 1 else f"NULL::{scale}",
+    }
+    own = ", ".join(f"{values.get(column) or slots.get(column, column)} AS {name(column)}" for column in columns)
+    return (
+        f"SELECT * FROM (SELECT * FROM differences WHERE class = '{CHANGED}' "
+        f"UNION ALL SELECT {own} FROM found WHERE class LIKE 'missing%') ORDER BY ALL"
+    )
+
+
+def _together(side: str, fields: Sequence[Wanted], kind: str) -> str:
+    """All values of one side as a JSON object, where that side has the record."""
+    members = ", ".join(f"{literal(each.ours)}, CAST({side}_{each.slot} AS VARCHAR)" for each in fields)
+    return f"CASE WHEN class = '{kind}' THEN CAST(json_object({members}) AS VARCHAR) END"
+
+
+def _scale_of(sql_type: str) -> int:
+    return int(sql_type.rstrip(")").split(",")[1])
 
 
 def _part(each: Wanted | None, own: str, keys: Sequence[Wanted], scale: int) -> str:
@@ -145,7 +181,7 @@ def _counts(engine: Engine, ours: int, theirs: int) -> tuple[dict[str, int], int
 
 def _totals(engine: Engine, each: Wanted) -> FieldTotals:
     sums = [engine.row(f"SELECT coalesce(sum({each.slot}), 0) FROM {table}")[0] for table in ("capillary", "books")]
-    scale = int(engine.columns("found")[f"c_{each.slot}"].rstrip(")").split(",")[1])
+    scale = _scale_of(engine.columns("found")[f"c_{each.slot}"])
     deltas = dict(engine.rows(f"SELECT class, sum({_delta(each.slot, scale)}) FROM found GROUP BY 1"))
     return FieldTotals(
         field=each.ours,

@@ -18,8 +18,8 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 import duckdb
 
+from capillary_async._durable_files import open_own, take_lock
 from capillary_async.jobs._errors import JobError
-from capillary_async.jobs._folder import take_lock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -190,7 +190,7 @@ def _scratch(beside: Path | None) -> tuple[Path, IO[bytes]]:
 def _sweep(folder: Path) -> None:
     """Remove the scratch folders of processes that were killed."""
     for left in folder.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError), (left / _LOCK).open("r+b") as held:
+        with contextlib.suppress(OSError), os.fdopen(open_own(left / _LOCK, os.O_RDWR), "r+b") as held:
             take_lock(held)  # fails where its process lives
             shutil.rmtree(left, ignore_errors=True)
 

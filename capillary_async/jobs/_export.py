@@ -257,7 +257,7 @@ class _Job:
             self.repaired.append(f"shards/{name}")
         for path in (self.folder.manifest, self.folder.failures):
             self.folder.part(path).unlink(missing_ok=True)
-        self.folder.sync(self.folder.shards)
+        self.folder.sync()
 
     async def _anything_to_do(self) -> bool:
         call = self.database.call

@@ -11,7 +11,7 @@ import contextlib
 import os
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,16 +19,18 @@ from typing import Any, cast
 
 from attrs import evolve, field, frozen
 
+from capillary_async._durable_files import give_name, write_file
 from capillary_async.jobs import _rules
 from capillary_async.jobs._books import open_books, stage_books
 from capillary_async.jobs._books_address import Address
 from capillary_async.jobs._books_columns import Pair, Wanted, kind_of
-from capillary_async.jobs._compare import compare
+from capillary_async.jobs._compare import compare, file_rows
 from capillary_async.jobs._compare_engine import Engine, literal
 from capillary_async.jobs._compare_folder import Folder, open_folder
 from capillary_async.jobs._compare_result import Comparison
 from capillary_async.jobs._compare_stage import stage_export
 from capillary_async.jobs._errors import JobError
+from capillary_async.jobs._folder import local_path
 from capillary_async.jobs._reconcile_arguments import (
     Columns,
     PathLike,
@@ -77,7 +79,9 @@ async def reconcile(
             none is given; with other books, no column compares the keys alone.
         tolerance: Points by which amounts may differ and still be equal. No float.
         table: The table, for `duckdb://` and `postgresql://`, e.g. `finance.awards`.
-        out: A Parquet file for the differences, one row each, sorted.
+        out: A Parquet file for the differences, sorted: one row per missing record, and one per field that differs of
+            a changed one. Columns: `class`, the key's, `field`, `capillary_value`, `books_value`, `delta`, `asked_key`.
+            Of a missing record with several compared columns, `field` is null and its side a JSON object of them all.
         report: An HTML file for a person.
         with_awarded: An export of awarded ids of the same customers, to check the allocations of `folder` against.
         with_events: An export of loyalty events of the same customers, to check `folder` and `with_awarded` against.
@@ -91,16 +95,16 @@ async def reconcile(
     """
     # Taken before the first await, so that a wrong argument is told at once.
     job = _Job(
-        folder=Path(folder),
+        folder=local_path(folder, "the export"),
         books=None if books is None else Address(os.fspath(books)),
         key=pairs_of(key, "key"),
         fields=pairs_of(compare, "compare"),
         tolerance=tolerance_of(tolerance),
         table=table,
-        out=target_of(out, ".parquet", folder),
-        report=target_of(report, ".html", folder),
-        with_awarded=None if with_awarded is None else Path(with_awarded),
-        with_events=None if with_events is None else Path(with_events),
+        out=target_of(out, "out", ".parquet", folder),
+        report=target_of(report, "report", ".html", folder),
+        with_awarded=None if with_awarded is None else local_path(with_awarded, "with_awarded"),
+        with_events=None if with_events is None else local_path(with_events, "with_events"),
         as_of=moment_of(as_of),
         memory_limit=memory_limit,
         threads=threads,
@@ -145,7 +149,7 @@ class _Job:
     def spare_what_is_read(self) -> None:
         """See that no file that is written stands where one that is read does."""
         own = None
-        if self.books is not None and self.books.scheme in (None, "duckdb"):
+        if self.books is not None and self.books.is_file:  # nothing else, which may hold a password
             own = self.books.reveal().removeprefix("duckdb://")
         for target in (self.out, self.report):
             spare(target, (self.folder, own, self.with_awarded, self.with_events))
@@ -162,7 +166,8 @@ class _Job:
             self._engines.append(engine)
             result = self._result(engine, began, clock)
             if self.out is not None and result.comparison is not None:
-                _write(self.out, lambda part: _differences(engine, part))
+                with _writing(self.out):
+                    _differences(engine, result.comparison.wanted, self.out)
                 result = evolve(result, differences=self.out)
             engine.go_on()
         if self.report is not None:
@@ -170,7 +175,8 @@ class _Job:
             from capillary_async.jobs._report import render  # noqa: PLC0415 - matplotlib takes a while to import
 
             text = render(result)
-            _write(self.report, lambda part: part.write_text(text, encoding="utf-8"))
+            with _writing(self.report):
+                write_file(self.report, text.encode())
         return evolve(result, elapsed=time.monotonic() - clock)
 
     def _result(self, engine: Engine, began: datetime, clock: float) -> ReconcileResult:
@@ -201,7 +207,7 @@ class _Job:
             if given:
                 raise JobError(f"{given[0].replace('fields', 'compare')} goes with books, and none are given")
             return None, []
-        if self.books.scheme is None and Path(self.books.reveal()).is_dir():
+        if self.books.is_file and self.books.scheme is None and Path(self.books.reveal()).is_dir():
             return self._against_export(engine, folder, Path(self.books.reveal()))
         reader = open_books(self.books, self.table)
         if not self.key:
@@ -342,20 +348,20 @@ def _digest(folder: Folder) -> Any:
     return cast("Mapping[str, Any]", ids).get("digest") if isinstance(ids, dict) else None
 
 
-def _differences(engine: Engine, part: Path) -> None:
-    # ALL is every column in order: class, key, field; the file is the same each time.
-    engine.run(f"COPY (SELECT * FROM differences ORDER BY ALL) TO {literal(part)} (FORMAT parquet)", about=str(part))
+def _differences(engine: Engine, wanted: Sequence[Wanted], target: Path) -> None:
+    """Write the file of differences in the scratch folder, which is on the same disk, and give it its name there."""
+    part = engine.scratch / "differences.parquet"
+    # Sorted by every column in order: class, key, field; the file is the same each time.
+    engine.run(f"COPY ({file_rows(engine, wanted)}) TO {literal(part)} (FORMAT parquet)", about=str(target))
+    give_name(part, target)
 
 
-def _write(target: Path, write: Callable[[Path], object]) -> None:
-    """Write a file that appears when it is whole."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+@contextlib.contextmanager
+def _writing(target: Path) -> Generator[None]:
     try:
-        write(part)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(target)
+        yield
     except OSError as error:
-        raise JobError(f"cannot write {target}: {error.strerror or error}", path=str(target)) from error
-    finally:
-        part.unlink(missing_ok=True)
+        raise JobError(
+            f"cannot write {target}: {error.strerror or error}; give another name or make room there, and run it again",
+            path=str(target),
+        ) from error

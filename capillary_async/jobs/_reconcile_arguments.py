@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, cast
 
 from capillary_async.jobs._books_columns import Pair
 from capillary_async.jobs._errors import JobError
+from capillary_async.jobs._folder import local_path
 
 __all__ = ["Columns", "PathLike", "moment_of", "pairs_of", "spare", "target_of", "tolerance_of"]
 
@@ -54,10 +55,10 @@ def tolerance_of(given: Any) -> Decimal:
     return tolerance
 
 
-def target_of(given: PathLike | None, suffix: str, folder: PathLike) -> Path | None:
+def target_of(given: PathLike | None, argument: str, suffix: str, folder: PathLike) -> Path | None:
     if given is None:
         return None
-    path = Path(given)
+    path = local_path(given, argument)
     if path.suffix.lower() != suffix:
         raise JobError(f"{path}: the name must end in {suffix}", path=str(path))
     if Path(folder).resolve() in path.resolve().parents:

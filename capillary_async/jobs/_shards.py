@@ -193,7 +193,7 @@ class ShardWriter:
         self.path = folder.shard(number, format_.ending)
         self._folder, self._format, self._source, self._number = folder, format_, source, number
         self._base, self._places = base, places
-        self._file: IO[bytes] = folder.part(self.path).open("w+b")
+        self._file: IO[bytes] = folder.open_part(self.path)
         self._shard: ShardFile = format_.open(self._file, number)
         self._old: Iterator[tuple[Any, Any]] = iter(()) if base is None else format_.pieces(self.path)
         self._next_old = next(self._old, None)
