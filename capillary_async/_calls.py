@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import field, frozen
 
 from capillary_async._checks import merged
+from capillary_async._fork import bury, renew_in_child
 from capillary_async._transport.chain import build
 from capillary_async._transport.check import judge
 from capillary_async._transport.message import LATE, Headers
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from capillary_async._config import Limits, Paging, RetryPolicy, Timeouts
     from capillary_async._decode import Decoded
+    from capillary_async._priority import Priority
     from capillary_async._transport.chain import Shared
     from capillary_async._transport.message import Handler, Request, Response, Shape
     from capillary_async._transport.retry import Quota
@@ -47,6 +49,7 @@ class Settings:
     limits: Limits
     dag_scope: str | None
     server_timezone: tzinfo | None
+    priority: Priority | None = None
 
 
 class Calls:
@@ -67,7 +70,16 @@ class Calls:
             "Accept-Encoding": "gzip",
             "User-Agent": f"capillary-async/{__version__} python/{python_version()}",
         }
-        self._handler: Handler = build(shared, settings.retry, settings.timeouts, quota, merged(base, settings.headers))
+        sent, own = merged(base, settings.headers), settings.priority
+        self._handler: Handler = build(shared, settings.retry, settings.timeouts, quota, sent, priority=own)
+        renew_in_child(self, Calls.renew)
+
+    def renew(self) -> None:
+        """In a forked child: calls and iterators under way are the parent's."""
+        bury(self._under_way, list(self._iterators))
+        self._lock = threading.Lock()
+        self._under_way = UnderWay()
+        self._iterators = weakref.WeakSet()
 
     def view(self, settings: Settings, quota: Quota) -> Calls:
         """The same with other settings, closed with the session."""

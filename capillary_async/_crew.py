@@ -20,6 +20,7 @@ from capillary_async._feed import Feed
 from capillary_async._page import ALONE, Pace
 from capillary_async._pending import Answered, Control, Pending, answers, throttled, unsent
 from capillary_async._plan import Outcome
+from capillary_async._priority import begin_bulk
 from capillary_async._spare import Spare
 from capillary_async.errors import AuthenticationError, CapillaryError, TLSError
 
@@ -77,9 +78,11 @@ class Crew(Generic[K, T]):
         a page under way could end in order.
         """
         loop = asyncio.get_running_loop()
-        tasks = [loop.create_task(self._feed.run())]
-        tasks += [loop.create_task(self._work(worker)) for worker in range(self._plan.workers)]
+        tasks: list[asyncio.Task[None]] = []
         try:
+            # In here: an eager task may raise a KeyboardInterrupt before the others are made.
+            tasks.append(loop.create_task(self._feed.run()))
+            tasks.extend(loop.create_task(self._work(worker)) for worker in range(self._plan.workers))
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             error = _failure(tasks) or self._feed.error
             if error is not None or not any(task.cancelled() for task in tasks):
@@ -91,6 +94,7 @@ class Crew(Generic[K, T]):
 
     async def _work(self, worker: int) -> None:
         """Read unit after unit. Workers have numbers, by which those who rest are shared among those who read."""
+        begin_bulk()
         try:
             while (pending := await self._next(worker)) is not None:
                 self._running += 1

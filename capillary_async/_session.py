@@ -27,6 +27,7 @@ from capillary_async._checks import (
     merged,
 )
 from capillary_async._config import Limits, Paging, RetryPolicy, Timeouts
+from capillary_async._priority import PRIORITIES, Priority
 from capillary_async._transport.chain import ClientSession, Shared, share
 from capillary_async._transport.message import Headers, Middleware, Request, Shape
 from capillary_async._transport.retry import Quota
@@ -173,18 +174,32 @@ class AsyncSession:
         timeouts: Timeouts | None = None,
         paging: Paging | None = None,
         headers: Mapping[str, str] | None = None,
+        priority: Priority | None = None,
     ) -> Self:
         """A cheap view with other options; what is not given stays.
 
-        It shares pools, throttle, token, stats and retry quota (with `retry` it has a quota of its own). `headers` are
-        added to the session's. Closing a view ends only its iterators; closing the session closes its views.
+        It shares pools, throttle, token, stats and retry quota (with `retry` it has a quota of its own). Closing a view
+        ends its own iterators and calls and nothing else; closing the session closes its views.
+
+        Args:
+            retry: In place of the session's.
+            timeouts: In place of the session's.
+            paging: In place of the session's.
+            headers: Added to the session's.
+            priority: `interactive` or `bulk`, for every call of the view. Without it, single calls are interactive, and
+                the calls of fan-outs and jobs are bulk. Where both wait, interactive calls get at least half of the
+                permits and of the rate.
 
         Raises:
-            InvalidRequestError: An option cannot be.
+            InvalidRequestError: An option is invalid; the message names it.
+            RuntimeError: The session or view is closed.
         """
+        self._calls.check_open()
         quota = self._quota if retry is None else None
-        settings = _tried(_changed, self._settings, headers, retry=retry, timeouts=timeouts, paging=paging)
-        del headers, retry, timeouts, paging
+        settings = _tried(
+            _changed, self._settings, headers, retry=retry, timeouts=timeouts, paging=paging, priority=priority
+        )
+        del headers, retry, timeouts, paging, priority
         if isinstance(settings, ValueError):
             raise settings
         view = object.__new__(type(self))
@@ -226,7 +241,7 @@ class AsyncSession:
         return response.decoded
 
     async def aclose(self) -> None:
-        """End all iterators and calls and close the pools; a view ends its own only. Closing twice is fine."""
+        """End all iterators and calls and close the pools; a view ends its own alone. Closing twice is fine."""
         await self._calls.aclose()
 
     async def __aenter__(self) -> Self:
@@ -267,6 +282,11 @@ class AsyncSession:
     def paging(self) -> Paging:
         """In force here."""
         return self._settings.paging
+
+    @property
+    def priority(self) -> Priority | None:
+        """`interactive` or `bulk` where `with_options` set it for all calls; None where it depends on the call."""
+        return self._settings.priority
 
     @property
     def limits(self) -> Limits:
@@ -338,10 +358,20 @@ def _parts(
     return auth, shared, settings
 
 
+def _check_priority(priority: object) -> Priority:
+    for known in PRIORITIES:
+        if priority == known:
+            return known
+    raise InvalidRequestError(f"priority takes 'interactive' or 'bulk', got {priority!r}", argument="priority")
+
+
 def _changed(settings: Settings, headers: Mapping[str, str] | None, **given: object) -> Settings:
     """The settings of a view; what is None stays."""
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    priority = changed.pop("priority", None)
     _expect_kinds(**changed)
+    if priority is not None:
+        changed["priority"] = _check_priority(priority)
     if headers is not None:
         changed["headers"] = Headers(merged(settings.headers, check_headers(headers)))
     return evolve(settings, **changed)

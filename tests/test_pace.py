@@ -47,7 +47,7 @@ class Paced:
     def send(self) -> bool:
         """Take a permit: whether it is the probe's."""
         assert self.pace.wait() is None
-        self.pace.active += 1
+        self.pace.held.add(object())
         if self.pace.shut is None:
             return False
         self.pace.shut.prober = "loop"
@@ -55,7 +55,7 @@ class Paced:
 
     def end(self, error: CapillaryError | None = None, *, probe: bool = False, call: Call | None = None) -> None:
         """One of the active requests ends."""
-        self.pace.active -= 1
+        self.pace.held.pop()
         if error is None:
             self.pace.answered(probe=probe)
         else:
@@ -132,7 +132,7 @@ def test_refusals_and_timeouts_cut_it_once_in_500_ms(error: CapillaryError):
     for _ in range(9):
         for step in (0.0, 0.25, 0.25 - 2**-7):
             paced.now += step
-            paced.pace.active += 1
+            paced.pace.held.add(object())
             paced.end(error)
         limits.append(paced.pace.limit)
         paced.now += 2**-7  # half a second to the last bit
@@ -172,7 +172,7 @@ def test_the_end_of_a_call_in_a_later_attempt_is_not_the_servers_slowness():
     ended, paced = DeadlineExceededError(kind="deadline"), Paced()
     later = Call(Timeouts(), history=[AttemptRecord(1, "status", 500)])
     for call, limit in ((later, 8), (Call(Timeouts()), 5)):
-        paced.pace.active += 1
+        paced.pace.held.add(object())
         paced.end(ended, call=call)
         assert paced.pace.limit == limit
 
@@ -317,7 +317,7 @@ def test_a_probe_that_is_cancelled_hands_its_part_on(sent: bool):
     paced.now += 6
     for _ in range(3):
         assert paced.send()
-        paced.pace.active -= 1
+        paced.pace.held.pop()
         paced.pace.dropped(probe=True, sent=sent)
     assert paced.send()
     paced.end(probe=True)
@@ -411,7 +411,7 @@ def test_a_call_begun_waits_within_its_deadline(monkeypatch: pytest.MonkeyPatch)
 
 def shut_for_probe(paced: Paced, seconds: float) -> None:
     """One in flight from before is refused too."""
-    paced.pace.active += 1
+    paced.pace.held.add(object())
     paced.end(too_many(seconds))
 
 
@@ -499,10 +499,10 @@ def test_every_end_of_a_request_uses_the_rate_up_alike(end: str):
         case "good" | "refused" | "failed":
             paced.end({"good": None, "refused": BadRequestError(status=400), "failed": TransportError()}[end])
         case "cancelled":
-            paced.pace.active -= 1
+            paced.pace.held.pop()
             paced.pace.dropped(probe=False, sent=True)
         case _:
-            paced.pace.active -= 1
+            paced.pace.held.pop()
             paced.pace.lost(1)
     assert paced.pace.wait() == pytest.approx(10)
     paced.now += 10
@@ -514,14 +514,15 @@ def test_the_rates_permits_of_many_ends_are_all_used_up():
     paced = Paced(concurrency_start=32, rate=Rate(5, per=10))
     for _ in range(3):
         paced.send()
-    paced.pace.active -= 3
+    for _ in range(3):
+        paced.pace.held.pop()
     paced.pace.lost(3)
     assert paced.all() == 2
     assert paced.pace.wait() == pytest.approx(10)
     paced.now += 10
     for _ in range(5):
         paced.send()
-        paced.pace.active -= 1
+        paced.pace.held.pop()
         paced.pace.dropped(probe=False, sent=False)
     assert paced.all() == 5
 

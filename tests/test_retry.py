@@ -14,6 +14,7 @@ from raw_server import Answer, RawServer, http, said
 from virtual_time import clock, run
 
 from capillary_async import AsyncSession, Limits, Rate, RetryPolicy, Timeouts
+from capillary_async._priority import begin_bulk
 from capillary_async._transport import message
 from capillary_async._transport.message import Call, Request, Response
 from capillary_async._transport.retry import Quota, Retry
@@ -303,8 +304,8 @@ def test_the_clock_of_a_call_starts_with_its_first_permit():
     run(main)
 
 
-def test_the_queue_before_the_first_permit_is_free_and_after_it_counts():
-    """Two calls and one permit: the second waits longer than its whole time, and then still has all of it."""
+def test_the_queue_before_the_first_permit_of_a_fan_outs_call_is_free_and_after_it_counts():
+    """Three calls and one permit: the second waits longer than its whole time, and then still has all of it."""
     throttle = Throttle(Limits(concurrency=1), clock=clock)
     retry = Retry(RetryPolicy(attempts=2, backoff=0), Timeouts(call=5), Quota(500), Stats())
     held: list[float] = []
@@ -317,6 +318,7 @@ def test_the_queue_before_the_first_permit_is_free_and_after_it_counts():
 
     async def main() -> None:
         async def call() -> Response:
+            begin_bulk()
             return await retry(REQUEST, lambda request: throttle(request, slow))
 
         assert await asyncio.gather(*(call() for _ in range(3))) == [RIGHT] * 3

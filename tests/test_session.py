@@ -331,14 +331,18 @@ async def test_closing_a_view_ends_its_own_iterators_alone(session_at: Sessions)
             await ask(other)
 
 
-async def test_a_view_made_of_a_closed_session_is_closed(session_at: Sessions) -> None:
-    """Its first use says so."""
+async def test_no_view_is_made_of_what_is_closed(session_at: Sessions) -> None:
+    """Neither of a closed session, nor of a closed view of an open one, nor of a view whose session is closed."""
     session = session_at(HOST)
-    await session.aclose()
-    view = session.with_options(paging=Paging(page_size=7))
-    assert view.closed
+    view, closed = session.with_options(paging=Paging(page_size=7)), session.with_options()
+    await closed.aclose()
     with pytest.raises(RuntimeError, match="closed"):
-        await ask(view)
+        closed.with_options(paging=Paging(page_size=8))
+    assert not session.with_options(priority="bulk").closed
+    await session.aclose()
+    for ended in (session, view):
+        with pytest.raises(RuntimeError, match="closed"):
+            ended.with_options()
 
 
 # Closed

@@ -3,12 +3,19 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from raw_server import Answer, RawServer, http
 
-from capillary_async import AsyncSession, Limits, Rate, RetryPolicy, Timeouts
+from capillary_async import AsyncSession, DeadlineExceededError, Limits, Rate, RetryPolicy, Timeouts
 
+EXPIRY: dict[str, Any] = {
+    "program_id": 1,
+    "point_category_id": 2,
+    "expiry_date_start": "2026-01-01",
+    "expiry_date_end": "2026-12-31",
+}
 Make = Callable[..., AsyncSession]
 
 
@@ -88,8 +95,8 @@ def most_in_a_window(came: list[float], per: float) -> int:
     return max(windows())
 
 
-async def test_the_queue_counts_against_no_timeout(session_at: Make):
-    """Sixty reads, one at a time, 20 ms each: the last waits for longer than any timeout, and none of them fails."""
+async def test_the_queue_counts_against_no_timeout_of_a_fan_out(session_at: Make):
+    """Sixty keys, one at a time, 20 ms each: the last waits for longer than any timeout, and none of them fails."""
     async with Slow(http(b"[]")) as server:
         session = session_at(
             server.url,
@@ -97,11 +104,51 @@ async def test_the_queue_counts_against_no_timeout(session_at: Make):
             timeouts=Timeouts(connect=0.8, read=0.8, attempt=0.8, call=0.8),
         )
         began = time.monotonic()
-        await asyncio.gather(*(session.request("GET", "/path") for _ in range(60)))
+        fan = session.points_allocation.by_expiry_many(range(1, 61), **EXPIRY).options(concurrency=60)
+        assert {str(outcome.error) async for outcome in fan} == {"None"}
         assert time.monotonic() - began > 1
         assert server.hits == 60
         assert session.stats.retries == 0
         assert session._shared.throttle._pace.limit == 1
+
+
+async def test_a_single_call_is_bounded_from_its_beginning(session_at: Make):
+    """Its waits in the queue of the session count: for a permit of `concurrency`, and of `rate`, known or not."""
+    async with Slow(http(b"[]")) as server:
+        timeouts = Timeouts(connect=0.5, read=0.5, attempt=0.5, call=0.5)
+        session = session_at(server.url, limits=Limits(concurrency=1, concurrency_start=1), timeouts=timeouts)
+        began = time.monotonic()
+        calls = [session.request("GET", "/path") for _ in range(60)]
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+        assert time.monotonic() - began < 0.9
+        late = [error for error in ended if isinstance(error, DeadlineExceededError)]
+        assert len(late) + ended.count([]) == 60
+        assert server.hits < 60
+        unsent = [error for error in late if not error.attempts]
+        assert unsent
+        assert all("not sent: Timeouts.call ran out" in str(error) and error.kind == "queue" for error in unsent)
+
+
+@pytest.mark.parametrize("how", ["request", "page", "first", "for"])
+async def test_a_busy_session_ends_a_single_call_within_its_time(session_at: Make, how: str):
+    """All permits of the rate are used, in bulk or by single calls: the wait for one would pass the call's time."""
+    async with RawServer(http(b"[]")) as server:
+        session = session_at(server.url, limits=Limits(rate=Rate(20, per=12), concurrency_start=32))
+        await asyncio.gather(*(session.request("GET", "/path") for _ in range(20)))
+        view = session.with_options(timeouts=Timeouts(call=0.3))
+        pager = view.points_allocation.by_expiry(entity_id=1, **EXPIRY)
+        calls: dict[str, Callable[[], Any]] = {
+            "request": lambda: view.request("GET", "/path"),
+            "page": lambda: pager.page(2),
+            "first": pager.first,
+            "for": pager.collect,
+        }
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceededError, match="not sent") as caught:
+            await calls[how]()
+        assert time.monotonic() - began < 0.8
+        assert caught.value.attempts == 0
+        assert server.hits == 20
 
 
 async def test_the_limit_grows_under_load_and_timeouts_cut_it(session_at: Make):

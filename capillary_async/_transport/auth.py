@@ -16,8 +16,9 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-from attrs import frozen
+from attrs import define, frozen
 
+from capillary_async._fork import bury, renew_in_child
 from capillary_async._transport.message import Headers, Request, Shape, Veiled, VeiledBytes
 from capillary_async._transport.scrub import Scrub
 from capillary_async.auth import BasicAuth, OAuthClient
@@ -42,6 +43,7 @@ EARLY_SECONDS = 60.0
 EARLY_SHARE = 0.1
 EARLY_PATIENCE = 2.0  # seconds a call waits for a new token while the old one is still valid
 EARLY_PAUSE = 10.0  # seconds after a failed early refresh before the next
+_LOOK_AGAIN = 1.0  # seconds until those who wait look whether the fetch still goes on
 
 
 def credentials_step(auth: BasicAuth | OAuthClient, retry: Middleware) -> Basic | OAuth:
@@ -81,6 +83,24 @@ class _Token:
     scrub: Scrub
 
 
+@define(eq=False)
+class _Fetch:
+    """A fetch of the token, in the loop of the caller that started it.
+
+    Attributes:
+        loop: Its own.
+        task: Its own; None before it is made.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it ends by itself: its loop runs, and its task has not ended."""
+        return self.loop.is_running() and self.task is not None and not self.task.done()
+
+
 class OAuth:
     """An OAuth token in its header; one refresh and one resend where it is refused."""
 
@@ -94,8 +114,15 @@ class OAuth:
         self._closed = False
         self._token: _Token | None = None
         self._pause_until = 0.0
-        self._fetch: tuple[asyncio.AbstractEventLoop, asyncio.Task[None]] | None = None
+        self._fetch: _Fetch | None = None
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[Exception | None]]] = []
+        renew_in_child(self, OAuth.renew)
+
+    def renew(self) -> None:
+        """In a forked child: the token is good there too, a fetch under way is the parent's."""
+        bury(self._fetch, self._waiters)
+        self._lock = threading.RLock()
+        self._fetch, self._waiters = None, []
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Send with a valid token; where it is refused all the same, once more with a new one."""
@@ -119,7 +146,7 @@ class OAuth:
 
     async def _after(self, refused: _Token | None, call: Call | None, handler: Handler) -> _Token:
         """A token other than `refused`, within the time that the call has left."""
-        limit = call.remaining() if call is not None and call.started is not None else None
+        limit = call.remaining() if call is not None and call.clocked else None
         fetched = False
         while True:
             token = self._token
@@ -141,33 +168,56 @@ class OAuth:
             if self._token is not known:
                 return None
             self._waiters.append((loop, done))
-            if self._fetch is None or self._fetch[0].is_closed():
-                # A task of its own: when the caller that started it is cancelled, the others still get their token.
-                self._fetch = (loop, loop.create_task(self._run(handler)))
-        try:
-            async with asyncio.timeout(patience):
-                error = await done
-        except TimeoutError:
-            return DeadlineExceededError("Timeouts.call ran out while waiting for a token", kind="queue")
+            self._start(loop, handler)
+        ends = math.inf if patience is None else loop.time() + patience
+        while not done.done():
+            left = ends - loop.time()
+            if left <= 0:
+                return _too_late()
+            await asyncio.wait([done], timeout=min(left, _LOOK_AGAIN))
+            with self._lock:
+                if not done.done() and not self._closed:
+                    self._start(loop, handler)
+        error = done.result()
         # To each its own: callers hang their key and position on what they get.
         return copy(error) if isinstance(error, CapillaryError) else error
 
-    async def _run(self, handler: Handler) -> None:
+    def _start(self, loop: asyncio.AbstractEventLoop, handler: Handler) -> None:
+        """Start a fetch unless one is under way that can be seen to go on. Under the lock."""
+        if self._fetch is not None and self._fetch.goes_on:
+            return
+        fetch = self._fetch = _Fetch(loop)
+        # A task of its own: when the caller that started it is cancelled, the others still get their token.
+        task = loop.create_task(self._run(fetch, handler))
+        if self._fetch is fetch:  # an eager task may have ended by now
+            fetch.task = task
+
+    async def _run(self, fetch: _Fetch, handler: Handler) -> None:
         # Stays None when this task is cancelled with its loop: others then fetch in theirs.
         error: Exception | None = None
+        token: _Token | None = None
         try:
-            self._token = await self._ask(handler)
+            token = await self._ask(handler)
         except CapillaryError as fault:
             error = _without_body(self._scrub(fault))
-            self._pause_until = self._clock() + EARLY_PAUSE
         except Exception as fault:  # noqa: BLE001 - e.g. a closed session: those who wait must hear of it
             error = fault
         finally:
-            with self._lock:
-                waiters, self._waiters = self._waiters, []
-                self._fetch = None
-            for loop, done in waiters:
-                _tell(loop, done, error)
+            self._end(fetch, token, error)
+
+    def _end(self, fetch: _Fetch, token: _Token | None, error: Exception | None) -> None:
+        """Wake those who wait; not where the loop was stopped meanwhile, and another fetch took its place."""
+        with self._lock:
+            if self._fetch is not fetch:
+                return
+            self._fetch = None
+            if token is not None:
+                self._token = token
+            elif isinstance(error, CapillaryError):
+                self._pause_until = self._clock() + EARLY_PAUSE
+            waiters, self._waiters = self._waiters, []
+        for loop, done in waiters:
+            _tell(loop, done, error)
 
     async def _ask(self, handler: Handler) -> _Token:
         asked = self._clock()
@@ -197,9 +247,14 @@ class OAuth:
         with self._lock:
             self._closed = True
             fetch = self._fetch
-        if fetch is not None and fetch[0] is asyncio.get_running_loop():
-            fetch[1].cancel()
-            await asyncio.wait([fetch[1]])
+        if fetch is not None and fetch.task is not None and fetch.loop is asyncio.get_running_loop():
+            fetch.task.cancel()
+            await asyncio.wait([fetch.task])
+
+
+def _too_late() -> DeadlineExceededError:
+    text = "Timeouts.call ran out while waiting for a token; the request itself was not sent"
+    return DeadlineExceededError(text, kind="queue")
 
 
 async def _attempt(request: Request, handler: Handler, token: _Token) -> Response | CapillaryError:

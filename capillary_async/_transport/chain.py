@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
 
     from capillary_async._config import Limits, RetryPolicy, Timeouts
+    from capillary_async._priority import Priority
     from capillary_async._transport.auth import Basic, OAuth
     from capillary_async._transport.message import Handler, Middleware, Request, Response
     from capillary_async.auth import BasicAuth, OAuthClient
@@ -55,15 +56,23 @@ def share(
 ) -> Shared:
     """Make what the views of one session share; the token is fetched by the session's own policy."""
     stats, quota = Stats(), Quota(policy.quota)
-    credentials = credentials_step(auth, Retry(policy, timeouts, quota, stats))
+    credentials = credentials_step(auth, Retry(policy, timeouts, quota, stats, token=True))
     pools = Pools(limits, client_session)
     return Shared(base_url, pools, Throttle(limits, policy), stats, quota, credentials, tuple(middlewares))
 
 
-def build(shared: Shared, policy: RetryPolicy, timeouts: Timeouts, quota: Quota, headers: Mapping[str, str]) -> Handler:
+def build(
+    shared: Shared,
+    policy: RetryPolicy,
+    timeouts: Timeouts,
+    quota: Quota,
+    headers: Mapping[str, str],
+    *,
+    priority: Priority | None = None,
+) -> Handler:
     """The chain of one view."""
     wire = Wire(shared.base_url, shared.pools, shared.stats, headers)
-    retry = Retry(policy, timeouts, quota, shared.stats)
+    retry = Retry(policy, timeouts, quota, shared.stats, priority=priority)
     sent = compose((shared.throttle, check), wire)
     return compose((*shared.middlewares, log, retry, shared.credentials), sent)
 

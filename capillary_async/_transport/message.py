@@ -9,14 +9,26 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import tzinfo
-from typing import Any, SupportsIndex, overload
+from typing import Any, Protocol, SupportsIndex, overload
 
 from attrs import define, field, frozen
 
 from capillary_async._config import Timeouts
 from capillary_async.errors import AttemptRecord, CapillaryError
 
-__all__ = ["LATE", "Call", "Handler", "Headers", "Middleware", "Request", "Response", "Shape", "Veiled", "VeiledBytes"]
+__all__ = [
+    "LATE",
+    "Call",
+    "Handler",
+    "Headers",
+    "Middleware",
+    "Passage",
+    "Request",
+    "Response",
+    "Shape",
+    "Veiled",
+    "VeiledBytes",
+]
 
 SECRET_HEADERS = frozenset({"authorization", "x-cap-api-oauth-token", "cookie", "set-cookie", "proxy-authorization"})
 
@@ -83,6 +95,14 @@ class Shape:
     timezone: tzinfo | None = None
 
 
+class Passage(Protocol):
+    """A request that was sent and not answered, on its way to the server for all that is known."""
+
+    def when_over(self, tell: Callable[[], None]) -> None:
+        """Call `tell`, in the loop of the request, once the request has arrived or never will."""
+        ...
+
+
 @define(eq=False)
 class Call:
     """One logical call: its clock and what its attempts came to.
@@ -92,27 +112,46 @@ class Call:
         started: Monotonic seconds of the first permit, None before.
         history: A record for each attempt that failed.
         answer: The error made of the last answer of the server, None where none came.
+        bulk: Whether it leaves room for single calls.
+        since: Monotonic seconds of the beginning of a single call, whose waits before the first permit count too; None
+            for a call of a fan-out, whose clock starts with the first permit.
+        passage: Set where the last attempt was broken off before its answer and may still be on its way.
     """
 
     timeouts: Timeouts
     started: float | None = None
     history: list[AttemptRecord] = field(factory=list[AttemptRecord])
     answer: CapillaryError | None = None
+    bulk: bool = False
+    since: float | None = None
+    passage: Passage | None = None
+
+    def begin(self) -> None:
+        """Start the clock of a single call."""
+        self.since = time.monotonic()
 
     def start(self) -> None:
-        """Start the clock, once."""
+        """Note the first permit, which starts the clock of a fan-out's call."""
         if self.started is None:
             self.started = time.monotonic()
 
+    @property
+    def clocked(self) -> bool:
+        """Whether the clock runs."""
+        return self.since is not None or self.started is not None
+
     def remaining(self) -> float:
-        """Seconds left of `Timeouts.call`; all of them before the first permit."""
-        if self.started is None:
-            return self.timeouts.call
-        return self.started + self.timeouts.call - time.monotonic()
+        """Seconds left of `Timeouts.call`; all of them before the clock runs."""
+        return self.timeouts.call - self.elapsed()
 
     def elapsed(self) -> float:
-        """Seconds since the first permit."""
-        return 0.0 if self.started is None else time.monotonic() - self.started
+        """Seconds since the clock runs."""
+        began = self.started if self.since is None else self.since
+        return 0.0 if began is None else time.monotonic() - began
+
+    def queued(self) -> float:
+        """Seconds from the beginning of a single call to its first permit; 0 for others."""
+        return 0.0 if self.since is None or self.started is None else self.started - self.since
 
 
 def _headers(given: Mapping[str, str]) -> Headers:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
+from capillary_async._transport.reserve import Reserve
 from capillary_async._transport.retry_rules import RETRIED_STATUSES, NotSentError, decisive_status, throttled
 from capillary_async.errors import APIError, ConnectError, DeadlineExceededError, RequestTimeoutError
 
@@ -45,7 +46,7 @@ class _Shut:
         told: When the server itself wants to be asked again; None where it did not say.
         beyond: Whether that is longer than `RetryPolicy.retry_after_max`: then nobody waits for it.
         jitter: The share added to each time told.
-        prober: The loop of the one request that is trying.
+        prober: The permit of the one request that is trying.
     """
 
     kind: type[APIError]
@@ -56,7 +57,7 @@ class _Shut:
     told: float | None
     beyond: bool
     jitter: float
-    prober: object | None = None
+    prober: Any = None
 
 
 class Pace:
@@ -66,9 +67,9 @@ class Pace:
     each limit's worth of good answers, at most every 100 ms and only while it is used up; 429, 503 and timeouts cut it
     to 0.7 of itself, at most once in 500 ms. A wait in our own queue is before the request, and counts for nothing.
 
-    **Rate**: a permit is free again `per` seconds after the answer to its request, not after its sending. Whatever the
-    network does to the requests on their way, the server's own clock never sees more than `permits` of them in any
-    `per` seconds.
+    **Rate**: a permit is free again `per` seconds after the answer to its request, not after its sending, since nobody
+    knows when the request itself arrived. A request broken off before its answer is on its way until its connection is
+    known to be closed; only then its `per` seconds begin. The bulk leaves a part free for single calls: see `Reserve`.
 
     **Gate**: 429 or 503 with `Retry-After` shuts it for every task until that time. Then one request goes as a probe;
     where it is refused too, the gate stays shut for the new time; any other end of it opens the gate, and the limit
@@ -94,20 +95,38 @@ class Pace:
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self.limit = min(limits.concurrency_start, limits.concurrency)
-        self.active = 0
+        # Sets of permits, whose size is the number: unlike a count they are changed in one step of the interpreter,
+        # whatever interrupts the program or gives permits back from a finalizer.
+        self.held: set[Any] = set()
+        self.on_its_way: set[Any] = set()
         self.shut: _Shut | None = None
+        self._limits = limits
         self._most = limits.concurrency
         self._rate = limits.rate
         self._policy = policy
         self._clock = clock
         self._uniform = uniform
         self._cooling: deque[float] = deque()
+        self._reserve = None if limits.rate is None else Reserve(limits.rate)
         self._answers = 0  # good ones in this round of the limit
         self._wanted = False  # whether the limit held somebody up in this round
         self._changed = float("-inf")
         self._cut = float("-inf")
         self._refusals = 0  # in a row, without a time
         self._pauses = 0  # of our own, in a row
+
+    @property
+    def active(self) -> int:
+        """Requests under way."""
+        return len(self.held)
+
+    def renewed(self) -> Pace:
+        """The numbers of a forked child: as at the beginning, but that what the server asked for holds for it too."""
+        pace = Pace(self._limits, self._policy, clock=self._clock, uniform=self._uniform)
+        pace.shut = self.shut
+        if pace.shut is not None:
+            pace.shut.prober = None
+        return pace
 
     def wait(self) -> float | None:
         """None if a request may go now; else the seconds until one may (0.0: when another ends)."""
@@ -125,9 +144,18 @@ class Pace:
         now = self._clock()
         while self._cooling and self._cooling[0] <= now:
             self._cooling.popleft()
-        if self.active + len(self._cooling) < self._rate.permits:
+        if self.active + len(self.on_its_way) + len(self._cooling) < self._rate.permits:
             return None
         return self._cooling[0] - now if self._cooling else 0.0
+
+    def took(self) -> None:
+        """A permit was taken."""
+        if self._reserve is not None:
+            self._reserve.took(self._clock())
+
+    def reserved(self) -> float:
+        """Seconds for which the permit that is free is kept for single calls: 0.0 if the bulk may take it."""
+        return 0.0 if self._reserve is None else self._reserve.wait(self._clock())
 
     # --- what came of a request, told once it is no longer counted as active ------------------------------------------
 
@@ -142,8 +170,8 @@ class Pace:
         elif probe:
             self.shut, self._pauses = None, 0
 
-    def failed(self, error: CapillaryError, call: Call | None, *, probe: bool) -> None:
-        """Another answer, or none."""
+    def failed(self, error: CapillaryError, call: Call | None, *, probe: bool, over: bool = True) -> None:
+        """Another answer, or none; `over` is false where the request may still be on its way."""
         if isinstance(error, APIError) and throttled(error):
             self.lost(1)
             self._shrink()
@@ -151,7 +179,7 @@ class Pace:
         elif isinstance(error, APIError) and _final(error):
             self.answered(probe=probe)  # what is wrong with one request's arguments is no sign of load
         else:
-            self.lost(1)
+            self.lost(over)
             if _timed_out(error, call):
                 self._shrink()
             if probe:
@@ -234,8 +262,8 @@ class Pace:
 
         Args:
             call: The call.
-            since: When it began to wait. A call not begun waits here for `Timeouts.call` at most; where it waits for
-                its turn alone, its time stands still.
+            since: When it began to wait. A fan-out's call not begun waits here for `Timeouts.call` at most; where it
+                waits for its turn alone, its time does not run.
         """
         shut = self.shut
         if shut is None:
@@ -249,7 +277,10 @@ class Pace:
             late = shut.until - now > call.remaining()
             text = "the server asked this session to wait for longer than Timeouts.call leaves"
             return DeadlineExceededError(text, kind="queue") if late else None
-        late = shut.until - max(since, shut.since) > call.timeouts.call
+        if call.clocked:
+            late = shut.until - now > call.remaining()
+        else:
+            late = shut.until - max(since, shut.since) > call.timeouts.call
         return self._not_sent(shut, now, "Timeouts.call") if late else None
 
     @staticmethod
@@ -278,7 +309,10 @@ def _timed_out(error: CapillaryError, call: Call | None) -> bool:
     gone elsewhere, e.g. into our own queue.
     """
     if isinstance(error, DeadlineExceededError):
-        return error.kind == "deadline" and (call is None or not call.history)
+        # Nor where a single call had spent most of its time in the queue.
+        return error.kind == "deadline" and (
+            call is None or (not call.history and call.queued() * 2 < call.timeouts.call)
+        )
     return isinstance(error, RequestTimeoutError) or (
         isinstance(error, ConnectError) and error.kind == "connect-timeout"
     )

@@ -12,6 +12,8 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
+from capillary_async._fork import renew_in_child
+from capillary_async._priority import in_bulk
 from capillary_async._transport.message import Call
 from capillary_async._transport.retry_rules import NotSentError, Verdict, decide, kind_of, status_of, throttled
 from capillary_async._transport.stats import count
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from capillary_async._config import RetryPolicy, Timeouts
+    from capillary_async._priority import Priority
     from capillary_async._transport.message import Handler, Request, Response
     from capillary_async._transport.stats import Stats
 
@@ -37,6 +40,11 @@ class Quota:
     def __init__(self, size: int) -> None:
         self.size = size
         self.left = size
+        self._lock = threading.Lock()
+        renew_in_child(self, Quota.renew)
+
+    def renew(self) -> None:
+        """In a forked child: its lock may be held by a thread that is not there."""
         self._lock = threading.Lock()
 
     def take(self, cost: int) -> bool:
@@ -55,7 +63,14 @@ class Quota:
 
 
 class Retry:
-    """The retry step of one view of a session."""
+    """The retry step of one view of a session.
+
+    Args:
+        policy, timeouts, quota, stats: Of the view.
+        priority: Of its calls; None for interactive, and bulk in a fan-out or a job.
+        token: Whether it fetches the token, for which calls of either priority wait.
+        sleep, uniform: For tests.
+    """
 
     def __init__(
         self,
@@ -64,6 +79,8 @@ class Retry:
         quota: Quota,
         stats: Stats,
         *,
+        priority: Priority | None = None,
+        token: bool = False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -71,12 +88,14 @@ class Retry:
         self._timeouts = timeouts
         self._quota = quota
         self._stats = stats
+        self._priority = priority
+        self._token = token
         self._sleep = sleep
         self._uniform = uniform
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Send the request until it succeeds or must not be sent again."""
-        call = Call(self._timeouts)
+        call = self._call()
         request = request.of(call)
         cost = 0
         known = request.fault
@@ -104,6 +123,16 @@ class Retry:
                 request.method, request.path, len(call.history), kind_of(fault), verdict.delay,
             )  # fmt: skip
             await self._sleep(verdict.delay)
+
+    def _call(self) -> Call:
+        """A call of a fan-out is bulk and bounded from its first permit; every other one is bounded from here."""
+        fan = in_bulk()
+        call = Call(self._timeouts, bulk=fan if self._priority is None else self._priority == "bulk")
+        if self._token:
+            call.bulk = False
+        elif not fan:
+            call.begin()
+        return call
 
     def _judge(self, call: Call, fault: CapillaryError) -> Verdict:
         if isinstance(fault, NotSentError) or (isinstance(fault, DeadlineExceededError) and fault.kind == "queue"):

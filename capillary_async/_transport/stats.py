@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from capillary_async._fork import renew_in_child
+
 __all__ = ["Stats", "count"]
 
 
@@ -24,10 +26,11 @@ class Stats:
         duplicates: Records seen twice in one list and given once.
     """
 
-    __slots__ = ("_lock", "bytes", "duplicates", "records", "requests", "retries", "throttles")
+    __slots__ = ("__weakref__", "_lock", "bytes", "duplicates", "records", "requests", "retries", "throttles")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        renew_in_child(self, _renew)
         self.requests = 0
         self.retries = 0
         self.throttles = 0
@@ -38,7 +41,7 @@ class Stats:
     def snapshot(self) -> dict[str, int]:
         """All counters at one moment."""
         with self._lock:
-            return {name: getattr(self, name) for name in self.__slots__ if name != "_lock"}
+            return {name: getattr(self, name) for name in self.__slots__ if not name.startswith("_")}
 
     def __repr__(self) -> str:
         counted = ", ".join(f"{name}={value}" for name, value in self.snapshot().items())
@@ -46,6 +49,11 @@ class Stats:
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("Stats is live: pickle stats.snapshot() instead")
+
+
+def _renew(stats: Stats) -> None:
+    """In a forked child: the lock may be held by a thread that is not there."""
+    stats._lock = threading.Lock()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - of this module
 
 
 def count(

@@ -12,7 +12,8 @@ import re
 import ssl
 import threading
 import time
-from contextvars import ContextVar
+from contextlib import suppress
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
@@ -20,6 +21,7 @@ from attrs import define
 from yarl import URL
 
 from capillary_async._config import Timeouts
+from capillary_async._fork import bury, renew_in_child
 from capillary_async._transport.body import check_size, decompressed
 from capillary_async._transport.message import Response
 from capillary_async._transport.stats import count
@@ -78,8 +80,25 @@ class _Pool:
             connector._close()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             self.client.detach()
 
+    def disown(self) -> None:
+        """Leave a pool to the parent process: no finalizer of it may close a connection of the parent's.
+
+        That would take it out of the parent's selector too, which both share.
+        """
+        connector = self.client.connector
+        if self.owned and connector is not None:
+            bury(connector)
+            connector._closed = True  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            self.client.detach()
+
 
 _watch: ContextVar[Watch | None] = ContextVar("capillary_async.watch", default=None)
+
+
+def _forget(token: Token[Watch | None]) -> None:
+    """Leave no watch behind, where there is anything to leave: a finalizer may close a call in another context."""
+    with suppress(ValueError):
+        _watch.reset(token)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -119,6 +138,15 @@ class Pools:
         self._lock = threading.Lock()
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
         self._closed = False
+        renew_in_child(self, Pools.renew)
+
+    def renew(self) -> None:
+        """In a forked child: the parent's sockets are neither used nor closed."""
+        inherited, self._pools = self._pools, {}
+        self._lock = threading.Lock()
+        bury(inherited)
+        for pool in inherited.values():
+            pool.disown()
 
     async def client(self) -> aiohttp.ClientSession:
         """The pool of the running loop.
@@ -280,7 +308,7 @@ class Wire:
             fault = _mapped(error)
         finally:
             watch.stop()
-            _watch.reset(token)
+            _forget(token)
         if self._pools.closed:
             raise RuntimeError("the AsyncSession was closed while a request was under way")
         # Raised outside the handlers: no context, so no frame of aiohttp with our headers hangs on the error.

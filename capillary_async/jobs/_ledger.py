@@ -23,6 +23,7 @@ from capillary_async import (
     Outcome,
     TLSError,
 )
+from capillary_async._priority import begin_bulk
 
 if TYPE_CHECKING:
     from capillary_async import ApiMessage, AsyncSession
@@ -130,6 +131,7 @@ class LedgerOutcomes:
             await asyncio.wait(workers)
 
     async def _work(self) -> None:
+        begin_bulk()
         while True:
             async with self._lock:
                 key = None if self._source is None else await anext(self._source, None)

@@ -1,0 +1,106 @@
+"""Those who wait for a permit, and whose turn it is.
+
+Invariant: within a priority, first come first served, but for calls that have begun, which go first; between the
+priorities, turn by turn; a loop that does not run holds nobody up. Used by the throttle under its lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from attrs import define
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from capillary_async._transport.message import Call
+    from capillary_async._transport.permit import Permit
+    from capillary_async.errors import CapillaryError
+
+__all__ = ["Line", "Waiter"]
+
+
+@define(eq=False)
+class Waiter:
+    """A request in the line.
+
+    Attributes:
+        permit: What it waits for.
+        call: Its own.
+        since: When it came, in the throttle's time.
+        woken: Set when it goes on: None with a permit, else the error to raise.
+        granted: Whether the permit was given to it.
+    """
+
+    permit: Permit
+    call: Call | None
+    since: float
+    woken: asyncio.Future[CapillaryError | None]
+    granted: bool = False
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Of the request."""
+        return self.permit.loop
+
+
+class Line:
+    """Four queues: interactive and bulk calls, of each those that have begun and those that have not.
+
+    Attributes:
+        stopped: Loops whose waiters were passed over, since they are neither running nor closed.
+    """
+
+    def __init__(self) -> None:
+        self._single: tuple[deque[Waiter], deque[Waiter]] = (deque(), deque())
+        self._bulk: tuple[deque[Waiter], deque[Waiter]] = (deque(), deque())
+        self._bulk_is_next = False
+        self.stopped: set[asyncio.AbstractEventLoop] = set()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._single + self._bulk))
+
+    def __bool__(self) -> bool:
+        return any(self._single) or any(self._bulk)
+
+    def add(self, waiter: Waiter, *, begun: bool) -> None:
+        """Join the line."""
+        queues = self._bulk if waiter.permit.bulk else self._single
+        queues[0 if begun else 1].append(waiter)
+
+    def remove(self, waiter: Waiter) -> None:
+        """Leave the line; nothing where it has left."""
+        for queue in self._bulk if waiter.permit.bulk else self._single:
+            with suppress(ValueError):
+                queue.remove(waiter)
+
+    def waiters(self) -> list[Waiter]:
+        """All of them."""
+        return [waiter for queue in self._single + self._bulk for waiter in queue]
+
+    def heads(self) -> tuple[Waiter | None, Waiter | None]:
+        """The first interactive and the first bulk call that a running loop waits for."""
+        return self._first(self._single), self._first(self._bulk)
+
+    def _first(self, queues: tuple[deque[Waiter], deque[Waiter]]) -> Waiter | None:
+        for queue in queues:
+            if queue and queue[0].permit.runs:
+                return queue[0]
+            for waiter in list(queue):
+                if waiter.permit.runs:
+                    return waiter
+                if waiter.loop.is_closed():
+                    self.remove(waiter)
+                else:
+                    self.stopped.add(waiter.loop)
+        return None
+
+    def bulk_first(self, single: Waiter | None, bulk: Waiter | None) -> bool:
+        """Whether the next permit is the bulk's: where both wait, each second one."""
+        return bulk is not None and (single is None or self._bulk_is_next)
+
+    def took(self, permit: Permit) -> None:
+        """A permit was taken: where both wait, the next one is the other priority's."""
+        self._bulk_is_next = not permit.bulk
