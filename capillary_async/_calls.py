@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from capillary_async._config import Limits, Paging, RetryPolicy, Timeouts
     from capillary_async._decode import Decoded
+    from capillary_async._lengths import Lengths
     from capillary_async._priority import Priority
     from capillary_async._transport.chain import Shared
     from capillary_async._transport.message import Handler, Request, Response, Shape
@@ -132,6 +133,11 @@ class Calls:
         self.check_open()
         with self._lock:
             self._iterators.add(iterator)
+
+    @property
+    def lengths(self) -> Lengths:
+        """How long the pages of each endpoint come."""
+        return self._shared.lengths
 
     def count_duplicates(self, number: int) -> None:
         """Count records that came twice."""

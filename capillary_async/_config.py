@@ -167,3 +167,8 @@ class Paging:
     page_size: int = field(default=100, validator=_whole(1))
     prefetch: int = field(default=4, validator=_whole(0))
     verify: bool = field(default=False, validator=_flag)
+
+
+@frozen
+class CarefulPaging(Paging):
+    """Paging of the jobs: a short page 1 of any length is looked behind where it may be a server's cap."""

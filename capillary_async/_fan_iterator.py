@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from capillary_async._channel import Channel
 from capillary_async._crew import Crew
+from capillary_async._misuse import AsyncOnly
 from capillary_async._plan import Plan
 
 __all__ = ["FanOutIterator"]
@@ -31,7 +32,7 @@ class _Run(NamedTuple):
     channel: Channel[Any]
 
 
-class FanOutIterator(Generic[T_co]):
+class FanOutIterator(AsyncOnly, Generic[T_co]):
     """One loop over a fan-out. `aclose()` ends it early; being dropped does too."""
 
     def __init__(self, plan: Plan[Any, Any]) -> None:

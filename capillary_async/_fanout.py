@@ -10,9 +10,10 @@ from typing import Any, Generic, TypeVar, cast
 
 from attrs import evolve
 
-from capillary_async._config import Paging
+from capillary_async._config import CarefulPaging, Paging
 from capillary_async._fan_iterator import FanOutIterator
 from capillary_async._keys import Keys
+from capillary_async._misuse import AsyncOnly
 from capillary_async._pager import Owner, Page
 from capillary_async._plan import FanOptions, Outcome, Plan
 from capillary_async._units import BatchReader, PagedReader, Reader
@@ -26,7 +27,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class FanOut(Generic[K_co, T_co]):
+class FanOut(AsyncOnly, Generic[K_co, T_co]):
     """The same question for many keys, asked concurrently.
 
     `async for outcome in fan` gives one `Outcome` a key, as they finish.
@@ -69,6 +70,11 @@ class FanOut(Generic[K_co, T_co]):
         options = evolve(self._plan.options, **changed)
         self._plan.reader.check_paging(options.paging)
         return FanOut(evolve(self._plan, options=options), self._name, self._owner)
+
+    def _looking_for_caps(self) -> FanOut[K_co, T_co]:
+        """A copy that looks behind each short page 1 that may be a server's cap. For the jobs."""
+        paging = self._plan.options.paging
+        return self.options(paging=CarefulPaging(paging.page_size, paging.prefetch, paging.verify))
 
     def _iterate(self, mode: str) -> FanOutIterator[Any]:
         iterator: FanOutIterator[Any] = FanOutIterator(evolve(self._plan, mode=mode))

@@ -13,6 +13,7 @@ from operator import length_hint
 from typing import Generic, TypeVar
 
 from capillary_async._interrupt import Interruptible
+from capillary_async._misuse import AsyncOnly
 from capillary_async._page import Page, Position
 from capillary_async._verify import Verified
 from capillary_async._walk import Walk
@@ -24,7 +25,7 @@ T_co = TypeVar("T_co", covariant=True)
 _END = "end"
 
 
-class PageIterator(Generic[T_co]):
+class PageIterator(AsyncOnly, Generic[T_co]):
     """The pages of one walk. `aclose()` ends it early; being dropped does too."""
 
     def __init__(self, walk: Walk[T_co] | Verified[T_co]) -> None:
@@ -104,7 +105,7 @@ def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *ar
         return
 
 
-class RecordIterator(Generic[T_co]):
+class RecordIterator(AsyncOnly, Generic[T_co]):
     """The records of one walk, page after page."""
 
     def __init__(self, pages: PageIterator[T_co]) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 
+from capillary_async._lengths import Lengths
+from capillary_async._seen import Past, Stored
 from capillary_async.errors import ApiMessage, CapillaryError, InvalidRequestError
 
-__all__ = ["ALONE", "Fetched", "Owner", "Pace", "Page", "Position", "ReadOptions", "Source"]
+__all__ = ["ALONE", "Fetched", "Owner", "Pace", "Page", "Position", "ReadOptions", "Source", "past_of", "placed"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -33,9 +35,22 @@ def _counted_or_none(owner: Any, attribute: Any, value: Any) -> None:
         _counted(owner, attribute, value)
 
 
+class _WithPast:
+    """What a position carries beside its numbers, and neither shows nor compares."""
+
+    __slots__ = ("_past",)
+
+    _past: Past | Stored | None
+
+
 @frozen
-class Position:
-    """Where reading goes on. A value: store it as three numbers.
+class Position(_WithPast):
+    """Where reading goes on: a value of three numbers.
+
+    A position that a reading made also knows the records given before it, so that a reading that starts there gives
+    none of them again, also where rows moved meanwhile, and reports those that changed. Pickled, it takes along digests
+    of the last 4,096 keys (8 bytes each). One made by hand from three numbers knows no records: a row that moved behind
+    it since then is given a second time.
 
     Attributes:
         page: The page, from 1.
@@ -46,6 +61,28 @@ class Position:
     page: int = field(validator=_counted)
     index: int = field(default=0, validator=_counted)
     page_size: int | None = field(default=None, validator=_counted_or_none)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        past = past_of(self)
+        stored = past.stored() if isinstance(past, Past) else past
+        packed = None if stored is None else (stored.keys, stored.contents, stored.stale)
+        return _restored, (self.page, self.index, self.page_size, packed)
+
+
+def _restored(page: int, index: int, page_size: int | None, packed: tuple[bytes, bytes, int] | None) -> Position:
+    return placed(page, index, page_size, None if packed is None else Stored(*packed))
+
+
+def placed(page: int, index: int, page_size: int | None, past: Past | Stored | None) -> Position:
+    """A position that knows what was given before it."""
+    position = Position(page, index, page_size)
+    object.__setattr__(position, "_past", past)
+    return position
+
+
+def past_of(position: Position | None) -> Past | Stored | None:
+    """What was given before a position, as far as it knows."""
+    return getattr(position, "_past", None)
 
 
 @frozen(eq=False)
@@ -73,13 +110,25 @@ class Page(Generic[T_co]):
     last: bool = False
     # The row, as received, of each item; None where item n is row n.
     _rows: Sequence[int] | None = field(default=None, repr=False)
+    # What was known before this page; None where nothing was.
+    _before: Past | None = field(default=None, repr=False)
 
     def position_behind(self, count: int) -> Position:
         """Where reading goes on when only the first `count` items were used."""
         behind = self.position or Position(self.number + 1)
         if count >= len(self.items):
             return behind
-        return Position(self.number, count if self._rows is None else self._rows[count], behind.page_size)
+        row = count if self._rows is None else self._rows[count]
+        past = None if self._before is None else self._before.after(self.items[:count])
+        return placed(self.number, row, behind.page_size, past)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The position carries what other processes need to know; a page of a list would bring all of it once more.
+        return {name: None if name == "_before" else getattr(self, name) for name in _PAGE}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -96,6 +145,9 @@ class Page(Generic[T_co]):
 
     def __repr__(self) -> str:
         return f"<Page {self.number}: {len(self.items)} items, request_id={self.request_id!r}>"
+
+
+_PAGE = tuple(attribute.name for attribute in fields(Page))
 
 
 @frozen(eq=False)
@@ -134,10 +186,20 @@ class Fetched(Generic[T]):
         nulls = frozenset(self.nulls)
         return [row for row in range(self.received) if row not in nulls]
 
-    def page(self, number: int, items: Sequence[T], rows: Sequence[int], *, position: Position, last: bool) -> Page[T]:
+    def page(
+        self,
+        number: int,
+        items: Sequence[T],
+        rows: Sequence[int],
+        *,
+        position: Position,
+        last: bool,
+        before: Past | None = None,
+    ) -> Page[T]:
         """What of it is given out."""
+        given = tuple(items)
         return Page(
-            tuple(items), number, self.request_id, self.warnings, self.status, self.elapsed, position, last, rows
+            given, number, self.request_id, self.warnings, self.status, self.elapsed, position, last, rows, before
         )
 
 
@@ -160,6 +222,11 @@ class Owner(Protocol):
     def count_duplicates(self, number: int) -> None:
         """Count records that came twice."""
 
+    @property
+    def lengths(self) -> Lengths:
+        """How long pages come, for all readings of the session."""
+        ...
+
 
 @frozen(eq=False)
 class Source(Generic[T]):
@@ -181,6 +248,11 @@ class Source(Generic[T]):
     pages: int | None = None
     largest: int | None = None
     ahead: Callable[[int, int], Awaitable[Fetched[T]]] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Which call it is, whoever's list: its name without arguments."""
+        return self.name.partition("(")[0]
 
     def check_size(self, size: int) -> None:
         """Refuse a page size that the endpoint does not take."""

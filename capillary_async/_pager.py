@@ -12,6 +12,7 @@ from attrs import evolve
 
 from capillary_async._config import Paging
 from capillary_async._iterator import PageIterator, RecordIterator
+from capillary_async._misuse import AsyncOnly
 from capillary_async._page import Fetched, Owner, Page, Position, ReadOptions, Source
 from capillary_async._verify import reading
 from capillary_async._walk import LIKELY_CAPS, settled_size
@@ -22,7 +23,7 @@ __all__ = ["Fetched", "Owner", "Page", "PageIterator", "Pager", "Position", "Rec
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Pager(Generic[T_co]):
+class Pager(AsyncOnly, Generic[T_co]):
     """A list of the API: a recipe, not a cursor. Looping twice reads twice.
 
     `async for record in pager` gives every record, page after page; a record that comes twice is given once. What the
@@ -107,7 +108,11 @@ class Pager(Generic[T_co]):
         return iterator
 
     def pages(self) -> PageIterator[T_co]:
-        """Whole pages. Where nothing is, one empty page; else none is empty but for dropped duplicates and nulls."""
+        """Whole pages. An empty list is one empty page.
+
+        Other pages are empty only where all their rows were duplicates or nulls, and where the page that showed the end
+        of the list came with warnings.
+        """
         iterator = self._read()
         self._owner.track(iterator)
         return iterator

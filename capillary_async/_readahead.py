@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
 __all__ = ["ReadAhead"]
 
@@ -49,6 +49,25 @@ class ReadAhead(Generic[R]):
             return await task
         finally:
             del task  # a failed task and the frames of its own error would keep each other alive
+
+    async def peek(self) -> R:
+        """The oldest result, which stays the next one to be taken; a cancellation leaves its task alone."""
+        task = self._tasks[0]
+        try:
+            await asyncio.wait([task])
+            return task.result()
+        finally:
+            del task
+
+    async def any(self, wanted: Callable[[R], Awaitable[bool]]) -> bool:
+        """Whether one of the results is wanted. All are waited for, until one is; failures are none."""
+        left = set(self._tasks)
+        while left:
+            done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if not task.cancelled() and task.exception() is None and await wanted(task.result()):
+                    return True
+        return False
 
     def cancel(self) -> None:
         """Cancel what is under way; for where nothing can be awaited. Nothing is cancelled twice.

@@ -87,17 +87,24 @@ class Verified(Generic[T]):
     async def _agreed(self) -> list[Page[T]]:
         walk = self._walk = self._new_walk(None)
         first = await self._pass(walk)
-        if walk.requested == 1 and first is not None:
+        if walk.requested - walk.looks == 1 and first is not None:
             return first.pages
-        step = STEP if walk.size > SMALL else SMALL_STEP
         passes = [first]
-        for again in range(1, PASSES):
-            self._walk = self._new_walk(walk.size + again * step)
+        for size in self._other_sizes(walk.size):
+            self._walk = self._new_walk(size)
             read = await self._pass(self._walk)
             if read is not None and any(known and known.content == read.content for known in passes):
                 return read.pages
             passes.append(read)
         raise self._drift([read.content for read in passes if read])
+
+    def _other_sizes(self, size: int) -> list[int]:
+        """Page sizes for the passes after the first, never more than a server's cap gives."""
+        if size > SMALL:
+            return [size + again * STEP for again in range(1, PASSES)]
+        if size < (self._options.page_size or self._paging.page_size):
+            return [max(size - again, 1) for again in range(1, PASSES)]
+        return [size + again * SMALL_STEP for again in range(1, PASSES)]
 
     def _new_walk(self, size: int | None) -> Walk[T]:
         options = self._options if size is None else evolve(self._options, page_size=size)

@@ -1,29 +1,34 @@
 """One reading of a list: `Walk` asks for page after page and keeps the rules of paging.
 
-The rule kept here: every record of the list is given once, in order, or an error says where reading stood; only the
-walk ends a list. Knows no HTTP: an endpoint hands in a `Source`; the pager's iterators and the fan-out walk it.
+Invariant: every record of the list is given once, in order, or an error has the position of what is missing; only the
+walk ends a list, and only as far as nothing contradicts the end. Knows no HTTP: an endpoint hands in a `Source`; the
+pager's iterators and the fan-out walk it.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
-from capillary_async._page import ALONE, Position
+from capillary_async._config import CarefulPaging
+from capillary_async._page import ALONE, Fetched, Position, past_of, placed
 from capillary_async._readahead import ReadAhead
+from capillary_async._seen import Past, Seen, Stored
 from capillary_async.errors import (
+    ApiMessage,
     CapillaryError,
     CustomerNotFoundError,
     NotFoundError,
     PageLoopError,
+    PagingError,
     RecordConflictError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Hashable, Sequence
 
     from capillary_async._config import Paging
-    from capillary_async._page import Fetched, Owner, Pace, Page, ReadOptions, Source
+    from capillary_async._page import Owner, Pace, Page, ReadOptions, Source
 
 __all__ = ["LIKELY_CAPS", "Walk", "settled_size"]
 
@@ -31,12 +36,29 @@ T = TypeVar("T")
 
 # Lengths at which servers cap a page. A page 1 shorter than asked and exactly so long is likely capped, not the end.
 LIKELY_CAPS = frozenset({10, 20, 25, 50, 100, 200, 250, 500})
-# How many pages back the same record must not have other content; further back only its key is remembered.
-CONFLICT_PAGES = 16
+STALE = 2  # full pages in a row without a record not seen before, and the server goes round in circles
+
+
+class _Sifted(NamedTuple, Generic[T]):
+    """What a page has to give."""
+
+    rows: Sequence[int]
+    items: Sequence[T]
+    keys: Sequence[Hashable]  # not seen before, each once
+    records: Sequence[T]  # under these keys
+    loose: Sequence[T] = ()  # records without a key
+    duplicates: int = 0
+    skipped: int = 0  # of the keys: those of rows before the position that reading began from
 
 
 class Walk(Generic[T]):
-    """One reading of a list, page after page. After an error it may be asked again, and goes on where it stood."""
+    """One reading of a list, page after page. After an error it may be asked again, and goes on from there.
+
+    Attributes:
+        size: The page size in use.
+        requested: Pages asked for.
+        looks: Those of them that only looked for a cap and found none.
+    """
 
     def __init__(
         self,
@@ -52,6 +74,7 @@ class Walk(Generic[T]):
         self._source = source
         self._owner = owner
         self._prefetch = paging.prefetch
+        self._careful = paging.verify or isinstance(paging, CarefulPaging)
         self._pace = pace
         self._left = options.max_items
         self._number = start.page
@@ -61,6 +84,7 @@ class Walk(Generic[T]):
         self._settled = fixed or start.page_size is not None
         self._from_first = start.page == 1
         self._full = self.size  # rows of a page that another may follow
+        self._cap: int | None = None  # the length of page 1, where that is known to be a server's cap
         # A position behind page 1 was made where the page before had been full.
         self._full_before = start.page > 1 and not start.index
         self._begun = False
@@ -68,17 +92,19 @@ class Walk(Generic[T]):
         self._done = self._left == 0 or (source.pages is not None and self._number > source.pages)
         self._ahead: ReadAhead[Fetched[T]] = ReadAhead()
         self._refused: CapillaryError | None = None
-        self._seen: set[Hashable | None] = set()
-        # Not the records: a megabyte of them, used once and kept for 16 pages, makes every page slower.
-        self._recent: deque[Callable[[], Sequence[T]]] = deque(maxlen=CONFLICT_PAGES)
-        self._digests: set[int] = set()
+        past = past_of(start)
+        self._seen: Seen[T] = Seen(source.key, past)
+        self._past = self._seen.past(self._seen.keys, self._seen.loose)
+        self._stale = past.stale if isinstance(past, Past | Stored) else 0
+        self._pages: set[int] = set()  # digests of the full ones
         self.requested = 0
+        self.looks = 0
 
     @property
     def position(self) -> Position:
         """Where reading goes on: behind the last page given. An unsettled size is left to the next walk to settle."""
         sized = self._source.pages is None and self._settled
-        return Position(self._number, self._skip, self.size if sized else None)
+        return placed(self._number, self._skip, self.size if sized else None, self._past)
 
     async def next_page(self) -> Page[T] | None:
         """The next page; None at the end.
@@ -104,31 +130,45 @@ class Walk(Generic[T]):
         self._look_ahead()
         return page
 
-    async def _take(self) -> Fetched[T] | None:
-        try:
-            fetched = await self._next()
-            if fetched.later is None:
-                return fetched
-            if self._pace.turn is not None:
-                await self._pace.turn()
-            return await fetched.later()
-        except NotFoundError as error:
-            if not self._ends(error):
-                raise
-        self._done = True
-        return None
+    # What is asked.
 
-    def _next(self) -> Awaitable[Fetched[T]]:
-        if len(self._ahead):
+    async def _take(self) -> Fetched[T] | None:
+        """The page whose turn it is; None at the end."""
+        page = await self._ask(again=False)
+        if self._source.pages is not None:
+            return page
+        if page is not None and (self._is_full(page) or await self._is_capped(page)):
+            return page
+        page = await self._believed(page)
+        self._done = self._done or page is None
+        return page
+
+    async def _ask(self, *, again: bool) -> Fetched[T] | None:
+        """The page, decoded; None for a 404 that may be the end of the list."""
+        try:
+            fetched = await self._next(again=again)
+            if fetched.later is not None:
+                if self._pace.turn is not None:
+                    await self._pace.turn()
+                fetched = await fetched.later()
+        except NotFoundError as error:
+            if not self._may_end(error):
+                raise
+            return _gone(error, self._number) if error.html else None
+        if self._source.pages is None:
+            self._owner.lengths.note(self._source.endpoint, self.size, fetched.received)
+        return fetched
+
+    def _next(self, *, again: bool) -> Awaitable[Fetched[T]]:
+        if len(self._ahead) and not again:
             return self._ahead.take()
         self.requested += 1
         late = None if self._pace.turn is None else self._source.ahead
         return (late or self._source.fetch)(self._number, self.size)
 
-    def _ends(self, error: NotFoundError) -> bool:
-        """Whether there just is no such page; not where the customer is unknown, or something before the API spoke."""
-        plain = not error.html and not isinstance(error, CustomerNotFoundError)
-        return plain and self._full_before and self._source.pages is None
+    def _may_end(self, error: NotFoundError) -> bool:
+        """Whether there may just be no such page; not where the customer is unknown."""
+        return self._full_before and self._source.pages is None and not isinstance(error, CustomerNotFoundError)
 
     def _look_ahead(self) -> None:
         """Ask for the pages to come, never further than can be needed."""
@@ -140,10 +180,11 @@ class Walk(Generic[T]):
         if self._pace.spare is not None:
             most = min(most, self._pace.spare())
         while len(self._ahead) < most and self._needed(len(self._ahead)):
-            self.requested += 1
-            self._ahead.start(
-                _fetch(self._source.ahead or self._source.fetch, self._number + len(self._ahead), self.size)
-            )
+            self._start(self._number + len(self._ahead), self.size)
+
+    def _start(self, number: int, size: int) -> None:
+        self.requested += 1
+        self._ahead.start(_fetch(self._source.ahead or self._source.fetch, number, size))
 
     def _needed(self, under_way: int) -> bool:
         pages = self._source.pages
@@ -151,18 +192,109 @@ class Walk(Generic[T]):
             return self._number + under_way <= pages
         return self._left is None or under_way * self.size < self._left
 
+    # What ends a list.
+
+    def _is_full(self, page: Fetched[T]) -> bool:
+        """Whether another page may follow this one."""
+        return page.received >= (self._full if self._settled else self._full_at(page.received))
+
+    def _full_at(self, received: int) -> int:
+        """How long a full page is, where the size is not settled: a page that looks like a cap is full."""
+        return received if received == self._cap else settled_size(self.size, received)
+
+    async def _believed(self, page: Fetched[T] | None) -> Fetched[T] | None:
+        """The page or 404 that would end the list, unless something contradicts it: then what comes when asked again.
+
+        Raises:
+            PagingError: Asked again it still ends the list, and a page behind it has rows.
+        """
+        contradicted = await self._ahead.any(partial(self._has_more, page))
+        empty = page is None or not page.received
+        if not contradicted and not (empty and self._full_before):
+            return page
+        page = await self._ask(again=True)
+        if contradicted and (page is None or not self._is_full(page)):
+            raise PagingError(
+                f"{self._source.name}: page {self._number} came twice with {0 if page is None else page.received} of "
+                f"{self.size} rows, as the last page of a list does, but a page behind it has rows; nothing of it was "
+                "given. Go on at .position later; if it comes again, report it to Capillary"
+            )
+        return page
+
+    async def _is_capped(self, page: Fetched[T]) -> bool:
+        """Whether a page 1 shorter than asked is a server's cap, as far as is known or worth a look."""
+        length, lengths, endpoint = page.received, self._owner.lengths, self._source.endpoint
+        first = self._number == 1 and not self._settled and length > 0
+        if not first or (self._left is not None and self._left <= length):
+            return False
+        if self._careful:
+            verdict = await lengths.verdict(endpoint, self.size, length)
+        else:
+            verdict = "cap" if lengths.is_cap(endpoint, self.size, length) else "end"
+        if verdict == "cap" or (verdict == "look" and await self._look(page)):
+            self._cap = length
+        return self._cap is not None
+
+    async def _look(self, page: Fetched[T]) -> bool:
+        """Look behind a short page 1; what is there stays the next page. A failed look is an error of that page."""
+        found = None
+        try:
+            self._start(self._number + 1, page.received)
+            found = await self._finds(page)
+        finally:
+            self._owner.lengths.looked(self._source.endpoint, self.size, page.received, found=found)
+        if found is False:
+            self.looks += 1
+            await self._ahead.aclose()
+        return found is not False
+
+    async def _finds(self, page: Fetched[T]) -> bool | None:
+        """Whether the page behind has rows that this one has not; None where it failed."""
+        try:
+            behind = await self._ahead.peek()
+        except CapillaryError as error:
+            return False if isinstance(error, NotFoundError) and not isinstance(error, CustomerNotFoundError) else None
+        return await self._has_more(page, behind)
+
+    async def _has_more(self, page: Fetched[T] | None, behind: Fetched[T]) -> bool:
+        """Whether a page behind this one has rows that were not seen; one that cannot be decoded says nothing.
+
+        A server that gives its last page for ever has nothing more.
+        """
+        try:
+            behind = behind if behind.later is None else await behind.later()
+        except CapillaryError:
+            return False
+        here = set(map(self._token, page.items if page else ()))
+        return bool(behind.nulls) or any(self._is_new(item, here) for item in behind.items)
+
+    def _is_new(self, item: T, here: set[Hashable]) -> bool:
+        key = self._source.key(item)
+        return self._token(item) not in here and (key is None or not self._seen.knows(key))
+
+    def _token(self, item: T) -> Hashable:
+        """What tells a record from others: its key, or its content where it has none."""
+        key = self._source.key(item)
+        return repr(item) if key is None else (key,)
+
+    # What is given.
+
     def _accept(self, fetched: Fetched[T]) -> Page[T] | None:
-        """Take a page in; None for the empty one that ends a list."""
-        number, begun = self._number, self._begun
+        """Take a page in; None for the empty one that ends a list and has nothing to say."""
+        number, begun, seen = self._number, self._begun, self._seen
         self._settle(fetched.received)
-        rows, fresh = self._fresh(fetched)
-        items = self._within(rows, fresh)
-        self._step(fetched.received, cut=len(items) < len(fresh))
+        sifted = self._sifted(fetched)
+        before = Past(seen, seen.keys + sifted.skipped, seen.loose)
+        self._remember(fetched, sifted)
+        items = self._within(sifted.rows, sifted.items)
+        cut = len(items) < len(sifted.items)
+        self._step(fetched.received, cut=cut)
         self._refused = None if self._left == 0 else fetched.error
-        if begun and not fetched.received and self._source.pages is None:
+        self._past = before.after(items) if cut else seen.past(seen.keys, seen.loose)
+        if begun and not fetched.received and self._source.pages is None and not fetched.warnings:
             return None
         last = self._done and self._refused is None
-        return fetched.page(number, items, rows, position=self.position, last=last)
+        return fetched.page(number, items, sifted.rows, position=self.position, last=last, before=before)
 
     def _within(self, rows: Sequence[int], fresh: Sequence[T]) -> Sequence[T]:
         """As many as `max_items` leaves; where that cuts the page, the position stays within it."""
@@ -180,7 +312,7 @@ class Walk(Generic[T]):
             self._width = min(self._prefetch, self._width * 2)
             self._settled, self._full = True, self.size
         elif not self._settled:
-            self._full = settled_size(self.size, received)
+            self._full = self._full_at(received)
             if self._from_first and received:
                 # An empty list shows no cap: who goes on here later settles it.
                 self._settled, self.size = True, self._full
@@ -189,7 +321,7 @@ class Walk(Generic[T]):
     def _step(self, received: int, *, cut: bool) -> None:
         """Step behind the page, and know whether it was the last. Rows count as received, with duplicates and nulls."""
         pages = self._source.pages
-        # The empty page behind a list is where later rows would stand: it is not stepped over.
+        # The empty page behind a list is where later rows would come: it is not stepped over.
         if not cut and (received or pages is not None):
             self._number += 1
             self._skip = 0
@@ -198,68 +330,82 @@ class Walk(Generic[T]):
         ended = self._number > pages if pages is not None else not self._full_before
         self._done = ended or cut or self._left == 0
 
-    def _fresh(self, fetched: Fetched[T]) -> tuple[Sequence[int], Sequence[T]]:
-        """The records not given before by this walk, with their rows. A page that is refused changes nothing."""
-        rows, items, duplicates = fetched.rows, fetched.items, 0
-        keys = list(map(self._source.key, items))
+    def _sifted(self, fetched: Fetched[T]) -> _Sifted[T]:
+        """The records not given before, with their rows. A page that is refused changes nothing."""
+        keys = list(map(self._source.key, fetched.items))
         page = set(keys)
-        named = None not in page
-        plain = not self._skip and named and len(page) == len(keys)
-        if not plain or not self._seen.isdisjoint(page):
-            fresh, duplicates = self._sift(rows, keys, items)
-            rows, items = [row for row, _ in fresh], [item for _, item in fresh]
-            page.discard(None)
-        self._refuse_loop(fetched, tuple(keys), () if named else tuple(fetched.items))
-        self._seen |= page
-        self._recent.append(fetched.items_again())
-        if duplicates:
-            self._owner.count_duplicates(duplicates)
-        return rows, items
+        if self._skip or None in page or len(page) < len(keys) or self._seen.knows_any(page):
+            sifted = self._sift(fetched, keys)
+        else:
+            sifted = _Sifted(fetched.rows, fetched.items, cast("list[Hashable]", keys), fetched.items)
+        if self._source.pages is None and fetched.received and fetched.received >= self._full:
+            self._refuse_loop(fetched, page, sifted)
+        return sifted
 
-    def _sift(
-        self, rows: Sequence[int], keys: list[Hashable | None], items: Sequence[T]
-    ) -> tuple[list[tuple[int, T]], int]:
-        """Row by row: the records to give with their rows, and the number of duplicates."""
+    def _remember(self, fetched: Fetched[T], sifted: _Sifted[T]) -> None:
+        again, decoded = fetched.items_again(), fetched.again is None
+        self._seen.add(sifted.keys, sifted.records, loose=sifted.loose, again=again, decoded=decoded)
+        if sifted.duplicates:
+            self._owner.count_duplicates(sifted.duplicates)
+
+    def _sift(self, fetched: Fetched[T], keys: list[Hashable | None]) -> _Sifted[T]:
+        """Row by row: the records to give with their rows, and what is known by them."""
         page: dict[Hashable, T] = {}
-        before = self._before() if not self._seen.isdisjoint(keys) else ()
         fresh: list[tuple[int, T]] = []
-        duplicates = 0
-        for row, key, item in zip(rows, keys, items, strict=True):
-            known = key is not None and (key in page or key in self._seen)
-            if known:
-                self._refuse_conflict((page, *before), key, item)
-            if key is not None:
-                page.setdefault(key, item)
+        loose: list[T] = []
+        known: list[tuple[Hashable, T]] = []
+        duplicates = skipped = 0
+        for row, key, item in zip(fetched.rows, keys, fetched.items, strict=True):
+            if key is None:
+                loose.append(item)
+                twice = False
+            elif key in page:
+                twice = True
+                self._refuse_conflict(key if page[key] != item else None)
+            else:
+                page[key] = item
+                twice = self._seen.knows(key)
+                known += [(key, item)] if twice else ()
             if row < self._skip:  # given before, and counted then
+                skipped += key is not None and not twice
                 continue
-            duplicates += known
-            if not known:
+            duplicates += twice
+            if not twice:
                 fresh.append((row, item))
-        return fresh, duplicates
+        if known:
+            self._refuse_conflict(self._seen.differing(known))
+            for key, _ in known:
+                del page[key]
+        rows, items = [row for row, _ in fresh], [item for _, item in fresh]
+        return _Sifted(rows, items, list(page), list(page.values()), loose, duplicates, skipped)
 
-    def _before(self) -> tuple[dict[Hashable | None, T], ...]:
-        """The records of the last pages by key."""
-        key = self._source.key
-        return tuple({key(item): item for item in again()} for again in self._recent)
-
-    def _refuse_conflict(self, pages: Iterable[dict[Any, T]], key: Hashable | None, item: T) -> None:
-        if any(known[key] != item for known in pages if key in known):
+    def _refuse_conflict(self, key: Hashable | None) -> None:
+        if key is not None:
             raise RecordConflictError(
                 f"{self._source.name}: record {key!r} came twice with other content by page {self._number}: "
                 "it changed while the list was being read; read the list again"
             )
 
-    def _refuse_loop(self, fetched: Fetched[T], keys: tuple[Hashable | None, ...], content: tuple[T, ...]) -> None:
-        """Refuse a page given before: the server would go on so for ever. Digests are kept, not pages."""
-        if self._source.pages is not None or not fetched.received:
+    def _refuse_loop(self, fetched: Fetched[T], keys: set[Hashable | None], sifted: _Sifted[T]) -> None:
+        """Refuse to go round in circles: a full page given before, in whatever order, or two that bring nothing new.
+
+        Digests are kept, not pages.
+        """
+        contents = frozenset(map(repr, sifted.loose))
+        digest = hash((frozenset(keys), contents, len(fetched.nulls), fetched.received))
+        new = bool(sifted.keys) or not self._seen.knows_loose(sifted.loose)
+        stale = 0 if new else self._stale + 1
+        if digest not in self._pages and stale < STALE:
+            self._pages.add(digest)
+            self._stale = stale
             return
-        digest = hash((keys, content, fetched.nulls, fetched.received))
-        if digest in self._digests:
-            raise PageLoopError(
-                f"{self._source.name}: page {self._number} is equal to an earlier one: the server does not seem to "
-                "heed the page parameters, or the list moved by a whole page; nothing of this page was given"
-            )
-        self._digests.add(digest)
+        # Who goes on from here learns of it at once, and not after one more page.
+        self._past = self._seen.past(self._seen.keys, self._seen.loose, STALE - 1)
+        raise PageLoopError(
+            f"{self._source.name}: page {self._number} has no record that was not on earlier pages: the server does "
+            "not seem to honour the page parameters, or the list moved by whole pages; nothing of this page was "
+            "given. Ask for dates that fit one page, and report it to Capillary"
+        )
 
     async def aclose(self) -> None:
         """Drop what was read ahead, and wait until it is gone."""
@@ -273,6 +419,12 @@ class Walk(Generic[T]):
 def settled_size(asked: int, received: int) -> int:
     """The page size after page 1: what was asked, or the server's cap where page 1 looks like one."""
     return received if received < asked and received in LIKELY_CAPS else asked
+
+
+def _gone(error: NotFoundError, number: int) -> Fetched[Any]:
+    """The end of a list, where it was an HTML page that said so."""
+    text = f"the list was taken to end before page {number}, which came twice as HTTP 404 with an HTML page"
+    return Fetched((), 0, error.request_id, (ApiMessage(None, text),), error.status, error.elapsed)
 
 
 async def _fetch(fetch: Callable[[int, int], Awaitable[Fetched[Any]]], number: int, size: int) -> Fetched[Any]:

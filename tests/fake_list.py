@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, frozen
 
 from capillary_async import Paging
+from capillary_async._lengths import Lengths
 from capillary_async._pager import Fetched, Page, Pager, Position, Source
 from capillary_async.errors import CapillaryError, DecodeError, NotFoundError, ServerError
 
@@ -50,6 +51,7 @@ class FakeOwner:
 
     def __init__(self) -> None:
         self.duplicates = 0
+        self.lengths = Lengths()
         self.live: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def track(self, iterator: Any) -> None:

@@ -11,6 +11,7 @@ from attrs import evolve
 from capillary_async import ApiMessage, Paging, ServerError
 from capillary_async._fanout import BatchReader, FanOut, PagedReader
 from capillary_async._fanout import fan_over as over
+from capillary_async._lengths import Lengths
 from capillary_async._pager import Fetched, Page, Source
 from capillary_async.endpoints._arguments import positive
 
@@ -25,6 +26,7 @@ class Owner:
     def __init__(self) -> None:
         self.tracked: weakref.WeakSet[Any] = weakref.WeakSet()
         self.duplicates = 0
+        self.lengths = Lengths()
 
     def track(self, iterator: Any) -> None:
         self.tracked.add(iterator)

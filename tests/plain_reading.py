@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from attrs import define, field, frozen
 
 from capillary_async._pager import Position
-from capillary_async.errors import NotFoundError, PageLoopError, RecordConflictError
+from capillary_async.errors import CustomerNotFoundError, NotFoundError, PageLoopError, PagingError, RecordConflictError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from fake_list import Row
 
@@ -45,6 +45,8 @@ class Reading:
     error: type[BaseException] | None = None
     position: Position = field(factory=lambda: Position(1))
     duplicates: int = 0
+    # What it may come to as well, where pages behind its end were asked for already and have rows.
+    otherwise: Reading | None = field(default=None, eq=False)
 
     @property
     def items(self) -> list[Row]:
@@ -73,25 +75,37 @@ class Answer:
     refusal: BaseException | None = None
 
 
-def read_plainly(  # noqa: C901, PLR0912, PLR0915 - one loop, as the documentation tells it
+def read_plainly(  # noqa: C901, PLR0912, PLR0915 - one loop, as the documentation says it
     ask: Callable[[int, int], Answer],
     page_size: int,
     *,
     start: Position | None = None,
+    before: Sequence[Row] = (),
     max_items: int | None = None,
     pages: int | None = None,
 ) -> Reading:
-    """Read a list, or a walk over ids where `pages` says how many there are."""
+    """Read a list, or a walk over ids where `pages` says how many there are; `before` was given before `start`."""
     start = start or Position(1)
     number, skip = start.page, start.index
     size = start.page_size or page_size
     settled = start.page_size is not None
     after_full = start.page > 1 and not skip
     reading = Reading()
-    accepted: list[list[Row | None]] = []
+    accepted: list[list[Row | None]] = [list(before)]
+    full_pages: list[list[Row | None]] = []
+    stale = 0
+    begun = False
 
     def here() -> Position:
         return Position(number, skip, size if settled and pages is None else None)
+
+    def ends() -> Reading:
+        """The end of the list, unless rows not seen yet are behind it and were asked for already."""
+        known = [row for page in [*accepted, rows] for row in page]
+        behind = [ask(number + step, size).rows for step in range(1, 9)]
+        if pages is None and any(row is None or row not in known for page in behind for row in page):
+            reading.otherwise = Reading(list(reading.pages), PagingError, here(), reading.duplicates)
+        return reading
 
     while True:
         reading.position = here()
@@ -100,14 +114,18 @@ def read_plainly(  # noqa: C901, PLR0912, PLR0915 - one loop, as the documentati
         if pages is not None and number > pages:
             return reading
         answer = ask(number, size)
-        if answer.error is not None:
-            plain = type(answer.error) is NotFoundError and not answer.error.html
-            if not (plain and after_full and pages is None):
-                reading.error = type(answer.error)
-            return reading
         rows = list(answer.rows)
+        html = isinstance(answer.error, NotFoundError) and answer.error.html
+        if answer.error is not None:
+            gone = isinstance(answer.error, NotFoundError) and not isinstance(answer.error, CustomerNotFoundError)
+            if not (gone and after_full and pages is None):
+                reading.error = type(answer.error)
+                return reading
+            ends()
+            if not html:
+                return reading
 
-        # The size: page 1 tells a server's cap; a page as long as asked tells there is none.
+        # The size: page 1 shows a server's cap; a page as long as asked shows that there is none.
         full, newly_settled, new_size = size, settled, size
         if len(rows) >= size:
             newly_settled = True
@@ -115,21 +133,25 @@ def read_plainly(  # noqa: C901, PLR0912, PLR0915 - one loop, as the documentati
             full = len(rows) if len(rows) in CAPS else size
             if start.page == 1 and rows:
                 newly_settled, new_size = True, full
+        if pages is None and len(rows) < full:
+            ends()
 
-        # Records given before, by this reading.
-        known: dict[int, None] = {row.id: None for page in accepted for row in page if row and row.id is not None}
+        # Records given before.
+        known = {row.id: row for page in reversed(accepted) for row in reversed(page) if row and row.id is not None}
+        contents = [row for page in accepted for row in page if row and row.id is None]
+        new = any(row.id not in known if row.id is not None else row not in contents for row in rows if row)
         fresh: list[tuple[int, Row]] = []
         duplicates = 0
         for index, row in enumerate(rows):
             if row is None:
                 continue
             twice = row.id is not None and row.id in known
-            if twice and any(other.id == row.id and other != row for other in _near(accepted, rows[:index])):
+            if twice and known[row.id] != row:
                 settled, size = newly_settled, new_size
                 reading.error, reading.position = RecordConflictError, here()
                 return reading
             if row.id is not None:
-                known[row.id] = None
+                known[row.id] = row
             if index < skip:
                 continue
             if twice:
@@ -138,9 +160,12 @@ def read_plainly(  # noqa: C901, PLR0912, PLR0915 - one loop, as the documentati
                 fresh.append((index, row))
 
         settled, size = newly_settled, new_size
-        if pages is None and rows and any(_equal(rows, page) for page in accepted):
-            reading.error, reading.position = PageLoopError, here()
-            return reading
+        if pages is None and rows and len(rows) >= full:
+            stale = 0 if new else stale + 1
+            if stale == 2 or any(_same(rows, page) for page in full_pages):
+                reading.error, reading.position = PageLoopError, here()
+                return reading
+            full_pages.append(rows)
         accepted.append(rows)
         reading.duplicates += duplicates
 
@@ -156,8 +181,9 @@ def read_plainly(  # noqa: C901, PLR0912, PLR0915 - one loop, as the documentati
         ended = number > pages if pages is not None else not after_full
         refusal = None if enough else answer.refusal
         reading.position = here()
-        if pages is None and not rows and len(accepted) > 1:
+        if pages is None and not rows and begun and not html:
             return reading
+        begun = True
         last = (ended or cut or enough) and refusal is None
         reading.pages.append(
             Given(page_number, tuple(row for _, row in items), here(), last, tuple(index for index, _ in fresh))
@@ -169,15 +195,9 @@ def read_plainly(  # noqa: C901, PLR0912, PLR0915 - one loop, as the documentati
             return reading
 
 
-def _near(accepted: list[list[Row | None]], page: list[Row | None]) -> Iterator[Row]:
-    """The records of the last sixteen pages and of this one so far."""
-    return (row for rows in [*accepted[-16:], page] for row in rows if row is not None)
-
-
-def _equal(page: list[Row | None], other: list[Row | None]) -> bool:
-    """Whether two pages are the same: by their keys, and by content where a record has none."""
-    if len(page) != len(other):
+def _same(page: list[Row | None], other: list[Row | None]) -> bool:
+    """Whether two full pages have the same records, in whatever order: by keys, and by content without one."""
+    if len(page) != len(other) or page.count(None) != other.count(None):
         return False
-    if any(row is not None and row.id is None for row in page):
-        return page == other
-    return [row and (row.id,) for row in page] == [row and (row.id,) for row in other]
+    one, two = ({row if row.id is None else row.id for row in rows if row is not None} for rows in (page, other))
+    return one == two

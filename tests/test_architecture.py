@@ -12,7 +12,10 @@ PACKAGE = Path(__file__).parents[1] / "capillary_async"
 # Lowest first. A package name stands for all its modules, which may import each other.
 ROWS: list[set[str]] = [
     {"_lazy", "_addresses", "_durable_files", "_fork", "_priority"},
-    {"_version", "errors", "_config", "models", "auth", "_transport.stats", "_interrupt"},
+    {
+        "_version", "errors", "_config", "models", "auth", "_transport.stats", "_interrupt", "_lengths", "_misuse",
+        "_seen",
+    },
     {"_transport.message", "_transport.scrub", "_transport.body", "_faults"},
     {"_structure"},
     {

@@ -36,8 +36,8 @@ FULL, PAGES = 100, 4
 
 
 def good(number: int) -> str:
-    """A page as the server sends it: full, but for the last one."""
-    rows = FULL if number < PAGES else 3
+    """A page as the server sends it: full, but for the last one, and those behind it."""
+    rows = FULL if number < PAGES else 3 if number == PAGES else 0
     return json.dumps([{"id": number * 1000 + row, "points_exclusive": 0.125} for row in range(rows)])
 
 

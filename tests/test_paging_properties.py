@@ -205,7 +205,7 @@ async def read_pages(fake: Served, size: int, options: dict[str, Any]) -> Readin
     reading = Reading()
     try:
         async for page in pages:
-            assert page.request_id == f"request-{page.number}"
+            assert page.status == 404 or page.request_id == f"request-{page.number}"
             reading.pages.append(Given(page.number, page.items, page.position, page.last))
             await asyncio.sleep(fake.delay(page.number + 5) if fake.delay else 0)
     except (CapillaryError, asyncio.CancelledError) as error:
@@ -238,11 +238,13 @@ def check_every_way(world: World, size: int, prefetch: int, most: int | None, st
     plain = world.read(size, **options)
 
     async def main() -> None:
+        # Pages that were asked for already may contradict an end that nothing else does.
+        ways = [plain, plain.otherwise] if prefetch and plain.otherwise else [plain]
         read = await read_pages(Served(world, prefetch=prefetch), size, options)
-        assert read == plain
-        got, kind, position = await read_records(Served(world, prefetch=prefetch), size, options)
-        assert (got, kind, position) == (plain.items, plain.error, plain.position)
-        if plain.error is None:
+        assert read in ways
+        read_again = await read_records(Served(world, prefetch=prefetch), size, options)
+        assert read_again in [(way.items, way.error, way.position) for way in ways]
+        if plain.error is None and len(ways) == 1:
             assert await Served(world, prefetch=prefetch).pager(size, **options).collect() == plain.items
             first = await Served(world, prefetch=prefetch).pager(size, **options).first()
             assert first == (plain.items[0] if plain.items else None)
@@ -353,7 +355,7 @@ class Reader:
     async def _piece(self) -> bool:
         fake = Served(self.world, prefetch=self.chance.randrange(9))
         # The pager's own size is of no account any more once a position names one.
-        plain = self.world.read(self.size, start=self.position)
+        plain = self.world.read(self.size, start=self.position, before=self.got)
         records = aiter(fake.pager(self.size, start=self.position))
         got: list[Row] = []
         way = self.chance.choice([self._break, self._cancel, self._time_out, self._close, self._read])
@@ -375,7 +377,7 @@ class Reader:
 
     def _repair(self, fake: Served) -> None:
         """The page that failed works again."""
-        number = fake.world.read(self.size, start=self.position).position.page
+        number = fake.world.read(self.size, start=self.position, before=self.got).position.page
         self.world = evolve(
             self.world, troubles={page: it for page, it in self.world.troubles.items() if page > number}
         )
@@ -462,10 +464,7 @@ def test_pieces_join_to_the_list(world: World, size: int, seed: int) -> None:
 
     async def main() -> None:
         got = await Reader(world, size, random.Random(seed)).whole()
-        # A record that comes twice is known within one walk alone.
-        assert given(got) == whole.items
-        if whole.duplicates == 0:
-            assert got == whole.items
+        assert got == whole.items
 
     virtual_time.run(main)
 

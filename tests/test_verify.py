@@ -43,10 +43,18 @@ class MovingList(FakeList):
 
 @pytest.mark.parametrize("count", [0, 1, 9])
 async def test_a_list_of_one_request_is_its_own_snapshot(count: int) -> None:
-    """There is no page border over which a row could slip."""
+    """There is no page border over which a row could slip; whether the server caps is looked at."""
     fake = FakeList(rows(count))
     assert await fake.pager(verify=True).collect() == rows(count)
-    assert fake.asked == [(1, 10)]
+    assert fake.asked == [(1, 10), (2, count)][: 1 + (count > 0)]
+
+
+@pytest.mark.parametrize("cap", [1, 2, 3, 5, 6, 7, 10, 15, 30, 37, 99])
+@pytest.mark.parametrize("count", [1, 2, 150, 222])
+async def test_a_capping_server_is_verified(cap: int, count: int) -> None:
+    """No pass asks for more than the server gives."""
+    fake = FakeList(rows(count), cap=cap)
+    assert await fake.pager(100, verify=True).collect() == rows(count)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import field, frozen
 
+from capillary_async._lengths import Lengths
 from capillary_async._transport.auth import credentials_step
 from capillary_async._transport.check import check
 from capillary_async._transport.log import log
@@ -42,6 +43,7 @@ class Shared:
     quota: Quota
     credentials: Basic | OAuth
     middlewares: tuple[Middleware, ...]
+    lengths: Lengths = field(factory=Lengths)
 
 
 def share(

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from capillary_async._config import Limits, Paging, Timeouts
 from capillary_async._fanout import FanOut, PagedReader, fan_over
+from capillary_async._lengths import Lengths
 from capillary_async._pager import Fetched, Pager, Source
 from capillary_async._transport.check import judge
 from capillary_async._transport.message import LATE, Headers, Request, Response, Shape
@@ -58,6 +59,9 @@ class Caller(Protocol):
 
     def count_duplicates(self, number: int) -> None:
         """Count records that came twice."""
+
+    @property
+    def lengths(self) -> Lengths: ...
 
 
 class Resource:

@@ -190,7 +190,8 @@ class _Job:
                 "deleted"
             )
         if known is None:
-            await self.database.call(lambda: self.state.put(**mine, started=_now()))
+            asked = {} if self.reading.page_size is None else {"page_size": self.reading.page_size}
+            await self.database.call(lambda: self.state.put(**mine, **asked, started=_now()))
             return
         for name, value in mine.items():
             there = await self.database.call(self.state.get, name)
@@ -395,6 +396,7 @@ class _Job:
             "format": self.format_name,
             "shard_keys": self.shard_keys,
             "cluster": self.cluster,
+            **({} if get("page_size") is None else {"page_size": get("page_size")}),
             "consistency": "verified" if self.reading.verify else "fast",
             **summary,
             "started": get("started"),

@@ -176,11 +176,33 @@ def row_rules(folder: Folder, as_of: datetime) -> list[RowRule]:
     return rules if source == "ledger" else [*rules, _owner(source)]
 
 
+def _caps(folder: Folder) -> list[SetRule]:
+    """Which lists may have been cut by a server that gives fewer rows than asked; none where no size is known."""
+    size = folder.manifest.get("page_size")
+    if not isinstance(size, int) or isinstance(size, bool):
+        return []
+    return [
+        SetRule(
+            "list-below-longest",
+            "note",
+            f"A list that has exactly as many records as the longest one, and fewer than the {size} that a page was "
+            "asked for, may have been cut short by the server. The export looks behind three such lists and takes the "
+            "length for no cap where it finds nothing. Where many lists end at one length, look at one of them in "
+            "another way.",
+            "WITH lists AS (SELECT asked_key, count(*) AS many FROM "
+            f"{name(folder.relation)} GROUP BY asked_key) SELECT CAST(NULL AS VARCHAR) AS record, "
+            "CAST(asked_key AS VARCHAR) AS asked_key, many || ' records, no list has more' AS detail FROM lists "
+            f"WHERE many = (SELECT max(many) FROM lists) AND many < {size}",
+        )
+    ]
+
+
 def set_rules(folder: Folder) -> list[SetRule]:
     """The rules about several rows of this export."""
     keys = ", ".join(name(key) for key in folder.source.key)
     there = " AND ".join(f"{name(key)} IS NOT NULL" for key in folder.source.key)
     return [
+        *_caps(folder),
         SetRule(
             "record-once",
             "error",
@@ -188,7 +210,7 @@ def set_rules(folder: Folder) -> list[SetRule]:
             f"SELECT {record_of(folder)} AS record, CAST(min(asked_key) AS VARCHAR) AS asked_key, "
             f"'there ' || count(*) || ' times' AS detail FROM {name(folder.relation)} WHERE {there} GROUP BY {keys} "
             "HAVING count(*) > 1",
-        )
+        ),
     ]
 
 

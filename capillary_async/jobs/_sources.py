@@ -49,6 +49,7 @@ class Source:
         key: The parts that identify a record.
         fan: The call, as `fan(session, keys, query)`.
         pairs: Whether its input is pairs of an identifier and an event id: the ledger.
+        paged: Whether each customer's records are a list of pages.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Source:
     key: tuple[str, ...]
     fan: Callable[[AsyncSession, Any, Mapping[str, Any]], Any]
     pairs: bool = False
+    paged: bool = False
     _sums: Callable[[Sequence[Any]], dict[str, Decimal]] = field(init=False)
     _sums_of_rows: Callable[[Sequence[Any]], dict[str, Decimal]] = field(init=False)
 
@@ -103,6 +105,11 @@ class Reading:
     query: Mapping[str, Any]
     verify: bool
 
+    @property
+    def page_size(self) -> int | None:
+        """Records asked for per page; None where there are no pages."""
+        return self.session.paging.page_size if self.source.paged else None
+
     def check(self) -> None:
         """Have the call look at its arguments, without ids."""
         try:
@@ -117,7 +124,8 @@ class Reading:
         fan: FanOut[Any, Any] | LedgerOutcomes = self.source.fan(asked, keys, self.query)
         if isinstance(fan, LedgerOutcomes):
             return fan
-        return aiter(fan.options(unique=False, paging=evolve(asked.paging, verify=self.verify)))
+        fan = fan.options(unique=False, paging=evolve(asked.paging, verify=self.verify))
+        return aiter(fan._looking_for_caps())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
 
 
 def _told(query: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,9 +215,9 @@ def _ledger(session: AsyncSession, keys: Any, query: Mapping[str, Any]) -> Ledge
 SOURCES = {
     source.name: source
     for source in (
-        Source("allocations", PointsAllocation, ("id",), _allocations),
+        Source("allocations", PointsAllocation, ("id",), _allocations, paged=True),
         Source("awarded", PointsAwarded, ("source_table", "id"), _awarded),
-        Source("events", LoyaltyEvent, ("id",), _events),
+        Source("events", LoyaltyEvent, ("id",), _events, paged=True),
         Source("ledger", LedgerEvent, ("event_log_id", "unique_id"), _ledger, pairs=True),
     )
 }

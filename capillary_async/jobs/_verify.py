@@ -338,7 +338,18 @@ class _Proof:
         """What the database says, member by member."""
         said, known = self.manifest, state.summary()
         self._same("state.sqlite", "the digest of ids", state.ids_digest(), said["ids"]["digest"])
-        for name in ("schema_version", "source", "query", "format", "shard_keys", "cluster", "started", "finished"):
+        members = (
+            "schema_version",
+            "source",
+            "query",
+            "format",
+            "shard_keys",
+            "cluster",
+            "page_size",
+            "started",
+            "finished",
+        )
+        for name in members:
             self._same("state.sqlite", name, state.get(name), said.get(name))
         self._same(
             "state.sqlite", "consistency", "verified" if state.get("verify") else "fast", said.get("consistency")
