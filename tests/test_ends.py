@@ -137,9 +137,9 @@ async def test_an_end_that_pages_behind_contradict_is_an_error(session_at: Sessi
     async with Listed(lists) as server:
         pager = lists.pager(session_at(server.url, paging=Paging(prefetch=prefetch)))
         got: list[Any] = []
-        with pytest.raises(PagingError, match="page 2") as caught:
+        with pytest.raises(PagingError, match="page 2") as caught:  # noqa: PT012 - what comes before it counts
             async for record in pager:
-                got.append(record)  # noqa: PERF401 - what came before the error counts
+                got.append(record)  # noqa: PERF401
         assert ids(got) == list(range(1, 101))
         assert type(caught.value) is PagingError
         assert caught.value.position == Position(2, 0, 100)
@@ -261,9 +261,9 @@ async def test_a_server_that_goes_round_in_circles(
     async with Listed(lists) as server:
         session = session_at(server.url, paging=Paging(prefetch=prefetch, verify=verify))
         got: list[Any] = []
-        with pytest.raises(PageLoopError) as caught:
+        with pytest.raises(PageLoopError) as caught:  # noqa: PT012 - what comes before it counts
             async for record in lists.pager(session):
-                got.append(record)  # noqa: PERF401 - what came before the error counts
+                got.append(record)  # noqa: PERF401
         assert len(got) == (0 if verify else 100 * keep)
         assert len(lists.asked) <= keep + 1 + prefetch
         if verify:
@@ -333,7 +333,7 @@ async def test_going_on_gives_no_record_again(session_at: Sessions) -> None:
             position = None
             try:
                 async for record in pager:
-                    got.append(record.id)  # noqa: PERF401 - what came before the error counts
+                    got.append(record.id)  # noqa: PERF401
             except CapillaryError as error:
                 position = error.position
             lists.always.clear()
