@@ -26,6 +26,7 @@ class Lists:
         self.asked = 0
 
     async def __call__(self, request: web.Request) -> web.Response:
+        """Answer one page."""
         self.asked += 1
         page, size = int(request.query["page"]), int(request.query["count"])
         customer = int(request.query["entity_id"])
