@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import csv
 import importlib
-import io
 import traceback
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -22,7 +20,6 @@ from hypothesis import strategies as st
 
 from capillary_async.jobs import JobError, ReconcileResult, reconcile
 from capillary_async.jobs._books_address import Address, without_password
-from capillary_async.jobs._books_layout import Layout
 from capillary_async.jobs._books_tables import wide
 
 if TYPE_CHECKING:
@@ -136,26 +133,6 @@ async def test_stray_quotation_marks_hide_no_rows(export: Path, tmp_path: Path, 
     path = tmp_path / "books.csv"
     path.write_text(f"award_id,points,note\n{text}")
     assert said in await told(export, path)
-
-
-QUOTED = st.lists(st.lists(st.text('a", \r\n', max_size=4), min_size=2, max_size=2), min_size=1, max_size=6)
-
-
-@settings(max_examples=200, deadline=None)
-@given(rows=QUOTED, size=st.integers(1, 9), bare=st.booleans())
-def test_layout_of_any_pieces(rows: list[list[str]], size: int, *, bare: bool) -> None:
-    """Wherever the pieces are cut, the records are counted, and a mark too many is found."""
-    style = csv.QUOTE_MINIMAL if bare and not any("\r" in cell for row in rows for cell in row) else csv.QUOTE_ALL
-    text = io.StringIO()
-    csv.writer(text, quoting=style, lineterminator="\n").writerows(rows)
-    data = (codecs.BOM_UTF8 if size > 2 else b"") + text.getvalue().encode()  # real pieces are never that small
-    layout = Layout()
-    assert [layout.take(data[at : at + size]) for at in range(0, len(data), size)] == [None] * -(-len(data) // size)
-    assert (layout.inside, layout.records) == (False, len(rows))
-    data += b'x"\n'
-    layout = Layout()
-    found = [layout.take(data[at : at + size]) for at in range(0, len(data), size)]
-    assert [each for each in found if each is not None] == [len(rows) + 1]
 
 
 @pytest.mark.parametrize("place", ["run[1]", "run*", "run?", "points=7", "award_id=1", "it's"])

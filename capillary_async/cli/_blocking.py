@@ -51,5 +51,7 @@ class Blocking:
                 continue
             try:
                 future.set_result(call())
+            except StopIteration as error:  # no future can hold one: whoever waits would never wake
+                future.set_exception(RuntimeError(f"a blocking call raised {error!r}"))
             except BaseException as error:  # noqa: BLE001 - raised where it was called
                 future.set_exception(error)

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, frozen
 
 from capillary_async.cli._demo_books import COMPARE, KEY, disagreements, write_books
-from capillary_async.cli._export import jobs
-from capillary_async.cli._run import UnusableError
+from capillary_async.cli._run import UnusableError, jobs
 from capillary_async.cli._words import count, one_line
 from capillary_async.sandbox import CutBody, ServerFailure, SlowFirstByte
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import csv
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -19,17 +16,19 @@ from attrs import frozen
 
 from capillary_async import PointsStatus
 from capillary_async.cli._connect import connected, needed
-from capillary_async.cli._ids import STREAM, ids_of
+from capillary_async.cli._ids import ids_of, pairs_of
 from capillary_async.cli._job_report import JobReport
-from capillary_async.cli._options import IdSource
-from capillary_async.cli._run import CANNOT_RUN, INTERRUPTED, SOME_FAILED, TERMINATED, UnusableError
+from capillary_async.cli._run import CANNOT_RUN, INTERRUPTED, SOME_FAILED, TERMINATED, jobs
 from capillary_async.cli._silence import Silence
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from capillary_async.cli._options import (
         Connection,
         Expiry,
         ExportOf,
+        IdSource,
         LedgerIncludes,
         LedgerPairs,
         SandboxOf,
@@ -65,23 +64,6 @@ class Query:
     pairs: tuple[str, str] | None = None
 
 
-def jobs() -> Any:
-    """The package of the extra `jobs`.
-
-    Raises:
-        UnusableError: The extra is missing.
-    """
-    try:
-        from capillary_async import jobs as package  # noqa: PLC0415 - the extra may be missing
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("capillary_async"):
-            raise
-        raise UnusableError(
-            f'this command needs the jobs extra ({error.name} is missing): pip install "capillary-async[cli,jobs]"'
-        ) from None
-    return package
-
-
 async def export(asked: Exported, query: Query) -> int:
     """Export; gives the exit code.
 
@@ -98,7 +80,7 @@ async def export(asked: Exported, query: Query) -> int:
                 try:
                     result: ExportResult = await package.export(
                         query.source,
-                        _ids(package, asked.ids, query, sandbox),
+                        _ids(asked.ids, query, sandbox),
                         options.out,
                         session=session,
                         format=options.format,
@@ -162,66 +144,15 @@ class _Stop:
 # --- the ids ----------------------------------------------------------------------------------------------------------
 
 
-def _ids(package: Any, source: IdSource, query: Query, sandbox: Sandbox | None) -> Any:
+def _ids(source: IdSource, query: Query, sandbox: Sandbox | None) -> Any:
     """Where the ids come from; None where the folder has to know them."""
     if source.ids is None:
         if sandbox is None:
             return None
         return list(_pairs_of(sandbox)) if query.pairs else sandbox.customer_ids
-    if _is_parquet(source.ids):
-        columns = query.pairs or ((source.ids_column,) if source.ids_column else ())
-        return package.ids_in_parquet(source.ids, *columns)
     if query.pairs:
-        return _pairs_in(_lines(source.ids), query.pairs)
-    keys = ids_of((), source, None)
-    return keys if source.ids_column or isinstance(keys, Sequence) else _without_header(keys)
-
-
-def _is_parquet(path: str) -> bool:
-    if path == STREAM:
-        return False
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(4) == b"PAR1"
-    except OSError:
-        return False  # told by whoever opens it for reading
-
-
-async def _without_header(keys: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Ids one a line. A first line that is none is taken for a header, which has to be named."""
-    first = True
-    async for key in keys:
-        if first and not key.isdecimal():
-            raise UnusableError(
-                f"the first line of the ids is {key!r:.80}, which is no id: if it is the header of a CSV, say which "
-                "column holds the ids, with --ids-column"
-            )
-        first = False
-        yield key
-
-
-def _lines(path: str) -> AsyncIterator[str]:
-    lines = ids_of((), IdSource(ids=path), None)
-    if isinstance(lines, Sequence):
-        raise TypeError(path)  # a file gives an iterator
-    return lines
-
-
-async def _pairs_in(lines: AsyncIterator[str], columns: tuple[str, str]) -> AsyncIterator[tuple[str, str]]:
-    places: list[int] = []
-    number = 0
-    async for line in lines:
-        number += 1
-        cells = [cell.strip() for cell in next(csv.reader([line], strict=False))]
-        if number == 1:
-            if missing := [column for column in columns if column not in cells]:
-                raise UnusableError(f"the ids have no column {missing[0]!r}; they have {', '.join(cells)}")
-            places = [cells.index(column) for column in columns]
-            continue
-        if max(places) >= len(cells):
-            raise UnusableError(f"line {number} of the ids has {len(cells)} cells, too few: {line!r:.80}")
-        owner, event = (cells[place] for place in places)
-        yield owner, event
+        return pairs_of(source.ids, query.pairs, query.arguments(sandbox)["identifier"])
+    return ids_of((), source, None, rule="strict")
 
 
 def _pairs_of(sandbox: Sandbox) -> Iterator[tuple[int, int]]:

@@ -42,7 +42,7 @@ async def ledger(asked: Asked, whose: LedgerOf, what: LedgerWith) -> int:
     silence = Silence()
     async with connected(asked.connection, asked.sandbox, silence) as (session, sandbox):
         owner = _owner(whose, sandbox)
-        ids = await _ids(asked, sandbox)
+        ids = await _ids(asked, sandbox, references=what.event_name is not None)
         pager = _pager(session, owner, ids, what)
         output = asked.output
         shared = to_same_terminal(output)
@@ -62,11 +62,11 @@ def _owner(whose: LedgerOf, sandbox: Sandbox | None) -> Identifier:
     return Identifier(*given[0])
 
 
-async def _ids(asked: Asked, sandbox: Sandbox | None) -> list[Any]:
+async def _ids(asked: Asked, sandbox: Sandbox | None, *, references: bool) -> list[Any]:
     """The event ids or references; they are few, and all of one customer."""
     first = sandbox.customer_ids[0] if sandbox and sandbox.customer_ids else None
     own = [event["id"] for event in sandbox.events(first)] if sandbox and first is not None else None
-    keys = ids_of(asked.given, asked.ids, own)
+    keys = ids_of(asked.given, asked.ids, own, rule="references" if references else "ids")
     listed = [key async for key in keys] if isinstance(keys, AsyncIterable) else keys
     return list(dict.fromkeys(listed))
 

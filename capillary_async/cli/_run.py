@@ -31,6 +31,7 @@ __all__ = [
     "UnusableError",
     "ending",
     "fill_standard_streams",
+    "jobs",
     "run",
 ]
 
@@ -41,6 +42,23 @@ INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # 128 and the signal's num
 
 class UnusableError(Exception):
     """The command cannot run with what it was given; the text says why."""
+
+
+def jobs() -> Any:
+    """The package of the extra `jobs`.
+
+    Raises:
+        UnusableError: The extra is missing.
+    """
+    try:
+        from capillary_async import jobs as package  # noqa: PLC0415 - the extra may be missing
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("capillary_async"):
+            raise
+        raise UnusableError(
+            f'this command needs the jobs extra ({error.name} is missing): pip install "capillary-async[cli,jobs]"'
+        ) from None
+    return package
 
 
 def run(coroutine: Coroutine[Any, Any, int]) -> int:

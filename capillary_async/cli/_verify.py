@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from capillary_async.cli._connect import connected
-from capillary_async.cli._export import jobs
-from capillary_async.cli._run import DIFFERENT
+from capillary_async.cli._run import DIFFERENT, jobs
 from capillary_async.cli._silence import Silence
 from capillary_async.cli._words import count, one_line
 

@@ -6,14 +6,17 @@ that is empty or stands twice, a column that is missing or of another type. Call
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from capillary_async._inputs import Source, SourceError
 from capillary_async.jobs._books_address import without_password
 from capillary_async.jobs._books_csv import CsvBooks
 from capillary_async.jobs._books_postgres import PostgresBooks
 from capillary_async.jobs._books_tables import DuckDBBooks, ParquetBooks
 from capillary_async.jobs._errors import JobError
+from capillary_async.jobs._parquet_files import parquet_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,9 +25,12 @@ if TYPE_CHECKING:
     from capillary_async.jobs._books_columns import Wanted
     from capillary_async.jobs._compare_engine import Engine
 
-__all__ = ["Books", "open_books", "stage_books"]
+__all__ = ["Books", "is_export", "open_books", "stage_books"]
 
-_FORMS = "books.csv, books.parquet, the folder of another export, duckdb://file.db or postgresql://..."
+_FORMS = (
+    "books.csv, books.parquet (or .csv.gz, .csv.zst, a folder of Parquet files), the folder of another export, "
+    "duckdb://file.db or postgresql://..."
+)
 
 
 class Books(Protocol):
@@ -33,7 +39,10 @@ class Books(Protocol):
     Attributes:
         label: How messages and reports name them, without a password.
         digest: The SHA-256 of the file once it was read, None for a table.
+        digest_of: What the digest is of.
     """
+
+    digest_of: str
 
     @property
     def label(self) -> str: ...
@@ -62,13 +71,16 @@ def open_books(address: Address, table: str | None) -> Books:
         raise JobError(f"books: {str(address)!r} is none of {_FORMS}{f'; {address.hint}' if address.hint else ''}")
     path = Path(address.reveal().removeprefix("duckdb://"))
     try:
-        if not path.is_file():
+        several = address.scheme is None and (path.is_dir() or (not path.exists() and glob.has_magic(str(path))))
+        if not several and not path.exists():
             raise JobError(f"books: there is no file {without_password(str(path))}; give {_FORMS}", path=str(address))
         if address.scheme:
             return DuckDBBooks(path, table)
         if table is not None:
             raise JobError(f"{path} has no tables: a table goes with duckdb:// and postgresql://", path=str(path))
-        return _file(path)
+        if several:
+            return ParquetBooks(path, parquet_files(path))
+        return _file(path) if path.is_file() else CsvBooks(path)
     except OSError as error:  # whose own text has the address as it came
         raise JobError(
             f"{address} cannot be read: {error.strerror or type(error).__name__}", path=str(address)
@@ -76,12 +88,27 @@ def open_books(address: Address, table: str | None) -> Books:
 
 
 def _file(path: Path) -> Books:
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
+    source = Source(str(path))
+    suffixes = [each.lower() for each in path.suffixes]
+    inner = suffixes[:-1] if suffixes and suffixes[-1] in (".gz", ".zst") else suffixes
+    try:
+        source.open()
+    except SourceError as error:
+        raise JobError(f"{path}: {error}", path=str(path)) from error
+    finally:
+        source.close()
+    if source.kind == "parquet" or suffixes[-1:] == [".parquet"]:
+        return ParquetBooks(path, [path])
+    if inner[-1:] == [".csv"] or (inner != suffixes and not inner):
         return CsvBooks(path)
-    if suffix == ".parquet":
-        return ParquetBooks(path)
     raise JobError(f"books: {path} is none of {_FORMS}", path=str(path))
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder is an export, finished or not, and not a folder of Parquet files."""
+    if (folder / "state.sqlite").exists() or (folder / "shards").is_dir():
+        return True
+    return (folder / "manifest.json").exists() and not any(folder.glob("*.parquet"))
 
 
 def stage_books(engine: Engine, books: Books, wanted: Sequence[Wanted]) -> None:

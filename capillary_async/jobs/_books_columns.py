@@ -15,11 +15,23 @@ from capillary_async.jobs._errors import JobError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Kind", "Pair", "Wanted", "fit", "kind_of", "pick"]
+__all__ = ["Kind", "Pair", "Wanted", "fit", "has_nanoseconds", "kind_of", "pick"]
 
 Kind = Literal["amount", "integer", "text", "time", "boolean", "nested", "float", "other"]
 
-_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
+_TZ_NS = ("TIMESTAMPTZ_NS", "TIMESTAMP_NS WITH TIME ZONE")
+_INTEGERS = {
+    "UHUGEINT",
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+}
 _OTHERS: Mapping[str, Kind] = {
     "VARCHAR": "text",
     "BOOLEAN": "boolean",
@@ -46,7 +58,6 @@ _CASTS: Mapping[str, str] = {
 _WHY: Mapping[tuple[str, str], str] = {
     ("amount", "float"): ": a float cannot hold 0.1, so its amounts were rounded before they came here",
     ("amount", "text"): ": a text can be anything",
-    ("time", "other"): ": a time without its zone may be any of 24",
 }
 
 
@@ -56,9 +67,16 @@ def kind_of(sql_type: str) -> Kind:
         return "integer"
     if sql_type.startswith("DECIMAL"):
         return "integer" if sql_type.endswith(",0)") else "amount"
+    if sql_type in _TZ_NS:
+        return "time"
     if sql_type.startswith(("STRUCT", "MAP", "LIST")) or sql_type.endswith("]"):
         return "nested"
     return _OTHERS.get(sql_type, "other")
+
+
+def has_nanoseconds(sql_type: str) -> bool:
+    """Whether it is DuckDB's type of times with a zone and nanoseconds."""
+    return sql_type in _TZ_NS
 
 
 @frozen
@@ -120,9 +138,12 @@ def fit(wanted: Wanted, kind: Kind, type_name: str, label: str, example: str = "
     if kind == wanted.kind or (wanted.kind == "amount" and kind == "integer"):
         return
     cast = _CASTS.get(wanted.kind)
+    why = _WHY.get((wanted.kind, kind), "")
+    if wanted.kind == "time" and type_name.upper().startswith(("TIMESTAMP", "DATE")):
+        why = ": a time without its zone may be any of 24"
     advice = f". Cast it where the books are made: CAST({wanted.theirs} AS {cast})" if cast else ""
     raise JobError(
         f"{label}: column {wanted.theirs!r} is {type_name}{example}, and {wanted.ours} needs "
-        f"{_NEEDS.get(wanted.kind, 'another type')}{_WHY.get((wanted.kind, kind), '')}{advice}",
+        f"{_NEEDS.get(wanted.kind, 'another type')}{why}{advice}",
         path=label,
     )

@@ -46,9 +46,11 @@ class PostgresBooks:
     """
 
     digest: str | None = None
+    digest_of = "the table"
 
     def __init__(self, address: Address, table: str | None) -> None:
         self._address = address
+        self._numeric: set[str] = set()
         self.label = f"{address}, table {table}"
         if table is None:
             raise JobError(f"{address}: say which table (table, --table), e.g. finance.awards")
@@ -101,14 +103,24 @@ class PostgresBooks:
             raise JobError(f"{self.label}: there is no such table, or not in the search path", path=self.label)
         pick(wanted, list(columns), self.label)
         for each in wanted:
-            fit(each, _KINDS.get(columns[each.theirs], "other"), columns[each.theirs], self.label)
+            kind = _KINDS.get(columns[each.theirs], "other")
+            if (each.kind, kind) == ("integer", "amount"):
+                self._numeric.add(each.theirs)  # taken where it is whole
+            else:
+                fit(each, kind, columns[each.theirs], self.label)
 
     def _read(self, engine: Engine, cursor: Any, wanted: Sequence[Wanted]) -> None:
-        slots = ", ".join(f"{name(each.theirs)}::text AS {each.slot}" for each in wanted)
+        slots = ", ".join(f"{self._text(each.theirs)} AS {each.slot}" for each in wanted)
         cursor.execute(f"SELECT {slots} FROM {self._quoted()}")
         engine.connection.register("arriving", cursor.fetch_record_batch())
         engine.run("CREATE TABLE raw AS SELECT row_number() OVER () AS row, * FROM arriving", about=self.label)
         engine.connection.unregister("arriving")
+
+    def _text(self, column: str) -> str:
+        cell = name(column)
+        if column in self._numeric:  # 5.00 is 5, and 5.50 stays what it is
+            return f"(CASE WHEN {cell} = trunc({cell}) THEN trunc({cell}) ELSE {cell} END)::text"
+        return f"{cell}::text"
 
     def _quoted(self) -> str:
         return f"{name(self._schema)}.{name(self._table)}" if self._schema else name(self._table)

@@ -10,7 +10,8 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from capillary_async.jobs._books_columns import fit, kind_of, pick
+from capillary_async.jobs._arrow import pa, pq
+from capillary_async.jobs._books_columns import fit, has_nanoseconds, kind_of, pick
 from capillary_async.jobs._compare_engine import file_literal, literal, name
 from capillary_async.jobs._errors import JobError
 
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["DuckDBBooks", "ParquetBooks", "both", "wide"]
 
 _WIDEST, _WHOLE, _DECIMALS = 38, 15, 3
+_ROWS = 1 << 40  # more than a file has
 
 
 def wide(sql_type: str) -> str:
     """The type in which amounts of this type are compared: at least DECIMAL(18,3), so that both sides fit it."""
     found = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", sql_type)
     width, scale = (int(found[1]), int(found[2])) if found else (_WIDEST - _DECIMALS, 0)
-    if not found and sql_type not in ("HUGEINT", "UBIGINT", "BIGINT"):
+    if not found and sql_type not in ("HUGEINT", "UHUGEINT", "UBIGINT", "BIGINT"):
         width = 10
     decimals = max(scale, _DECIMALS)
     return f"DECIMAL({min(_WIDEST, decimals + max(width - scale, _WHOLE))},{decimals})"
@@ -48,7 +50,14 @@ class _Typed:
 
     label: str
     digest: str | None = None
+    digest_of = "the file"
     _path: Path
+
+    def _check_files(self, engine: Engine, wanted: Sequence[Wanted]) -> None:
+        """See that a relation of several files is one table."""
+
+    def _declared(self, column: str) -> str | None:
+        """The type that the file declares, where DuckDB reads it as another; None otherwise."""
 
     def _relation(self, engine: Engine) -> str:
         raise NotImplementedError
@@ -69,13 +78,21 @@ class _Typed:
         relation = self._relation(engine)
         columns = engine.columns(relation, about=self.label)
         pick(wanted, list(columns), self.label)
+        self._check_files(engine, wanted)
         if not engine.row(f"SELECT count(*) FROM {relation}", about=self.label)[0]:
             raise JobError(f"{self.label}: it has no rows: was it not filled yet?", path=self.label)
         for each in wanted:
             kind = kind_of(columns[each.theirs])
+            if kind == "float" and (declared := self._declared(each.theirs)) is not None:
+                raise JobError(
+                    f"{self.label}: column {each.theirs!r} is {declared}, and amounts of at most 38 digits are "
+                    f"compared. Cast it where the books are made: CAST({each.theirs} AS DECIMAL(38,3))",
+                    path=self.label,
+                )
             if kind in ("float", "text") and kind != each.kind:
                 fit(each, kind, columns[each.theirs], self.label, self._example(engine, relation, each))
             fit(each, kind, columns[each.theirs], self.label)
+        self._check_times(engine, relation, wanted, columns)
         slots = ", ".join(_cast(each, columns[each.theirs]) for each in wanted)
         try:
             engine.run(
@@ -85,6 +102,24 @@ class _Typed:
         except JobError:
             self._tell_beyond(engine, relation, wanted, columns)
             raise
+
+    def _check_times(self, engine: Engine, relation: str, wanted: Sequence[Wanted], columns: Mapping[str, str]) -> None:
+        """See that no time has nanoseconds of its own, which would be cut."""
+        for each in wanted:
+            if each.kind == "time" and has_nanoseconds(columns[each.theirs]):
+                cell = name(each.theirs)
+                found = engine.rows(
+                    f"SELECT {self._row()} + 1, CAST({cell} AS VARCHAR) FROM {relation} "
+                    f"WHERE epoch_ns({cell}) % 1000 <> 0 ORDER BY 1 LIMIT 1",
+                    about=self.label,
+                )
+                if found:
+                    raise JobError(
+                        f"{self.label}: column {each.theirs!r}, {self.place(found[0][0], ())}: {found[0][1]} has "
+                        "nanoseconds, and times are compared in microseconds. Round it where the books are made: "
+                        f"CAST({each.theirs} AS TIMESTAMP WITH TIME ZONE)",
+                        path=self.label,
+                    )
 
     def _tell_beyond(self, engine: Engine, relation: str, wanted: Sequence[Wanted], columns: Mapping[str, str]) -> None:
         """Raise with the first number that is larger than what it is compared as, if that is the fault."""
@@ -99,8 +134,8 @@ class _Typed:
             )
             if found:
                 raise JobError(
-                    f"{self.label}: column {each.theirs!r}, row {found[0][0]}: {found[0][1]} is beyond what "
-                    f"{each.ours} is compared as, {kind}",
+                    f"{self.label}: column {each.theirs!r}, {self.place(found[0][0], ())}: {found[0][1]} is beyond "
+                    f"what {each.ours} is compared as, {kind}",
                     path=self.label,
                 )
 
@@ -113,7 +148,7 @@ class _Typed:
             f"ORDER BY {plain}, 1 LIMIT 1",
             about=self.label,
         )
-        return f" (row {found[0][0]}: {found[0][1]!r})" if found else ""
+        return f" ({self.place(found[0][0], ())}: {found[0][1]!r})" if found else ""
 
 
 def _kind(each: Wanted, sql_type: str) -> str:
@@ -123,28 +158,78 @@ def _kind(each: Wanted, sql_type: str) -> str:
 
 def _cast(each: Wanted, sql_type: str) -> str:
     cell = name(each.theirs)
+    if each.kind == "time" and has_nanoseconds(sql_type):  # exact: those with nanoseconds were refused
+        cell = f"CAST(make_timestamp(epoch_ns({cell}) // 1000) AS TIMESTAMP WITH TIME ZONE)"
     numeric = each.kind in ("amount", "integer")
     return f"CAST({cell} AS {_kind(each, sql_type)}) AS {each.slot}" if numeric else f"{cell} AS {each.slot}"
 
 
 class ParquetBooks(_Typed):
-    """A Parquet file."""
+    """A Parquet file, or several that are one table."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self.label = path, str(path)
-        if not path.stat().st_size:
-            raise JobError(f"{path}: the file is empty; it needs rows", path=str(path))
+    def __init__(self, path: Path, files: Sequence[Path]) -> None:
+        self._path, self._files = path, files
+        self.label = str(path)
+        for file in files:
+            if not file.stat().st_size:
+                raise JobError(f"{file}: the file is empty; it needs rows", path=str(file))
+        if len(files) > 1:
+            self.digest_of = f"the list of the {len(files):,} files with their SHA-256"
 
-    def _relation(self, engine: Engine) -> str:  # noqa: ARG002 - a file needs no engine
-        with self._path.open("rb") as file:
-            self.digest = hashlib.file_digest(file, "sha256").hexdigest()
+    def place(self, row: int, key: Sequence[str]) -> str:
+        """Where a row is, for a person: the row of its file."""
+        if len(self._files) == 1:
+            return super().place(row, key)
+        nth, row = divmod(row - 1, _ROWS)
+        path = self._files[nth]
+        return f"row {row + 1} of {path.relative_to(self._path) if self._path.is_dir() else path}"
+
+    def _relation(self, engine: Engine) -> str:
+        digests: list[str] = []
+        for path in self._files:
+            engine.go_on()
+            with path.open("rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        lines = "".join(f"{digest}  {path.name}\n" for digest, path in zip(digests, self._files, strict=True))
+        self.digest = digests[0] if len(digests) == 1 else hashlib.sha256(lines.encode()).hexdigest()
+        return self._reading(self._files)
+
+    @staticmethod
+    def _reading(files: Sequence[Path]) -> str:
+        listed = ", ".join(map(file_literal, files))
         return (
-            f"read_parquet({file_literal(self._path)}, file_row_number = true, hive_partitioning = false, "
-            "union_by_name = false)"
+            f"read_parquet([{listed}], file_row_number = true, hive_partitioning = false, "
+            f"union_by_name = {str(len(files) > 1).lower()})"
         )
 
     def _row(self) -> str:
-        return "file_row_number"
+        return "file_row_number" if len(self._files) == 1 else f"(file_index::BIGINT * {_ROWS} + file_row_number)"
+
+    def _check_files(self, engine: Engine, wanted: Sequence[Wanted]) -> None:
+        """DuckDB casts the columns of the other files to those of the first, with rounding, and reports nothing."""
+        if len(self._files) == 1:
+            return
+        first: dict[str, str] = {}
+        for path in self._files:
+            engine.go_on()
+            columns = engine.columns(self._reading([path]), about=str(path))
+            pick(wanted, list(columns), str(path))
+            first = first or columns
+            for each in wanted:
+                here, there = columns[each.theirs], first[each.theirs]
+                if here != there:
+                    raise JobError(
+                        f"{self.label}: column {each.theirs!r} is {there} in {self._files[0].name} and {here} in "
+                        f"{path.name}; write all files with one type",
+                        path=str(path),
+                    )
+
+    def _declared(self, column: str) -> str | None:
+        for path in self._files:
+            kind = pq.read_schema(path).field(column).type
+            if pa.types.is_decimal(kind):
+                return f"DECIMAL({kind.precision},{kind.scale})"
+        return None
 
 
 class DuckDBBooks(_Typed):

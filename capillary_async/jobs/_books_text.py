@@ -6,6 +6,7 @@ space, no leading zero, no exponent is guessed away. Used by `_books_csv.py` and
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from capillary_async.jobs._compare_engine import literal
@@ -25,6 +26,7 @@ _PATTERNS: Mapping[str, str] = {
     "time": r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d(:\d\d)?)",
     "boolean": r"true|false",
 }
+_NANOSECONDS = re.compile(r".{19}\.\d{7,}(Z|[+-]\d\d(:\d\d)?)")
 _TYPES: Mapping[str, str] = {
     "amount": "DECIMAL(38,18)",
     "integer": "BIGINT",
@@ -94,6 +96,8 @@ def _what(each: Wanted, cell: str) -> str:
         return f"has spaces around it; {expected}"
     if each.kind in ("amount", "integer") and "," in cell:
         return f"has a thousands separator or a decimal comma; {expected}"
+    if each.kind == "time" and _NANOSECONDS.fullmatch(cell):
+        return f"has more than 6 decimals of a second; {expected}"
     if each.kind == "time":
         return f"is none, or has no offset; {expected}"
     if cell.lstrip("-").startswith("0") and cell.replace(".", "", 1).lstrip("-").isdigit():

@@ -15,7 +15,7 @@ from capillary_async import CapillaryError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["JobError", "UnfitError", "about"]
+__all__ = ["JobError", "UnfitError", "about", "one_line"]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -46,6 +46,11 @@ class UnfitError(CapillaryError):
     def __init__(self, message: str = "", *, field: str = "") -> None:
         super().__init__(message)
         self.field = field
+
+
+def one_line(error: BaseException) -> str:
+    """What a library said, on one line and without the part that concerns its programmers."""
+    return " ".join(str(error).split())[:400]
 
 
 def about(error: OSError | sqlite3.Error, folder: Path) -> JobError:

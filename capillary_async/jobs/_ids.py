@@ -1,4 +1,4 @@
-"""The input of an export: ids from any iterable or a Parquet file, read once and kept in the folder.
+"""The input of an export: ids from any iterable or Parquet files, read once and kept in the folder.
 
 The rule kept here: memory does not grow with the input; a repeated id is asked once; what is no id is kept as it came,
 so that the service's own check refuses it by name. Used by `_export.py` and the command line.
@@ -9,12 +9,16 @@ from __future__ import annotations
 import operator
 import os
 import re
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
 from typing import Any, cast
 
 from capillary_async import InvalidRequestError
+from capillary_async._inputs import is_number, why_no_id
 from capillary_async.jobs._arrow import pa, pq
-from capillary_async.jobs._errors import JobError
+from capillary_async.jobs._errors import JobError, one_line
+from capillary_async.jobs._parquet_files import parquet_files
 
 __all__ = ["ids_in_parquet", "spool"]
 
@@ -109,41 +113,93 @@ def ids_in_parquet(path: str | os.PathLike[str], *columns: str) -> Iterator[Any]
     """The ids in a column of a Parquet file, read as they are needed; pairs of two columns for a ledger.
 
     Args:
-        path: The file.
+        path: The file, a folder of Parquet files, or a glob of them; several are read in the order of their names.
         columns: The names; none where the file has one column.
 
     Raises:
-        JobError: The file cannot be read, has no such column, or the column holds no ids: neither integers nor texts,
-            or nulls.
+        JobError: A file cannot be read, has no such column, the column holds no integers, whole decimals or texts, or a
+            row has no id. The message names file and row.
     """
+    files = parquet_files(path)
+    wanted = _wanted(files[0], columns)
+    for file in files[1:]:
+        _wanted(file, tuple(wanted))
+    return (key for file in files for key in _rows(file, wanted))
+
+
+def _opened(path: Path) -> Any:
     try:
-        file = pq.ParquetFile(path)
+        return pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
-        raise JobError(f"cannot read ids from {path}: {error}") from None
-    names: list[str] = file.schema_arrow.names
+        raise JobError(f"cannot read ids from {path}: {one_line(error)}", path=str(path)) from None
+
+
+def _wanted(path: Path, columns: Sequence[str]) -> list[str]:
+    """The columns to read, which are there and of a type that ids have."""
+    with _opened(path) as file:
+        schema = file.schema_arrow
+    names: list[str] = schema.names
     wanted = list(columns) or names
     if missing := [name for name in wanted if name not in names]:
-        file.close()
-        raise JobError(f"{path} has no column {missing[0]!r}; it has {', '.join(names)}")
+        raise JobError(f"{path} has no column {missing[0]!r}; it has {', '.join(names)}", path=str(path))
+    if double := [name for name in wanted if names.count(name) > 1]:
+        raise JobError(f"{path} has {names.count(double[0])} columns named {double[0]!r}; rename all but one")
     if not columns and len(names) != 1:
-        file.close()
-        raise JobError(f"{path} has the columns {', '.join(names)}: say which one holds the ids")
+        raise JobError(f"{path} has the columns {', '.join(names)}: say which one holds the ids", path=str(path))
     for name in wanted:
-        kind = file.schema_arrow.field(name).type
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            file.close()
-            raise JobError(f"column {name!r} of {path} holds {kind}: ids are integers or texts")
-    return _rows(file, path, wanted)
+        _check_type(path, name, schema.field(name).type)
+    return wanted
 
 
-def _rows(file: Any, path: Any, wanted: list[str]) -> Iterator[Any]:
+def _check_type(path: Path, name: str, kind: Any) -> None:
+    types = pa.types
+    inner = kind.value_type if types.is_dictionary(kind) else kind
+    if types.is_floating(inner):
+        raise JobError(
+            f"column {name!r} of {path} holds {kind}: a float is no exact id; pandas makes floats of ids where "
+            "one is missing. Cast the column to a 64-bit integer where the file is made, e.g. astype('Int64')",
+            path=str(path),
+        )
+    texts = types.is_string(inner) or types.is_large_string(inner) or types.is_string_view(inner)
+    if not (texts or types.is_integer(inner) or types.is_decimal(inner)):
+        raise JobError(f"column {name!r} of {path} holds {kind}: ids are integers or texts", path=str(path))
+
+
+def _rows(path: Path, wanted: list[str]) -> Iterator[Any]:
     row = 0
-    with file:
-        for batch in file.iter_batches(_PIECE, columns=wanted):
+    with _opened(path) as file:
+        batches = file.iter_batches(_PIECE, columns=wanted)
+        while (batch := _next(path, batches)) is not None:
             columns = [batch.column(name).to_pylist() for name in wanted]
             for values in zip(*columns, strict=True):
                 row += 1
                 if None in values:
-                    raise JobError(f"row {row} of {path} has no id in column {wanted[values.index(None)]!r}")
-                yield values[0] if len(values) == 1 else values
+                    raise JobError(
+                        f"row {row} of {path} has no id in column {wanted[values.index(None)]!r}", path=str(path)
+                    )
+                # Of a pair, the first is an identifier, which may be any text.
+                first = values[0] if len(values) > 1 and isinstance(values[0], str) else None
+                ids = [
+                    _id(path, row, name, value)
+                    for name, value in zip(wanted, values, strict=True)
+                    if value is not first
+                ]
+                yield ids[0] if len(values) == 1 else tuple(ids if first is None else (first, *ids))
+
+
+def _next(path: Path, batches: Iterator[Any]) -> Any:
+    try:
+        return next(batches, None)
+    except (OSError, pa.ArrowException) as error:
+        raise JobError(f"cannot read ids from {path}: {one_line(error)}", path=str(path)) from None
+
+
+def _id(path: Path, row: int, name: str, value: Any) -> Any:
+    """The value as an id; a text that is no number is left to the SDK, which names it."""
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        value = int(value)
+    text = str(value).strip()
+    why = None if isinstance(value, str) and not is_number(text) else why_no_id(text)
+    if why is not None:
+        raise JobError(f"row {row} of {path}, column {name!r}: {text:.80} {why}", path=str(path))
+    return value

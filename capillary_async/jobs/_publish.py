@@ -24,11 +24,19 @@ if TYPE_CHECKING:
     from capillary_async.jobs._sources import Source
     from capillary_async.jobs._state import Shard, State
 
-__all__ = ["Publisher", "Thread"]
+__all__ = ["Publisher", "Thread", "without_stop_iteration"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _AHEAD = 8  # pieces of work that may wait
+
+
+def without_stop_iteration(function: Callable[[], T]) -> T:
+    """Call it in a thread. No future holds a `StopIteration`: whoever waits for it would never wake."""
+    try:
+        return function()
+    except StopIteration as error:
+        raise RuntimeError(f"a call in a thread raised {error!r}") from error
 
 
 class Thread:
@@ -39,7 +47,8 @@ class Thread:
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make one call beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, partial(function, *args, **kwargs))
+        call = partial(without_stop_iteration, partial(function, *args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
     def close(self) -> None:
         """Wait for the call under way, if any."""

@@ -21,7 +21,7 @@ from attrs import evolve, field, frozen
 
 from capillary_async._durable_files import give_name, write_file
 from capillary_async.jobs import _rules
-from capillary_async.jobs._books import open_books, stage_books
+from capillary_async.jobs._books import is_export, open_books, stage_books
 from capillary_async.jobs._books_address import Address
 from capillary_async.jobs._books_columns import Pair, Wanted, kind_of
 from capillary_async.jobs._compare import compare, file_rows
@@ -31,6 +31,7 @@ from capillary_async.jobs._compare_result import Comparison
 from capillary_async.jobs._compare_stage import stage_export
 from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._folder import local_path
+from capillary_async.jobs._publish import without_stop_iteration
 from capillary_async.jobs._reconcile_arguments import (
     Columns,
     PathLike,
@@ -115,7 +116,7 @@ async def reconcile(
 
 
 async def _in_a_thread(job: _Job) -> ReconcileResult:
-    work = asyncio.ensure_future(asyncio.to_thread(job.run))
+    work = asyncio.ensure_future(asyncio.to_thread(without_stop_iteration, job.run))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -207,7 +208,7 @@ class _Job:
             if given:
                 raise JobError(f"{given[0].replace('fields', 'compare')} goes with books, and none are given")
             return None, []
-        if self.books.is_file and self.books.scheme is None and Path(self.books.reveal()).is_dir():
+        if self.books.is_file and self.books.scheme is None and is_export(Path(self.books.reveal())):
             return self._against_export(engine, folder, Path(self.books.reveal()))
         reader = open_books(self.books, self.table)
         if not self.key:

@@ -49,7 +49,7 @@ _CONSISTENCY = {
 
 def books_subject(engine: Engine, reader: Books) -> Subject:
     rows = engine.row("SELECT count(*) FROM books")[0]
-    facts = {"Rows": f"{rows:,}"} | ({"SHA-256 of the file": reader.digest} if reader.digest else {})
+    facts = {"Rows": f"{rows:,}"} | ({f"SHA-256 of {reader.digest_of}": reader.digest} if reader.digest else {})
     return Subject("Books", reader.label, facts)
 
 
