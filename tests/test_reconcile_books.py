@@ -399,9 +399,22 @@ async def test_postgresql(export: Path, server: str, sql: Any) -> None:
     assert postgres_server.PASSWORD not in told
 
 
+@pytest.mark.parametrize("kind", ["numeric(20,0)", "numeric", "numeric(20,2)", "smallint"])
+async def test_whole_keys_of_postgresql(export: Path, server: str, sql: Any, kind: str) -> None:
+    """Keys of any numeric type are taken where they are whole."""
+    sql(
+        f"CREATE TABLE books (award_id {kind}, points numeric)",
+        "INSERT INTO books VALUES (1.00, 10.5), (2, 20.5), (3, 30), (9, 1)",
+    )
+    assert counts(await reconcile(export, server, table="books", **ASKED)) == COUNTS
+
+
 @pytest.mark.parametrize(
     ("definition", "values", "said"),
     [
+        ("award_id numeric, points numeric", "(1.5, 1)", "'1.5' cannot be read; id needs a whole number of 64 bits"),
+        ("award_id numeric, points numeric", "(1e20, 1)", "'100000000000000000000' cannot be read; id needs a whole"),
+        ("award_id numeric, points numeric", "('NaN', 1)", "'NaN' cannot be read; id needs a whole number"),
         (
             "award_id bigint, points float8",
             "(1, 0.1)",

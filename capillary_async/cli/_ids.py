@@ -190,7 +190,7 @@ class _Input:
             option = next(option for option, each in columns.items() if each == name)
             if many:
                 raise self.wrong(line, f": {many} columns are named {name!r}; rename all but one") from None
-            known = ", ".join(each.strip(" \t") for each in header)
+            known = ", ".join(each.strip(" \t") if each.isprintable() else repr(each) for each in header)
             raise self.wrong(line, f": {option} {name!r} is no column of the ids file; it has {known:.400}") from None
 
 

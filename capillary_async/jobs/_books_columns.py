@@ -117,9 +117,14 @@ def pick(wanted: Iterable[Wanted], columns: Sequence[str], label: str) -> None:
     """
     for each in wanted:
         if each.theirs not in columns:
-            raise JobError(f"{label}: there is no column {each.theirs!r}. It has: {', '.join(columns)}", path=label)
+            raise JobError(f"{label}: there is no column {each.theirs!r}. It has: {_listed(columns)}", path=label)
         if columns.count(each.theirs) > 1:
             raise JobError(f"{label}: two columns are named {each.theirs!r}; rename one", path=label)
+
+
+def _listed(columns: Sequence[str]) -> str:
+    """Their names, those with signs that cannot be seen as Python writes them."""
+    return ", ".join(each if each.isprintable() else repr(each) for each in columns)
 
 
 def fit(wanted: Wanted, kind: Kind, type_name: str, label: str, example: str = "") -> None:

@@ -32,8 +32,8 @@ def pairs_of(given: Columns, argument: str) -> tuple[Pair, ...]:
         pairs = [Pair(ours, theirs) for ours, theirs in cast("Mapping[str, str]", given).items()]
     else:
         words = given.split(",") if isinstance(given, str) else [word for each in given for word in each.split(",")]
-        parts = [word.strip().partition("=") for word in words if word.strip()]
-        pairs = [Pair(ours.strip(), theirs.strip() if sign else ours.strip()) for ours, sign, theirs in parts]
+        parts = [word.strip(" \t").partition("=") for word in words if word.strip(" \t")]
+        pairs = [Pair(ours.strip(" \t"), (theirs if sign else ours).strip(" \t")) for ours, sign, theirs in parts]
     for pair in pairs:
         if not pair.ours or not pair.theirs:
             raise JobError(f"{argument} takes column=column, e.g. id=award_id, got {pair.ours}={pair.theirs}")
