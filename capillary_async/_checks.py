@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote, urlsplit
 
+from capillary_async._repr import shown
 from capillary_async._transport.message import Headers
 from capillary_async.errors import InvalidRequestError
 
@@ -140,7 +141,7 @@ def check_middlewares(given: Any) -> tuple[Middleware, ...]:
     for one in listed:
         if not callable(one):
             raise InvalidRequestError(
-                f"middlewares takes a sequence of async (request, handler) -> response, got {one!r}",
+                f"middlewares takes a sequence of async (request, handler) -> response, got {shown(one)}",
                 argument="middlewares",
             )
     return listed
@@ -157,7 +158,7 @@ def check_timezone(given: Any) -> tzinfo | None:
     except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
         pass
     raise InvalidRequestError(
-        f"server_timezone takes a tzinfo or a zone's name such as 'Asia/Kolkata', got {given!r}",
+        f"server_timezone takes a tzinfo or a zone's name such as 'Asia/Kolkata', got {shown(given)}",
         argument="server_timezone",
     )
 
@@ -167,12 +168,12 @@ def check_path(given: Any) -> str:
     right = isinstance(given, str) and given.startswith("/") and not given.startswith("//") and given.isprintable()
     if not right or any(character in given for character in "?#\\"):
         raise InvalidRequestError(
-            f"path takes a path such as /v2/customers/565039505, and the query goes to params; got {given!r}",
+            f"path takes a path such as /v2/customers/565039505, and the query goes to params; got {shown(given)}",
             argument="path",
         )
     if any(_climbs(unquote(segment)) for segment in str(given).split("/")):
         raise InvalidRequestError(
-            f"path takes no segments of dots or with a coded slash or control character, got {given!r}",
+            f"path takes no segments of dots or with a coded slash or control character, got {shown(given)}",
             argument="path",
         )
     return quote(_STRAY_PERCENT.sub("%25", str(given)), safe="/%:@!$&'()*+,;=~")

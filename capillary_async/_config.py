@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
+from capillary_async._repr import brief_repr, shown
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,7 +27,7 @@ def _whole(least: int, most: int | None = None) -> Callable[[Any, Attribute[Any]
     def check(owner: Any, attribute: Attribute[Any], value: Any) -> None:
         right = isinstance(value, int) and not isinstance(value, bool) and value >= least
         if not right or (most is not None and value > most):
-            raise ValueError(f"{type(owner).__name__}.{attribute.name} takes a whole number {span}, got {value!r}")
+            raise ValueError(f"{type(owner).__name__}.{attribute.name} takes a whole number {span}, got {shown(value)}")
 
     return check
 
@@ -36,14 +38,14 @@ def _seconds(*, zero: bool = False) -> Callable[[Any, Attribute[Any], Any], None
         if not right or value < 0 or (value == 0 and not zero):
             span = "zero or more" if zero else "more than zero"
             name = f"{type(owner).__name__}.{attribute.name}"
-            raise ValueError(f"{name} takes a finite number of seconds, {span}, got {value!r}")
+            raise ValueError(f"{name} takes a finite number of seconds, {span}, got {shown(value)}")
 
     return check
 
 
 def _flag(owner: Any, attribute: Attribute[Any], value: Any) -> None:
     if not isinstance(value, bool):
-        raise ValueError(f"{type(owner).__name__}.{attribute.name} takes True or False, got {value!r}")
+        raise ValueError(f"{type(owner).__name__}.{attribute.name} takes True or False, got {shown(value)}")
 
 
 @frozen
@@ -68,6 +70,8 @@ class Timeouts:
     attempt: float = field(default=60, validator=_seconds())
     call: float = field(default=180, validator=_seconds())
 
+    __repr__ = brief_repr
+
 
 @frozen
 class Rate:
@@ -88,10 +92,12 @@ class Rate:
     permits: int = field(validator=_whole(1))
     per: float = field(validator=_seconds())
 
+    __repr__ = brief_repr
+
 
 def _rate(_: Any, attribute: Attribute[Any], value: Any) -> None:
     if value is not None and not isinstance(value, Rate):
-        raise ValueError(f"Limits.{attribute.name} takes a Rate or None, e.g. Rate(100, per=60), got {value!r}")
+        raise ValueError(f"Limits.{attribute.name} takes a Rate or None, e.g. Rate(100, per=60), got {shown(value)}")
 
 
 @frozen
@@ -118,6 +124,8 @@ class Limits:
     concurrency: int = field(default=32, validator=_whole(1))
     concurrency_start: int = field(default=8, validator=_whole(1))
     rate: Rate | None = field(default=None, validator=_rate)
+
+    __repr__ = brief_repr
 
 
 @frozen
@@ -147,6 +155,8 @@ class RetryPolicy:
     retry_after_max: float = field(default=120, validator=_seconds(zero=True))
     quota: int = field(default=500, validator=_whole(0))
 
+    __repr__ = brief_repr
+
 
 @frozen
 class Paging:
@@ -167,6 +177,8 @@ class Paging:
     page_size: int = field(default=100, validator=_whole(1))
     prefetch: int = field(default=4, validator=_whole(0))
     verify: bool = field(default=False, validator=_flag)
+
+    __repr__ = brief_repr
 
 
 @frozen

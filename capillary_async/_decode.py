@@ -25,6 +25,7 @@ import msgspec
 from attrs import frozen
 
 from capillary_async._faults import SHOWN, beyond, extract, list_or_fault, wrong
+from capillary_async._repr import brief_repr
 from capillary_async.errors import ApiMessage, DecodeError
 from capillary_async.models import PointsAllocation, PointsAwarded
 
@@ -60,6 +61,8 @@ class Decoded(Generic[T]):
     received: int
     warnings: tuple[ApiMessage, ...] = ()
     nulls: tuple[int, ...] = ()
+
+    __repr__ = brief_repr
 
 
 # --- the doors -------------------------------------------------------------------------------------------------------

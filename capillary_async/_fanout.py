@@ -16,6 +16,7 @@ from capillary_async._keys import Keys
 from capillary_async._misuse import AsyncOnly
 from capillary_async._pager import Owner, Page
 from capillary_async._plan import FanOptions, Outcome, Plan
+from capillary_async._repr import cut, shown
 from capillary_async._units import BatchReader, PagedReader, Reader
 from capillary_async.errors import InvalidRequestError
 
@@ -132,7 +133,7 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
 
     def __repr__(self) -> str:
         length = self._plan.keys.length
-        return f"<FanOut {self._name} over {'an iterator' if length is None else f'{length} keys'}>"
+        return f"<FanOut {cut(self._name, 400)} over {'an iterator' if length is None else f'{length} keys'}>"
 
 
 def fan_over(
@@ -153,7 +154,7 @@ def fan_over(
 
 def _refuse_unless(right: bool, name: str, allowed: str, came: object) -> None:  # noqa: FBT001
     if not right:
-        raise InvalidRequestError(f"{name} takes {allowed}, got {came!r}", argument=name)
+        raise InvalidRequestError(f"{name} takes {allowed}, got {shown(came)}", argument=name)
 
 
 def _name_beside(outcomes: dict[Any, Any], key: Any) -> Any:

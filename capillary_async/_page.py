@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast, overload
 from attrs import field, fields, frozen
 
 from capillary_async._lengths import Lengths
+from capillary_async._repr import brief_repr, shown
 from capillary_async._seen import Past, Stored
 from capillary_async.errors import ApiMessage, CapillaryError, InvalidRequestError
 
@@ -25,7 +26,7 @@ def _counted(owner: Any, attribute: Any, value: Any) -> None:  # noqa: ARG001 - 
     least = 0 if attribute.name == "index" else 1
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InvalidRequestError(
-            f"Position.{attribute.name} takes a whole number of at least {least}, got {value!r}",
+            f"Position.{attribute.name} takes a whole number of at least {least}, got {shown(value)}",
             argument=attribute.name,
         )
 
@@ -61,6 +62,8 @@ class Position(_WithPast):
     page: int = field(validator=_counted)
     index: int = field(default=0, validator=_counted)
     page_size: int | None = field(default=None, validator=_counted_or_none)
+
+    __repr__ = brief_repr
 
     def __reduce__(self) -> tuple[Any, ...]:
         past = past_of(self)
@@ -144,7 +147,7 @@ class Page(Generic[T_co]):
         return self.items[index]
 
     def __repr__(self) -> str:
-        return f"<Page {self.number}: {len(self.items)} items, request_id={self.request_id!r}>"
+        return f"<Page {self.number}: {len(self.items)} items, request_id={shown(self.request_id)}>"
 
 
 _PAGE = tuple(attribute.name for attribute in fields(Page))
@@ -173,6 +176,8 @@ class Fetched(Generic[T]):
     error: CapillaryError | None = None
     again: Callable[[], Sequence[T]] | None = None
     later: Callable[[], Awaitable[Fetched[T]]] | None = None
+
+    __repr__ = brief_repr
 
     def items_again(self) -> Callable[[], Sequence[T]]:
         """What gives the items later, without holding them where that can be."""
@@ -249,6 +254,8 @@ class Source(Generic[T]):
     largest: int | None = None
     ahead: Callable[[int, int], Awaitable[Fetched[T]]] | None = None
 
+    __repr__ = brief_repr
+
     @property
     def endpoint(self) -> str:
         """Which call it is, whoever's list: its name without arguments."""
@@ -259,7 +266,9 @@ class Source(Generic[T]):
         right = isinstance(cast("object", size), int) and not isinstance(size, bool) and size >= 1
         if self.pages is None and (not right or (self.largest is not None and size > self.largest)):
             span = f"from 1 to {self.largest}" if self.largest else "of at least 1"
-            raise InvalidRequestError(f"page_size takes a whole number {span} here, got {size!r}", argument="page_size")
+            raise InvalidRequestError(
+                f"page_size takes a whole number {span} here, got {shown(size)}", argument="page_size"
+            )
 
 
 @frozen
@@ -269,6 +278,8 @@ class ReadOptions:
     page_size: int | None = None
     max_items: int | None = None
     start: Position | None = None
+
+    __repr__ = brief_repr
 
 
 @frozen(eq=False)
@@ -282,6 +293,8 @@ class Pace:
 
     spare: Callable[[], int] | None = None
     turn: Callable[[], Awaitable[None]] | None = None
+
+    __repr__ = brief_repr
 
 
 ALONE = Pace()

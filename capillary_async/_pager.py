@@ -14,6 +14,7 @@ from capillary_async._config import Paging
 from capillary_async._iterator import PageIterator, RecordIterator
 from capillary_async._misuse import AsyncOnly
 from capillary_async._page import Fetched, Owner, Page, Position, ReadOptions, Source
+from capillary_async._repr import cut, shown
 from capillary_async._verify import reading
 from capillary_async._walk import LIKELY_CAPS, settled_size
 from capillary_async.errors import InvalidRequestError
@@ -92,7 +93,9 @@ class Pager(AsyncOnly, Generic[T_co]):
         if page_size is not None:
             self._source.check_size(page_size)
         if start is not None and not isinstance(cast("object", start), Position):
-            raise InvalidRequestError(f"start takes a Position, e.g. error.position, got {start!r}", argument="start")
+            raise InvalidRequestError(
+                f"start takes a Position, e.g. error.position, got {shown(start)}", argument="start"
+            )
         given = {"page_size": page_size, "max_items": max_items, "start": start}
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return Pager(self._source, paging, self._owner, evolve(self._options, **changed))
@@ -173,7 +176,7 @@ class Pager(AsyncOnly, Generic[T_co]):
 
     def __repr__(self) -> str:
         said = [f"{name}={value!r}" for name, value in _said(self._options)]
-        return f"<Pager {self._source.name}{''.join(' ' + text for text in said)}>"
+        return f"<Pager {cut(''.join((self._source.name, *(' ' + text for text in said))))}>"
 
 
 def _behind(number: int, received: int, size: int, settled: int | None) -> tuple[Position, bool]:
@@ -188,7 +191,7 @@ def _behind(number: int, received: int, size: int, settled: int | None) -> tuple
 
 def _whole(name: str, value: int, least: int) -> int:
     if not isinstance(cast("object", value), int) or isinstance(value, bool) or value < least:
-        raise InvalidRequestError(f"{name} takes a whole number of at least {least}, got {value!r}", argument=name)
+        raise InvalidRequestError(f"{name} takes a whole number of at least {least}, got {shown(value)}", argument=name)
     return value
 
 

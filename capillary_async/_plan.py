@@ -16,6 +16,7 @@ from attrs import frozen
 from capillary_async._config import Paging
 from capillary_async._keys import Keys
 from capillary_async._pager import Position
+from capillary_async._repr import brief_repr
 from capillary_async._units import Reader
 from capillary_async.errors import ApiMessage, CapillaryError
 
@@ -46,6 +47,8 @@ class Outcome(Generic[K_co, T_co]):
     warnings: tuple[ApiMessage, ...] = ()
     pages: int = 0
 
+    __repr__ = brief_repr
+
     @property
     def ok(self) -> bool:
         """Whether the key was answered."""
@@ -69,6 +72,8 @@ class FanOptions:
     concurrency: int
     paging: Paging
     unique: bool = True
+
+    __repr__ = brief_repr
 
 
 @frozen(eq=False, repr=False)

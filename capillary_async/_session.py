@@ -28,6 +28,7 @@ from capillary_async._checks import (
 )
 from capillary_async._config import Limits, Paging, RetryPolicy, Timeouts
 from capillary_async._priority import PRIORITIES, Priority
+from capillary_async._repr import brief, shown
 from capillary_async._transport.chain import ClientSession, Shared, share
 from capillary_async._transport.message import Headers, Middleware, Request, Shape
 from capillary_async._transport.retry import Quota
@@ -231,7 +232,7 @@ class AsyncSession:
         """
         if not isinstance(cast("object", method), str) or method.upper() != "GET":
             raise InvalidRequestError(
-                f"method takes 'GET', got {method!r}: the SDK sends requests again, which is only safe for reads",
+                f"method takes 'GET', got {shown(method)}: the SDK sends requests again, which is only safe for reads",
                 argument="method",
             )
         quoted = check_path(path)
@@ -301,7 +302,8 @@ class AsyncSession:
     def __repr__(self) -> str:
         if "_calls" not in vars(self):  # half-made in tracebacks
             return "AsyncSession(...)"
-        return f"AsyncSession({self.base_url!r}, auth={self._auth!r}{', closed' if self.closed else ''})"
+        shown = f"{brief(self.base_url, 200)}, auth={brief(self._auth, 200)}"
+        return f"AsyncSession({shown}{', closed' if self.closed else ''})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("AsyncSession is not pickled: make one in each process, e.g. with AsyncSession.from_env()")

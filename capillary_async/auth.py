@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from typing import NoReturn
 
+from capillary_async._repr import shown
+
 __all__ = ["BasicAuth", "OAuthClient"]
 
 _MD5_HEX = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
@@ -110,7 +112,8 @@ class BasicAuth(_Credentials):
         return (*plain, self.wire_password())
 
     def __repr__(self) -> str:
-        return f"BasicAuth(username={getattr(self, 'username', None)!r}, password='***')"  # half-made in tracebacks
+        username = getattr(self, "username", None)  # half-made in tracebacks
+        return f"BasicAuth(username={shown(username)}, password='***')"
 
 
 def _md5(password: str) -> str:
@@ -166,4 +169,4 @@ class OAuthClient(_Credentials):
         return (self.wire_secret(),)
 
     def __repr__(self) -> str:
-        return f"OAuthClient(key={getattr(self, 'key', None)!r}, secret='***')"  # half-made in tracebacks
+        return f"OAuthClient(key={shown(getattr(self, 'key', None))}, secret='***')"  # half-made in tracebacks

@@ -26,6 +26,8 @@ from typing import Any
 
 from attrs import frozen
 
+from capillary_async._repr import brief_repr, error_repr
+
 __all__ = [
     "APIError",
     "ApiMessage",
@@ -70,6 +72,8 @@ class ApiMessage:
     message: str
     status: bool | None = None
 
+    __repr__ = brief_repr
+
 
 @frozen
 class AttemptRecord:
@@ -87,6 +91,8 @@ class AttemptRecord:
     status: int | None
     slept: float = 0.0
 
+    __repr__ = brief_repr
+
 
 class OriginalError(Exception):
     """The chained cause of an error of ours: what the library beneath said, without its objects, headers and frames.
@@ -101,6 +107,8 @@ class OriginalError(Exception):
     def __init__(self, message: str, *, type_name: str = "") -> None:
         super().__init__(message)
         self.type_name = type_name
+
+    __repr__ = error_repr
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self.args, dict(self.__dict__), self.__cause__, self.__suppress_context__)
@@ -161,6 +169,8 @@ class CapillaryError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+    __repr__ = error_repr
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self.args, dict(self.__dict__), self.__cause__, self.__suppress_context__)

@@ -14,6 +14,7 @@ from typing import Any, Protocol, SupportsIndex, overload
 from attrs import define, field, frozen
 
 from capillary_async._config import Timeouts
+from capillary_async._repr import brief, brief_repr
 from capillary_async.errors import AttemptRecord, CapillaryError
 
 __all__ = [
@@ -73,7 +74,7 @@ class Headers(dict[str, str]):
 
     def __repr__(self) -> str:
         shown = {name: "***" if name.lower() in SECRET_HEADERS else value for name, value in self.items()}
-        return repr(shown)
+        return brief(shown)
 
     __str__ = __repr__
 
@@ -93,6 +94,8 @@ class Shape:
     member: str | None = None
     free: bool = False
     timezone: tzinfo | None = None
+
+    __repr__ = brief_repr
 
 
 class Passage(Protocol):
@@ -129,6 +132,8 @@ class Call:
     def begin(self) -> None:
         """Start the clock of a single call."""
         self.since = time.monotonic()
+
+    __repr__ = brief_repr
 
     def start(self) -> None:
         """Note the first permit, which starts the clock of a fan-out's call."""
@@ -184,6 +189,8 @@ class Request:
     late: bool = field(default=False, repr=False)
     fault: CapillaryError | None = field(default=None, repr=False)
 
+    __repr__ = brief_repr
+
     def of(self, call: Call) -> Request:
         """The same request as part of `call`."""
         return Request(
@@ -221,6 +228,8 @@ class Response:
     elapsed: float = 0.0
     # Not an argument, so that `attrs.evolve(response, body=...)` never carries the old body's records along.
     _decoded: Any = field(default=None, init=False, repr=False)
+
+    __repr__ = brief_repr
 
     @property
     def request_id(self) -> str | None:

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, cast
 from urllib.parse import quote
 
+from capillary_async._repr import brief
 from capillary_async.errors import InvalidRequestError
 
 __all__ = [
@@ -38,12 +39,7 @@ _LARGEST = 2**63 - 1  # the API's ids are Java longs
 
 def refuse(argument: str, allowed: str, came: object) -> InvalidRequestError:
     """The error for an argument that cannot be."""
-    return InvalidRequestError(f"{argument} takes {allowed}, got {_shown(came)}", argument=argument)
-
-
-def _shown(came: object) -> str:
-    shown = repr(came)
-    return shown if len(shown) <= 100 else f"{shown[:100]}..."  # noqa: PLR2004 - a line's worth
+    return InvalidRequestError(f"{argument} takes {allowed}, got {brief(came, 103)}", argument=argument)
 
 
 def positive(argument: str, value: Any) -> int:

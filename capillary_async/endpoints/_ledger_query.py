@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from capillary_async._repr import brief_repr
 from capillary_async.endpoints._arguments import identity, positive, refuse
 
 __all__ = ["Identifier", "LedgerInclude"]
@@ -62,6 +63,8 @@ class Identifier:
 
     kind: str = field(converter=_kind)
     value: str = field(converter=_identifier, validator=_fitting)
+
+    __repr__ = brief_repr
 
     @property
     def wire_name(self) -> str:
@@ -128,6 +131,8 @@ class LedgerInclude:
     max_conversion_details: bool = field(default=False, validator=_wanted)
     payment_modes: bool = field(default=False, validator=_wanted)
     alternate_currencies: bool = field(default=False, validator=_wanted)
+
+    __repr__ = brief_repr
 
     def params(self) -> dict[str, str | None]:
         """As the wire spells them; only what is wanted is sent."""

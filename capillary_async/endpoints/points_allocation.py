@@ -15,6 +15,7 @@ from attrs import field, frozen
 
 from capillary_async._fanout import FanOut
 from capillary_async._pager import Fetched, Pager, Source
+from capillary_async._repr import brief_repr
 from capillary_async._transport.message import Request
 from capillary_async.endpoints._arguments import days, positive, query, refuse, text
 from capillary_async.endpoints._resource import IDENTITY, NEO_LARGEST_PAGE, Resource
@@ -54,6 +55,8 @@ class EventQuery:
     entity_id: str | int = field(converter=_entity, eq=str)  # 7 and "7" are the same question
     customer_id: int = field(converter=_customer)
     event_type_id: int = field(converter=_event_type)
+
+    __repr__ = brief_repr
 
 
 def _event_query(value: Any) -> EventQuery:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from capillary_async._repr import brief_repr
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -70,6 +72,8 @@ class FieldTotals:
     deltas: Mapping[str, Decimal]
     changed: int
 
+    __repr__ = brief_repr
+
     @property
     def difference(self) -> Decimal:
         """The export's total less that of the books."""
@@ -87,6 +91,8 @@ class Difference:
     books: str | None
     delta: Decimal | None
     asked_key: str | None
+
+    __repr__ = brief_repr
 
 
 @frozen
@@ -106,6 +112,8 @@ class Size:
     label: str
     count: int
     delta: Decimal
+
+    __repr__ = brief_repr
 
 
 @frozen
@@ -135,6 +143,8 @@ class Comparison:
     sizes: tuple[Size, ...]
     first: Mapping[str, tuple[Difference, ...]]
     repeated: int
+
+    __repr__ = brief_repr
 
     @property
     def equal(self) -> bool:

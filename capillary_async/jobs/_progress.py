@@ -13,6 +13,7 @@ from pathlib import Path
 from attrs import frozen
 
 from capillary_async import Stats
+from capillary_async._repr import brief_repr
 
 __all__ = ["ExportProgress", "ExportResult", "Tally"]
 
@@ -50,6 +51,8 @@ class ExportProgress:
     elapsed: float
     began_with: int = 0
     note: str | None = None
+
+    __repr__ = brief_repr
 
     @property
     def rate(self) -> float:
@@ -94,6 +97,8 @@ class ExportResult:
     throttles: int
     elapsed: float
     repaired: tuple[str, ...] = ()
+
+    __repr__ = brief_repr
 
 
 class Tally:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from capillary_async._repr import brief_repr
 from capillary_async.jobs._compare_result import CHANGED, EQUAL, MISSING_IN_BOOKS, MISSING_IN_CAPILLARY, Comparison
 from capillary_async.jobs._rules import Finding
 
@@ -32,6 +33,8 @@ class Subject:
     label: str
     facts: Mapping[str, str]
 
+    __repr__ = brief_repr
+
 
 @frozen
 class Group:
@@ -46,6 +49,8 @@ class Group:
     value: str | None
     records: int
     points: Mapping[str, Decimal]
+
+    __repr__ = brief_repr
 
 
 @frozen(kw_only=True)
@@ -85,6 +90,8 @@ class ReconcileResult:
     elapsed: float
     differences: Path | None = None
     report: Path | None = None
+
+    __repr__ = brief_repr
 
     @property
     def broken(self) -> tuple[Finding, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from attrs import frozen
 
+from capillary_async._repr import brief_repr
 from capillary_async.jobs._compare_engine import name
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Rule:
     severity: Literal["error", "note"]
     meaning: str
 
+    __repr__ = brief_repr
+
 
 @frozen
 class RowRule(Rule):
@@ -51,6 +54,8 @@ class RowRule(Rule):
     broken: str
     detail: str
 
+    __repr__ = brief_repr
+
 
 @frozen
 class SetRule(Rule):
@@ -61,6 +66,8 @@ class SetRule(Rule):
     """
 
     query: str
+
+    __repr__ = brief_repr
 
 
 @frozen
@@ -77,6 +84,8 @@ class Example:
     asked_key: str | None
     detail: str | None
 
+    __repr__ = brief_repr
+
 
 @frozen
 class Finding:
@@ -91,6 +100,8 @@ class Finding:
     rule: Rule
     count: int
     examples: tuple[Example, ...] = ()
+
+    __repr__ = brief_repr
 
     @property
     def is_error(self) -> bool:

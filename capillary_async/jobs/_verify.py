@@ -21,6 +21,7 @@ import msgspec
 from attrs import field, frozen
 
 from capillary_async import AsyncSession, CapillaryError, InvalidRequestError
+from capillary_async._repr import brief_repr
 from capillary_async.jobs._digest import Bag, added, file_digest, plain
 from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._folder import Folder
@@ -63,6 +64,8 @@ class VerifyResult:
     keys_digest: str
     sampled: int = 0
     notes: tuple[str, ...] = ()
+
+    __repr__ = brief_repr
 
     @property
     def ok(self) -> bool:
@@ -153,6 +156,8 @@ class _Seen:
     found: int = 0
     totals: Mapping[str, Decimal] = field(factory=dict[str, Decimal])
     bag: Bag = field(factory=Bag)
+
+    __repr__ = brief_repr
 
 
 class _Proof:

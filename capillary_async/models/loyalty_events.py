@@ -8,11 +8,13 @@ from datetime import datetime
 
 from attrs import frozen
 
+from capillary_async.models._record import Record
+
 __all__ = ["LoyaltyEvent"]
 
 
-@frozen(kw_only=True)
-class LoyaltyEvent:
+@frozen(kw_only=True, repr=False)
+class LoyaltyEvent(Record):
     """One loyalty event (API page "Get Loyalty Events").
 
     Attributes:

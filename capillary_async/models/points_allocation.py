@@ -6,8 +6,11 @@ by `_decode`; imports nothing of ours.
 
 from datetime import UTC, datetime, timedelta
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
+from typing import ClassVar
 
 from attrs import frozen
+
+from capillary_async.models._record import Record
 
 __all__ = ["PointsAllocation"]
 
@@ -22,8 +25,8 @@ def _utc(milliseconds: int | None) -> datetime | None:
     return None if milliseconds is None else _EPOCH + timedelta(milliseconds=milliseconds)
 
 
-@frozen(kw_only=True)
-class PointsAllocation:
+@frozen(kw_only=True, repr=False)
+class PointsAllocation(Record):
     """One allocation of points.
 
     API pages "Get Point Allocation Details by Event ID" and "Get Allocated Points Details with Expiry in Specified Date
@@ -58,6 +61,8 @@ class PointsAllocation:
         expired_value: Points expired.
         expired_exclusive_value: Exclusive points expired.
     """
+
+    _derived: ClassVar[tuple[str, ...]] = ("awarded_at", "expires_at", "updated_at", "remaining")
 
     # In the order of the wire: msgspec finds the next member first where it stands next.
     till_id: int | None = None

@@ -8,11 +8,13 @@ from decimal import Decimal
 
 from attrs import frozen
 
+from capillary_async.models._record import Record
+
 __all__ = ["PointsAwarded"]
 
 
-@frozen(kw_only=True)
-class PointsAwarded:
+@frozen(kw_only=True, repr=False)
+class PointsAwarded(Record):
     """One award of points (API page "Get points awarded ID").
 
     Its key is `(source_table, id)`: ids are unique in their table only.

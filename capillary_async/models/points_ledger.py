@@ -16,9 +16,11 @@ The source of every class here is the API page "Get Points Ledger Explode Info".
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import field, frozen
+
+from capillary_async.models._record import LeanRecord
 
 __all__ = [
     "AlternateCurrencyEarned",
@@ -65,8 +67,8 @@ def _several(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)  # pyright: ignore[reportUnknownVariableType]
 
 
-@frozen(kw_only=True)
-class EarnedPoints:
+@frozen(kw_only=True, repr=False)
+class EarnedPoints(LeanRecord):
     """Points earned, an entry of `regular`, `promo` or `promised` of `PointsEarned`.
 
     Attributes:
@@ -96,8 +98,8 @@ class EarnedPoints:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class PointsEarned:
+@frozen(kw_only=True, repr=False)
+class PointsEarned(LeanRecord):
     """Points earned by an event, by kind.
 
     Attributes:
@@ -113,8 +115,8 @@ class PointsEarned:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class EarnedPointsBreakup:
+@frozen(kw_only=True, repr=False)
+class EarnedPointsBreakup(LeanRecord):
     """Points earned, with where they come from: an entry of `PointsEarnedBreakup`.
 
     Attributes:
@@ -154,8 +156,8 @@ class EarnedPointsBreakup:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class PointsEarnedBreakup:
+@frozen(kw_only=True, repr=False)
+class PointsEarnedBreakup(LeanRecord):
     """Points earned with their sources, by kind; comes with `LedgerInclude(points_earned_breakup=True)`.
 
     Attributes:
@@ -169,8 +171,8 @@ class PointsEarnedBreakup:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class AlternateCurrencyEarned:
+@frozen(kw_only=True, repr=False)
+class AlternateCurrencyEarned(LeanRecord):
     """What a bill earned in one alternate currency, by kind.
 
     Attributes:
@@ -190,8 +192,8 @@ class AlternateCurrencyEarned:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class AlternateCurrencyEarnedBreakup:
+@frozen(kw_only=True, repr=False)
+class AlternateCurrencyEarnedBreakup(LeanRecord):
     """What a bill earned in one alternate currency, with the sources.
 
     Attributes:
@@ -209,8 +211,8 @@ class AlternateCurrencyEarnedBreakup:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class RedemptionDetails:
+@frozen(kw_only=True, repr=False)
+class RedemptionDetails(LeanRecord):
     """A redemption of points.
 
     Attributes:
@@ -236,8 +238,8 @@ class RedemptionDetails:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class EventDetails:
+@frozen(kw_only=True, repr=False)
+class EventDetails(LeanRecord):
     """When, where and why an event happened.
 
     Attributes:
@@ -273,8 +275,8 @@ class EventDetails:
         return _several(self.redemption_details)
 
 
-@frozen(kw_only=True)
-class TargetCompleted:
+@frozen(kw_only=True, repr=False)
+class TargetCompleted(LeanRecord):
     """A target that the customer completed.
 
     Attributes:
@@ -313,8 +315,8 @@ class TargetCompleted:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class BehavioralFieldAttribute:
+@frozen(kw_only=True, repr=False)
+class BehavioralFieldAttribute(LeanRecord):
     """An attribute of a field of a behavioral event, e.g. `isRequired`.
 
     Attributes:
@@ -328,8 +330,8 @@ class BehavioralFieldAttribute:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class BehavioralField:
+@frozen(kw_only=True, repr=False)
+class BehavioralField(LeanRecord):
     """A field of a behavioral event.
 
     Attributes:
@@ -345,8 +347,8 @@ class BehavioralField:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class BehavioralEventMetadata:
+@frozen(kw_only=True, repr=False)
+class BehavioralEventMetadata(LeanRecord):
     """What a behavioral event is made of.
 
     Attributes:
@@ -360,8 +362,8 @@ class BehavioralEventMetadata:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class LineItem:
+@frozen(kw_only=True, repr=False)
+class LineItem(LeanRecord):
     """A line of a bill.
 
     Attributes:
@@ -387,8 +389,8 @@ class LineItem:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class BillDetails:
+@frozen(kw_only=True, repr=False)
+class BillDetails(LeanRecord):
     """The bill of a transaction; comes with `LedgerInclude(bill_details=True)`.
 
     Attributes:
@@ -439,8 +441,8 @@ class BillDetails:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class CustomField:
+@frozen(kw_only=True, repr=False)
+class CustomField(LeanRecord):
     """A custom field of a transaction.
 
     Attributes:
@@ -455,8 +457,8 @@ class CustomField:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class PointInTimeSlab:
+@frozen(kw_only=True, repr=False)
+class PointInTimeSlab(LeanRecord):
     """The tier in which the customer stood at the event.
 
     Attributes:
@@ -474,8 +476,8 @@ class PointInTimeSlab:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class PointsDeduction:
+@frozen(kw_only=True, repr=False)
+class PointsDeduction(LeanRecord):
     """One deduction of a manual adjustment.
 
     The wire has two quantities twice, as a number and as text. Where the text came it is the value of both fields,
@@ -532,8 +534,8 @@ class PointsDeduction:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class ManualPointsAdjustment:
+@frozen(kw_only=True, repr=False)
+class ManualPointsAdjustment(LeanRecord):
     """A manual adjustment of points.
 
     Attributes:
@@ -557,8 +559,8 @@ class ManualPointsAdjustment:
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
-@frozen(kw_only=True)
-class LedgerEvent:
+@frozen(kw_only=True, repr=False)
+class LedgerEvent(LeanRecord):
     """One event of the points ledger. Its key is `(event_log_id, unique_id)`.
 
     Attributes:
@@ -585,6 +587,8 @@ class LedgerEvent:
 
     Fields whose entries are kept as they came count in `==` and not in `hash()`.
     """
+
+    _derived: ClassVar[tuple[str, ...]] = ("targets_completed",)
 
     event_log_id: int | None = None
     event_name: str | None = None

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import attrs
 import msgspec
 
+from capillary_async._repr import brief_repr
+
 __all__ = ["Answer", "Refused", "expired", "neo_error", "ok", "unauthorized", "v2_errors"]
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -38,6 +40,8 @@ class Answer:
     headers: Mapping[str, str] = _NO_HEADERS
     send: Literal["whole", "length", "chunked", "content", "reset"] = "whole"
     keep: float = 1.0
+
+    __repr__ = brief_repr
 
 
 class Refused(Exception):  # noqa: N818  (it is control flow of the sandbox, not a fault)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 import attrs
 
+from capillary_async._repr import brief_repr
 from capillary_async.sandbox._answers import Answer, ok, v2_errors
 from capillary_async.sandbox._query import Window
 from capillary_async.sandbox._records import Row
@@ -56,6 +57,8 @@ class Fault:
     """Whether it replaces or spoils the answer: one such fault is played per request."""
     moves_rows: ClassVar[bool] = False
     """Whether `move` changes the list for this request and all later ones."""
+
+    __repr__ = brief_repr
 
     def matches(self, path: str, page: int) -> bool:
         """Whether the request is one of those it is meant for."""
@@ -108,6 +111,8 @@ class Throttle(Fault):
     status: int = 429
     exclusive: ClassVar[bool] = True
 
+    __repr__ = brief_repr
+
     def instead(self, path: str) -> Answer:
         """The refusal, in the shape of the path's API."""
         return attrs.evolve(_refusal(path, self.status, "Too many requests"), headers=_retry_after(self.retry_after))
@@ -132,6 +137,8 @@ class ServerFailure(Fault):
     retry_after: float | str | None = None
     exclusive: ClassVar[bool] = True
 
+    __repr__ = brief_repr
+
     def instead(self, path: str) -> Answer:
         """The failure."""
         return attrs.evolve(self._answer(path), headers=_retry_after(self.retry_after))
@@ -154,6 +161,8 @@ class HtmlAnswer(Fault):
 
     status: int = 200
     exclusive: ClassVar[bool] = True
+
+    __repr__ = brief_repr
 
     def instead(self, path: str) -> Answer:  # noqa: ARG002
         """The page."""
@@ -178,6 +187,8 @@ class ErrorEnvelope(Fault):
     status: int = 200
     exclusive: ClassVar[bool] = True
 
+    __repr__ = brief_repr
+
     def instead(self, path: str) -> Answer:
         """The envelope, in the shape of the path's API."""
         return attrs.evolve(_refusal(path, self.code, self.message), status=self.status)
@@ -192,6 +203,8 @@ class ConnectionReset(Fault):
     """
 
     exclusive: ClassVar[bool] = True
+
+    __repr__ = brief_repr
 
     def instead(self, path: str) -> Answer:  # noqa: ARG002
         """Nothing."""
@@ -216,6 +229,8 @@ class CutBody(Fault):
     how: Literal["length", "chunked", "content"] = "length"
     exclusive: ClassVar[bool] = True
 
+    __repr__ = brief_repr
+
     def spoil(self, answer: Answer) -> Answer:
         """The same, sent in part."""
         return attrs.evolve(answer, send=self.how, keep=self.keep)
@@ -233,6 +248,8 @@ class SlowFirstByte(Fault):
     """
 
     seconds: float = 1.0
+
+    __repr__ = brief_repr
 
     def delay(self) -> float:
         """The seconds."""

@@ -11,6 +11,7 @@ import time
 import attrs
 from multidict import MultiMapping
 
+from capillary_async._repr import brief_repr
 from capillary_async.sandbox._faults import Fault
 from capillary_async.sandbox._query import whole_number
 
@@ -52,6 +53,8 @@ class Exchange:
     finished: float | None = None
     status: int | None = None
     faults: tuple[Fault, ...] = ()
+
+    __repr__ = brief_repr
 
     @property
     def page(self) -> int | None:

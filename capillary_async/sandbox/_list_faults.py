@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from capillary_async._repr import brief_repr
 from capillary_async.sandbox._answers import Answer, neo_error
 from capillary_async.sandbox._faults import Fault
 from capillary_async.sandbox._query import Window
@@ -37,6 +38,8 @@ class RepeatedPage(Fault):
 
     page: int | None = attrs.field(default=2, kw_only=True)
 
+    __repr__ = brief_repr
+
     def window(self, window: Window) -> Window:
         """The page before; the first page stays."""
         if window.offset is None:
@@ -53,6 +56,8 @@ class PagingIgnored(Fault):
     """
 
     times: int | None = attrs.field(default=None, kw_only=True)
+
+    __repr__ = brief_repr
 
     def window(self, window: Window) -> Window:
         """The first page."""
@@ -73,6 +78,8 @@ class PageCap(Fault):
     limit: int = attrs.field(default=50, validator=attrs.validators.ge(1))
     times: int | None = attrs.field(default=None, kw_only=True)
 
+    __repr__ = brief_repr
+
     def window(self, window: Window) -> Window:
         """The page of that many rows."""
         return attrs.evolve(window, size=min(window.size, self.limit))
@@ -87,6 +94,8 @@ class NotFoundPastEnd(Fault):
     """
 
     times: int | None = attrs.field(default=None, kw_only=True)
+
+    __repr__ = brief_repr
 
     def past_end(self) -> Answer:
         """The refusal."""
@@ -105,6 +114,8 @@ class NullEntries(Fault):
     """
 
     count: int = 1
+
+    __repr__ = brief_repr
 
     def entries(self, rows: list[Any]) -> list[Any]:
         """The rows with the nulls among them."""
@@ -127,6 +138,8 @@ class RowsInserted(Fault):
     rows: int = 1
     page: int | None = attrs.field(default=2, kw_only=True)
     moves_rows: ClassVar[bool] = True
+
+    __repr__ = brief_repr
 
     def move(self, rows: Sequence[Row], nth: int) -> Sequence[Row]:
         """The list with new rows in front; they are like its first row, with ids of their own."""
@@ -152,6 +165,8 @@ class RowsRemoved(Fault):
     page: int | None = attrs.field(default=2, kw_only=True)
     moves_rows: ClassVar[bool] = True
 
+    __repr__ = brief_repr
+
     def move(self, rows: Sequence[Row], nth: int) -> Sequence[Row]:  # noqa: ARG002
         """The list without its first rows."""
         return rows[self.rows :]
@@ -174,6 +189,8 @@ class RowsChanged(Fault):
     rows: int | None = None
     page: int | None = attrs.field(default=2, kw_only=True)
     moves_rows: ClassVar[bool] = True
+
+    __repr__ = brief_repr
 
     def move(self, rows: Sequence[Row], nth: int) -> Sequence[Row]:
         """The list with the changed rows: a later update time, or another status."""

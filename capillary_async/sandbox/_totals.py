@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from capillary_async._repr import brief_repr
+
 if TYPE_CHECKING:
     from capillary_async.sandbox._records import Customer, Row
 
@@ -46,6 +48,8 @@ class Totals:
     awarded_points: dict[str, Decimal]
     by_status: dict[str, Decimal]
     left_by_month: dict[tuple[int, int], Decimal]
+
+    __repr__ = brief_repr
 
 
 class Sums:
