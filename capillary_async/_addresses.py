@@ -18,6 +18,7 @@ __all__ = ["scheme_of", "secrets_in", "why_no_path", "without_secrets"]
 
 _STARS, _SHORTEST = "***", 4
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_AUTHORITY = re.compile(r"(?<![\w/@.])([A-Za-z][A-Za-z0-9+.-]+):/(/?)")  # pathlib leaves one slash of two
 # One letter and a colon is a drive of Windows. `dbfs:/x` and what pathlib makes of `s3://x` have one slash.
 _URL = re.compile(r"[\s'\"]*((?:[A-Za-z][A-Za-z0-9+.-]+:)+)/")
 # In the URLs of databases the user is worth seeing; elsewhere a user without a password may be a token.
@@ -105,9 +106,9 @@ def _merged(spans: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _in_userinfo(text: str) -> Iterator[tuple[int, int]]:
     """`scheme://user:secret@host`: to the last `@` before a query, since passwords come with `/` and `@` unencoded."""
-    for found in _SCHEME.finditer(text):
+    for found in _AUTHORITY.finditer(text):
         start = found.end()
-        following = _SCHEME.search(text, start)
+        following = _AUTHORITY.search(text, start)
         rest = text[start : following.start() if following else None]
         end = _last_at(rest)
         if end < 0:
@@ -115,7 +116,7 @@ def _in_userinfo(text: str) -> Iterator[tuple[int, int]]:
         colon = rest.find(":", 0, end)
         if colon >= 0 and _DATABASES.match(found[1]):
             yield start + colon + 1, start + end
-        elif colon >= 0 or not _DATABASES.match(found[1]):
+        elif colon >= 0 or (found[2] and not _DATABASES.match(found[1])):
             yield start, start + end
 
 

@@ -28,6 +28,9 @@ from attrs import frozen
 
 from capillary_async._repr import brief_repr, error_repr
 
+_NOT_FOUND = 404
+_PASSING = frozenset({408, 425, 429, 461})  # below 500, and the retry rules ask again for them
+
 __all__ = [
     "APIError",
     "ApiMessage",
@@ -167,6 +170,15 @@ class CapillaryError(Exception):
         """The text of the error: what happened, to which request, what to do."""
         return str(self.args[0]) if self.args else ""
 
+    @property
+    def is_definitive(self) -> bool:
+        """Whether the server answered, and would answer the same again: a retry does not help.
+
+        False for errors of connecting, timeouts, 429, 5xx, cut or foreign bodies (HTML), pages that did not fit
+        together, and for requests that were never sent.
+        """
+        return False
+
     def __str__(self) -> str:
         return self.message
 
@@ -264,6 +276,12 @@ class APIError(CapillaryError):
         self.html = html
         self.sent = True
 
+    @property
+    def is_definitive(self) -> bool:
+        """Whether the API itself refused, and would again; an HTML page or a bare 404 is from something before it."""
+        bare = self.status == _NOT_FOUND and self.code is None and not self.errors
+        return self.sent and not self.html and not bare and self.status not in _PASSING
+
 
 class BadRequestError(APIError):
     """400: the server found a parameter wrong. Sending the same again gives the same."""
@@ -303,9 +321,19 @@ class LedgerRequestError(APIError):
 class RateLimitedError(APIError):
     """429: too many requests, also after waiting; or at once, where a wait beyond `retry_after_max` is asked for."""
 
+    @property
+    def is_definitive(self) -> bool:
+        """False: later there may be room."""
+        return False
+
 
 class ServerError(APIError):
     """5xx: the server or what stands before it failed, also after all retries."""
+
+    @property
+    def is_definitive(self) -> bool:
+        """False: the server may be well again."""
+        return False
 
 
 class DecodeError(CapillaryError):
@@ -342,6 +370,11 @@ class DecodeError(CapillaryError):
         self.malformed = malformed
         self.status = None
         self.request_id = None
+
+    @property
+    def is_definitive(self) -> bool:
+        """Whether the answer was whole and had another shape; a body that is no JSON may come whole another time."""
+        return not self.malformed
 
 
 class ResponseTooLargeError(DecodeError):

@@ -42,6 +42,7 @@ FORMS = [
     "https://h/x?a=1&sig=S3cret%3D&b=2",
     "s3://AKIA:S3cret@bucket/key",
     "redis://:S3cret@h/0",
+    "s3:/AKIA:S3cret@bucket/key",
     "postgresql://u@h/d?sslpassword=S3cret",
     "postgresql://h/d?user=u&Password=S3cret;x&ssl=1",
     "postgresql://u:a/S3cret@b@h/d",

@@ -528,7 +528,7 @@ def test_help(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"] if command else []) == 0
     out = capfd.readouterr().out
     assert "Usage: capillary-async" in out
-    assert "Exit codes: 0 all answered" in out
+    assert f"Exit codes: 0 {'stopped' if command == 'sandbox' else 'all answered'}" in out
     assert "[default: ()]" not in out
     assert "None" not in out
     if command in ("allocations", "awarded", "events", "ledger"):

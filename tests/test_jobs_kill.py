@@ -31,7 +31,7 @@ IDS = [*range(1, 91), UNKNOWN + 1, "no id", *range(91, 100), 7, UNKNOWN + 2]  # 
 RECOVERED = (5, 66, 67, 89)  # answered in a later round alone
 SHARD_KEYS = 12
 # What an export that was disturbed may say otherwise: when, and how much was asked.
-VOLATILE = ("started", "finished", "requests", "retries", "throttles", "duplicates", "conflicts", "warnings")
+VOLATILE = ("read", "started", "finished", "requests", "retries", "throttles", "duplicates", "conflicts", "warnings")
 
 
 class Runner:

@@ -16,8 +16,10 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
 import yaml
+from kubernetes_cronjob import CRON_JOB
 
 from capillary_async import AsyncSession
 from capillary_async.errors import __all__ as errors
@@ -266,12 +268,41 @@ def test_python_of_a_night(night: Path) -> None:
 def test_schedules_heed_the_exit_codes() -> None:
     """What Kubernetes reads is YAML, and what ends a job for good is 1 and 3, as in systemd."""
     (manifest,) = [yaml.safe_load(block.values[0]) for block in fenced("yaml")]
+    jsonschema.validate(manifest, CRON_JOB)
     job = manifest["spec"]["jobTemplate"]["spec"]
     assert job["podFailurePolicy"]["rules"][0] == {
         "action": "FailJob", "onExitCodes": {"operator": "In", "values": [1, 3]}}  # fmt: skip
     assert job["template"]["spec"]["restartPolicy"] == "Never"  # a podFailurePolicy wants it
     (unit,) = [block.values[0] for block in fenced("ini")]
     assert "RestartPreventExitStatus=1 3\n" in unit
+
+
+@pytest.mark.parametrize("value", ["True", None, True])
+def test_the_schema_refuses_what_clusters_refuse(value: object) -> None:
+    """A pod condition without its status, or with a boolean for it."""
+    (manifest,) = [yaml.safe_load(block.values[0]) for block in fenced("yaml")]
+    (condition,) = manifest["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"][1]["onPodConditions"]
+    condition |= {"status": value}
+    if value is None:
+        del condition["status"]
+    assert jsonschema.Draft202012Validator(CRON_JOB).is_valid(manifest) == (value == "True")
+
+
+@pytest.mark.parametrize(("codes", "runs", "sleeps"), [("0", 1, 0), ("2 0", 2, 1), ("2 2 2 0", 3, 2), ("3", 1, 0)])
+def test_the_line_of_cron(codes: str, runs: int, sleeps: int, tmp_path: Path) -> None:
+    """Three runs in all, a pause between two of them and none after the last; what it ended with is printed."""
+    (block,) = [each.values[0] for each in fenced("crontab")]
+    line = block.splitlines()[1].split(" ", 5)[5].replace("/srv/points", str(tmp_path))
+    (tmp_path / "capillary.env").touch()
+    (tmp_path / "nightly.sh").write_text(
+        f"#!/bin/sh\necho run >> log\nset -- {codes}\nshift $(($(grep -c run log) - 1))\nexit $1\n"
+    )
+    (tmp_path / "nightly.sh").chmod(0o755)
+    _, told = _run(f"sleep() {{ echo sleep >> log; }}; {line}", tmp_path)
+    log = (tmp_path / "log").read_text().split()
+    assert (log.count("run"), log.count("sleep"), log[-1]) == (runs, sleeps, "run")
+    last = codes.split()[runs - 1]
+    assert told == ("" if last == "0" else f"nightly.sh ended with {last}\n")
 
 
 def commands() -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
+from capillary_async._addresses import without_secrets
 from capillary_async._version import __version__
 from capillary_async.cli._demo import DemoOptions
 from capillary_async.cli._demo import demo as run_demo
@@ -56,10 +57,18 @@ _EXPIRY, _EVENT, _WHOSE, _WHAT = Expiry(), EventOf(), LedgerOf(), LedgerWith()
 _PAIRS, _INCLUDES, _BOOKS = LedgerPairs(), LedgerIncludes(), WithBooks()
 _FLAG = Parameter(negative="", show_default=False)
 
-_CODES = (
-    "Exit codes: 0 all answered, 1 could not run, 2 some customers failed, 3 differences found, 130 interrupted, "
-    "143 terminated."
+_STOPPED = "130 interrupted (SIGINT), 143 terminated (SIGTERM)"
+_SOME = "Exit codes: 0 all answered, 1 could not run, 2 some customers failed"
+_CODES = f"{_SOME}, 3 differences found, {_STOPPED}; each command's --help has its own."
+_READING = f"{_SOME}, {_STOPPED}, 141 nobody reads stdout any more."
+_EXPORTING = f"{_SOME}, {_STOPPED}."
+_VERIFYING = (
+    "Exit codes: 0 all is as the manifest says, 1 could not run or the service did not answer the sample, 2 as 0, and "
+    f"some customers of the export failed, 3 differences found, {_STOPPED}."
 )
+_RECONCILING = f"Exit codes: 0 equal and no rule broken, 1 could not run, 3 differences found, {_STOPPED}."
+_DEMO = f"Exit codes: 0 all answered and agreed, 1 something did not, or it could not run, {_STOPPED}."
+_SERVING = "Exit codes: 0 stopped by Ctrl-C or SIGTERM, 1 could not run."
 
 app = App(
     name="capillary-async",
@@ -81,11 +90,12 @@ def _dispatched(tokens: list[str]) -> int:
     try:
         code: Any = app(tokens, result_action="return_value", exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        raise UnusableError(f"{str(error).replace(STREAM, '-')} (--help says more)") from error
+        text = without_secrets(str(error).replace(STREAM, "-"))  # it repeats what was given, addresses too
+        raise UnusableError(f"{text} (--help says more)") from None
     return code if isinstance(code, int) else 0  # help and version give nothing
 
 
-@app.command
+@app.command(help_epilogue=_DEMO)
 def demo(
     *,
     customers: int = 500,
@@ -118,7 +128,7 @@ def demo(
     return run_coroutine(run_demo(options))
 
 
-@app.command
+@app.command(help_epilogue=_SERVING)
 def sandbox(
     *,
     host: str = "127.0.0.1",
@@ -144,7 +154,7 @@ def sandbox(
     return run_coroutine(serve(options, lambda text: print(text, flush=True)))  # noqa: T201
 
 
-@app.command
+@app.command(help_epilogue=_READING)
 def allocations(  # noqa: D417 - the groups of options describe themselves
     *given: Annotated[str, Parameter(name="ids")],
     expiry: Expiry = _EXPIRY,
@@ -162,7 +172,7 @@ def allocations(  # noqa: D417 - the groups of options describe themselves
     return run_coroutine(read(Asked(given, ids, output, connection, sandbox_of), allocations_job(expiry, event)))
 
 
-@app.command
+@app.command(help_epilogue=_READING)
 def awarded(  # noqa: D417 - the groups of options describe themselves
     *given: Annotated[str, Parameter(name="ids")],
     status: str | None = None,
@@ -187,7 +197,7 @@ def awarded(  # noqa: D417 - the groups of options describe themselves
     )
 
 
-@app.command
+@app.command(help_epilogue=_READING)
 def events(  # noqa: D417 - the groups of options describe themselves
     *given: Annotated[str, Parameter(name="ids")],
     event_type: str | None = None,
@@ -211,7 +221,7 @@ def events(  # noqa: D417 - the groups of options describe themselves
     )
 
 
-@app.command
+@app.command(help_epilogue=_READING)
 def ledger(  # noqa: D417 - the groups of options describe themselves
     *given: Annotated[str, Parameter(name="ids")],
     whose: LedgerOf = _WHOSE,
@@ -238,7 +248,7 @@ exports = App(
         "Read what Capillary holds of many customers into a folder, durably; the same command again goes on. The ids "
         "come from --ids: one a line, a column of a CSV or Parquet file, or - for stdin."
     ),
-    help_epilogue=_CODES,
+    help_epilogue=_EXPORTING,
     help_format="plaintext",
 )
 app.command(exports)
@@ -319,7 +329,7 @@ def export_ledger(
     return run_coroutine(run_export(Exported(ids, export, connection, sandbox_of), ledger_query(pairs, include)))
 
 
-@app.command
+@app.command(help_epilogue=_VERIFYING)
 def verify(  # noqa: D417 - the groups of options describe themselves
     out: Path,
     /,
@@ -343,7 +353,7 @@ def verify(  # noqa: D417 - the groups of options describe themselves
     return run_coroutine(run_verify(Checked(out, against_api, sample, seed, quiet), connection, sandbox_of))
 
 
-@app.command
+@app.command(help_epilogue=_RECONCILING)
 def reconcile(folder: str, *, with_books: WithBooks = _BOOKS) -> int:  # noqa: D417 - the group describes itself
     """Compare an export with your own books, record by record, and check it by its own rules.
 

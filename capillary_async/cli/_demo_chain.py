@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
+from capillary_async._addresses import why_no_path
 from capillary_async.cli._demo_books import COMPARE, KEY, disagreements, write_books
 from capillary_async.cli._run import UnusableError, jobs
 from capillary_async.cli._words import count, one_line
@@ -62,6 +63,8 @@ def empty_folder(out: Path | None) -> Path:
     """
     if out is None:
         return Path(tempfile.mkdtemp(prefix="capillary-demo-"))
+    if (why := why_no_path(out)) is not None:
+        raise UnusableError(f"--out: {why}")
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
         raise UnusableError(f"--out takes a new or an empty folder, and {out} holds something")

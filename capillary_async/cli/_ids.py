@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from capillary_async._addresses import why_no_path
 from capillary_async._inputs import (
     Fault,
     Layout,
@@ -93,6 +94,8 @@ def _opened(path: str) -> Source | None:
     """The input, open where that cannot block; None for Parquet."""
     if path == STREAM:
         return _stdin()
+    if (why := why_no_path(path)) is not None:
+        raise UnusableError(f"--ids: {why}")
     try:
         mode = Path(path).stat().st_mode
     except FileNotFoundError:

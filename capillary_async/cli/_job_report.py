@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from capillary_async.cli._report import Screen
-from capillary_async.cli._words import count, one_line
+from capillary_async.cli._words import count, one_line, span
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -85,7 +85,7 @@ class JobReport:
     def exported(self, result: ExportResult) -> None:
         """How an export ended."""
         for name in result.repaired:
-            self._line(f"{name} was missing or not as it was written: mended")
+            self._line(f"{name} was missing or not as it was written: repaired")
         if result.interrupted:
             self._line(
                 f"stopped with {result.shards:,} shards complete ({count(result.records, 'record')}) in {result.out}; "
@@ -99,6 +99,9 @@ class JobReport:
                        "asks for them again")  # fmt: skip
         if self._quiet:
             return
+        if result.already_complete:
+            when = f"read {span(*result.read)}" if result.read else "with no customers to ask for"
+            self._line(f"{result.out} is already complete, {when}; nothing was asked")
         keys = f"{result.asked:,} asked, {result.found:,} found, {result.empty:,} empty, {result.failed:,} failed"
         work = f"{count(result.requests, 'request')}, {count(result.retries, 'retry', 'retries')}"
         shards = f"{count(result.records, 'record')} in {count(result.shards, 'shard')}"

@@ -201,7 +201,8 @@ class ExportOf:
         out: The folder; it is made. The same command again goes on at what is missing.
         format: Parquet or JSON Lines.
         shard_keys: Customers a file.
-        rounds: How often customers that failed are asked again.
+        rounds: How often customers that failed are asked again; those that the service refused for good are asked
+            again by the next run alone.
         paranoid: Hash all files that are there, instead of looking at their sizes.
         allow_empty: No ids at all are an export too, instead of an error.
         grace: Seconds for shards under way when the command is interrupted.

@@ -37,7 +37,7 @@ class WithBooks:
         key: Which columns tell a record, the export's first: id=award_id, or source_table=src,id=award_id.
         compare: Which columns must say the same, in the same form: points_exclusive=points,status.
         tolerance: Points by which amounts may differ and still be equal.
-        out: A Parquet file for the differences, one row each.
+        out: A Parquet file for the differences: one row per missing record, one per field of a changed one.
         report: An HTML file for a person.
         with_awarded: An export of awarded ids of the same customers, to check the allocations against.
         with_events: An export of loyalty events of the same customers, to check the rows against.

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from capillary_async import CapillaryError, InvalidRequestError
 from capillary_async.cli._connect import connected
-from capillary_async.cli._run import DIFFERENT, jobs
+from capillary_async.cli._run import CANNOT_RUN, DIFFERENT, SOME_FAILED, jobs
 from capillary_async.cli._silence import Silence
-from capillary_async.cli._words import count, one_line
+from capillary_async.cli._words import count, one_line, span
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,13 +50,20 @@ async def verify(checked: Checked, connection: Connection, sandbox_of: SandboxOf
 
     Raises:
         UnusableError: The command cannot run like this.
-        CapillaryError: There is no finished export, or the service refuses all.
+        CapillaryError: There is no finished export.
     """
     package = jobs()
     if not checked.against_api:
         return _told(await package.verify(checked.out), checked)
-    async with connected(connection, sandbox_of, Silence()) as (session, _):
-        result = await package.verify(checked.out, session=session, sample=checked.sample, seed=checked.seed)
+    try:
+        async with connected(connection, sandbox_of, Silence()) as (session, _):
+            result = await package.verify(checked.out, session=session, sample=checked.sample, seed=checked.seed)
+    except CapillaryError as error:
+        if isinstance(error, package.JobError | InvalidRequestError):
+            raise
+        # The service refuses all: what the files prove is worth telling all the same.
+        proof = await package.verify(checked.out)
+        result = evolve(proof, unanswered=(f"the sample could not be read again: {error}",))
     return _told(result, checked)
 
 
@@ -63,20 +71,28 @@ def _told(result: VerifyResult, checked: Checked) -> int:
     lines = [*result.faults[:_SHOWN]]
     if len(result.faults) > _SHOWN:
         lines.append(f"... and {len(result.faults) - _SHOWN:,} more")
+    lines += [f"not checked: {each}" for each in result.unanswered[:_SHOWN]]
+    if len(result.unanswered) > _SHOWN:
+        lines.append(f"... and {len(result.unanswered) - _SHOWN:,} more")
     if not checked.quiet:
         lines += [f"not checked: {note}" for note in result.notes]
+        lines += [f"read {span(*result.read)}"] if result.read else []
         lines += [f"total {name}: {total:,f}" for name, total in result.totals.items() if total]
         keys = f"{result.asked:,} asked, {result.found:,} found, {result.empty:,} empty, {result.failed:,} failed"
         lines.append(f"{count(result.records, 'record')}, keys digest {result.keys_digest}; {keys}")
         lines.append(_verdict(result))
     for line in lines:
         print(one_line(line))  # noqa: T201
-    return 0 if result.ok else DIFFERENT
+    if result.faults or result.unanswered:
+        return DIFFERENT if result.faults else CANNOT_RUN
+    return SOME_FAILED if result.failed else 0
 
 
 def _verdict(result: VerifyResult) -> str:
-    if not result.ok:
+    if result.faults:
         return f"DIFFERENT: {count(len(result.faults), 'difference')} in {result.out}"
     sampled = f", and {count(result.sampled, 'customer')} read again hold the same" if result.sampled else ""
-    missing = f"; {count(result.failed, 'key')} failed and stand in failures.jsonl" if result.failed else ""
-    return f"PROVEN: the files of {result.out} are what its manifest says{sampled}{missing}"
+    missing = f"; {count(result.failed, 'key')} failed and are in failures.jsonl" if result.failed else ""
+    proven = f"PROVEN: the files of {result.out} are what its manifest says{sampled}{missing}"
+    again = "; the service was not compared: run it again when it answers"
+    return f"{proven}{again}" if result.unanswered else proven

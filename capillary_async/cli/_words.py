@@ -7,8 +7,9 @@ something.
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
-__all__ = ["as_options", "count", "one_line"]
+__all__ = ["as_options", "count", "one_line", "span"]
 
 # Arguments of the SDK and the sandbox that an option alone can have set.
 _OPTIONS = (
@@ -29,6 +30,12 @@ def as_options(message: str) -> str:
 def count(number: int, one: str, many: str = "") -> str:
     """`1 request`, `2,000 requests`."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def span(first: datetime, last: datetime) -> str:
+    """`2026-11-20 02:17 UTC`, or both times where they are not of the same minute."""
+    times = [each.astimezone(UTC).strftime("%Y-%m-%d %H:%M") for each in (first, last)]
+    return f"{' to '.join(dict.fromkeys(times))} UTC"
 
 
 def one_line(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-from capillary_async._addresses import scheme_of, secrets_in, without_secrets
+from capillary_async._addresses import scheme_of, secrets_in, why_no_path, without_secrets
 
 __all__ = ["Address", "without_password"]
 
@@ -54,7 +54,9 @@ class Address:
         """Whether it is a path, of the books themselves or of a DuckDB database; no address with a secret is one."""
         if self.scheme is not None:
             return self.scheme == "duckdb"
-        return self.hint is None and (not secrets_in(self._given) or os.path.exists(self._given))  # noqa: PTH110 - any text
+        if self.hint is not None or why_no_path(self._given) is not None:
+            return False
+        return not secrets_in(self._given) or os.path.exists(self._given)  # noqa: PTH110 - any text
 
     @property
     def hint(self) -> str | None:

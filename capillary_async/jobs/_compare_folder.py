@@ -154,6 +154,8 @@ def _manifest(root: Path) -> dict[str, Any]:
 def _files(root: Path, manifest: Mapping[str, Any]) -> tuple[Path, ...]:
     files = tuple(root / shard["file"] for shard in manifest["shards"])
     for file in files:
+        if file.is_symlink():
+            raise JobError(f"{file} is a symbolic link, and an export makes none: put the file there", path=str(file))
         if not file.is_file():
             raise JobError(
                 f"{file} is missing, and the manifest names it: run the same export command again", path=str(file)

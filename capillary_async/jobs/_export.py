@@ -13,15 +13,17 @@ import sqlite3
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from capillary_async import AsyncSession, CapillaryError, InvalidRequestError, __version__
 from capillary_async.jobs._digest import file_digest
 from capillary_async.jobs._errors import JobError, about
-from capillary_async.jobs._folder import Folder
+from capillary_async.jobs._folder import Folder, is_own_file
 from capillary_async.jobs._formats import FormatName, format_of
 from capillary_async.jobs._ids import spool
 from capillary_async.jobs._intake import Intake
+from capillary_async.jobs._manifest import read_of, refuse_foreign
 from capillary_async.jobs._outage import Outage
 from capillary_async.jobs._points import reached
 from capillary_async.jobs._progress import ExportProgress, ExportResult, Tally
@@ -76,7 +78,8 @@ async def export(
         format: `parquet` or `jsonl`.
         shard_keys: Customers a file.
         verify: Whether lists of several pages are read until two readings agree; None for the session's own.
-        rounds: How often what failed is asked again.
+        rounds: How often customers that failed are asked again. Those that the service refused, and would again, are
+            asked again by the next run alone.
         paranoid: Hash all files that are there, instead of looking at their sizes.
         allow_empty: Whether no ids at all are an export, complete with no records; otherwise they are refused, since
             most often a filter or a file went wrong.
@@ -137,6 +140,7 @@ class _Job:
         self.database = Thread("capillary-async-state")
         self.state: Any = None
         self.asked = 0
+        self.asks = True
         self.interrupted = False
 
     async def run(self, ids: Iterable[Any] | AsyncIterable[Any] | None) -> ExportResult:
@@ -147,8 +151,10 @@ class _Job:
             await self._identify()
             await self._heeding_stop(self._take_ids(ids))
             if not self.interrupted:
-                await self.database.call(self._mend)
-                if await self._anything_to_do():
+                await self._heeding_stop(self.database.call(self._mend))
+            if not self.interrupted:
+                self.asks = await self._anything_to_do()
+                if self.asks:
                     await self._work()
             return await self._result()
         finally:
@@ -160,7 +166,8 @@ class _Job:
     # -- what the folder is
 
     def _refuse_foreign(self) -> None:
-        """A folder whose files are not ours is left alone."""
+        """A folder whose files are not ours is left alone, as is one that another release wrote."""
+        refuse_foreign(self.folder.manifest)
         if not self.folder.state.exists() and self._holds_something:
             raise JobError(
                 f"{self.folder.path} holds shards or a manifest.json and no state.sqlite, so that nothing is known of "
@@ -209,7 +216,9 @@ class _Job:
         asked = await call(self.state.get, "asked")
         if asked is None:
             if ids is None:
-                raise InvalidRequestError(f"no ids: {self.folder.path} holds none to go on with", argument="ids")
+                raise InvalidRequestError(
+                    f"no ids: {self.folder.path} has none to go on with, give them (--ids)", argument="ids"
+                )
             await call(self.state.forget_ids)
             await self._spool(ids)
             if not self.allow_empty and not await call(self.state.spooled_so_far):
@@ -225,8 +234,8 @@ class _Job:
             if place is not None:
                 raise JobError(
                     f"the ids are not those that {self.folder.path} was begun with: the first to differ is number "
-                    f"{place:,}, in shard {(place - 1) // self.shard_keys}. Give the same ids in the same order, or "
-                    "none, or export into another folder"
+                    f"{place:,}, in shard {(place - 1) // self.shard_keys}. The folder keeps its ids: run the same "
+                    "without ids (no --ids) to go on with those, or export into another folder for the new ones"
                 )
         self.asked = await call(self.state.get, "asked")
         self.tally.asked = self.asked
@@ -250,7 +259,10 @@ class _Job:
                 path.unlink()
         for name, shard in named.items():
             path = self.folder.shards / name
-            if name in there and path.stat().st_size == shard.bytes and not (self.paranoid and _differs(path, shard)):
+            if self.stop is not None and self.stop.is_set():
+                return
+            same = name in there and is_own_file(path) and path.stat().st_size == shard.bytes
+            if same and not (self.paranoid and file_digest(path) != shard.sha256):
                 continue
             self.folder.remove(self.folder.manifest)
             self.state.withdraw(shard.number)
@@ -275,14 +287,20 @@ class _Job:
 
     def _mend_what_is_told(self) -> None:
         """Write failures and manifest again where they are not what the database says, the manifest last."""
-        for path, data in ((self.folder.failures, self._failure_lines()), (self.folder.manifest, self._manifest())):
-            try:
-                if path.read_bytes() == data:
-                    continue
-            except FileNotFoundError:
-                pass
-            self.folder.write(path, data)
-            self.repaired.append(path.name)
+        failures = self._failure_lines()
+        if self._differs(self.folder.failures, failures):
+            self._write_failures()
+            self.repaired.append(self.folder.failures.name)
+        if self._differs(self.folder.manifest, self._manifest()):
+            self.folder.write(self.folder.manifest, self._manifest())
+            self.repaired.append(self.folder.manifest.name)
+
+    @staticmethod
+    def _differs(path: Path, data: bytes) -> bool:
+        """Whether the file has other bytes; one that is not there has none."""
+        if not is_own_file(path):
+            return bool(data) or path.is_symlink()
+        return path.read_bytes() != data
 
     @property
     def _shards(self) -> int:
@@ -296,9 +314,11 @@ class _Job:
         self.tally.failed = await self.database.call(self.state.failed)
         publisher = Publisher(
             self.folder, self.state, self.reading.source, self.format, database=self.database,
-            counted=self.tally.counted, done=self._shard_done,
+            counted=self.tally.counted, read=self.tally.read, done=self._shard_done,
         )  # fmt: skip
-        intake = self._intake = Intake(self.reading, publisher, self.tally, shard_keys=self.shard_keys)
+        intake = self._intake = Intake(
+            self.reading, publisher, self.tally, shard_keys=self.shard_keys, rounds=self.rounds
+        )
         outage = Outage(intake.probe, self.tally.noted, sleep=self.sleep)
         try:
             await self._heeding_stop(self._rounds(intake, publisher, outage), intake)
@@ -379,8 +399,12 @@ class _Job:
         self.folder.write(self.folder.manifest, self._manifest(), "manifest-written", "manifest-renamed")
 
     def _write_failures(self) -> None:
-        """The keys that failed so far, in the order of the ids."""
-        self.folder.write(self.folder.failures, self._failure_lines())
+        """The keys that failed so far, in the order of the ids; no file where none did."""
+        lines = self._failure_lines()
+        if lines:
+            self.folder.write(self.folder.failures, lines)
+        else:
+            self.folder.remove(self.folder.failures)
 
     def _failure_lines(self) -> bytes:
         return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in self.state.failure_lines()).encode()
@@ -399,6 +423,7 @@ class _Job:
             **({} if get("page_size") is None else {"page_size": get("page_size")}),
             "consistency": "verified" if self.reading.verify else "fast",
             **summary,
+            "read": get("read"),
             "started": get("started"),
             "finished": get("finished"),
             "complete": summary["failures"] == 0,
@@ -423,6 +448,8 @@ class _Job:
             retries=summary["retries"],
             throttles=summary["throttles"],
             elapsed=self.tally.elapsed,
+            read=read_of(await self.database.call(self.state.get, "read")),
+            already_complete=not self.asks and not ids["failed"],
             repaired=tuple(self.repaired),
         )
 
@@ -447,10 +474,6 @@ class _Tasks:
             keys = await job.database.call(job.state.keys, first, last)
         self._numbers.pop()
         return ShardTask(number, first, keys, round_=self._round, waiting=self._waiting, folder=job.folder.path)
-
-
-def _differs(path: Any, shard: Shard) -> bool:
-    return file_digest(path) != shard.sha256
 
 
 def _now() -> str:

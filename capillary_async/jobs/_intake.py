@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
+from attrs import evolve
+
 from capillary_async import AuthenticationError, CapillaryError, RecordConflictError, RetryPolicy, TLSError
 from capillary_async.jobs._shards import failure_of, is_answer
 
@@ -41,11 +43,13 @@ class Tasks(Protocol):
 class Intake:
     """Asks for the keys of many shards at once."""
 
-    def __init__(self, reading: Reading, publisher: Publisher, tally: Tally, *, shard_keys: int) -> None:
+    def __init__(self, reading: Reading, publisher: Publisher, tally: Tally, *, shard_keys: int, rounds: int) -> None:
         self._reading, self._publisher, self._tally = reading, publisher, tally
         self._window = max(OPEN * shard_keys, KEYS)
         self._asked: dict[Any, tuple[ShardTask, int]] = {}
+        self._rounds = rounds
         self._strikes: dict[Any, int] = {}
+        self._attempts: dict[Any, int] = {}  # of the strikes
         self._answered: Any = None  # the key that was answered last
         self._probes = 0
         self._under_way = 0  # keys of shards that are not on the disk yet
@@ -90,6 +94,7 @@ class Intake:
                 if outcome.error is None or is_answer(outcome.error):
                     self._answered = outcome.key
                     outage.answered()
+                    self._tally.answered()
                 await self._settle(outcome)
         finally:
             await outcomes.aclose()
@@ -133,12 +138,21 @@ class Intake:
             await self._publisher.put(task, task.take(), last=last)
 
     async def _strike(self, error: CapillaryError, outage: Outage) -> None:
-        """Wait for the service. A key that ends a reading again and again, while others are answered, has failed."""
-        self._strikes[error.key] = self._strikes.get(error.key, 0) + 1
+        """Wait for the service. A key that ends a reading again and again, while others are answered, has failed.
+
+        Its strikes are calls like those of the later rounds, and count as rounds.
+        """
+        strikes = self._strikes[error.key] = self._strikes.get(error.key, 0) + 1
+        attempts = self._attempts[error.key] = self._attempts.get(error.key, 0) + error.attempts
         await outage.wait(error)
-        if self._strikes[error.key] >= STRIKES and error.key in self._asked:
-            task, place = self._asked.pop(error.key)
-            task.failures[place] = failure_of(place, error, task.round)
+        if error.key not in self._asked:
+            return
+        task, place = self._asked[error.key]
+        # One more call at least: it may be that the service as a whole did not answer.
+        if strikes >= min(STRIKES, max(2, 1 + self._rounds - task.round)):
+            del self._asked[error.key]
+            failure = failure_of(place, error, max(task.round, strikes - 1))
+            task.failures[place] = evolve(failure, attempts=attempts)
             self._tally.settled(0, failed=True, again=task.round > 0)
             task.settle(place, ())
             if not task.left:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["load_manifest", "read_manifest"]
+__all__ = ["load_manifest", "read_manifest", "read_of", "refuse_foreign"]
 
 _AMOUNT = re.compile(r"-?\d+(\.\d+)?(E[+-]?\d{1,4})?")
 _ENDINGS = {"parquet": ".parquet", "jsonl": ".jsonl"}
@@ -48,6 +49,43 @@ def load_manifest(path: Path) -> dict[str, Any]:
             path=str(path),
         )
     return members
+
+
+def refuse_foreign(path: Path) -> None:
+    """See that a manifest that is there may be replaced: this release or a power cut made it what it is.
+
+    Raises:
+        JobError: Another release wrote it, or something that is no export.
+    """
+    if path.is_symlink():
+        raise JobError(
+            f"{path} is a symbolic link, and an export follows none in its folder: remove it, or export into another "
+            "folder",
+            path=str(path),
+        )
+    try:
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):  # none, or damaged: it is written again
+        return
+    if found == {} or (_members(found) or {}).get("schema_version") == SCHEMA_VERSION:
+        return
+    version = (_members(found) or {}).get("schema_version")
+    whose = f"has schema version {_shown(version)}" if version is not None else "is no manifest of an export"
+    raise JobError(
+        f"{path} {whose}, and this release writes {SCHEMA_VERSION}; it is left as it is: go on with the release that "
+        "wrote it, or export into another folder",
+        path=str(path),
+    )
+
+
+def read_of(member: Any) -> tuple[datetime, datetime] | None:
+    """When the first and the last answer of an export came, of the member `read`; None where it does not say."""
+    members = _members(member) or {}
+    try:
+        first, last = (datetime.fromisoformat(str(members[name])) for name in ("first", "last"))
+    except (KeyError, ValueError):
+        return None
+    return None if first.tzinfo is None or last.tzinfo is None else (first.astimezone(UTC), last.astimezone(UTC))
 
 
 def read_manifest(path: Path, sources: Iterable[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from attrs import frozen
@@ -79,6 +80,8 @@ class ExportResult:
         shards: Shards on the disk.
         requests, retries, throttles: Over all runs.
         elapsed: Seconds of this run.
+        read: When the first and the last answer came, over all runs; None where nothing was asked yet.
+        already_complete: Whether there was nothing left to ask, so that this run asked nothing.
         repaired: Files that were missing or not as they were written: shards were read again, `manifest.json` and
             `failures.jsonl` of an export with nothing left to do were written again.
     """
@@ -96,6 +99,8 @@ class ExportResult:
     retries: int
     throttles: int
     elapsed: float
+    read: tuple[datetime, datetime] | None = None
+    already_complete: bool = False
     repaired: tuple[str, ...] = ()
 
     __repr__ = brief_repr
@@ -110,6 +115,7 @@ class Tally:
         self._told = 0.0
         self._at_start = stats.snapshot()
         self._at_commit = dict(self._at_start)
+        self._read: tuple[str, str] | None = None
         self.conflicts = self.warnings = 0
         self._conflicts_told = self._warnings_told = 0
         self.phase = "ids"
@@ -128,6 +134,16 @@ class Tally:
         self.done += not again
         self.failed += (0 if failed else -1) if again else failed
         self.tell()
+
+    def answered(self) -> None:
+        """An answer came just now."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._read = (self._read[0] if self._read else now, now)
+
+    def read(self) -> tuple[str, str] | None:
+        """When the first and the last answer since the last call came, for the database."""
+        read, self._read = self._read, None
+        return read
 
     def enter(self, phase: str, note: str | None = None) -> None:
         """Another phase, told at once."""

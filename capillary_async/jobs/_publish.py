@@ -60,16 +60,18 @@ class Publisher:
 
     Args:
         counted: Gives what was counted since it was called last.
+        read: Gives when the first and the last answer since its last call came.
         done: Called behind each shard, in the event loop.
     """
 
     def __init__(
         self, folder: Folder, state: State, source: Source, format_: Format, *, database: Thread,
-        counted: Callable[[], dict[str, int]], done: Callable[[ShardTask, Shard | None], None],
+        counted: Callable[[], dict[str, int]], read: Callable[[], tuple[str, str] | None],
+        done: Callable[[ShardTask, Shard | None], None],
     ) -> None:  # fmt: skip
         self._folder, self._state, self._source, self._format = folder, state, source, format_
         self._files, self._database = Thread("capillary-async-files"), database
-        self._counted, self._done = counted, done
+        self._counted, self._read, self._done = counted, read, done
         self._queue: asyncio.Queue[tuple[ShardTask, list[Entry], bool]] = asyncio.Queue(_AHEAD)
         self._writers: dict[int, ShardWriter] = {}
         self._bases: dict[int, Shard] = {}
@@ -160,5 +162,5 @@ class Publisher:
             await self._files.call(self._folder.publish, writer.path)
             reached("folder-synced")
         failures = list(task.failures.values())
-        await self._database.call(self._state.commit, shard, asked, failures, self._counted())
+        await self._database.call(self._state.commit, shard, asked, failures, self._counted(), self._read())
         return shard

@@ -32,6 +32,7 @@ from capillary_async.jobs._compare_stage import stage_export
 from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._folder import local_path
 from capillary_async.jobs._publish import without_stop_iteration
+from capillary_async.jobs._reconcile_alike import unlike
 from capillary_async.jobs._reconcile_arguments import (
     Columns,
     PathLike,
@@ -146,6 +147,7 @@ class _Job:
     memory_limit: str
     threads: int | None
     _engines: list[Engine] = field(factory=list[Engine], init=False)
+    _warnings: list[str] = field(factory=list[str], init=False)
 
     def spare_what_is_read(self) -> None:
         """See that no file that is written stands where one that is read does."""
@@ -200,6 +202,7 @@ class _Job:
             as_of=self.as_of,
             began=began,
             elapsed=time.monotonic() - clock,
+            warnings=tuple(self._warnings),
         )
 
     def _compared(self, engine: Engine, folder: Folder) -> tuple[Comparison | None, list[Subject]]:
@@ -229,6 +232,7 @@ class _Job:
                 f"{path} is an export of {other.source_name}, and {folder.path} one of {folder.source_name}",
                 path=str(path),
             )
+        self._warnings.extend(unlike(folder, other))
         own = tuple(Pair(column, column) for column in folder.source.key)
         key = self.key or own
         named = {pair.ours for pair in key}
@@ -293,6 +297,7 @@ class _Job:
         other = open_folder(engine, path, source)
         if other.source_name != source:
             raise JobError(f"{path} is an export of {other.source_name}, not of {source}", path=str(path))
+        self._warnings.extend(unlike(folder, other))
         return other
 
     def _command(self) -> str:

@@ -73,6 +73,7 @@ class ReconcileResult:
         elapsed: Seconds it took.
         differences: The file of differences, None where none was asked for.
         report: The report, None where none was asked for.
+        warnings: What makes differences likely that are none: exports that did not ask for the same.
     """
 
     equal: bool
@@ -90,6 +91,7 @@ class ReconcileResult:
     elapsed: float
     differences: Path | None = None
     report: Path | None = None
+    warnings: tuple[str, ...] = ()
 
     __repr__ = brief_repr
 
@@ -121,6 +123,7 @@ class ReconcileResult:
     def lines(self) -> list[str]:
         """The summary for a terminal, about ten lines."""
         lines = [self.verdict]
+        lines += [f"warning: {each}" for each in self.warnings]
         lines += [f"{each.role}: {each.label}" for each in self.subjects]
         if self.comparison is not None:
             lines += _compared(self.comparison)

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 from capillary_async.jobs._compare_engine import name
+from capillary_async.jobs._manifest import read_of
 from capillary_async.jobs._reconcile_result import Group, Subject
 from capillary_async.jobs._rules_list import EXCLUSIVE, REMAINING
 
@@ -35,10 +36,16 @@ def subject_of(role: str, folder: Folder) -> Subject:
         "Asked with": ", ".join(f"{each} {value}" for each, value in asked.items() if value not in (None, "")),
         "Customers": ", ".join(f"{value:,} {each}" for each, value in counted.items() if value is not None),
         "Records": f"{folder.manifest.get('records', 0):,}",
+        "Read": _span(folder.manifest.get("read")),
         "How it was read": _CONSISTENCY.get(str(folder.manifest.get("consistency")), ""),
         "Digest of the keys": str(folder.manifest.get("keys_digest") or ""),
     }
     return Subject(role, str(folder.path), {each: value for each, value in facts.items() if value})
+
+
+def _span(member: Any) -> str:
+    read = read_of(member)
+    return "" if read is None else f"{read[0]:%Y-%m-%d %H:%M} to {read[1]:%Y-%m-%d %H:%M} UTC"
 
 
 _CONSISTENCY = {

@@ -19,7 +19,7 @@ from capillary_async.jobs._arrow import pa
 from capillary_async.jobs._digest import Bag, added, file_digest
 from capillary_async.jobs._errors import UnfitError
 from capillary_async.jobs._points import reached
-from capillary_async.jobs._state import Failure, Shard
+from capillary_async.jobs._state import ASKED_ENOUGH, Failure, Shard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,7 +75,7 @@ def failure_of(place: int, error: CapillaryError, round_: int) -> Failure:
         attempts=error.attempts,
         final=isinstance(error, InvalidRequestError | UnfitError),
         transient=not isinstance(error, InvalidRequestError | UnfitError) and not is_answer(error),
-        round=round_,
+        round=ASKED_ENOUGH if error.is_definitive else round_,
     )
 
 

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["COUNTERS", "SCHEMA_VERSION", "Failure", "Shard", "State"]
+__all__ = ["ASKED_ENOUGH", "COUNTERS", "SCHEMA_VERSION", "Failure", "Shard", "State"]
 
 SCHEMA_VERSION = 1  # of the folder: files, columns, tables
+ASKED_ENOUGH = (1 << 30) - 1  # a round beyond any: asked again by the next run alone
 COUNTERS = ("requests", "retries", "throttles", "duplicates", "conflicts", "warnings")
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -48,7 +49,8 @@ class Failure:
     Attributes:
         final: Whether asking again cannot help, since nothing was sent or the answer does not fit.
         transient: Whether the service may answer another time.
-        round: The last round in which it was asked; 0 for the first reading.
+        round: The last round in which it was asked; 0 for the first reading, `ASKED_ENOUGH` where no round of this run
+            asks for it again.
     """
 
     place: int
@@ -262,7 +264,7 @@ class State:
 
     def commit(
         self, shard: Shard | None, asked: tuple[int, int] | list[int], failures: Iterable[Failure],
-        counters: Mapping[str, int],
+        counters: Mapping[str, int], read: tuple[str, str] | None = None,
     ) -> None:  # fmt: skip
         """A shard is done: its row, its failures and the counters, in one transaction.
 
@@ -271,6 +273,7 @@ class State:
             asked: The places that were asked: all from first to last, or a list.
             failures: Which of them failed.
             counters: What was counted since the last commit.
+            read: When the first and the last answer since the last commit came.
         """
         with self._transaction():
             if shard is not None:
@@ -291,6 +294,9 @@ class State:
             self._db.executemany("INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             known = self.counters()
             self._set(counters={name: known[name] + counters.get(name, 0) for name in COUNTERS})
+            if read is not None:
+                before: dict[str, str] = self.get("read") or {}
+                self._set(read={"first": before.get("first", read[0]), "last": read[1]})
         reached("shard-committed")
 
     def counters(self) -> dict[str, int]:

@@ -12,7 +12,9 @@ import os
 import random
 import re
 import sqlite3
+import threading
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -20,13 +22,14 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 from attrs import field, frozen
 
-from capillary_async import AsyncSession, CapillaryError, InvalidRequestError
+from capillary_async import AsyncSession, CapillaryError, InvalidRequestError, TLSError
 from capillary_async._repr import brief_repr
 from capillary_async.jobs._digest import Bag, added, file_digest, plain
 from capillary_async.jobs._errors import JobError
-from capillary_async.jobs._folder import Folder
+from capillary_async.jobs._folder import Folder, is_own_file
 from capillary_async.jobs._formats import Format, format_of
-from capillary_async.jobs._manifest import load_manifest
+from capillary_async.jobs._manifest import load_manifest, read_of
+from capillary_async.jobs._shards import is_answer
 from capillary_async.jobs._sources import SOURCES, Source
 from capillary_async.jobs._state import COUNTERS, State
 
@@ -49,6 +52,8 @@ class VerifyResult:
         totals: The sum of each quantity.
         keys_digest: Of the keys of all records, whatever their order.
         sampled: Keys that were read again.
+        unanswered: Why keys of the sample could not be read again: the service did not answer. Empty where all were.
+        read: When the first and the last answer of the export came; None where its manifest does not say.
         notes: What could not be checked, and why.
     """
 
@@ -64,13 +69,15 @@ class VerifyResult:
     keys_digest: str
     sampled: int = 0
     notes: tuple[str, ...] = ()
+    unanswered: tuple[str, ...] = ()
+    read: tuple[datetime, datetime] | None = None
 
     __repr__ = brief_repr
 
     @property
     def ok(self) -> bool:
-        """Whether everything is as the manifest says, and as the service says where it was asked."""
-        return not self.faults
+        """Whether everything is as the manifest says, and as the service says where it was asked and answered all."""
+        return not self.faults and not self.unanswered
 
 
 async def verify(
@@ -87,11 +94,16 @@ async def verify(
     Raises:
         JobError: There is no manifest, since the export was not finished, or it is no manifest.
         InvalidRequestError: `sample` cannot be.
-        CapillaryError: What concerns every key of the sample, e.g. wrong credentials.
+        CapillaryError: What concerns every key of the sample, e.g. wrong credentials. A service that does not answer is
+            no error and no difference: see `VerifyResult.unanswered`.
     """
     if not isinstance(sample, int) or isinstance(sample, bool) or sample < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidRequestError(f"sample takes a whole number of at least 1, got {sample!r}", argument="sample")
-    proof = await asyncio.to_thread(_Proof.of, Folder(out))
+    stop = threading.Event()
+    try:
+        proof = await asyncio.to_thread(_Proof.of, Folder(out), stop)
+    finally:
+        stop.set()  # where it is cancelled, the thread ends at the next piece
     if session is not None:
         await proof.ask(session, sample, random.Random(seed))
     return proof.result()
@@ -163,19 +175,21 @@ class _Seen:
 class _Proof:
     """What was computed, and what differs."""
 
-    def __init__(self, folder: Folder, manifest: dict[str, Any]) -> None:
+    def __init__(self, folder: Folder, manifest: dict[str, Any], stop: threading.Event) -> None:
         self.folder, self.manifest = folder, manifest
         self.source: Source = SOURCES[manifest["source"]]
         self.format: Format = format_of(manifest["format"], self.source, manifest["query"])
         self.faults: list[str] = []
         self.notes: list[str] = []
+        self.unanswered: list[str] = []
+        self._stop = stop
         self.seen: list[_Seen] = []
         self.sampled = 0
 
     @classmethod
-    def of(cls, folder: Folder) -> _Proof:
+    def of(cls, folder: Folder, stop: threading.Event) -> _Proof:
         """Everything that the files alone prove."""
-        proof = cls(folder, _manifest(folder))
+        proof = cls(folder, _manifest(folder), stop)
         state = proof._state()
         try:
             proof._shards(state)
@@ -225,6 +239,8 @@ class _Proof:
         if len(named) != told:
             self.faults.append("manifest.json names a shard twice")
         for entry in self.manifest["shards"]:
+            if self._stop.is_set():
+                raise JobError("interrupted")
             self.seen.append(self._shard(entry, state))
 
     def _shard(self, entry: dict[str, Any], state: State | None) -> _Seen:
@@ -232,7 +248,10 @@ class _Proof:
         if name is None:
             self.faults.append(f"{entry['file']!r} is no name of a shard")
             return _Seen()
-        path = self.folder.path / entry["file"]
+        path = self.folder.shards / name[0].removeprefix("shards/")
+        if path.is_symlink() or (path.exists() and not is_own_file(path)):
+            self.faults.append(f"{entry['file']} is a symbolic link or no file, and an export makes neither")
+            return _Seen()
         try:
             size, digest = path.stat().st_size, file_digest(path)
         except OSError as error:
@@ -321,6 +340,8 @@ class _Proof:
         """The lines of failures.jsonl, one by one where the database says what they should be."""
         known = None if state is None else state.failure_lines()
         number, differing = 0, 0
+        if not self.folder.failures.exists() and not self.manifest["ids"]["failed"]:
+            return  # it is there where some failed
         try:
             with self.folder.failures.open("rb") as file:
                 for number, line in enumerate(file, 1):
@@ -351,6 +372,7 @@ class _Proof:
             "shard_keys",
             "cluster",
             "page_size",
+            "read",
             "started",
             "finished",
         )
@@ -377,9 +399,12 @@ class _Proof:
         try:
             await self._ask(session, sample, dice)
         except CapillaryError as error:
-            if not self.faults:
+            if not _is_answer(error):
+                self.unanswered.append(f"the sample could not be read again: {error}")
+            elif self.faults:
+                self.faults.append(f"the sample could not be read again: {error}")  # what was found stays
+            else:
                 raise
-            self.faults.append(f"the sample could not be read again: {error}")  # what was found stays
 
     async def _ask(self, session: AsyncSession, sample: int, dice: random.Random) -> None:
         reading = self.source.reading(
@@ -390,6 +415,9 @@ class _Proof:
         outcomes = reading.outcomes(list(drawn))
         try:
             async for outcome in outcomes:
+                if outcome.error is not None and not _is_answer(outcome.error):
+                    self.unanswered.append(f"key {outcome.key} could not be read again: {outcome.error}")
+                    continue
                 self.sampled += 1
                 self._compare(outcome.key, held.get(outcome.key, []), outcome)
         finally:
@@ -435,7 +463,7 @@ class _Proof:
 
     def _compare(self, key: Any, held: Sequence[Mapping[str, Any]], outcome: Any) -> None:
         if outcome.error is not None:
-            self.faults.append(f"key {key}: the service does not answer it now: {outcome.error}")
+            self.faults.append(f"key {key}: the service refuses it now: {outcome.error}")
             return
         try:
             now = self.format.plain(key, outcome.items) if outcome.items else []
@@ -474,7 +502,14 @@ class _Proof:
             keys_digest=self.keys_digest,
             sampled=self.sampled,
             notes=tuple(self.notes),
+            unanswered=tuple(self.unanswered),
+            read=read_of(self.manifest.get("read")),
         )
+
+
+def _is_answer(error: CapillaryError) -> bool:
+    """Whether the service answered; what concerns all calls, as wrong credentials do, is an answer too."""
+    return is_answer(error) or isinstance(error, TLSError)
 
 
 def _differing(number: int, held: dict[str, Any], said: dict[str, Any] | None) -> str:
