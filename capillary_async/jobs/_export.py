@@ -217,7 +217,7 @@ class _Job:
         if asked is None:
             if ids is None:
                 raise InvalidRequestError(
-                    f"no ids: {self.folder.path} has none to go on with, give them (--ids)", argument="ids"
+                    f"no ids: {self.folder.path} holds none to go on with: give them (--ids)", argument="ids"
                 )
             await call(self.state.forget_ids)
             await self._spool(ids)
