@@ -28,9 +28,6 @@ from attrs import frozen
 
 from capillary_async._repr import brief_repr, error_repr
 
-_NOT_FOUND = 404
-_PASSING = frozenset({408, 425, 429, 461})  # below 500, and the retry rules ask again for them
-
 __all__ = [
     "APIError",
     "ApiMessage",
@@ -59,6 +56,9 @@ __all__ = [
     "TLSError",
     "TransportError",
 ]
+
+_NOT_FOUND = 404
+_PASSING = frozenset({408, 425, 429, 461})  # below 500, and the retry rules ask again for them
 
 
 @frozen

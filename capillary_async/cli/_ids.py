@@ -94,16 +94,9 @@ def _opened(path: str) -> Source | None:
     """The input, open where that cannot block; None for Parquet."""
     if path == STREAM:
         return _stdin()
-    if (why := why_no_path(path)) is not None:
-        raise UnusableError(f"--ids: {why}")
-    try:
-        mode = Path(path).stat().st_mode
-    except FileNotFoundError:
-        if glob.has_magic(path):
-            return None
-        raise UnusableError(f"cannot read ids: there is no file {path}") from None
-    except (OSError, ValueError) as error:
-        raise UnusableError(f"cannot read ids: {error}") from error
+    mode = _mode_of(path)
+    if mode is None:
+        return None
     if stat.S_ISDIR(mode):
         if not any(Path(path).rglob("*.parquet")):
             raise UnusableError(f"cannot read ids: {path} is a directory, and has no Parquet files")
@@ -119,6 +112,24 @@ def _opened(path: str) -> Source | None:
             source.close()
             return None
     return source
+
+
+def _mode_of(path: str) -> int | None:
+    """What the path leads to; None for a glob.
+
+    Raises:
+        UnusableError: It is a URL, or leads to nothing.
+    """
+    if (why := why_no_path(path)) is not None:
+        raise UnusableError(f"--ids: {why}")
+    try:
+        return Path(path).stat().st_mode
+    except FileNotFoundError:
+        if glob.has_magic(path):
+            return None
+        raise UnusableError(f"cannot read ids: there is no file {path}") from None
+    except (OSError, ValueError) as error:
+        raise UnusableError(f"cannot read ids: {error}") from error
 
 
 def _stdin() -> Source:
