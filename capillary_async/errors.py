@@ -84,7 +84,7 @@ class AttemptRecord:
 
     Attributes:
         number: 1 for the first attempt.
-        kind: `TransportError.kind`; or `status`, `code` (under HTTP 200), `not-json`, `bad-json`, `shape`, `too-large`.
+        kind: `TransportError.kind` or `DecodeError.kind`; or `status`, `code` (under HTTP 200).
         status: The HTTP status, None where no status line came.
         slept: Seconds slept after this attempt, 0.0 after the last.
     """
@@ -337,13 +337,18 @@ class ServerError(APIError):
 
 
 class DecodeError(CapillaryError):
-    """The answer is not what the API's page describes. Nothing of it was given out.
+    """The answer is not what the API's page describes, or it is for another customer. Nothing of it was given out.
 
     Attributes:
         paths: Where, e.g. `$[3].points_value`.
         faults: Where and what, e.g. `$[3].points_value: expected a decimal number, got 'abc'`.
         body: The first characters of the body.
         malformed: True for no complete JSON at all (cut, HTML, empty), False for JSON of another shape.
+        kind: What is wrong, as in `AttemptRecord.kind`: `bad-json` (it seems cut, so it is retried as a lost connection
+            is), `invalid-json` (it is there to its end), `not-json` (HTML, text, nothing), `shape` (another shape than
+            documented), `beyond` (JSON that no record can hold), `misdirected` (records of another customer),
+            `too-large`. All but `bad-json` are the same when asked again, nearly always: one retry at most.
+        empty: True where the answer is `null` or `{}` in place of records.
         status, request_id: Of the answer.
     """
 
@@ -351,6 +356,8 @@ class DecodeError(CapillaryError):
     faults: tuple[str, ...]
     body: str
     malformed: bool
+    kind: str
+    empty: bool
     status: int | None
     request_id: str | None
 
@@ -362,12 +369,16 @@ class DecodeError(CapillaryError):
         paths: tuple[str, ...] = (),
         body: str = "",
         malformed: bool = False,
+        kind: str = "",
+        empty: bool = False,
     ) -> None:
         super().__init__(message)
         self.faults = faults
         self.paths = paths
         self.body = body
         self.malformed = malformed
+        self.kind = kind or _kind_of(body, malformed=malformed)
+        self.empty = empty
         self.status = None
         self.request_id = None
 
@@ -377,8 +388,17 @@ class DecodeError(CapillaryError):
         return not self.malformed
 
 
+def _kind_of(body: str, *, malformed: bool) -> str:
+    """The kind of a DecodeError that was made without one."""
+    begins = body.lstrip()[:1] in ("[", "{")
+    return ("bad-json" if begins else "not-json") if malformed else "shape"
+
+
 class ResponseTooLargeError(DecodeError):
     """The answer is larger than 64 MiB once decompressed. Never retried; ask for less at a time."""
+
+    def __init__(self, message: str = "", **given: Any) -> None:
+        super().__init__(message, **{"kind": "too-large", **given})
 
 
 class PagingError(CapillaryError):

@@ -88,12 +88,14 @@ class Shape:
         member: The envelope's member that holds the records (`data`, `events`); None for a bare array.
         free: True for any JSON at all (`session.request`).
         timezone: Of the server, for ISO times without an offset.
+        owners: The customers asked: at least one record belongs to one of them. Empty where that cannot be said.
     """
 
     model: Any = None
     member: str | None = None
     free: bool = False
     timezone: tzinfo | None = None
+    owners: frozenset[int] = frozenset()
 
     __repr__ = brief_repr
 
@@ -177,6 +179,7 @@ class Request:
         call: The logical call this request belongs to, set by the chain.
         late: Whether a body that looks whole may be left undecoded: it waits more cheaply than its records.
         fault: Why an answer left undecoded could not be read in the end: it stands for the first attempt.
+        fresh: Whether it goes out on a connection of its own: those that are open may have an answer too many.
     """
 
     method: str
@@ -188,22 +191,31 @@ class Request:
     call: Call | None = field(default=None, repr=False)
     late: bool = field(default=False, repr=False)
     fault: CapillaryError | None = field(default=None, repr=False)
+    fresh: bool = field(default=False, repr=False)
 
     __repr__ = brief_repr
 
     def of(self, call: Call) -> Request:
         """The same request as part of `call`."""
         return Request(
-            self.method, self.path, self.query, self.headers, self.body, self.shape, call, self.late, self.fault
-        )
+            self.method, self.path, self.query, self.headers, self.body, self.shape, call, self.late, self.fault,
+            self.fresh,
+        )  # fmt: skip
 
     def with_header(self, name: str, value: str) -> Request:
         """The same request with one more header."""
         headers = Headers(self.headers)
         headers[name] = value
         return Request(
-            self.method, self.path, self.query, headers, self.body, self.shape, self.call, self.late, self.fault
-        )
+            self.method, self.path, self.query, headers, self.body, self.shape, self.call, self.late, self.fault,
+            self.fresh,
+        )  # fmt: skip
+
+    def apart(self) -> Request:
+        """The same request, decoded at once, over a connection that had no request before."""
+        return Request(
+            self.method, self.path, self.query, self.headers, self.body, self.shape, self.call, False, self.fault, True
+        )  # fmt: skip
 
     def after(self, fault: CapillaryError | None) -> Request:
         """The same request, decoded at once, whose first attempt was made and failed if there is a `fault`."""
@@ -228,6 +240,7 @@ class Response:
     elapsed: float = 0.0
     # Not an argument, so that `attrs.evolve(response, body=...)` never carries the old body's records along.
     _decoded: Any = field(default=None, init=False, repr=False)
+    _discard: Callable[[], None] | None = field(default=None, init=False, repr=False)
 
     __repr__ = brief_repr
 
@@ -240,6 +253,16 @@ class Response:
     def decoded(self) -> Any:
         """What the body says, once `keep` was called, or `LATE`; else None. For the SDK's own steps."""
         return self._decoded
+
+    def came_over(self, discard: Callable[[], None] | None) -> Response:
+        """Remember how the connection is dropped that brought it. For the SDK's own steps."""
+        object.__setattr__(self, "_discard", discard)
+        return self
+
+    def discard(self) -> None:
+        """Drop the connection that brought it: its next answer may be another's too. For the SDK's own steps."""
+        if self._discard is not None:
+            self._discard()
 
     def keep(self, decoded: Any) -> Response:
         """Remember what the body says, so that it is decoded once. For the SDK's own steps."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from capillary_async._fork import renew_in_child
 from capillary_async._priority import in_bulk
 from capillary_async._transport.message import Call
-from capillary_async._transport.retry_rules import NotSentError, Verdict, decide, kind_of, status_of, throttled
+from capillary_async._transport.retry_rules import NotSentError, Verdict, decide, kind_of, repeats, status_of, throttled
 from capillary_async._transport.stats import count
 from capillary_async.errors import APIError, AttemptRecord, CapillaryError, DeadlineExceededError, DecodeError
 
@@ -115,7 +115,11 @@ class Retry:
             # Outside the handler, so that what is raised has no context whose frames hold headers.
             verdict = self._judge(call, fault)
             if verdict.delay is None:
+                if cost and repeats(fault):
+                    self._quota.give(cost)  # it was answered: what is wrong with this answer takes no retry from others
                 raise finish(fault, request, call, verdict)
+            if kind_of(fault) == "misdirected":
+                request = request.apart()
             cost = verdict.cost
             count(self._stats, retries=1)
             logger.info(

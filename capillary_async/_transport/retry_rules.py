@@ -23,7 +23,6 @@ from capillary_async.errors import (
     DecodeError,
     LedgerRequestError,
     MergedCustomerError,
-    ResponseTooLargeError,
     TLSError,
     TransportError,
 )
@@ -34,18 +33,21 @@ if TYPE_CHECKING:
     from capillary_async._config import RetryPolicy
     from capillary_async.errors import AttemptRecord
 
-__all__ = ["NotSentError", "Verdict", "decide", "decisive_status", "kind_of", "parse_retry_after", "status_of"]
+__all__ = ["NotSentError", "Verdict", "decide", "decisive_status", "kind_of", "parse_retry_after", "repeats", "status_of"]
 
 # 461 'search busy' and 521 'another action of this customer is running' are Capillary's; 520-524 Cloudflare's.
 RETRIED_STATUSES = frozenset({408, 425, 429, 461, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 THROTTLED_STATUSES = frozenset({429, 503})
 TRANSIENT_COST = 14
 THROTTLED_COST = 5
-NOT_JSON_ATTEMPTS = 2
+REPEATING_ATTEMPTS = 2
+WHOLE = frozenset({200, 203})  # the statuses of a whole answer
+NO_CONTENT = 204  # an answer all the same, to a pager: behind a full page it is the end
 RETRY_AFTER_JITTER = 0.1
 # Their body code is the answer, whatever status line it came under.
 _SETTLED = (AuthenticationError, CustomerNotFoundError, LedgerRequestError, MergedCustomerError)
 _HTTP_CODES = range(400, 600)
+_RETRIED_KINDS = frozenset({"bad-json", "invalid-json", "not-json", "beyond", "misdirected"})
 _REDIRECTS = 300
 _LONGEST_DATE = 64
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
@@ -89,11 +91,9 @@ def kind_of(error: CapillaryError) -> str:
     """The word for an error in an attempt history."""
     if isinstance(error, TransportError):
         return error.kind
-    if isinstance(error, ResponseTooLargeError):
-        return "too-large"
     if isinstance(error, DecodeError):
-        return ("bad-json" if error.body.lstrip()[:1] in ("[", "{") else "not-json") if error.malformed else "shape"
-    return "status" if isinstance(error, APIError) and error.status >= _REDIRECTS else "code"
+        return error.kind
+    return "status" if isinstance(error, APIError) and (error.status >= _REDIRECTS or _odd(error.status)) else "code"
 
 
 def status_of(error: CapillaryError) -> int | None:
@@ -106,10 +106,30 @@ def retryable(error: CapillaryError) -> bool:
     if error.attempts:  # it comes out of a retry loop of its own: the token's
         return False
     if isinstance(error, APIError):
-        return not isinstance(error, _SETTLED) and decisive_status(error.status, error.code) in RETRIED_STATUSES
+        return not isinstance(error, _SETTLED) and _retried(error.status, error.code)
     if isinstance(error, DecodeError):
-        return error.malformed and not isinstance(error, ResponseTooLargeError)
+        return error.kind in _RETRIED_KINDS
     return isinstance(error, TransportError) and not isinstance(error, TLSError | DeadlineExceededError)
+
+
+def _retried(status: int, code: int | None) -> bool:
+    decisive = decisive_status(status, code)
+    return decisive in RETRIED_STATUSES or (_odd(decisive) and decisive != NO_CONTENT)
+
+
+def _odd(status: int) -> bool:
+    """Whether a status is neither a whole answer nor a refusal, e.g. 206; 0 is an error that had no status line."""
+    return 0 < status < _REDIRECTS and status not in WHOLE
+
+
+def repeats(error: CapillaryError) -> bool:
+    """Whether the same answer would come again, nearly always, though it says nothing of the service's health.
+
+    That is a body that no record can hold, records of another customer, no JSON, or a status that is no whole answer.
+    """
+    if isinstance(error, DecodeError):
+        return error.kind != "bad-json"
+    return isinstance(error, APIError) and _odd(error.status)
 
 
 def throttled(error: CapillaryError) -> bool:
@@ -152,8 +172,13 @@ def decide(
 
 
 def _hopeless(error: CapillaryError, history: Sequence[AttemptRecord]) -> bool:
-    """A page of HTML or an empty body under 200 comes from something that stays: it gets two of the attempts."""
-    return kind_of(error) == "not-json" and sum(r.kind == "not-json" for r in history) >= NOT_JSON_ATTEMPTS
+    """What repeats gets two of the attempts: a page of HTML, say, comes from something that stays."""
+    return repeats(error) and sum(map(_was_repeating, history)) >= REPEATING_ATTEMPTS
+
+
+def _was_repeating(attempt: AttemptRecord) -> bool:
+    odd = attempt.kind == "status" and attempt.status is not None and _odd(attempt.status)
+    return odd or attempt.kind in _RETRIED_KINDS - {"bad-json"}
 
 
 def _backoff(

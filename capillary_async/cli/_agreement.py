@@ -7,12 +7,13 @@ memory does not grow with the run. Pure; fed by `_demo.py`, shown by `_summary.p
 from __future__ import annotations
 
 from collections import Counter
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
 from capillary_async.cli._words import count
+from capillary_async.models.exact import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Agreement"]
 
-_EXACT = Context(prec=1_000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[Inexact, InvalidOperation])
 _QUANTITIES = ("points_exclusive", "redeemed_exclusive_value", "returned_exclusive_value", "expired_exclusive_value")
 
 
@@ -141,7 +141,7 @@ def _dated(sums: Mapping[tuple[int, int], Decimal]) -> dict[str, Decimal]:
 
 def _add(sums: dict[Any, Decimal], name: Any, quantity: Decimal | None) -> None:
     if quantity is not None:
-        sums[name] = _EXACT.add(sums.get(name, Decimal(0)), quantity)
+        sums[name] = EXACT.add(sums.get(name, Decimal(0)), quantity)
 
 
 def _faults(customer: _Customer) -> Iterable[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from rich.table import Table
 
 from capillary_async.cli._words import count
+from capillary_async.models.exact import exact_sum
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,9 +86,9 @@ def _by_month(agreement: Agreement) -> Table:
         if any(sums):
             table.add_row(name, *("" if points is None else f"{points:,f}" for points in sums))
     table.add_section()
-    totals = [sum(points for (of, _), points in agreement.by_month.items() if of == year) for year in years]
+    totals = [exact_sum(points for (of, _), points in agreement.by_month.items() if of == year) for year in years]
     table.add_row("total", *(f"{points:,f}" for points in totals))
-    table.caption = f"{sum(totals, Decimal(0)):,f} in all"
+    table.caption = f"{exact_sum(totals):,f} in all"
     return table
 
 

@@ -20,9 +20,9 @@ from capillary_async.jobs._compare_result import (
     Difference,
     FieldTotals,
     Size,
-    exact_sum,
 )
 from capillary_async.jobs._errors import JobError
+from capillary_async.models.exact import exact_sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,16 +13,16 @@ totals.
 
 from __future__ import annotations
 
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
-from functools import reduce
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 from capillary_async._repr import brief_repr
+from capillary_async.models.exact import EXACT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
+    from decimal import Decimal
 
     from capillary_async.jobs._books_columns import Wanted
 
@@ -36,7 +36,6 @@ __all__ = [
     "Difference",
     "FieldTotals",
     "Size",
-    "exact_sum",
 ]
 
 MISSING_IN_BOOKS, MISSING_IN_CAPILLARY, CHANGED, EQUAL = CLASSES = (
@@ -45,13 +44,6 @@ MISSING_IN_BOOKS, MISSING_IN_CAPILLARY, CHANGED, EQUAL = CLASSES = (
     "changed",
     "equal",
 )
-_EXACT = Context(prec=1_000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[Inexact, InvalidOperation])
-_ZERO = Decimal(0)
-
-
-def exact_sum(values: Iterable[Decimal]) -> Decimal:
-    """The sum, whatever the ambient decimal context would round."""
-    return reduce(_EXACT.add, values, _ZERO)
 
 
 @frozen
@@ -77,7 +69,7 @@ class FieldTotals:
     @property
     def difference(self) -> Decimal:
         """The export's total less that of the books."""
-        return _EXACT.subtract(self.capillary, self.books)
+        return EXACT.subtract(self.capillary, self.books)
 
 
 @frozen

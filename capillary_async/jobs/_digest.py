@@ -7,8 +7,10 @@ and by `verify`, which recomputes them from the files.
 from __future__ import annotations
 
 import hashlib
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, localcontext
+from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, cast
+
+from capillary_async.models.exact import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Bag", "add", "added", "file_digest", "plain"]
 
-# The ambient context may round to 28 digits or fewer. This one never rounds.
-_EXACT = Context(prec=10_000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[Inexact, InvalidOperation])
 _SIZE = 1 << 256
 _BETWEEN = "\x1f"
 
@@ -56,7 +56,7 @@ def add(values: Sequence[Decimal | str]) -> Decimal:
     """The exact sum of quantities, or of their texts."""
     if values and isinstance(values[0], str):
         values = [Decimal(value) for value in values]
-    with localcontext(_EXACT):
+    with localcontext(EXACT):
         return sum(cast("Sequence[Decimal]", values), Decimal(0))
 
 
@@ -65,7 +65,7 @@ def added(sums: Iterable[Mapping[str, Decimal]]) -> dict[str, Decimal]:
     total: dict[str, Decimal] = {}
     for part in sums:
         for column, value in part.items():
-            total[column] = _EXACT.add(total.get(column, Decimal(0)), value)
+            total[column] = EXACT.add(total.get(column, Decimal(0)), value)
     return total
 
 

@@ -14,8 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from capillary_async import __version__
-from capillary_async.jobs._compare_result import CHANGED, EQUAL, MISSING_IN_BOOKS, MISSING_IN_CAPILLARY, exact_sum
+from capillary_async.jobs._compare_result import CHANGED, EQUAL, MISSING_IN_BOOKS, MISSING_IN_CAPILLARY
 from capillary_async.jobs._report_chart import MONTHS, every_month, months_chart
+from capillary_async.models.exact import exact_sum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

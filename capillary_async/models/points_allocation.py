@@ -1,23 +1,21 @@
 """What `points_allocation` gives: one allocation of points to a customer.
 
 The rule kept here: pure data under the wire's own names, exact; what is derived is a property and never rounds. Filled
-by `_decode`; imports nothing of ours.
+by `_decode`; imports nothing of ours but the exact context.
 """
 
 from datetime import UTC, datetime, timedelta
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
+from decimal import Decimal
 from typing import ClassVar
 
 from attrs import frozen
 
 from capillary_async.models._record import Record
+from capillary_async.models.exact import EXACT
 
 __all__ = ["PointsAllocation"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-# The ambient context may round to 28 digits or fewer. This one never rounds: what does not fit 10,000 digits raises.
-_EXACT = Context(prec=10_000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[Inexact, InvalidOperation])
 
 
 def _utc(milliseconds: int | None) -> datetime | None:
@@ -118,5 +116,5 @@ class PointsAllocation(Record):
         for gone in (self.redeemed_exclusive_value, self.returned_exclusive_value, self.expired_exclusive_value):
             if left is None or gone is None:
                 return None
-            left = _EXACT.subtract(left, gone)
+            left = EXACT.subtract(left, gone)
         return left
