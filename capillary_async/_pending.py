@@ -107,7 +107,7 @@ class Pending:
 def answers(error: CapillaryError) -> bool:
     """Whether an error is an answer of the service, and not for want of one."""
     if isinstance(error, DecodeError):
-        return not error.malformed
+        return not error.cut and error.kind != "not-json"
     return not isinstance(error, _NO_ANSWER)
 
 

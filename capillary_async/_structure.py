@@ -26,7 +26,8 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from capillary_async import models
-from capillary_async._faults import mismatch, wrong
+from capillary_async._faults import mismatch, unbounded, wrong
+from capillary_async.models.exact import MOST_DIGITS, bounded
 
 __all__ = ["entries", "to_value", "to_wire"]
 
@@ -40,6 +41,9 @@ _INTEGER_TEXT: Final = re.compile(r"-?[0-9]+")
 _TIME_TEXT: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(Z|[+-][0-9]{2}:?[0-9]{2})?"
 )
+
+# Members of the API's error messages, beside `status`.
+_OF_ERRORS: Final = frozenset({"code", "err", "error", "errors", "message"})
 
 # Decimal(text) is exact, but what an ambient context without the trap takes for NaN must be an error.
 _EXACT: Final = Context(traps=[InvalidOperation])
@@ -66,9 +70,11 @@ def entries(model: type[T], received: list[Any], path: str, timezone: tzinfo | N
     Raises:
         DecodeError: With a path for each fault; indexes count null entries too.
     """
-    hook = _hook(model, timezone, detailed=False)
+    hook, known = _hook(model, timezone, detailed=False), _documented(cast("Any", model))
     try:
-        return tuple([hook(value, model) for value in received if value is not None])
+        telling = known - {"status"}  # errors have one too
+        if not known or all(value is None or not telling.isdisjoint(value) for value in received):
+            return tuple([hook(value, model) for value in received if value is not None])
     except StructureHandlerNotFoundError:
         raise
     except Exception:  # noqa: BLE001, S110 - whatever it was, the detailed way says it better
@@ -101,12 +107,58 @@ def to_wire(record: Any) -> dict[str, Any]:
 
 
 def _to_decimal(value: Any, _: Any) -> Decimal:
-    """An exact number, or ASCII decimal text. No float: it has lost the digits already."""
+    """An exact number, or ASCII decimal text, within bounds. No float: it has lost the digits already."""
     if isinstance(value, Decimal) and value.is_finite():
-        return value
-    if type(value) is int or (isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value)):
-        return Decimal(value, _EXACT)
-    raise mismatch("a decimal number", value)
+        number = value
+    elif type(value) is int or (isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value)):
+        number = Decimal(value, _EXACT)
+    else:
+        raise mismatch("a decimal number", value)
+    if (isinstance(value, Decimal) or len(str(value)) > MOST_DIGITS) and not bounded(number):
+        raise unbounded()
+    return number
+
+
+@lru_cache(maxsize=32)
+def _documented(model: Any) -> frozenset[str]:
+    """The members that the API's page has for a record; none for classes that are not ours."""
+    if not _is_ours(model):
+        return frozenset()
+    return frozenset(_wire_fields(model) if _is_camel(model) else attrs.fields_dict(model))
+
+
+def _refuse_undocumented(row: Any, known: frozenset[str]) -> None:
+    """Refuse an object that is no record: an error in a record's place, say."""
+    if not known or not isinstance(row, dict):
+        return
+    names = cast("dict[str, Any]", row).keys()
+    if known.isdisjoint(names):
+        raise ValueError("expected a record, got an object without a single documented member")
+    if names & known == {"status"} and names & _OF_ERRORS:
+        raise ValueError("expected a record, got an error: no documented member but its status")
+
+
+def _unbounded_in(value: Any) -> bool:
+    """Whether a free-form value holds a number that no amount can be."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict | list):
+            waiting += one.values() if isinstance(one, dict) else one  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        elif (isinstance(one, Decimal) or type(one) is int) and not bounded(Decimal(one)):
+            return True
+    return False
+
+
+def _to_extra(members: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """The members that no field takes; numbers within them are amounts too."""
+    extra = {name: one for name, one in members.items() if name not in known}
+    for name, one in extra.items():
+        if _unbounded_in(one):
+            fault = unbounded()
+            fault.add_note(AttributeValidationNote(f"member {name}", name, Any))
+            raise ClassValidationError("object", [fault], dict)  # pyright: ignore[reportCallIssue]
+    return extra
 
 
 def _to_int(value: Any, target: Any) -> Any:
@@ -262,7 +314,7 @@ def _object_hook(kind: Any, converter: Converter) -> Hook:
         record = fill(_with_twins(members, twins) if twins else members, kind)
         if known is None or members.keys() <= known:
             return record
-        return attrs.evolve(record, extra={name: one for name, one in members.items() if name not in known})
+        return attrs.evolve(record, extra=_to_extra(members, known))
 
     return to_object
 
@@ -412,12 +464,13 @@ def _rows_in_detail(
     model: type[T], received: list[Any], path: str, timezone: tzinfo | None, body: bytes
 ) -> tuple[T, ...]:
     """The careful way for rows: paths count null entries too."""
-    hook = _hook(model, timezone, detailed=True)
+    hook, known = _hook(model, timezone, detailed=True), _documented(cast("Any", model))
     items: list[T] = []
     faults: list[tuple[str, str]] = []
     for index, value in enumerate(received):
         try:
             if value is not None:
+                _refuse_undocumented(value, known)
                 items.append(hook(value, model))
         except Exception as error:  # noqa: BLE001 - users' classes raise what they like
             faults += _faults(error, f"{path}[{index}]")

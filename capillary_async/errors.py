@@ -22,7 +22,7 @@ ours.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import frozen
 
@@ -42,6 +42,7 @@ __all__ = [
     "InvalidRequestError",
     "LedgerRequestError",
     "MergedCustomerError",
+    "MissingEvent",
     "NotFoundError",
     "OriginalError",
     "PageDriftError",
@@ -79,12 +80,24 @@ class ApiMessage:
 
 
 @frozen
+class MissingEvent(ApiMessage):
+    """The SDK's own warning of a ledger event that was asked for and neither given nor null.
+
+    Attributes:
+        event_id: The id as it was asked for: an event log id, or a reference id.
+    """
+
+    event_id: str = ""
+
+
+@frozen
 class AttemptRecord:
     """What one attempt of a call came to.
 
     Attributes:
         number: 1 for the first attempt.
-        kind: `TransportError.kind` or `DecodeError.kind`; or `status`, `code` (under HTTP 200).
+        kind: `TransportError.kind`; or `status`, `code` (under HTTP 200), `not-json`, `bad-json`, `shape`,
+            `misdirected`, `too-large`, as in `DecodeError.kind`.
         status: The HTTP status, None where no status line came.
         slept: Seconds slept after this attempt, 0.0 after the last.
     """
@@ -344,11 +357,11 @@ class DecodeError(CapillaryError):
         faults: Where and what, e.g. `$[3].points_value: expected a decimal number, got 'abc'`.
         body: The first characters of the body.
         malformed: True for no complete JSON at all (cut, HTML, empty), False for JSON of another shape.
-        kind: What is wrong, as in `AttemptRecord.kind`: `bad-json` (it seems cut, so it is retried as a lost connection
-            is), `invalid-json` (it is there to its end), `not-json` (HTML, text, nothing), `shape` (another shape than
-            documented), `beyond` (JSON that no record can hold), `misdirected` (records of another customer),
-            `too-large`. All but `bad-json` are the same when asked again, nearly always: one retry at most.
-        empty: True where the answer is `null` or `{}` in place of records.
+        kind: What is wrong: `bad-json` (half of it, or wrong within), `not-json` (HTML, text, nothing), `shape`
+            (another shape than documented), `beyond` (JSON that no record can hold), `misdirected` (records of another
+            customer), `too-large`.
+        cut: True where a malformed body ends before its end; what does not is the same when asked again, nearly always.
+        empty: True where the answer is 204, `null` or `{}` in place of records.
         status, request_id: Of the answer.
     """
 
@@ -357,6 +370,8 @@ class DecodeError(CapillaryError):
     body: str
     malformed: bool
     kind: str
+    _kind: ClassVar[str] = ""
+    cut: bool
     empty: bool
     status: int | None
     request_id: str | None
@@ -370,6 +385,7 @@ class DecodeError(CapillaryError):
         body: str = "",
         malformed: bool = False,
         kind: str = "",
+        cut: bool | None = None,
         empty: bool = False,
     ) -> None:
         super().__init__(message)
@@ -377,7 +393,8 @@ class DecodeError(CapillaryError):
         self.paths = paths
         self.body = body
         self.malformed = malformed
-        self.kind = kind or _kind_of(body, malformed=malformed)
+        self.kind = kind or self._kind or _kind_of(body, malformed=malformed)
+        self.cut = self.kind == "bad-json" if cut is None else cut
         self.empty = empty
         self.status = None
         self.request_id = None
@@ -397,8 +414,7 @@ def _kind_of(body: str, *, malformed: bool) -> str:
 class ResponseTooLargeError(DecodeError):
     """The answer is larger than 64 MiB once decompressed. Never retried; ask for less at a time."""
 
-    def __init__(self, message: str = "", **given: Any) -> None:
-        super().__init__(message, **{"kind": "too-large", **given})
+    _kind = "too-large"
 
 
 class PagingError(CapillaryError):

@@ -138,8 +138,10 @@ def test_a_status_comes_with_advice(status: int, words: str):
     assert words in refused(b"", status).message
 
 
-def test_no_advice_where_none_is_known():
-    assert refused(b"", 418).message == "the server refused with HTTP 418"
+def test_what_is_not_known_is_to_be_reported():
+    message = refused(b"", 418).message
+    assert message.startswith("the server refused with HTTP 418; ")
+    assert "report it with the request id" in message
 
 
 @pytest.mark.parametrize(
@@ -346,7 +348,7 @@ def test_json_of_another_shape_is_named_and_not_malformed(body: Any, shape: Shap
 
 
 def test_a_row_of_another_shape_is_named_with_its_path():
-    error = no_answer({"data": [{}, 5]}, EVENTS)
+    error = no_answer({"data": [{"id": 1}, 5]}, EVENTS)
     assert error.paths == ("$.data[1]",)
     assert "(and " not in error.message
     assert not error.malformed

@@ -255,10 +255,8 @@ def test_deep_or_absurd_members_of_a_row_are_an_error_or_right():
     assert not refused(rows, PointsAwarded, b'[{"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}]").malformed
     assert not refused(rows, PointsAwarded, b'[{"id":' + b"9" * 5_000 + b"}]").malformed
     assert not refused(rows, PointsAwarded, b'[{"points_exclusive":1e99999999999999999999}]').malformed
-    (record,) = rows(PointsAwarded, b'[{"points_exclusive":' + b"9" * 5_000 + b".5}]").items
-    assert str(record.points_exclusive) == "9" * 5_000 + ".5"
-    (record,) = rows(PointsAwarded, b'[{"points_exclusive":1e999999999}]').items
-    assert unstructure(record) == {"points_exclusive": Decimal("1E+999999999")}
+    assert not refused(rows, PointsAwarded, b'[{"points_exclusive":' + b"9" * 5_000 + b".5}]").malformed
+    assert not refused(rows, PointsAwarded, b'[{"points_exclusive":1e999999999}]').malformed
 
 
 def test_an_ambient_context_without_traps_makes_no_nan():
@@ -520,7 +518,7 @@ def test_a_plain_page_has_no_text_where_a_decimal_is_due(body: bytes):
         records = straight.decode(body)
     except (ValueError, RecursionError):
         return
-    if straight._plain(body, records):
+    if _decode._looked_at(body)[0] == straight.texts(records):
         due = ("points_value", "points_exclusive")
         assert not [
             name
@@ -531,9 +529,8 @@ def test_a_plain_page_has_no_text_where_a_decimal_is_due(body: bytes):
 
 
 def test_a_page_with_a_backslash_is_not_taken_for_plain():
-    straight = _decode._straight(PointsAllocation)
-    for body, plain in ((b'[{"status":"x"}]', True), (rb'[{"status":"\n"}]', False)):
-        assert straight._plain(body, straight.decode(body)) is plain
+    for body, texts in ((b'[{"id":1,"status":"x"}]', 1), (rb'[{"id":1,"status":"\n"}]', -1)):
+        assert _decode._looked_at(body)[0] == texts
         assert rows(PointsAllocation, body).received == 1
 
 
@@ -546,13 +543,12 @@ def test_long_rows_are_not_remembered():
 
 def test_plain_pages_take_the_quick_way_alone(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_decode, "parse", None)
-    straight = _decode._straight(PointsAllocation)
     page = page_json("points_allocation_event") * 100
     for body in (json.dumps(page), json.dumps(page, separators=(",", ":")), json.dumps(page, indent=4)):
-        assert straight._plain(body.encode(), straight.decode(body.encode()))
+        assert _decode._looked_at(body.encode()) == (100, True)
         assert rows(PointsAllocation, body.encode()).received == 100
     body = json.dumps([{**one, "currency": "INR"} for one in page]).encode()
-    assert not straight._plain(body, straight.decode(body))
+    assert _decode._looked_at(body) == (200, True)
     assert rows(PointsAllocation, body).received == 100
 
 

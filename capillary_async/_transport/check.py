@@ -1,8 +1,8 @@
 """Reading an answer: is it what was asked for, and if not, which error is it. Pure rules, inside the attempt.
 
-The rule kept here: a body code decides before the status does; HTTP 200 may carry errors; half a JSON or an HTML page
-is told apart from JSON of another shape, since only the former may do better next time. The step between `throttle` and
-`wire`.
+The rule kept here: a body code decides before the status does; HTTP 200 may carry errors, and only 200 and 203 carry
+records; half a JSON or an HTML page is told apart from JSON of another shape, since only the former may do better next
+time; records of another customer are no answer. The step between `throttle` and `wire`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import evolve
 
 from capillary_async import _decode
+from capillary_async._faults import REPORT
 from capillary_async._transport.message import LATE
-from capillary_async._transport.retry_rules import decisive_status, parse_http_date, parse_retry_after
+from capillary_async._transport.owners import foreign, misdirected, mixed
+from capillary_async._transport.retry_rules import WHOLE, decisive_status, parse_http_date, parse_retry_after
 from capillary_async.errors import (
     APIError,
     ApiMessage,
@@ -72,7 +74,11 @@ _BY_STATUS: dict[int, type[APIError]] = {
     429: RateLimitedError,
     498: AuthenticationError,
 }
+_UNKNOWN = "the API's page does not describe it: see .errors, and report it with the request id"
+NOTHING, PARTIAL = 204, 206
 _STATUS_ADVICE = {
+    202: "the answer is not ready: try again later",
+    PARTIAL: "a part of the answer is missing, e.g. in a cache before the API: try again later",
     400: "a parameter is wrong",
     401: "check the credentials",
     403: "the credentials may not read this: ask for the access group that the API page names",
@@ -102,7 +108,7 @@ def looks_whole(response: Response, shape: Shape) -> bool:
     """Whether a body seems to be an array of records to its end: one that was cut ends otherwise, nearly always."""
     bare = shape.member is None and not shape.free
     body = response.body
-    return bare and response.status < 300 and body[:1] == b"[" and body[-2:] == b"}]"  # noqa: PLR2004
+    return bare and response.status in WHOLE and body[:1] == b"[" and body[-2:] == b"}]"
 
 
 def judge(response: Response, shape: Shape) -> Any:
@@ -110,16 +116,42 @@ def judge(response: Response, shape: Shape) -> Any:
 
     Raises:
         APIError: The server refused, by status or by body.
-        DecodeError: The body is no JSON, or JSON of another shape.
+        DecodeError: The body is no JSON, JSON of another shape, or holds another customer's records: then the
+            connection that brought it is dropped.
     """
-    if response.status >= 300:  # noqa: PLR2004
+    if not _answers(response.status, shape):
         raise _refusal(response, _parsed_or(response.body, None) if _first(response.body) == b"{" else None)
     try:
-        return _read(response, shape)
+        said = _read(response, shape)
+        return said if not shape.owners else _owned(said, shape.owners)
     except DecodeError as error:
         fault = error
+    if fault.kind == "misdirected":
+        response.discard()
     fault.status, fault.request_id = response.status, response.request_id
     raise fault
+
+
+def _answers(status: int, shape: Shape) -> bool:
+    """Whether a status may come with the answer: 200 and 203 with records; what users ask for themselves has more."""
+    if shape.free:
+        return 200 <= status < 300 and status != PARTIAL  # noqa: PLR2004
+    return status in WHOLE or status == NOTHING  # of which the body says that it is empty
+
+
+def _owned(decoded: Decoded[Any], owners: frozenset[int]) -> Decoded[Any]:
+    """The records, with a warning where some belong to customers that were not asked for.
+
+    Raises:
+        DecodeError: All of them do.
+    """
+    others = foreign(decoded.items, owners)
+    if not others:
+        return decoded
+    fault = misdirected(decoded.items, others, owners)
+    if fault is not None:
+        raise fault
+    return evolve(decoded, warnings=(*decoded.warnings, mixed(decoded.items, others, owners)))
 
 
 def _read(response: Response, shape: Shape) -> Any:
@@ -148,39 +180,43 @@ def _bare(response: Response, shape: Shape, first: bytes) -> Any:
         raise _no_json(response)
     if shape.free:
         return _decode.decode(shape.model, response.body, timezone=shape.timezone)
-    if _parsed_or(response.body, _NO_JSON) is _NO_JSON:
+    parsed = _parsed_or(response.body, _NO_JSON)
+    if parsed is _NO_JSON:
         raise _no_json(response)
-    raise _other_shape(shape, "a bare value", response.body)
+    raise _other_shape(shape, "a bare value", response.body, empty=parsed is None)
 
 
 def _enveloped(parsed: Any, shape: Shape, body: bytes) -> Decoded[Any]:
     if shape.member is None or not isinstance(parsed, dict):
-        raise _other_shape(shape, "an object" if isinstance(parsed, dict) else "an array", body)
+        raise _other_shape(shape, "an object" if isinstance(parsed, dict) else "an array", body, empty=parsed == {})
     envelope = cast("dict[str, Any]", parsed)
     path = f"$.{shape.member}"
     if shape.member not in envelope:
-        raise _misshapen(path, "missing", body)
+        raise _misshapen(path, "missing", body, empty=not envelope)
     decoded = _decode.structure_rows(shape.model, envelope[shape.member], path=path, timezone=shape.timezone)
     given = messages(envelope.get("warnings"))
     return evolve(decoded, warnings=given + decoded.warnings) if given else decoded
 
 
-def _other_shape(shape: Shape, got: str, body: bytes) -> DecodeError:
+def _other_shape(shape: Shape, got: str, body: bytes, *, empty: bool) -> DecodeError:
     due = "an array" if shape.member is None else "an object"
-    return _misshapen("$", f"expected {due}, got {got}", body)
+    return _misshapen("$", f"expected {due}, got {got}", body, empty=empty)
 
 
-def _misshapen(path: str, what: str, body: bytes) -> DecodeError:
+def _misshapen(path: str, what: str, body: bytes, *, empty: bool) -> DecodeError:
     shown = body[:_BODY_SHOWN].decode("utf-8", "replace")
-    text = f"the answer is not what the API's page describes: {path}: {what}"
-    return DecodeError(text, faults=(f"{path}: {what}",), paths=(path,), body=shown)
+    text = f"the answer is not what the API's page describes: {path}: {what}; see .body, and {REPORT}"
+    return DecodeError(text, faults=(f"{path}: {what}",), paths=(path,), body=shown, empty=empty)
 
 
 def _no_json(response: Response) -> DecodeError:
     shown = response.body[:_BODY_SHOWN].decode("utf-8", "replace")
     what = "an HTML page" if is_html(response) else "no JSON" if response.body.strip() else "an empty body"
-    text = f"HTTP {response.status} came with {what} where JSON is due; something before the API seems to answer"
-    return DecodeError(text, body=shown, malformed=True)
+    text = (
+        f"HTTP {response.status} came with {what} where JSON is due; something before the API seems to answer: "
+        "check base_url, and try again later"
+    )
+    return DecodeError(text, body=shown, malformed=True, empty=response.status == NOTHING)
 
 
 def is_html(response: Response) -> bool:
@@ -293,7 +329,8 @@ def class_of(status: int, code: int | None) -> type[APIError]:
 
 def _told(response: Response, decisive: ApiMessage | None, *, html: bool) -> str:
     code = decisive.code if decisive else None
-    parts = [f"the server refused with HTTP {response.status}"]
+    whole = response.status in WHOLE or response.status >= 300  # noqa: PLR2004
+    parts = [f"the server {'refused with' if whole else 'gave no whole answer, but'} HTTP {response.status}"]
     if code is not None and code != response.status:
         parts.append(f", code {code}")
     if decisive is not None and decisive.message:
@@ -314,5 +351,5 @@ def _advice(response: Response, code: int | None) -> str:
     status = decisive_status(response.status, code)
     if 300 <= status < 400:  # noqa: PLR2004
         return "redirects are not followed: check base_url"
-    later = "the service or what stands before it failed: try again later" if status >= 500 else ""  # noqa: PLR2004
+    later = "the service or what stands before it failed: try again later" if status >= 500 else _UNKNOWN  # noqa: PLR2004
     return _STATUS_ADVICE.get(status, later)

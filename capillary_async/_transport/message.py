@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import tzinfo
 from typing import Any, Protocol, SupportsIndex, overload
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from capillary_async._config import Timeouts
 from capillary_async._repr import brief, brief_repr
@@ -213,9 +213,7 @@ class Request:
 
     def apart(self) -> Request:
         """The same request, decoded at once, over a connection that had no request before."""
-        return Request(
-            self.method, self.path, self.query, self.headers, self.body, self.shape, self.call, False, self.fault, True
-        )  # fmt: skip
+        return evolve(self, late=False, fresh=True)
 
     def after(self, fault: CapillaryError | None) -> Request:
         """The same request, decoded at once, whose first attempt was made and failed if there is a `fault`."""

@@ -97,7 +97,7 @@ class Retry:
         """Send the request until it succeeds or must not be sent again."""
         call = self._call()
         request = request.of(call)
-        cost = 0
+        cost = spent = 0
         known = request.fault
         if known is not None:
             self._quota.take(FIRST_TRY_REFUND)  # given when the answer looked whole
@@ -115,12 +115,13 @@ class Retry:
             # Outside the handler, so that what is raised has no context whose frames hold headers.
             verdict = self._judge(call, fault)
             if verdict.delay is None:
-                if cost and repeats(fault):
-                    self._quota.give(cost)  # it was answered: what is wrong with this answer takes no retry from others
+                if spent and repeats(fault):
+                    self._quota.give(spent)  # it was answered: what is wrong with this answer takes nothing from others
                 raise finish(fault, request, call, verdict)
             if kind_of(fault) == "misdirected":
                 request = request.apart()
             cost = verdict.cost
+            spent += cost
             count(self._stats, retries=1)
             logger.info(
                 "%s %s: attempt %d: %s; again in %.2f s",

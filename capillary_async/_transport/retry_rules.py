@@ -33,7 +33,16 @@ if TYPE_CHECKING:
     from capillary_async._config import RetryPolicy
     from capillary_async.errors import AttemptRecord
 
-__all__ = ["NotSentError", "Verdict", "decide", "decisive_status", "kind_of", "parse_retry_after", "repeats", "status_of"]
+__all__ = [
+    "NotSentError",
+    "Verdict",
+    "decide",
+    "decisive_status",
+    "kind_of",
+    "parse_retry_after",
+    "repeats",
+    "status_of",
+]
 
 # 461 'search busy' and 521 'another action of this customer is running' are Capillary's; 520-524 Cloudflare's.
 RETRIED_STATUSES = frozenset({408, 425, 429, 461, 500, 502, 503, 504, 520, 521, 522, 523, 524})
@@ -42,12 +51,12 @@ TRANSIENT_COST = 14
 THROTTLED_COST = 5
 REPEATING_ATTEMPTS = 2
 WHOLE = frozenset({200, 203})  # the statuses of a whole answer
-NO_CONTENT = 204  # an answer all the same, to a pager: behind a full page it is the end
 RETRY_AFTER_JITTER = 0.1
 # Their body code is the answer, whatever status line it came under.
 _SETTLED = (AuthenticationError, CustomerNotFoundError, LedgerRequestError, MergedCustomerError)
 _HTTP_CODES = range(400, 600)
-_RETRIED_KINDS = frozenset({"bad-json", "invalid-json", "not-json", "beyond", "misdirected"})
+_REPEATING = frozenset({"beyond", "misdirected", "not-json"})
+_REPEATED = frozenset({"misdirected", "not-json", "shape"})  # the same, in an attempt history
 _REDIRECTS = 300
 _LONGEST_DATE = 64
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
@@ -90,9 +99,9 @@ def decisive_status(status: int, code: int | None) -> int:
 def kind_of(error: CapillaryError) -> str:
     """The word for an error in an attempt history."""
     if isinstance(error, TransportError):
-        return error.kind
+        return "shape" if error.kind == "beyond" else error.kind
     if isinstance(error, DecodeError):
-        return error.kind
+        return "shape" if error.kind == "beyond" else error.kind
     return "status" if isinstance(error, APIError) and (error.status >= _REDIRECTS or _odd(error.status)) else "code"
 
 
@@ -108,13 +117,13 @@ def retryable(error: CapillaryError) -> bool:
     if isinstance(error, APIError):
         return not isinstance(error, _SETTLED) and _retried(error.status, error.code)
     if isinstance(error, DecodeError):
-        return error.kind in _RETRIED_KINDS
+        return error.kind == "bad-json" or error.kind in _REPEATING
     return isinstance(error, TransportError) and not isinstance(error, TLSError | DeadlineExceededError)
 
 
 def _retried(status: int, code: int | None) -> bool:
     decisive = decisive_status(status, code)
-    return decisive in RETRIED_STATUSES or (_odd(decisive) and decisive != NO_CONTENT)
+    return decisive in RETRIED_STATUSES or _odd(decisive)
 
 
 def _odd(status: int) -> bool:
@@ -128,7 +137,7 @@ def repeats(error: CapillaryError) -> bool:
     That is a body that no record can hold, records of another customer, no JSON, or a status that is no whole answer.
     """
     if isinstance(error, DecodeError):
-        return error.kind != "bad-json"
+        return not error.cut
     return isinstance(error, APIError) and _odd(error.status)
 
 
@@ -173,12 +182,13 @@ def decide(
 
 def _hopeless(error: CapillaryError, history: Sequence[AttemptRecord]) -> bool:
     """What repeats gets two of the attempts: a page of HTML, say, comes from something that stays."""
-    return repeats(error) and sum(map(_was_repeating, history)) >= REPEATING_ATTEMPTS
+    bounded = repeats(error) and kind_of(error) != "bad-json"
+    return bounded and sum(map(_was_repeating, history)) >= REPEATING_ATTEMPTS
 
 
 def _was_repeating(attempt: AttemptRecord) -> bool:
     odd = attempt.kind == "status" and attempt.status is not None and _odd(attempt.status)
-    return odd or attempt.kind in _RETRIED_KINDS - {"bad-json"}
+    return odd or attempt.kind in _REPEATED
 
 
 def _backoff(

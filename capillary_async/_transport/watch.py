@@ -24,12 +24,14 @@ class Watch(Interruptible):
         seconds: How long the attempt may take.
         of_call: Whether that is what the call has left, and not the attempt's own limit.
         silent: Whether nothing came for `Timeouts.read`.
+        fresh: Whether the attempt takes no connection that was used before.
     """
 
-    __slots__ = ("_end", "_handle", "_moved", "_read", "of_call", "seconds", "silent")
+    __slots__ = ("_end", "_handle", "_moved", "_read", "fresh", "of_call", "seconds", "silent")
 
-    def __init__(self, call: Call | None) -> None:
+    def __init__(self, call: Call | None, *, fresh: bool = False) -> None:
         super().__init__()
+        self.fresh = fresh
         timeouts = call.timeouts if call is not None else Timeouts()
         remaining = timeouts.attempt if call is None else max(call.remaining(), 0.0)
         self.of_call = remaining < timeouts.attempt

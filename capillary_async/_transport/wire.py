@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import suppress
 from contextvars import ContextVar, Token
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
@@ -121,6 +122,9 @@ class _Connector(aiohttp.TCPConnector):
         return connection
 
     async def _get(self, key: Any, traces: Any) -> Any:
+        watch = _watch.get()
+        if watch is not None and watch.fresh:
+            return None
         while (connection := await super()._get(key, traces)) is not None:
             protocol = connection.protocol
             if protocol is not None and not protocol.should_close:
@@ -291,7 +295,7 @@ class Wire:
         """
         client = await self._pools.client()
         count(self._stats, requests=1)
-        watch = Watch(request.call)
+        watch = Watch(request.call, fresh=request.fresh)
         token = _watch.set(watch)
         try:
             with watch:
@@ -335,7 +339,8 @@ class Wire:
             except DecodeError as error:
                 error.status, error.request_id = answer.status, Response(answer.status, answer.headers).request_id
                 raise
-            return Response(answer.status, answer.headers, body, time.monotonic() - began)
+            response = Response(answer.status, answer.headers, body, time.monotonic() - began)
+            return response.came_over(partial(_discard, client.connector, getattr(answer, "_protocol", None)))
 
     def _timeout(self, request: Request) -> aiohttp.ClientTimeout:
         if request.call is None:
@@ -354,6 +359,15 @@ class Wire:
             )
             self._timeouts[timeouts] = known
         return known
+
+
+def _discard(connector: aiohttp.BaseConnector | None, protocol: Any) -> None:
+    """Close a connection that has given another's answer: at once where it is idle, else when its request is over."""
+    if protocol is None:  # of a double, which has no connection
+        return
+    protocol.force_close()
+    if connector is None or protocol not in connector._acquired:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        protocol.close()
 
 
 async def _read(answer: aiohttp.ClientResponse, watch: Watch) -> bytes:

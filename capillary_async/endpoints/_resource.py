@@ -6,7 +6,7 @@ Base of the four resource classes; the session implements `Caller`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import tzinfo
 from functools import partial
 from operator import attrgetter
@@ -70,8 +70,8 @@ class Resource:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
-    def _shape(self, model: type[Any], member: str | None = None) -> Shape:
-        return Shape(model, member, timezone=self._caller.server_timezone)
+    def _shape(self, model: type[Any], member: str | None = None, owners: Collection[int] = ()) -> Shape:
+        return Shape(model, member, timezone=self._caller.server_timezone, owners=frozenset(owners))
 
     async def _get(self, path: str, query: str, shape: Shape, headers: Headers | None = None) -> Response:
         return await self._caller.call(Request("GET", path, query, headers or Headers(), shape=shape))

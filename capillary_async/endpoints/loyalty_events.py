@@ -86,7 +86,8 @@ class LoyaltyEventsResource(Resource):
         )
 
     def _source(self, customer_id: int, filters: str) -> Source[LoyaltyEvent]:
-        path, shape = f"/v2/customers/{customer_id}/loyaltyEvents", self._shape(LoyaltyEvent, "data")
+        path = f"/v2/customers/{customer_id}/loyaltyEvents"
+        shape = self._shape(LoyaltyEvent, "data", owners=(customer_id,))
 
         async def fetch(number: int, size: int) -> Fetched[LoyaltyEvent]:
             place = f"limit={size}&offset={(number - 1) * size}&page={number}"

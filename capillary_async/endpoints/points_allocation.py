@@ -175,15 +175,15 @@ class PointsAllocationResource(Resource):
 
     def _of_event(self, asked: EventQuery) -> Source[PointsAllocation]:
         prefix = query(entity_id=asked.entity_id, customer_id=asked.customer_id, event_type_id=asked.event_type_id)
-        return self._source(BY_EVENT, prefix, f"points_allocation.by_event(entity_id={asked.entity_id})")
+        name = f"points_allocation.by_event(entity_id={asked.entity_id})"
+        return self._source(BY_EVENT, prefix, name, asked.customer_id)
 
     def _of_expiry(self, entity_id: int, prefix: str) -> Source[PointsAllocation]:
-        return self._source(
-            BY_EXPIRY, f"{prefix}&entity_id={entity_id}", f"points_allocation.by_expiry(entity_id={entity_id})"
-        )
+        name = f"points_allocation.by_expiry(entity_id={entity_id})"
+        return self._source(BY_EXPIRY, f"{prefix}&entity_id={entity_id}", name, entity_id)
 
-    def _source(self, path: str, prefix: str, name: str) -> Source[PointsAllocation]:
-        shape, headers = self._shape(PointsAllocation), self._caller.neo_headers
+    def _source(self, path: str, prefix: str, name: str, customer_id: int) -> Source[PointsAllocation]:
+        shape, headers = self._shape(PointsAllocation, owners=(customer_id,)), self._caller.neo_headers
 
         def fetch(number: int, size: int, *, late: bool = False) -> Awaitable[Fetched[PointsAllocation]]:
             query = f"{prefix}&page={number}&count={size}"

@@ -12,18 +12,21 @@ from datetime import date
 from functools import partial
 from typing import Any, cast
 
-from attrs import frozen
+from attrs import field, frozen
 
 from capillary_async._config import Paging
 from capillary_async._fanout import BatchReader, FanOut
 from capillary_async._pager import Fetched, Page, Source
+from capillary_async._transport.owners import foreign
 from capillary_async._verify import reading
 from capillary_async.endpoints._arguments import days, positive, query, text, whole
 from capillary_async.endpoints._resource import Resource, fetched
 from capillary_async.errors import (
     APIError,
+    ApiMessage,
     AuthenticationError,
     CapillaryError,
+    DecodeError,
     NotFoundError,
     RecordConflictError,
     TLSError,
@@ -36,6 +39,9 @@ PATH = "/x/neo/pointsAwarded/paIds"
 LONGEST_URL = 7_000  # bytes; servers and what stands before them cut at 8,000
 SHORTEST = 2  # bytes of the shortest id and its comma
 HALVED = frozenset({400, 404, 413, 414})
+# What is wrong with the rows of one id, and not with the service.
+BAD_ROWS = frozenset({"bad-json", "beyond", "misdirected", "shape", "too-large"})
+REMEMBERED = 4_096  # awards
 _PLAIN = Paging()
 
 
@@ -106,7 +112,9 @@ class PointsAwardedResource(Resource):
 
     async def _batch(self, prefix: str, ids: tuple[int, ...]) -> Page[PointsAwarded]:
         """One batch, its duplicates dropped."""
-        shape, headers = self._shape(PointsAwarded), self._caller.neo_headers
+        # Of one id alone the rows may be those of a user group's members.
+        owners = ids if len(ids) > 1 else ()
+        shape, headers = self._shape(PointsAwarded, owners=owners), self._caller.neo_headers
         asked = f"{prefix}&entity_id={','.join(map(str, ids))}"
 
         async def fetch(number: int, size: int) -> Fetched[PointsAwarded]:  # noqa: ARG001 - there are no pages
@@ -122,23 +130,46 @@ class _Batches:
     """Answers a batch with one page or error for each id."""
 
     read: Callable[[tuple[int, ...]], Awaitable[Page[PointsAwarded]]]
+    # The id that an award of somebody else was given under, for the last few thousand: of two ids one was misdirected.
+    given: dict[Any, int] = field(factory=dict[Any, int])
 
     async def ask(self, ids: tuple[int, ...]) -> dict[int, Page[PointsAwarded] | CapillaryError]:
         """Ask for the batch, and for halves of it where it is refused or its rows belong to nobody who asked."""
         try:
             page = await self.read(ids)
-        except (APIError, RecordConflictError) as error:
+        except (APIError, DecodeError, RecordConflictError) as error:
             if not _divisible(error):
                 raise
             if len(ids) == 1:
                 return {ids[0]: error}
         else:
             if len(ids) == 1:
-                return {ids[0]: _own(page, page.items)}
+                return {ids[0]: self._alone(ids[0], page)}
             if {record.customer_id for record in page.items} <= set(ids):
                 return _shared_out(ids, page)
         half = len(ids) // 2
         return {**await self._part(ids[:half]), **await self._part(ids[half:])}
+
+    def _alone(self, asked: int, page: Page[PointsAwarded]) -> Page[PointsAwarded] | DecodeError:
+        """The rows of one id: its own, or those of a group's members with a warning.
+
+        An award that was given under another id before belongs to one of the two at most.
+        """
+        others = foreign(page.items, frozenset((asked,)))
+        if not others:
+            return _own(page, page.items)
+        key = awarded_key(others[0])
+        before = self.given.setdefault(key, asked) if key is not None else asked
+        if before != asked:
+            return _given_twice(key, asked, before, page)
+        if len(self.given) > REMEMBERED:
+            del self.given[next(iter(self.given))]
+        warning = ApiMessage(
+            None,
+            f"{len(others)} of {len(page.items)} awards asked for under {asked} carry other customers' ids, e.g. "
+            f"{others[0].customer_id}: right for a user group, whose rows are its members'; else another's answer",
+        )
+        return _own(page, page.items, warning)
 
     async def _part(self, ids: tuple[int, ...]) -> dict[int, Page[PointsAwarded] | CapillaryError]:
         """A part of a batch; where it fails, the other part is asked all the same."""
@@ -154,6 +185,8 @@ def _divisible(error: CapillaryError) -> bool:
     """Whether a part of the batch may be the fault."""
     if isinstance(error, RecordConflictError | NotFoundError):
         return True
+    if isinstance(error, DecodeError):
+        return error.kind in BAD_ROWS and not error.cut
     return isinstance(error, APIError) and (error.status in HALVED or error.code in HALVED)
 
 
@@ -164,5 +197,17 @@ def _shared_out(ids: tuple[int, ...], page: Page[PointsAwarded]) -> dict[int, Pa
     return {key: _own(page, tuple(rows[key])) for key in ids}
 
 
-def _own(page: Page[PointsAwarded], items: tuple[PointsAwarded, ...]) -> Page[PointsAwarded]:
-    return Page(items, 1, page.request_id, page.warnings, page.status, page.elapsed, None, last=True)
+def _own(page: Page[PointsAwarded], items: tuple[PointsAwarded, ...], *warnings: ApiMessage) -> Page[PointsAwarded]:
+    return Page(items, 1, page.request_id, (*page.warnings, *warnings), page.status, page.elapsed, None, last=True)
+
+
+def _given_twice(key: Any, asked: int, before: int, page: Page[PointsAwarded]) -> DecodeError:
+    text = (
+        f"the answer for {asked} holds award {key}, which came for {before} before and belongs to neither of them; "
+        f"nothing of it was given for {asked}. Something before the API answers from a cache or mixes up answers: look "
+        f"there, and report it with request id {page.request_id}"
+    )
+    error = DecodeError(text, faults=(f"$: award {key} came for {before} before",), paths=("$",), kind="misdirected")
+    error.status, error.request_id = page.status, page.request_id
+    error.method, error.path = "GET", PATH
+    return error

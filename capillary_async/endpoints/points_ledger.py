@@ -26,7 +26,7 @@ from capillary_async.endpoints._arguments import (
 )
 from capillary_async.endpoints._ledger_query import Identifier, LedgerInclude
 from capillary_async.endpoints._resource import Resource
-from capillary_async.errors import ApiMessage, InvalidRequestError, LedgerRequestError
+from capillary_async.errors import ApiMessage, InvalidRequestError, LedgerRequestError, MissingEvent
 
 __all__ = ["Identifier", "LedgerInclude", "PointsLedgerResource"]
 
@@ -64,8 +64,11 @@ class _Answer:
         self.last = response
         self.elapsed += response.elapsed
 
-    def page(self, argument: str) -> Fetched[models.LedgerEvent]:
+    def page(self, argument: str, asked: Sequence[str]) -> Fetched[models.LedgerEvent]:
+        """The page, with a warning for each id that is neither given, nor null, nor refused."""
         last = self.last
+        missing = [] if last is None else _missing(self, asked, by_log_id=argument == "event_ids")
+        self.warnings.update(dict.fromkeys(map(_missed, missing)))
         return Fetched(
             self.items,
             self.received,
@@ -76,6 +79,31 @@ class _Answer:
             tuple(self.nulls),
             _named(argument, self.refused) if self.refused else None,
         )
+
+
+def _missing(answer: _Answer, asked: Sequence[str], *, by_log_id: bool) -> list[str]:
+    """The ids that nothing of the answer stands for. A null entry stands for any one of them.
+
+    By reference id an event may come under another of its names: rows that fit no id may stand for one, too.
+    """
+    given = set[str]()
+    strange = 0
+    for event in answer.items:
+        names = {event.event_log_id} if by_log_id else {event.event_reference_id, event.unique_id, event.event_log_id}
+        told = {str(name) for name in names}
+        given |= told
+        strange += not by_log_id and told.isdisjoint(asked)
+    given.update(one for one, _ in answer.refused)
+    missing = [one for one in asked if one not in given]
+    return missing if len(missing) > len(answer.nulls) + strange else []
+
+
+def _missed(event_id: str) -> MissingEvent:
+    text = (
+        f"event {event_id} was asked for, and the answer has neither it nor null for it: ask for it alone, and report "
+        "it with the request id if it does not come"
+    )
+    return MissingEvent(None, text, event_id=event_id)
 
 
 def _named(argument: str, refused: list[tuple[str, LedgerRequestError]]) -> LedgerRequestError:
@@ -173,7 +201,7 @@ class PointsLedgerResource(Resource):
         async def fetch(number: int, size: int) -> Fetched[models.LedgerEvent]:  # noqa: ARG001 - ten ids are a page
             answer = _Answer()
             await ask(pages[number - 1], answer)
-            return answer.page(argument)
+            return answer.page(argument, pages[number - 1])
 
         return Source("points_ledger.explode", fetch, ledger_key, pages=len(pages))
 

@@ -16,6 +16,7 @@ from attrs import field, frozen
 from capillary_async import (
     AuthenticationError,
     CapillaryError,
+    DecodeError,
     Identifier,
     InvalidRequestError,
     LedgerEvent,
@@ -24,6 +25,7 @@ from capillary_async import (
     TLSError,
 )
 from capillary_async._priority import begin_bulk
+from capillary_async.errors import MissingEvent
 
 if TYPE_CHECKING:
     from capillary_async import ApiMessage, AsyncSession
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["LedgerKey", "LedgerOutcomes", "LedgerQuery"]
 
 _END = object()
+_SHOWN = 5  # event ids that a text names
 
 
 def _include(value: Any) -> tuple[str, ...]:
@@ -157,6 +160,9 @@ class LedgerOutcomes:
             if error.quota_exhausted or isinstance(error, AuthenticationError | TLSError):
                 raise
             return Outcome(key, error=error, warnings=tuple(warnings), pages=number)
+        missing = [warning.event_id for warning in warnings if isinstance(warning, MissingEvent)]
+        if missing:
+            return Outcome(key, error=_incomplete(key, missing), warnings=tuple(warnings), pages=number)
         return Outcome(key, tuple(items), None, tuple(warnings), number)
 
     def _ask(self, value: str, events: Iterable[str]) -> Any:
@@ -171,6 +177,17 @@ class LedgerOutcomes:
             is_primary_user=query.is_primary_user,
             alternate_currency_names=query.alternate_currency_names,
         )
+
+
+def _incomplete(key: LedgerKey, missing: list[str]) -> DecodeError:
+    """An export has every event that was asked for, or says that the ledger failed."""
+    shown = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
+    error = DecodeError(
+        f"of {len(key.events)} events asked for, {len(missing)} came neither as a record nor as null: {shown}. Run the "
+        "same command again; what does not come then, report to Capillary"
+    )
+    error.key = key
+    return error
 
 
 async def _aiter(keys: Iterable[LedgerKey]) -> AsyncIterator[LedgerKey]:

@@ -61,7 +61,9 @@ class Waiting:
 
 def is_answer(error: CapillaryError) -> bool:
     """Whether an error is an answer of the service, and not for want of one."""
-    return not error.malformed if isinstance(error, DecodeError) else not isinstance(error, _NO_ANSWER)
+    if isinstance(error, DecodeError):
+        return not error.cut and error.kind != "not-json"
+    return not isinstance(error, _NO_ANSWER)
 
 
 def failure_of(place: int, error: CapillaryError, round_: int) -> Failure:

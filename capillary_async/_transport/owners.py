@@ -1,0 +1,71 @@
+"""Whose records an answer holds: does at least one belong to a customer that was asked for?
+
+Invariant: an answer without a single record of who was asked is never taken for their answer; one that has other
+customers' records among theirs says so in a warning. Pure functions of decoded records; called by `check`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from capillary_async.errors import ApiMessage, DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["foreign", "misdirected", "mixed"]
+
+_NAMED = 3  # customers that a text names
+
+
+def foreign(records: Sequence[Any], owners: frozenset[int]) -> Sequence[Any]:
+    """The records that say whose they are, and that no owner has.
+
+    A record belongs to its `customer_id` and, behind a merge, to its `original_customer_id`.
+    """
+    if len(owners) == 1:
+        (owner,) = owners
+        others = [record for record in records if record.customer_id != owner]  # none, nearly always
+    else:
+        others = [record for record in records if record.customer_id not in owners]
+    return [record for record in others if (said := _said(record)) and said.isdisjoint(owners)]
+
+
+def _said(record: Any) -> set[int]:
+    """The customers that a record names."""
+    named = (record.customer_id, getattr(record, "original_customer_id", None))
+    return {customer for customer in named if customer is not None}
+
+
+def misdirected(records: Sequence[Any], others: Sequence[Any], owners: frozenset[int]) -> DecodeError | None:
+    """The error for an answer none of whose records has an owner; None where one has."""
+    if not others or any(_said(record) for record in records if record not in others):
+        return None
+    fault = f"$: expected records of {_customers(owners)}, got those of {_customers(_all(others))}"
+    text = (
+        f"the answer holds records of {_customers(_all(others))} and none of {_customers(owners)}, who was asked for; "
+        "nothing of it was given. Something before the API answers from a cache or mixes up answers: look there, and "
+        "report it with the request id"
+    )
+    return DecodeError(text, faults=(fault,), paths=("$",), kind="misdirected")
+
+
+def mixed(records: Sequence[Any], others: Sequence[Any], owners: frozenset[int]) -> ApiMessage:
+    """The warning of an answer that holds other customers' records among those asked for."""
+    return ApiMessage(
+        None,
+        f"{len(others)} of {len(records)} records belong to {_customers(_all(others))}, not to {_customers(owners)}, "
+        "asked for; they were given all the same: look at `customer_id` before you add them up",
+    )
+
+
+def _all(records: Iterable[Any]) -> set[int]:
+    return {customer for record in records for customer in _said(record)}
+
+
+def _customers(numbers: Iterable[int]) -> str:
+    """Customers in words, the first few by number."""
+    known = sorted(numbers)
+    named = ", ".join(map(str, known[:_NAMED]))
+    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+    return f"customer{'s' if len(known) != 1 else ''} {named}{more}"
