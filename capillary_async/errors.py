@@ -42,7 +42,6 @@ __all__ = [
     "InvalidRequestError",
     "LedgerRequestError",
     "MergedCustomerError",
-    "MissingEvent",
     "NotFoundError",
     "OriginalError",
     "PageDriftError",
@@ -77,17 +76,6 @@ class ApiMessage:
     status: bool | None = None
 
     __repr__ = brief_repr
-
-
-@frozen
-class MissingEvent(ApiMessage):
-    """The SDK's own warning of a ledger event that was asked for and neither given nor null.
-
-    Attributes:
-        event_id: The id as it was asked for: an event log id, or a reference id.
-    """
-
-    event_id: str = ""
 
 
 @frozen

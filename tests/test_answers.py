@@ -13,7 +13,8 @@ from raw_server import Answer, RawServer, http, said
 
 from capillary_async import AsyncSession, Identifier, LoyaltyEvent, PointsAllocation, PointsAwarded, RetryPolicy
 from capillary_async._decode import decode, parse, rows, structure_rows
-from capillary_async.errors import DecodeError, MissingEvent
+from capillary_async.endpoints.points_ledger import MissingEvent
+from capillary_async.errors import DecodeError
 from capillary_async.models import LedgerEvent
 from capillary_async.models.exact import bounded, exact_sum
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from capillary_async import models
 from capillary_async._pager import Fetched, Pager, Source
@@ -26,9 +26,9 @@ from capillary_async.endpoints._arguments import (
 )
 from capillary_async.endpoints._ledger_query import Identifier, LedgerInclude
 from capillary_async.endpoints._resource import Resource
-from capillary_async.errors import ApiMessage, InvalidRequestError, LedgerRequestError, MissingEvent
+from capillary_async.errors import ApiMessage, InvalidRequestError, LedgerRequestError
 
-__all__ = ["Identifier", "LedgerInclude", "PointsLedgerResource"]
+__all__ = ["Identifier", "LedgerInclude", "MissingEvent", "PointsLedgerResource"]
 
 PATH = "/v2/pointsLedger/getLedgerExplodeInfo"
 IDS_A_CALL = 10
@@ -41,6 +41,17 @@ _NOTHING_MORE = LedgerInclude()
 def ledger_key(record: models.LedgerEvent) -> tuple[int, str] | None:
     """A ledger event's identity."""
     return None if record.event_log_id is None or record.unique_id is None else (record.event_log_id, record.unique_id)
+
+
+@frozen
+class MissingEvent(ApiMessage):
+    """The SDK's own warning of a ledger event that was asked for and neither given nor null.
+
+    Attributes:
+        event_id: The id as it was asked for: an event log id, or a reference id.
+    """
+
+    event_id: str = ""
 
 
 @define

@@ -25,7 +25,7 @@ from capillary_async import (
     TLSError,
 )
 from capillary_async._priority import begin_bulk
-from capillary_async.errors import MissingEvent
+from capillary_async.endpoints.points_ledger import MissingEvent
 
 if TYPE_CHECKING:
     from capillary_async import ApiMessage, AsyncSession
