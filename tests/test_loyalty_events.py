@@ -39,7 +39,9 @@ def paged(total: int, cap: int = 10**6) -> Callable[[Seen], dict[str, Any]]:
 
     def answer(seen: Seen) -> dict[str, Any]:
         page, limit = int(seen.query["page"]), min(int(seen.query["limit"]), cap)
-        return envelope(*({**EVENT, "id": n} for n in range((page - 1) * limit, min(total, page * limit))))
+        return envelope(
+            *({**EVENT, "customerId": None, "id": n} for n in range((page - 1) * limit, min(total, page * limit)))
+        )
 
     return answer
 

@@ -35,7 +35,6 @@ EXPIRY: dict[str, Any] = {
 }
 ROW = {
     "id": 38855229,
-    "customer_id": 383474113,
     "event_type_id": 15,
     "points_exclusive": 100.125,
     "expiry_date": 1766687399000,
