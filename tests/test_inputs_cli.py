@@ -250,7 +250,7 @@ def test_pairs_of_a_ledger_are_csv(tmp_path: Path, capfd: pytest.CaptureFixture[
         ("customer_id,id\n5\n", "line 2 has 1 cells less than the header"),
         (
             "customer_id,event\n5,7\n",
-            "line 1: --event-column 'id' is no column of the ids file; it has customer_id, ev",
+            "line 1: the ids have no column 'id'; they have customer_id, event. Name it with --event",
         ),
         ('customer_id,id\n5,"7\n', "line 2: a quotation mark"),
     ):

@@ -205,6 +205,9 @@ class _Input:
             if many:
                 raise self.wrong(line, f": {many} columns are named {name!r}; rename all but one") from None
             known = ", ".join(each.strip(" \t") if each.isprintable() else repr(each) for each in header)
+            if len(columns) > 1:
+                text = f": the ids have no column {name!r}; they have {known:.400}. Name it with {option}"
+                raise self.wrong(line, text) from None
             raise self.wrong(line, f": {option} {name!r} is no column of the ids file; it has {known:.400}") from None
 
 
