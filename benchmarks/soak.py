@@ -29,7 +29,6 @@ __all__ = ["Bound", "bounds", "main"]
 
 _INTERRUPTED = 130
 _MEMORY = 16.0  # MiB that the allocator may wander
-_DESCRIPTORS = 8  # connections that are being closed while others open
 _LOAD = 1.05
 _RECOVERY = 10.0
 _OUTAGE = 30.0  # seconds
@@ -117,7 +116,7 @@ def bounds(leg: Leg) -> list[Bound]:
     found = [Bound(f"{leg.unit} {word}", figures[word], 0) for word in leg.wrongs]
     found += [
         Bound("MiB grown from the second quarter to the last", round(leg.growth("rss"), 1), _MEMORY),
-        Bound("descriptors beyond one a connection", leg.descriptors - leg.concurrency, _DESCRIPTORS),
+        Bound("descriptors beyond one a connection", leg.descriptors - leg.concurrency, leg.closing),
         Bound("tasks grown", leg.growth("tasks"), leg.concurrency),
         Bound("tasks left behind", figures["tasks_left"], 0),
     ]

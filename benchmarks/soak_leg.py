@@ -105,6 +105,8 @@ class Leg:
     """What is counted."""
     wrongs: ClassVar[tuple[str, ...]] = ("lost", "duplicated", "unexpected", "misordered")
     """The figures that have to be 0."""
+    closing: ClassVar[int] = 8
+    """Connections that may be closing while others open."""
     page_size: ClassVar[int] = SIZE
     """Rows asked for on a page."""
 

@@ -36,6 +36,7 @@ class MisdirectedLeg(Leg):
     wrongs: ClassVar[tuple[str, ...]] = (
         "lost", "doubled", "misdirected", "altered", "misordered", "never served",
     )  # fmt: skip
+    closing: ClassVar[int] = 16  # each answer to another question ends its connection
     page_size: ClassVar[int] = SIZE
 
     def _server(self) -> tuple[str, ...]:
