@@ -52,6 +52,22 @@ def test_a_short_soak_loses_nothing(tmp_path):
     assert "ok   pages lost: 0" in said
 
 
+def test_a_short_soak_through_a_misdirecting_proxy_loses_and_misdirects_nothing(tmp_path):
+    """Wrong ends, others' answers and parts of answers, each kind of them: read right, or an error and asked again."""
+    out = tmp_path / "soak.json"
+    process = command("--misdirected", "--pages", "3000", "--faults", "0.1", "--json", str(out))
+    said, complaints = process.communicate(timeout=55)
+    assert (process.returncode, complaints) == (0, ""), said
+    [leg] = json.loads(out.read_text())["legs"]
+    figures = leg["figures"]
+    assert {figures[word] for word in MisdirectedLeg.wrongs} == {0}
+    assert figures["expected"] == figures["delivered"] == figures["served_whole"] > 40_000
+    assert set(figures["faults"]) == set(soak_wrong.KINDS)
+    assert sum(figures["faults"].values()) > 200
+    assert figures["told_and_asked_again"]
+    assert "ok   records misdirected: 0" in said
+
+
 @LINUX
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
 def test_an_interrupted_soak_leaves_no_server_behind(number, code):
