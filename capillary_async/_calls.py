@@ -15,6 +15,7 @@ from attrs import field, frozen
 
 from capillary_async._checks import merged
 from capillary_async._fork import bury, renew_in_child
+from capillary_async._transport.advice import with_next_step
 from capillary_async._transport.chain import build
 from capillary_async._transport.check import judge
 from capillary_async._transport.message import LATE, Headers
@@ -206,4 +207,5 @@ def _judged(request: Request, response: Response, shape: Shape) -> Any:
         return judge(response, shape)
     except CapillaryError as error:
         error.method, error.path = request.method, request.path
+        error.args = (with_next_step(error),)
         raise

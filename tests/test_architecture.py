@@ -19,7 +19,7 @@ ROWS: list[set[str]] = [
     {"_transport.message", "_transport.scrub", "_transport.body", "_faults"},
     {"_structure"},
     {
-        "_transport.owners", "_transport.retry_rules", "_transport.watch",
+        "_transport.advice", "_transport.owners", "_transport.retry_rules", "_transport.watch",
         "_decode", "_readahead", "_page", "_keys", "_channel", "_spare",
         "_checks", "_underway", "_transport.permit", "_transport.reserve",
     },

@@ -74,7 +74,7 @@ async def test_a_call_is_told_once_and_each_retry_at_info(session_at: Make, capl
     told = [(one.levelname, re.sub(r" [0-9.]+ s.*", "", one.getMessage())) for one in caplog.records]
     assert told == [
         ("INFO", "GET /path: attempt 1: disconnected; again in"),
-        ("INFO", "GET /path: attempt 2: status; again in"),
+        ("INFO", "GET /path: attempt 2: HTTP 503; again in"),
         ("DEBUG", "GET /path: HTTP 200, 2 bytes in"),
         ("DEBUG", "GET /path: BadRequestError after"),
     ]

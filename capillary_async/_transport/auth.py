@@ -292,7 +292,9 @@ def _token_in(response: Response) -> tuple[str, float] | None:
 
 def _no_token(response: Response) -> DecodeError:
     fault = "$.data: expected accessToken and ttlSeconds"
-    error = DecodeError(f"POST {TOKEN_PATH}: the answer holds no token: {fault}", faults=(fault,), paths=("$.data",))
+    error = DecodeError(
+        f"POST {TOKEN_PATH}: the answer holds no token: {fault}; check base_url", faults=(fault,), paths=("$.data",)
+    )
     error.method, error.path, error.attempts = "POST", TOKEN_PATH, 1
     error.status, error.request_id = response.status, response.request_id
     return error

@@ -53,7 +53,9 @@ def _members(raw: bytes, wbits: int) -> Iterator[bytes]:
     while raw:
         members += 1
         if members > _MEMBERS:
-            raise ResponseTooLargeError(f"the compressed body of the answer has more than {_MEMBERS} parts")
+            raise ResponseTooLargeError(
+                f"the compressed body of the answer has more than {_MEMBERS} parts; ask for less at a time"
+            )
         engine = zlib.decompressobj(wbits)
         while not engine.eof:
             # Piece by piece: what one call gives is held twice while it is made.

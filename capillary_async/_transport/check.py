@@ -79,7 +79,7 @@ NOTHING, PARTIAL = 204, 206
 _STATUS_ADVICE = {
     202: "the answer is not ready: try again later",
     PARTIAL: "a part of the answer is missing, e.g. in a cache before the API: try again later",
-    400: "a parameter is wrong",
+    400: "a parameter is wrong: check the arguments",
     401: "check the credentials",
     403: "the credentials may not read this: ask for the access group that the API page names",
     404: "no such resource: check the arguments and base_url",

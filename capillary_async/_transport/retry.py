@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from capillary_async._fork import renew_in_child
 from capillary_async._priority import in_bulk
+from capillary_async._transport.advice import with_next_step
 from capillary_async._transport.message import Call
 from capillary_async._transport.retry_rules import NotSentError, Verdict, decide, kind_of, repeats, status_of, throttled
 from capillary_async._transport.stats import count
@@ -125,7 +126,7 @@ class Retry:
             count(self._stats, retries=1)
             logger.info(
                 "%s %s: attempt %d: %s; again in %.2f s",
-                request.method, request.path, len(call.history), kind_of(fault), verdict.delay,
+                request.method, request.path, len(call.history), _what_came(fault), verdict.delay,
             )  # fmt: skip
             await self._sleep(verdict.delay)
 
@@ -157,6 +158,16 @@ class Retry:
         return verdict
 
 
+def _what_came(fault: CapillaryError) -> str:
+    """What an attempt came to, in a line of the log: 429 and 503 are two things."""
+    kind, status = kind_of(fault), status_of(fault)
+    if kind == "status":
+        return f"HTTP {status}"
+    if isinstance(fault, APIError):
+        return f"code {fault.code} under HTTP {status}"
+    return kind if status is None else f"{kind} under HTTP {status}"
+
+
 def finish(fault: CapillaryError, request: Request, call: Call, verdict: Verdict) -> CapillaryError:
     """The error to raise: the one that says most, complete with the story of the call."""
     if fault.attempts:  # the token's own call failed and says so itself
@@ -169,7 +180,7 @@ def finish(fault: CapillaryError, request: Request, call: Call, verdict: Verdict
     error.method, error.path = request.method, request.path
     error.attempts, error.elapsed = len(call.history), call.elapsed()
     error.history, error.quota_exhausted = tuple(call.history), verdict.reason == "quota"
-    error.args = (f"{request.method} {request.path}: {error.message}{_story(error, verdict)}",)
+    error.args = (f"{request.method} {request.path}: {with_next_step(error)}{_story(error, verdict)}",)
     return error
 
 
@@ -190,7 +201,9 @@ def _story(error: CapillaryError, verdict: Verdict) -> str:
     if isinstance(error, APIError | DecodeError) and error.request_id:
         parts.append(f"request id {error.request_id}")
     if error.quota_exhausted:
-        parts.append("not tried again: the session's retry quota is empty, the service seems to be down")
+        parts.append(
+            "not tried again: the session's retry quota is empty, the service seems to be down; try again later"
+        )
     elif verdict.reason == "deadline":
         parts.append("the next wait would pass Timeouts.call")
     elif verdict.reason == "retry-after" and isinstance(error, APIError):

@@ -444,7 +444,9 @@ def _not_connected(error: Exception) -> ConnectError:
 
 
 def _lost(error: Exception) -> TransportError:
-    return _caused(TransportError(f"the connection was lost: {_text(error)}", kind="disconnected"), error)
+    # aiohttp itself raises subclasses. A double of it that has no answer for a URL raises the class itself.
+    double = "; in tests, no mock has this URL with its query" if type(error) is aiohttp.ClientConnectionError else ""
+    return _caused(TransportError(f"the connection was lost: {_text(error)}{double}", kind="disconnected"), error)
 
 
 def _text(error: BaseException) -> str:

@@ -1,0 +1,40 @@
+"""What to do next about a failed call, where the text of its error does not say so itself.
+
+Invariant: the text of every error ends with a next step. Pure functions of an error; added to it when its call ends.
+"""
+
+from __future__ import annotations
+
+from capillary_async.errors import (
+    CapillaryError,
+    ConnectError,
+    DeadlineExceededError,
+    DecodeError,
+    RequestTimeoutError,
+    ResponseTooLargeError,
+    TransportError,
+)
+
+__all__ = ["next_step", "with_next_step"]
+
+_LATER = "try again later, and if it comes again, check the network and what is in front of the API"
+_DEADLINE = "raise Timeouts.call, or try again later"
+_MALFORMED = "try again later, and if it comes again, check base_url and what is in front of the API"
+_SHAPE = "nothing of it was given out: report it to Capillary, with the request id"
+
+
+def next_step(error: CapillaryError) -> str:
+    """The next step, empty where the error's own text has one."""
+    if isinstance(error, ResponseTooLargeError | RequestTimeoutError | ConnectError):
+        return ""
+    if isinstance(error, DeadlineExceededError):
+        return "" if "raise Timeouts.call" in error.message else _DEADLINE
+    if isinstance(error, DecodeError):
+        return _MALFORMED if error.malformed else _SHAPE
+    return _LATER if isinstance(error, TransportError) else ""
+
+
+def with_next_step(error: CapillaryError) -> str:
+    """The text of the error with its next step."""
+    step = next_step(error)
+    return f"{error.message}; {step}" if step else error.message
