@@ -205,13 +205,13 @@ def tls_server(host: str, **options: Any) -> tuple[ssl.SSLContext, trustme.CA]:
 
 
 @contextmanager
-def in_thread(*answers: Answer) -> Iterator[RawServer]:
+def in_thread(*answers: Answer, **routes: list[Answer]) -> Iterator[RawServer]:
     """The server in a thread and loop of its own, for tests that run loops themselves."""
     ready, stop = threading.Event(), asyncio.Event()
     found: list[tuple[RawServer, asyncio.AbstractEventLoop]] = []
 
     async def run() -> None:
-        async with RawServer(*answers) as server:
+        async with RawServer(*answers, **routes) as server:
             found.append((server, asyncio.get_running_loop()))
             ready.set()
             await stop.wait()

@@ -304,6 +304,10 @@ class Wire:
         except asyncio.CancelledError as error:
             # Without aiohttp's frames: their locals hold the headers, and they tell nothing of a cancellation.
             raise error.with_traceback(None) from None
+        except RuntimeError as error:
+            if (end := _collected(error)) is not None:
+                raise end from None
+            raise
         except CapillaryError as error:
             fault = error
         except TimeoutError as error:
@@ -368,6 +372,14 @@ def _discard(connector: aiohttp.BaseConnector | None, protocol: Any) -> None:
     protocol.force_close()
     if connector is None or protocol not in connector._acquired:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         protocol.close()
+
+
+def _collected(error: RuntimeError) -> GeneratorExit | None:
+    """The end of a call that the collector closes, where aiohttp's cleaning up for it failed: its loop is closed."""
+    before = error.__context__
+    while before is not None and not isinstance(before, GeneratorExit):
+        before = before.__context__
+    return before
 
 
 async def _read(answer: aiohttp.ClientResponse, watch: Watch) -> bytes:
