@@ -97,6 +97,9 @@ class Walk(Generic[T]):
         self._past = self._seen.past(self._seen.keys, self._seen.loose)
         self._stale = past.stale if isinstance(past, Past | Stored) else 0
         self._pages: set[int] = set()  # digests of the full ones
+        # What was given before this reading may come again where rows moved: only what it met itself shows a circle,
+        # unless the reading before ended in one.
+        self._met: set[Hashable] | None = set() if self._past is not None and not self._stale else None
         self.requested = 0
         self.looks = 0
 
@@ -393,7 +396,11 @@ class Walk(Generic[T]):
         """
         contents = frozenset(map(repr, sifted.loose))
         digest = hash((frozenset(keys), contents, len(fetched.nulls), fetched.received))
-        new = bool(sifted.keys) or not self._seen.knows_loose(sifted.loose)
+        if self._met is None:
+            new = bool(sifted.keys) or not self._seen.knows_loose(sifted.loose)
+        else:
+            new = not self._met.issuperset(here := (keys - {None}) | contents)
+            self._met |= here
         stale = 0 if new else self._stale + 1
         if digest not in self._pages and stale < STALE:
             self._pages.add(digest)

@@ -138,8 +138,9 @@ def read_plainly(  # noqa: C901, PLR0912, PLR0915 - one loop, as the documentati
 
         # Records given before.
         known = {row.id: row for page in reversed(accepted) for row in reversed(page) if row and row.id is not None}
-        contents = [row for page in accepted for row in page if row and row.id is None]
-        new = any(row.id not in known if row.id is not None else row not in contents for row in rows if row)
+        # Rows of before `start` may come again where the list moved: a circle is what comes twice since.
+        met = [row if row.id is None else row.id for page in accepted[1:] for row in page if row]
+        new = any((row if row.id is None else row.id) not in met for row in rows if row)
         fresh: list[tuple[int, Row]] = []
         duplicates = 0
         for index, row in enumerate(rows):
