@@ -20,9 +20,10 @@ __all__ = ["Past", "Seen", "Stored"]
 
 T = TypeVar("T")
 
-# Pages whose bodies are kept to compare contents, which costs memory and no time; the content of records behind them
-# is kept as 8 bytes each, which costs 0.5 µs a record. Decoded records cost ten times their body.
-BODIES, DECODED = 64, 16
+# Pages whose bodies are kept to compare contents, which costs memory (about 70 KB a page of 100) and no time. Contents
+# of the records behind them are kept as 8 bytes each, which takes as long as decoding them: a Decimal is slow to hash.
+# Decoded records take ten times the memory of their body.
+BODIES, DECODED = 128, 16
 # What a position takes along when it is pickled: 8 bytes a key, and 8 a content.
 STORED_KEYS, STORED_CONTENTS = 4_096, 128
 
@@ -119,7 +120,7 @@ class Seen(Generic[T]):
 
     def knows_any(self, keys: set[Hashable]) -> bool:
         """Whether one of the keys was seen."""
-        if not (self._near.keys().isdisjoint(keys) and self._far.keys().isdisjoint(keys)):
+        if not self._near.keys().isdisjoint(keys) or (self._far and not self._far.keys().isdisjoint(keys)):
             return True
         return bool(self._stored.known) and not self._stored.known.isdisjoint(map(_digest, keys))
 

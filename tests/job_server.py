@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import threading
 from collections import Counter
@@ -49,6 +50,8 @@ class Customers:
     Attributes:
         failing: How often each customer is still answered with 500.
         rows: Rows of customers that have others than `rows_of` says.
+        cap: The longest page that it gives, whatever is asked.
+        circles: Customers of whom every page is page 1 in another order.
         down_from: From which request on all are answered with 503; None for never.
         latency: Seconds before each answer.
         asked: How often each customer was asked for.
@@ -58,6 +61,8 @@ class Customers:
         self.latency = latency
         self.failing: Counter[int] = Counter()
         self.rows: dict[int, list[dict[str, Any]]] = {}
+        self.cap: int | None = None
+        self.circles: set[int] = set()
         self.slow: dict[int, float] = {}
         self.asked: Counter[int] = Counter()
         self.requests = 0
@@ -116,8 +121,11 @@ class Customers:
             text = b'{"errors":[{"status":false,"code":400,"message":"no such customer"}]}'
             return answer(text, b"400 Bad Request"), delay
         rows = self.rows.get(customer) or rows_of(customer)
-        first = (asked[b"page"] - 1) * asked[b"count"]
-        return answer(json.dumps(rows[first : first + asked[b"count"]]).encode()), delay
+        size = min(asked[b"count"], self.cap or asked[b"count"])
+        first = (asked[b"page"] - 1) * size
+        if customer in self.circles:
+            return answer(json.dumps(random.sample(rows[:size], min(size, len(rows)))).encode()), delay
+        return answer(json.dumps(rows[first : first + size]).encode()), delay
 
 
 def answer(body: bytes, status: bytes = b"200 OK") -> bytes:
