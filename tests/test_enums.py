@@ -54,3 +54,17 @@ def test_statuses_and_tables_equal_the_text_on_the_wire():
 @pytest.mark.parametrize("kind", [EventName, EventType, PointsStatus, SourceTable])
 def test_members_survive_a_pickle(kind: type[Enum]):
     assert pickle.loads(pickle.dumps(list(kind))) == list(kind)  # noqa: S301
+
+
+def test_an_event_type_is_found_by_its_name_exactly():
+    assert all(EventType.named(one.event_name) is one for one in EventType)
+    assert EventType.named(EventName.TRANSACTION_ADD) is EventType.TRANSACTION_ADD
+    for name in ("transactionadd", "TRANSACTION_ADD", " TransactionAdd", "", "x" * 10_000):
+        with pytest.raises(ValueError, match="no EventType is named") as caught:
+            EventType.named(name)
+        assert len(str(caught.value)) < 500
+
+
+def test_a_name_that_is_nearly_right_names_the_right_one():
+    with pytest.raises(ValueError, match=r"\(near: TransactionAdd"):
+        EventType.named("Transactionadd")

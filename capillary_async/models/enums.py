@@ -4,6 +4,7 @@ The rule kept here: a member equals the plain value on the wire, and no model de
 release passes through. For users' comparisons and arguments; imports nothing of ours.
 """
 
+from difflib import get_close_matches
 from enum import IntEnum, StrEnum
 from typing import Self
 
@@ -69,6 +70,29 @@ class EventType(IntEnum):
         member._value_ = number
         member.event_name = event_name
         return member
+
+    @classmethod
+    def named(cls, event_name: str) -> Self:
+        """Return the member with the API's name of the event type, as loyalty and ledger events carry it.
+
+        Upper and lower case count. An `EventName` is a name too.
+
+        Raises:
+            ValueError: No member has this name; the message names the nearest ones.
+
+        Example:
+            >>> EventType.named("TransactionAdd")
+            <EventType.TRANSACTION_ADD: 15>
+        """
+        found = next((member for member in cls if member.event_name == event_name), None)
+        if found is None:
+            near = get_close_matches(str(event_name), [member.event_name for member in cls], 3, 0.5)
+            hint = f" (near: {', '.join(near)})" if near else ""
+            raise ValueError(
+                f"no EventType is named {str(event_name)[:100]!r}{hint}; a type that this release does not know is "
+                "given by its number"
+            )
+        return found
 
     NEW_BILL = 1, "NewBill"
     CUSTOMER_REGISTRATION = 2, "CustomerRegistration"
