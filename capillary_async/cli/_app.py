@@ -35,6 +35,9 @@ from capillary_async.cli._options import (
     Output,
     SandboxOf,
 )
+from capillary_async.cli._point_reports import ReportOf
+from capillary_async.cli._point_reports import expiry as run_expiry
+from capillary_async.cli._point_reports import liability as run_liability
 from capillary_async.cli._read import Asked, read
 from capillary_async.cli._read import allocations as allocations_job
 from capillary_async.cli._read import awarded as awarded_job
@@ -364,3 +367,41 @@ def reconcile(folder: str, *, with_books: WithBooks = _BOOKS) -> int:  # noqa: D
         folder: The folder of a finished export.
     """
     return run_coroutine(run_reconcile(folder, with_books))
+
+
+reports = App(name="report", help="Write a CSV from exports of allocations: who loses what by when, or what is owed.")
+app.command(reports)
+
+
+@reports.command(name="expiry")
+def report_expiry(  # noqa: D417 - the group describes itself
+    *folders: str,
+    report: ReportOf,
+    by: str | None = None,
+    as_of: str | None = None,
+) -> int:
+    """Write who loses how many points by when: one row per customer and last day.
+
+    Example: capillary-async report expiry points/ --out campaign.csv --timezone Asia/Kolkata --by 2026-12-31
+
+    Args:
+        folders: Finished exports of allocations.
+        by: Leave out what can be used after this day, YYYY-MM-DD.
+        as_of: Leave out what expired before, a day or a time; default: when the exports were read.
+    """
+    return run_coroutine(run_expiry(folders, report, by, as_of))
+
+
+@reports.command(name="liability")
+def report_liability(  # noqa: D417 - the group describes itself
+    *folders: str, report: ReportOf, currency_rate: str | None = None
+) -> int:
+    """Write what is owed: one row per month of expiry, status, program and category.
+
+    Example: capillary-async report liability points/ --out owed.csv --timezone Asia/Kolkata --currency-rate 0.25
+
+    Args:
+        folders: Finished exports of allocations.
+        currency_rate: Money for one point, e.g. 0.25; exact.
+    """
+    return run_coroutine(run_liability(folders, report, currency_rate))

@@ -6,11 +6,12 @@ be told. Called by `_app.py`; the work is that of `capillary_async.jobs`.
 
 from __future__ import annotations
 
+import importlib
 from datetime import date, datetime
 
 # The parser reads the annotations when it runs, so their imports cannot be for type checkers alone.
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from attrs import field, frozen
 from cyclopts import Group, Parameter
@@ -18,7 +19,7 @@ from cyclopts import Group, Parameter
 from capillary_async.cli._run import UnusableError
 from capillary_async.cli._words import one_line
 
-__all__ = ["DIFFERENT", "WithBooks", "reconcile"]
+__all__ = ["DIFFERENT", "WithBooks", "comparing_jobs", "moment", "reconcile"]
 
 DIFFERENT = 3
 _EXTRA = {"duckdb", "jinja2", "markupsafe", "matplotlib", "pyarrow"}
@@ -69,15 +70,7 @@ async def reconcile(folder: str, given: WithBooks) -> int:
         UnusableError: The extra is missing, or the day is none.
         JobError: It could not be done.
     """
-    try:
-        from capillary_async import jobs  # noqa: PLC0415 - the extra may be missing
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
-            raise
-        raise UnusableError(
-            f'reconcile needs the jobs extra ({error.name} is missing): pip install "capillary-async[cli,jobs]"'
-        ) from error
-    result = await jobs.reconcile(
+    result = await comparing_jobs("reconcile").reconcile(
         folder,
         given.books,
         key=given.key,
@@ -88,7 +81,7 @@ async def reconcile(folder: str, given: WithBooks) -> int:
         report=given.report,
         with_awarded=given.with_awarded,
         with_events=given.with_events,
-        as_of=_moment(given.as_of),
+        as_of=moment(given.as_of),
         memory_limit=given.memory_limit,
         threads=given.threads,
     )
@@ -97,7 +90,23 @@ async def reconcile(folder: str, given: WithBooks) -> int:
     return 0 if result.equal else DIFFERENT
 
 
-def _moment(text: str | None) -> date | datetime | None:
+def comparing_jobs(command: str) -> Any:
+    """Return the jobs package.
+
+    Raises:
+        UnusableError: The extra is missing.
+    """
+    try:
+        return importlib.import_module("capillary_async.jobs")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        raise UnusableError(
+            f'{command} needs the jobs extra ({error.name} is missing): pip install "capillary-async[cli,jobs]"'
+        ) from error
+
+
+def moment(text: str | None) -> date | datetime | None:
     """A day, or a time with its offset."""
     if text is None:
         return None

@@ -18,6 +18,7 @@ from __future__ import annotations
 from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._export import export
 from capillary_async.jobs._ids import ids_in_parquet
+from capillary_async.jobs._point_reports import PointsReport, expiry_report, liability_report
 from capillary_async.jobs._progress import ExportProgress, ExportResult
 from capillary_async.jobs._reconcile import reconcile
 from capillary_async.jobs._reconcile_result import ReconcileResult
@@ -27,10 +28,13 @@ __all__ = [
     "ExportProgress",
     "ExportResult",
     "JobError",
+    "PointsReport",
     "ReconcileResult",
     "VerifyResult",
+    "expiry_report",
     "export",
     "ids_in_parquet",
+    "liability_report",
     "reconcile",
     "verify",
 ]

@@ -22,11 +22,13 @@ from capillary_async._durable_files import open_own, take_lock
 from capillary_async.jobs._errors import JobError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 __all__ = ["Engine", "file_literal", "literal", "name"]
 
 _PREFIX, _LOCK = ".reconcile-", "lock"
+_FETCHED = 10_000  # rows
 _BEYOND = "a value lies beyond what can be compared: amounts of 38 digits, decimals included; times to the year 294246"
 _HINTS = {
     duckdb.OutOfMemoryException: "give more memory (memory_limit, --memory-limit) or fewer threads",
@@ -122,8 +124,18 @@ class Engine:
         Raises:
             JobError: DuckDB could not; the text begins with what it was about.
         """
+        return list(self.stream(sql, about=about))
+
+    def stream(self, sql: str, *, about: str = "the comparison") -> Iterator[tuple[Any, ...]]:
+        """The rows of a query, as they are wanted; no other query may run meanwhile.
+
+        Raises:
+            JobError: DuckDB could not; the text begins with what it was about.
+        """
         try:
-            return self.connection.execute(sql).fetchall()
+            found = self.connection.execute(sql)
+            while piece := found.fetchmany(_FETCHED):
+                yield from piece
         except duckdb.Error as error:
             hint = next((f": {text}" for kind, text in _HINTS.items() if isinstance(error, kind)), "")
             raise JobError(f"{about}: {_first_line(error)}{hint}", path=about) from error
