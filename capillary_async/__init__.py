@@ -20,6 +20,7 @@ from capillary_async._version import __version__
 if TYPE_CHECKING:
     from capillary_async._config import Limits, Paging, Rate, RetryPolicy, Timeouts
     from capillary_async._fanout import FanOut, Outcome
+    from capillary_async._history import History, HistoryEntry, Unjoined
     from capillary_async._pager import Page, Pager, Position
     from capillary_async._session import AsyncSession
     from capillary_async._transport.message import Request, Response
@@ -81,6 +82,8 @@ __all__ = [
     "EventQuery",
     "EventType",
     "FanOut",
+    "History",
+    "HistoryEntry",
     "Identifier",
     "InvalidRequestError",
     "LedgerEvent",
@@ -117,6 +120,7 @@ __all__ = [
     "TLSError",
     "Timeouts",
     "TransportError",
+    "Unjoined",
     "__version__",
 ]
 
@@ -126,6 +130,7 @@ if not TYPE_CHECKING:  # type checkers read the imports above, and refuse a name
         {
             "_config": ("Limits", "Paging", "Rate", "RetryPolicy", "Timeouts"),
             "_fanout": ("FanOut", "Outcome"),
+            "_history": ("History", "HistoryEntry", "Unjoined"),
             "_pager": ("Page", "Pager", "Position"),
             "_session": ("AsyncSession",),
             "_transport.message": ("Request", "Response"),

@@ -40,6 +40,7 @@ ROWS: list[set[str]] = [
     },
     {"_transport.chain"},
     {"endpoints", "_calls"},
+    {"_history"},
     {"_session"},
     {"sandbox", "jobs"},
     {"cli"},

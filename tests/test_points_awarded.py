@@ -347,3 +347,47 @@ def test_paging_means_nothing_here(session_at: Sessions) -> None:
     capillary = session_at(HOST, paging=Paging(page_size=1000))
     fan = capillary.points_awarded.ids([1], **ASKED).options(paging=Paging(page_size=5000))
     assert repr(fan) == "<FanOut points_awarded.ids over 1 keys>"
+
+
+async def test_several_statuses_are_one_request_each(session_at: Sessions) -> None:
+    """Each batch is asked once per status, each status once; a customer has the awards of all."""
+    capillary = session_at(HOST)
+
+    def by_status(seen: Seen) -> list[dict[str, Any]]:
+        number = {"AVAILABLE": 1, "EXPIRED": 2}[seen.query["status"]]
+        return [row(customer * 10 + number, customer) for customer in ids_of(seen)]
+
+    asked = {**ASKED, "status": [PointsStatus.AVAILABLE, "EXPIRED", "AVAILABLE"]}
+    with serving(by_status) as seen:
+        outcomes = await capillary.points_awarded.ids([7, 8], **asked).collect()
+    assert [request.query["status"] for request in seen] == ["AVAILABLE", "EXPIRED"]
+    assert {key: [award.id for award in outcome.items] for key, outcome in outcomes.items()} == {
+        7: [71, 72],
+        8: [81, 82],
+    }
+    assert all(outcome.pages == 1 for outcome in outcomes.values())
+
+
+async def test_an_award_that_moves_between_two_statuses(session_at: Sessions) -> None:
+    """Unchanged it is given once; redeemed meanwhile it is no record to be counted, and its customer is asked again."""
+    capillary = session_at(HOST)
+    asked = {**ASKED, "status": ["AVAILABLE", "REDEEMED"]}
+    with serving(lambda seen: [row(1, customer) for customer in ids_of(seen)]):
+        outcome = (await capillary.points_awarded.ids([7], **asked).collect())[7]
+    assert [award.id for award in outcome.items] == [1]
+
+    def moving(seen: Seen) -> list[dict[str, Any]]:
+        late = seen.query["status"] == "REDEEMED"
+        return [
+            row(customer, customer) | ({"redeemed_exclusive_value": 5} if late else {}) for customer in ids_of(seen)
+        ]
+
+    with serving(moving):
+        outcome = (await capillary.points_awarded.ids([7], **asked).collect())[7]
+    assert isinstance(outcome.error, RecordConflictError)
+
+
+@pytest.mark.parametrize("status", [[], [""], [None], 5, None, b"AVAILABLE", ["AVAILABLE", 3]])
+def test_statuses_that_are_invalid(session_at: Sessions, status: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="status takes"):
+        session_at(HOST).points_awarded.ids([7], **{**ASKED, "status": status})

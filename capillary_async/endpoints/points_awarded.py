@@ -19,7 +19,7 @@ from capillary_async._fanout import BatchReader, FanOut
 from capillary_async._pager import Fetched, Page, Source
 from capillary_async._transport.owners import foreign
 from capillary_async._verify import reading
-from capillary_async.endpoints._arguments import days, positive, query, text, whole
+from capillary_async.endpoints._arguments import days, positive, query, refuse, text, whole
 from capillary_async.endpoints._resource import Resource, fetched
 from capillary_async.errors import (
     APIError,
@@ -42,7 +42,7 @@ HALVED = frozenset({400, 404, 413, 414})
 # What is wrong with the rows of one id, and not with the service.
 BAD_ROWS = frozenset({"bad-json", "beyond", "misdirected", "shape", "too-large"})
 REMEMBERED = 4_096  # awards
-_PLAIN = Paging()
+_PLAIN = Paging(prefetch=0)
 
 
 def awarded_key(record: PointsAwarded) -> tuple[str, int] | None:
@@ -70,7 +70,7 @@ class PointsAwardedResource(Resource):
         point_category_id: int,
         start_expiry_date: date | str,
         end_expiry_date: date | str,
-        status: PointsStatus | str,
+        status: PointsStatus | str | Iterable[PointsStatus | str],
         org_id: int | None = None,
         batch_size: int = 50,
     ) -> FanOut[int, PointsAwarded]:
@@ -88,7 +88,9 @@ class PointsAwardedResource(Resource):
             point_category_id: The category of points.
             start_expiry_date: First day of expiry, a date or `YYYY-MM-DD`, in the server's time zone.
             end_expiry_date: Last day of expiry.
-            status: A `PointsStatus` or its text.
+            status: A `PointsStatus` or its text; or several, e.g. `["AVAILABLE", "EXPIRED"]`: then each batch is one
+                request per status, and an award that changes its status between two of them is a
+                `RecordConflictError` of its customer where it differs, and is given once where it does not.
             org_id: The organisation; None leaves it to the credentials.
             batch_size: Ids a request at most; a request's URL stays within 7,000 bytes whatever it is.
 
@@ -96,33 +98,55 @@ class PointsAwardedResource(Resource):
             InvalidRequestError: An argument, or an id of an input with a length, cannot be. Nothing is sent.
         """
         first, last = days("start_expiry_date", start_expiry_date, "end_expiry_date", end_expiry_date)
-        prefix = query(
+        shared = query(
             start_expiry_date=first,
             end_expiry_date=last,
             point_category_id=positive("point_category_id", point_category_id),
             program_id=positive("program_id", program_id),
-            status=text("status", status),
             org_id=None if org_id is None else positive("org_id", org_id),
         )
-        room = LONGEST_URL - len(f"{self._caller.base_url}{PATH}?{prefix}&entity_id=")
+        prefixes = tuple(f"{shared}&{query(status=one)}" for one in _statuses(status))
+        room = LONGEST_URL - len(f"{self._caller.base_url}{PATH}?{max(prefixes, key=len)}&entity_id=")
         # What cannot fit into a request need not be read ahead for one.
         batch = min(whole("batch_size", batch_size), max(room // SHORTEST, 1))
-        reader = BatchReader(_entity, _Batches(partial(self._batch, prefix)).ask, batch, room, _bytes)
+        reader = BatchReader(_entity, _Batches(partial(self._batch, prefixes)).ask, batch, room, _bytes)
         return self._fan_over(entity_ids, reader, argument="entity_ids", name="points_awarded.ids")
 
-    async def _batch(self, prefix: str, ids: tuple[int, ...]) -> Page[PointsAwarded]:
-        """One batch, its duplicates dropped."""
+    async def _batch(self, prefixes: tuple[str, ...], ids: tuple[int, ...]) -> Page[PointsAwarded]:
+        """One batch, a request per status, its duplicates dropped."""
         # Of one id alone the rows may be those of a user group's members.
         owners = ids if len(ids) > 1 else ()
         shape, headers = self._shape(PointsAwarded, owners=owners), self._caller.neo_headers
-        asked = f"{prefix}&entity_id={','.join(map(str, ids))}"
+        asked = ",".join(map(str, ids))
 
-        async def fetch(number: int, size: int) -> Fetched[PointsAwarded]:  # noqa: ARG001 - there are no pages
-            return fetched(await self._get(PATH, asked, shape, headers), shape)
+        async def fetch(number: int, size: int) -> Fetched[PointsAwarded]:  # noqa: ARG001 - a page is a status
+            query = f"{prefixes[number - 1]}&entity_id={asked}"
+            return fetched(await self._get(PATH, query, shape, headers), shape)
 
-        source = Source("points_awarded.ids", fetch, awarded_key, pages=1)
+        source = Source("points_awarded.ids", fetch, awarded_key, pages=len(prefixes))
         walk = reading(source, _PLAIN, self._caller)
-        return cast("Page[PointsAwarded]", await walk.next_page())  # a source of one page gives it, be it empty
+        # A source of so many pages gives them all, be they empty.
+        pages: list[Page[PointsAwarded]] = [cast("Page[PointsAwarded]", await walk.next_page()) for _ in prefixes]
+        return pages[0] if len(pages) == 1 else _merged(pages)
+
+
+def _statuses(given: Any) -> tuple[str, ...]:
+    """One status or several, each once."""
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        return (text("status", given),)
+    found = tuple(dict.fromkeys(text("status", one) for one in cast("Iterable[Any]", given)))
+    if not found:
+        raise refuse("status", "a PointsStatus, its text, or several of them", cast("object", given))
+    return found
+
+
+def _merged(pages: list[Page[PointsAwarded]]) -> Page[PointsAwarded]:
+    """The pages of several statuses as one."""
+    last = pages[-1]
+    items = tuple(item for page in pages for item in page.items)
+    warnings = tuple(dict.fromkeys(warning for page in pages for warning in page.warnings))
+    elapsed = sum(page.elapsed for page in pages)
+    return Page(items, 1, last.request_id, warnings, last.status, elapsed, None, last=True)
 
 
 @frozen(eq=False)

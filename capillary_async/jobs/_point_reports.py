@@ -7,7 +7,7 @@ show is part of the notes. Called by users and the command line.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
@@ -179,8 +179,8 @@ def _day(argument: str, given: Any) -> date:
     if isinstance(given, date) and not isinstance(given, datetime):
         return given
     try:
-        return date.fromisoformat(given)
-    except (TypeError, ValueError):
+        return date.fromisoformat(str(given))
+    except ValueError:
         raise JobError(f"{argument} takes a date or YYYY-MM-DD, got {given!r}") from None
 
 
@@ -235,7 +235,7 @@ class _Report:
     def check(self) -> None:
         """Refuse a target that is no CSV file, or is part of an export."""
         for folder in self.folders:
-            target_of(self.out, ".csv", folder)
+            target_of(self.out, "out", ".csv", folder)
         spare(self.out, self.folders)
 
     def expiry(self, engine: Engine, last: date | None, as_of: datetime | date | None) -> PointsReport:
@@ -310,8 +310,9 @@ class _Report:
             "HAVING min(export) <> max(export) ORDER BY id LIMIT 1"
         )
         for number, first, second in shared:
+            paths = [str(exports[int(nth)].path) for nth in (first, second)]
             raise JobError(
-                f"allocation {number} is in {exports[first].path} and in {exports[second].path}, and would count "
+                f"allocation {number} is in {paths[0]} and in {paths[1]}, and would count "
                 "twice: give exports of different customers, programs, categories or expiry dates"
             )
 
@@ -415,7 +416,7 @@ class _Csv:
                 self._part.publish()
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
+    def _named(self) -> Generator[None]:
         try:
             yield
         except OSError as error:
