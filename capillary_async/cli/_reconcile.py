@@ -42,7 +42,9 @@ class WithBooks:
         report: An HTML file for a person.
         with_awarded: An export of awarded ids of the same customers, to check the allocations against.
         with_events: An export of loyalty events of the same customers, to check the rows against.
-        as_of: The day or time that dates are held against; now, where it is not given.
+        as_of: Reference day or time for expiry checks; default: when the export was read.
+        timezone: The server's zone, whose days and months count, e.g. Asia/Kolkata; default: that of the export, else
+            UTC.
         memory_limit: Memory for the comparison; what does not fit goes to the disk of the files written.
         threads: Threads for the comparison; one a core, where it is not given.
         quiet: The verdict alone.
@@ -58,6 +60,7 @@ class WithBooks:
     with_awarded: Path | None = None
     with_events: Path | None = None
     as_of: str | None = None
+    timezone: str | None = None
     memory_limit: str = "1GiB"
     threads: int | None = None
     quiet: Annotated[bool, _FLAG] = False
@@ -82,6 +85,7 @@ async def reconcile(folder: str, given: WithBooks) -> int:
         with_awarded=given.with_awarded,
         with_events=given.with_events,
         as_of=moment(given.as_of),
+        timezone=given.timezone,
         memory_limit=given.memory_limit,
         threads=given.threads,
     )

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 from typing import Protocol, TypeVar
 
+from capillary_async.jobs._publish import without_stop_iteration
+
 __all__ = ["Interruptible", "run_in_thread"]
 
 R_co = TypeVar("R_co", covariant=True)
@@ -30,7 +32,7 @@ class Interruptible(Protocol[R_co]):
 
 async def run_in_thread(job: Interruptible[R]) -> R:
     """Run it to its end; being cancelled ends it first."""
-    work = asyncio.ensure_future(asyncio.to_thread(job.run))
+    work = asyncio.ensure_future(asyncio.to_thread(without_stop_iteration, job.run))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:

@@ -132,6 +132,8 @@ class _Job:
         self.format_name, self.shard_keys, self.rounds, self.paranoid = format, shard_keys, rounds, paranoid
         self.format = format_of(format, reading.source, reading.query)
         self.cluster = ""
+        zone = reading.session.server_timezone
+        self.server_timezone = None if zone is None else str(zone)
         self.allow_empty = False
         self.stop: asyncio.Event | None = None
         self.grace = 0.0
@@ -187,6 +189,7 @@ class _Job:
             "shard_keys": self.shard_keys,
             "verify": self.reading.verify,
             "cluster": self.cluster,
+            "server_timezone": self.server_timezone,
         }
         known = await self.database.call(self.state.get, "source")
         ids = await self.database.call(self.state.get, "asked")

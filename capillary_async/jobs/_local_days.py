@@ -6,7 +6,8 @@ the first or last one it has. Used by `reconcile` and the reports.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta, tzinfo
+import re
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["QUARTER", "ServerZone", "server_zone"]
 
 QUARTER = 900_000  # milliseconds of a quarter of an hour: every offset in use is a multiple of it
+_OFFSET = re.compile(r"(?:UTC)?([+-])([01][0-9]|2[0-3]):([0-5][0-9])", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -30_610_224_000_000, 253_370_678_400_000  # milliseconds of the years 1000 to 9998
 
@@ -89,7 +91,11 @@ def server_zone(given: tzinfo | str | None, manifests: Iterable[Mapping[str, Any
 
 def _zone(given: tzinfo | str) -> tuple[tzinfo, str]:
     if not isinstance(given, str):
-        return given, getattr(given, "key", None) or str(given)
+        return given, str(given)
+    offset = _OFFSET.fullmatch(given)
+    if offset is not None:
+        minutes = int(offset[2]) * 60 + int(offset[3])
+        return timezone(timedelta(minutes=-minutes if offset[1] == "-" else minutes)), given
     try:
         return ZoneInfo(given), given
     except (ZoneInfoNotFoundError, ValueError, OSError):

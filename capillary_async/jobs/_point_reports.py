@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from itertools import groupby
 from pathlib import Path
@@ -24,6 +24,7 @@ from capillary_async.jobs._engine_thread import run_in_thread
 from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._local_days import QUARTER, ServerZone, server_zone
 from capillary_async.jobs._reconcile_arguments import moment_of, spare, target_of
+from capillary_async.jobs._reconcile_subjects import read_time
 from capillary_async.jobs._rules_list import REMAINING
 from capillary_async.models.exact import EXACT, exact_sum
 
@@ -241,7 +242,7 @@ class _Report:
     def expiry(self, engine: Engine, last: date | None, as_of: datetime | date | None) -> PointsReport:
         """Write who loses what by when."""
         exports, zone, notes = self._opened(engine)
-        moment = min(map(_read_of, exports)) if as_of is None else moment_of(as_of)
+        moment = min(map(read_time, exports)) if as_of is None else moment_of(as_of, zone.zone)
         milliseconds = int(moment.timestamp()) * 1000
         rows = engine.stream(
             f"SELECT asked_key, program_id, point_category_id, {_QUARTER}, sum({REMAINING}) AS points, count(*) "
@@ -361,7 +362,7 @@ class _Report:
             value=None,
             timezone=zone.note,
             as_of=as_of,
-            read=tuple(f"{export.path}: {_read_of(export):%Y-%m-%d %H:%M} UTC" for export in exports),
+            read=tuple(f"{export.path}: {read_time(export):%Y-%m-%d %H:%M} UTC" for export in exports),
             failed=sum(export.ids("failed") or 0 for export in exports),
             notes=tuple(notes),
         )
@@ -435,18 +436,3 @@ def _in_order(entry: tuple[tuple[Any, ...], Any]) -> tuple[Any, ...]:
     """By month, those without one last; then by status, program and category."""
     month, status, program, category = entry[0]
     return month == "", month, status or "", program or 0, category or 0
-
-
-def _read_of(export: Folder) -> datetime:
-    """When the data of an export were read: its last answer, else its end."""
-    read: Any = export.manifest.get("read")
-    last = cast("dict[str, Any]", read).get("last") if isinstance(read, dict) else None
-    for text in (last, export.manifest.get("finished")):
-        try:
-            found = datetime.fromisoformat(cast("str", text))
-        except (TypeError, ValueError):
-            continue
-        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
-    raise JobError(
-        f"{export.path}: its manifest does not say when it was read: give as_of (--as-of)", path=str(export.path)
-    )

@@ -6,13 +6,12 @@ they are whole. Called by users and the command line; the steps stand in the fil
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import shlex
 import time
 from collections.abc import Generator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
@@ -29,9 +28,10 @@ from capillary_async.jobs._compare_engine import Engine, literal
 from capillary_async.jobs._compare_folder import Folder, open_folder
 from capillary_async.jobs._compare_result import Comparison
 from capillary_async.jobs._compare_stage import stage_export
+from capillary_async.jobs._engine_thread import run_in_thread
 from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._folder import local_path
-from capillary_async.jobs._publish import without_stop_iteration
+from capillary_async.jobs._local_days import server_zone
 from capillary_async.jobs._reconcile_alike import unlike
 from capillary_async.jobs._reconcile_arguments import (
     Columns,
@@ -43,7 +43,7 @@ from capillary_async.jobs._reconcile_arguments import (
     tolerance_of,
 )
 from capillary_async.jobs._reconcile_result import ReconcileResult, Subject
-from capillary_async.jobs._reconcile_subjects import books_subject, groups_of, months_of, subject_of
+from capillary_async.jobs._reconcile_subjects import books_subject, groups_of, months_of, read_time, subject_of
 from capillary_async.jobs._rules import Finding, check_manifest, check_rows, check_set
 from capillary_async.jobs._rules_list import EXCLUSIVE, awarded_rules, event_rules, row_rules, set_rules
 
@@ -63,6 +63,7 @@ async def reconcile(
     with_awarded: PathLike | None = None,
     with_events: PathLike | None = None,
     as_of: datetime | date | None = None,
+    timezone: tzinfo | str | None = None,
     memory_limit: str = "1GiB",
     threads: int | None = None,
 ) -> ReconcileResult:
@@ -87,7 +88,10 @@ async def reconcile(
         report: An HTML file for a person.
         with_awarded: An export of awarded ids of the same customers, to check the allocations of `folder` against.
         with_events: An export of loyalty events of the same customers, to check `folder` and `with_awarded` against.
-        as_of: The moment that dates are held against, aware, or a day, which begins in UTC; None for now.
+        as_of: The moment that dates are compared with, aware, or a day, which begins in the server's zone; None for the
+            time the export was read.
+        timezone: The server's zone, whose days and months count, e.g. `Asia/Kolkata`; None for that of the export,
+            else UTC.
         memory_limit: How much memory DuckDB may take, e.g. `512MiB`; the rest goes to disk. 10 million records against
             10 million rows fit the default.
         threads: How many threads DuckDB may use; None for one a core.
@@ -107,26 +111,15 @@ async def reconcile(
         report=target_of(report, "report", ".html", folder),
         with_awarded=None if with_awarded is None else local_path(with_awarded, "with_awarded"),
         with_events=None if with_events is None else local_path(with_events, "with_events"),
-        as_of=moment_of(as_of),
+        as_of=as_of,
+        timezone=timezone,
         memory_limit=memory_limit,
         threads=threads,
     )
+    moment_of(as_of, UTC)
     job.spare_what_is_read()
     del books  # it may hold a password, and a traceback may show this frame
-    return await _in_a_thread(job)
-
-
-async def _in_a_thread(job: _Job) -> ReconcileResult:
-    work = asyncio.ensure_future(asyncio.to_thread(without_stop_iteration, job.run))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        while not work.done():
-            job.interrupt()  # between two statements there is nothing to interrupt: so again
-            await asyncio.wait([work], timeout=0.1)
-        with contextlib.suppress(Exception):
-            work.result()
-        raise
+    return await run_in_thread(job)
 
 
 @frozen
@@ -143,7 +136,8 @@ class _Job:
     report: Path | None
     with_awarded: Path | None
     with_events: Path | None
-    as_of: datetime
+    as_of: datetime | date | None
+    timezone: tzinfo | str | None
     memory_limit: str
     threads: int | None
     _engines: list[Engine] = field(factory=list[Engine], init=False)
@@ -186,7 +180,9 @@ class _Job:
         folder = open_folder(engine, self.folder, "export")
         comparison, other = self._compared(engine, folder)
         engine.go_on()
-        findings, more = self._checked(engine, folder)
+        zone = server_zone(self.timezone, [folder.manifest])
+        as_of = read_time(folder) if self.as_of is None else moment_of(self.as_of, zone.zone)
+        findings, more = self._checked(engine, folder, as_of)
         records, groups = groups_of(engine, folder)
         return ReconcileResult(
             equal=(comparison is None or comparison.equal) and not any(each.is_error for each in findings),
@@ -196,10 +192,12 @@ class _Job:
             records=records,
             grouped_by=folder.source.group,
             groups=groups,
-            months=months_of(engine, folder),
+            months=months_of(engine, folder, zone),
+            month=f"{as_of.astimezone(zone.zone):%Y-%m}",
+            timezone=zone.note,
             tolerance=self.tolerance,
-            command=self._command(),
-            as_of=self.as_of,
+            command=self._command(as_of),
+            as_of=as_of,
             began=began,
             elapsed=time.monotonic() - clock,
             warnings=tuple(self._warnings),
@@ -263,10 +261,10 @@ class _Job:
             wanted.append(Wanted(slot, pair.ours, pair.theirs, kind_of(folder.columns[pair.ours])))
         return wanted
 
-    def _checked(self, engine: Engine, folder: Folder) -> tuple[list[Finding], list[Subject]]:
+    def _checked(self, engine: Engine, folder: Folder, as_of: datetime) -> tuple[list[Finding], list[Subject]]:
         """What the rules found, and the other exports they used."""
         findings = check_manifest(engine, folder)
-        findings += check_rows(engine, folder, row_rules(folder, self.as_of))
+        findings += check_rows(engine, folder, row_rules(folder, as_of))
         engine.go_on()
         findings += [check_set(engine, rule, about=str(folder.path)) for rule in set_rules(folder)]
         awarded = self._other(engine, folder, self.with_awarded, "awarded", ("allocations",))
@@ -300,7 +298,7 @@ class _Job:
         self._warnings.extend(unlike(folder, other))
         return other
 
-    def _command(self) -> str:
+    def _command(self, as_of: datetime) -> str:
         """The command line of the same."""
         words = ["capillary-async", "reconcile", str(self.folder)]
         words += ["--books", str(self.books)] if self.books is not None else []
@@ -312,7 +310,8 @@ class _Job:
             "--tolerance": f"{self.tolerance:f}" if self.tolerance else None,
             "--with-awarded": self.with_awarded,
             "--with-events": self.with_events,
-            "--as-of": self.as_of.isoformat(timespec="seconds"),
+            "--as-of": as_of.isoformat(timespec="seconds"),
+            "--timezone": self.timezone,
             "--out": self.out,
             "--report": self.report,
         }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -100,11 +100,12 @@ def _same(target: Path, source: Path) -> bool:
     return False
 
 
-def moment_of(given: datetime | date | None) -> datetime:
+def moment_of(given: datetime | date | None, zone: tzinfo) -> datetime:
+    """An aware time, or the beginning of a day in a zone; None for now."""
     if given is None:
         return datetime.now(UTC)
     if not isinstance(given, datetime):
-        return datetime(given.year, given.month, given.day, tzinfo=UTC)
+        return datetime(given.year, given.month, given.day, tzinfo=zone).astimezone(UTC)
     if given.tzinfo is None:
         raise JobError(f"as_of takes an aware datetime or a date, got {given!r} without a zone")
     return given.astimezone(UTC)

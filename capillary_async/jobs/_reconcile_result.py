@@ -65,7 +65,9 @@ class ReconcileResult:
         records: Records of the export.
         grouped_by: The column of `groups`.
         groups: Totals by status, table or event name.
-        months: Points left to use of AVAILABLE allocations, by the UTC month in which they expire, e.g. `2026-01`.
+        months: Points left to use of AVAILABLE allocations, by the local month in which they expire, e.g. `2026-01`.
+        month: The local month of `as_of`.
+        timezone: The zone of months and days, and where it was taken from.
         tolerance: What amounts may differ by.
         command: The command line that does the same again.
         as_of: The moment that dates were held against.
@@ -84,6 +86,8 @@ class ReconcileResult:
     grouped_by: str
     groups: tuple[Group, ...]
     months: Mapping[str, Decimal]
+    month: str
+    timezone: str
     tolerance: Decimal
     command: str
     as_of: datetime

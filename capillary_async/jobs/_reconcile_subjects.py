@@ -5,13 +5,16 @@ The rule kept here: counts are the manifest's, sums are the files'. Used by `_re
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 from capillary_async.jobs._compare_engine import name
+from capillary_async.jobs._local_days import QUARTER, ServerZone
 from capillary_async.jobs._manifest import read_of
 from capillary_async.jobs._reconcile_result import Group, Subject
 from capillary_async.jobs._rules_list import EXCLUSIVE, REMAINING
+from capillary_async.models.exact import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,10 +23,7 @@ if TYPE_CHECKING:
     from capillary_async.jobs._compare_engine import Engine
     from capillary_async.jobs._compare_folder import Folder
 
-__all__ = ["books_subject", "groups_of", "months_of", "subject_of"]
-
-
-_FIRST, _LAST = -30_610_224_000_000, 253_402_300_799_999  # milliseconds of the years 1000 to 9999
+__all__ = ["books_subject", "groups_of", "months_of", "read_time", "subject_of"]
 
 
 def subject_of(role: str, folder: Folder) -> Subject:
@@ -75,15 +75,29 @@ def groups_of(engine: Engine, folder: Folder) -> tuple[int, tuple[Group, ...]]:
     return sum(each.records for each in groups), tuple(groups)
 
 
-def months_of(engine: Engine, folder: Folder) -> dict[str, Decimal]:
-    """Points left to use by the month of their expiry; what is beyond four digits of a year counts as its end."""
+def months_of(engine: Engine, folder: Folder, zone: ServerZone) -> dict[str, Decimal]:
+    """Points left of AVAILABLE allocations by the local month of their expiry."""
     if folder.source_name != "allocations":
         return {}
-    # Of the milliseconds: a time that a server sets for "never" may be more than DuckDB's own times hold.
-    month = f"strftime(make_timestamp(least(greatest(expiry_date, {_FIRST}), {_LAST}) * 1000), '%Y-%m')"
     rows = engine.rows(
-        f"SELECT {month}, sum({REMAINING}) AS points FROM {name(folder.relation)} "
-        "WHERE status = 'AVAILABLE' AND expiry_date IS NOT NULL GROUP BY 1 HAVING points <> 0 ORDER BY 1",
+        f"SELECT (expiry_date - 1) // {QUARTER}, sum({REMAINING}) FROM {name(folder.relation)} "
+        "WHERE status = 'AVAILABLE' AND expiry_date IS NOT NULL GROUP BY 1 ORDER BY 1",
         about=str(folder.path),
     )
-    return {month: Decimal(points) for month, points in rows}
+    months: dict[str, Decimal] = {}
+    for quarter, points in rows:
+        month = zone.month_of((quarter + 1) * QUARTER)
+        months[month] = EXACT.add(months.get(month, Decimal(0)), Decimal(points or 0))
+    return {month: points for month, points in months.items() if points}
+
+
+def read_time(folder: Folder) -> datetime:
+    """When an export was read: its last answer, else when it was finished, else now."""
+    read = read_of(folder.manifest.get("read"))
+    if read is not None:
+        return read[1]
+    try:
+        finished = datetime.fromisoformat(str(folder.manifest.get("finished")))
+    except ValueError:
+        return datetime.now(UTC)
+    return finished.astimezone(UTC) if finished.tzinfo else finished.replace(tzinfo=UTC)

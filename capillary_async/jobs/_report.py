@@ -51,7 +51,7 @@ def render(result: ReconcileResult) -> str:
     )
     environment.filters |= {"amount": _amount, "amount_text": _amount_text, "signed": _signed, "count": _count}
     months = every_month(result.months)
-    now = f"{result.as_of:%Y-%m}"
+    now = result.month
     points = list(result.groups[0].points) if result.groups else []
     page = environment.get_template("report.html").render(
         result=result,
