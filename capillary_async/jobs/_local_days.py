@@ -23,7 +23,7 @@ __all__ = ["QUARTER", "ServerZone", "server_zone"]
 QUARTER = 900_000  # milliseconds of a quarter of an hour: every offset in use is a multiple of it
 _OFFSET = re.compile(r"(?:UTC)?([+-])([01][0-9]|2[0-3]):([0-5][0-9])", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST, _LAST = -30_610_224_000_000, 253_370_678_400_000  # milliseconds of the years 1000 to 9998
+_FIRST, _LAST = -30_610_224_000_000, 253_402_300_799_999  # milliseconds of the years 1000 to 9999
 
 
 @frozen
@@ -46,8 +46,11 @@ class ServerZone:
         quarter = min(max(milliseconds, _FIRST), _LAST) // QUARTER
         found = self._days.get(quarter)
         if found is None:
-            local = (_EPOCH + timedelta(milliseconds=quarter * QUARTER)).astimezone(self.zone)
-            found = self._days[quarter] = local.date()
+            try:
+                found = (_EPOCH + timedelta(milliseconds=quarter * QUARTER)).astimezone(self.zone).date()
+            except OverflowError:  # a zone ahead of UTC has left the calendar already
+                found = date.max
+            self._days[quarter] = found
         return found
 
     def last_day_of(self, expiry: int) -> date:
