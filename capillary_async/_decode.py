@@ -15,7 +15,6 @@ context: the frames behind one hold the customer's data.
 
 import decimal
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import tzinfo
 from decimal import Decimal
@@ -224,6 +223,7 @@ _NOT_SKELETON: Final = bytes(byte for byte in range(256) if byte not in b'":\\}e
 _EXPONENTS: Final = bytes.maketrans(b"E", b"e")
 _SKELETON_MEMBERS: Final = re.compile(rb'(?:"":(?:"")?)*')
 _LONGEST_ROW: Final = 1_000  # bytes of a row's skeleton that are remembered; ours have about 150 and 50
+_MOST_KINDS: Final = 32  # of rows in a page; ours have one for each status and set of members
 _DIGITS: Final = bytes.maketrans(b"123456789.", b"0" * 10)
 _STEP: Final = 12
 _LONG_NUMBER: Final = b"0" * (MOST_DIGITS // _STEP)
@@ -271,13 +271,14 @@ def _looked_at(body: bytes) -> tuple[int, bool]:
     digits has eight in a row wherever each twelfth byte is looked at.
     """
     skeletons = body.translate(_EXPONENTS, _NOT_SKELETON).split(b"}")
-    texts, exponents = 0, False
-    for skeleton, rows in Counter(skeletons).items():
-        found, exponent = _texts_in(skeleton) if len(skeleton) <= _LONGEST_ROW else (-1, True)
-        if found < 0:
-            return -1, False
-        texts += found * rows
-        exponents = exponents or exponent
+    kinds = set(skeletons) - {b""}
+    if len(kinds) > _MOST_KINDS or max(map(len, kinds), default=0) > _LONGEST_ROW:
+        return -1, False
+    seen = {one: _texts_in(one) for one in kinds}
+    if any(found < 0 for found, _ in seen.values()):
+        return -1, False
+    exponents = any(exponent for _, exponent in seen.values())
+    texts = sum(found * skeletons.count(one) for one, (found, _) in seen.items() if found)
     return texts, not exponents and _LONG_NUMBER not in body[::_STEP].translate(_DIGITS)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from decimal import Decimal, localcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raw_server import Answer, RawServer, http, said
 
-from capillary_async import AsyncSession, Identifier, LoyaltyEvent, PointsAllocation, PointsAwarded, RetryPolicy
+from capillary_async import AsyncSession, Identifier, LoyaltyEvent, PointsAllocation, PointsAwarded, RetryPolicy, jobs
 from capillary_async._decode import decode, parse, rows, structure_rows
 from capillary_async.endpoints.points_ledger import MissingEvent
 from capillary_async.errors import DecodeError
@@ -351,3 +352,46 @@ async def test_an_event_neither_camenor_null_is_named(session_at: Make, came: li
     named = [warning.event_id for warning in page.warnings if isinstance(warning, MissingEvent)]
     assert named == missing
     assert all(f"event {one} " in str(page.warnings) for one in named)
+
+
+# --- exports ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format_", ["parquet", "jsonl"])
+@pytest.mark.parametrize("amount", ["1E-9999999", "1e12000"])
+async def test_a_customer_with_an_amount_out_of_bounds_fails_and_the_rest_is_exported(
+    session_at: Make, tmp_path: Path, format_: Any, amount: str
+):
+    """Pyarrow ends the process over such an amount, and sums cannot hold it."""
+
+    class OneBad(ByCustomer):
+        def answer_to(self, target: str) -> Answer:
+            answer = json.dumps(page_of(asked_in(target)))
+            return http(answer.replace(": 5", f": {amount}") if "=13&" in target else answer)
+
+    async with OneBad() as server:
+        session = session_at(server.url)
+        result = await jobs.export("allocations", range(1, 31), tmp_path, session=session, format=format_, **QUERY)
+    assert (result.failed, result.found) == (1, 29)
+    (failure,) = map(json.loads, (tmp_path / "failures.jsonl").read_text().splitlines())
+    assert (failure["key"], failure["error"]) == (13, "DecodeError")
+    assert "$[0].points_value" in failure["message"]
+    assert (await jobs.verify(tmp_path)).ok
+
+
+async def test_a_ledger_with_a_missing_event_fails_in_an_export(session_at: Make, tmp_path: Path):
+    def events(target: str) -> list[dict[str, Any]]:
+        ids = target.partition("eventIds=")[2].partition("&")[0].split(",")
+        return [{"eventLogId": int(one), "uniqueId": one} for one in ids if one != "7"]
+
+    class Missing(RawServer):
+        def answer_to(self, target: str) -> Answer:
+            return said({"events": events(target)})
+
+    pairs = [("600000001", 5), ("600000001", 6), ("600000002", 7), ("600000002", 8), ("600000003", 9)]
+    async with Missing() as server:
+        result = await jobs.export("ledger", pairs, tmp_path, session=session_at(server.url))
+    assert (result.failed, result.found) == (1, 2)
+    (failure,) = map(json.loads, (tmp_path / "failures.jsonl").read_text().splitlines())
+    assert failure["key"] == "600000002"
+    assert ": 7. " in failure["message"]
