@@ -29,7 +29,7 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks a
 def run(*arguments, **environment):
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *arguments],
-        cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=19,
+        cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=55,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 
