@@ -19,6 +19,7 @@ from attrs import frozen
 from benchmarks.processes import BenchmarkError, Children
 from benchmarks.soak_leg import Leg
 from benchmarks.soak_misdirected import MisdirectedLeg
+from benchmarks.soak_world import PER_PAGE
 from capillary_async import CapillaryError, __version__
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ def _or_never(seconds: float | None) -> float:
 
 
 def _ratio(requests: int, leg: Leg) -> float:
-    return round(requests / leg.figures["expected"], 4)
+    """Requests as a share of those that the pages take without faults."""
+    return round(requests / (leg.figures["expected"] * PER_PAGE), 4)
 
 
 def _say(line: str) -> None:

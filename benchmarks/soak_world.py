@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FIRST", "QUERY", "SIZE", "Account", "customers_for", "page_body", "pages_of", "place"]
+__all__ = ["FIRST", "PER_PAGE", "QUERY", "SIZE", "Account", "customers_for", "page_body", "pages_of", "place"]
 
 QUERY: dict[str, Any] = {
     "program_id": 2282,
@@ -30,6 +30,8 @@ _ROWS = (3, 5, 8, 12, 1, 4, 14, 0, 9, 10)
 _PAGES = tuple(rows // SIZE + 1 for rows in _ROWS)
 _BEFORE = tuple(sum(_PAGES[:digit]) for digit in range(10))
 _TEN = sum(_PAGES)
+_TWICE = sum(rows > 0 and rows % SIZE == 0 for rows in _ROWS)  # an empty page behind a full one is asked for again
+PER_PAGE = (_TEN + _TWICE) / _TEN  # requests
 _MOST = 20  # ids reserved for a customer
 
 

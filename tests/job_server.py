@@ -54,7 +54,7 @@ class Customers:
         circles: Customers of whom every page is page 1 in another order.
         down_from: From which request on all are answered with 503; None for never.
         latency: Seconds before each answer.
-        asked: How often each customer was asked for.
+        asked: How often each customer's page 1 was asked for: how often its list was read.
     """
 
     def __init__(self, latency: float = 0.0) -> None:
@@ -106,7 +106,7 @@ class Customers:
         asked = {name: int(value) for name, value in _ASKED.findall(target)}
         customer = asked[b"entity_id"]
         self.requests += 1
-        self.asked[customer] += 1
+        self.asked[customer] += asked[b"page"] == 1
         if self.requests == _SOME:
             self.came.set()
         delay = self.slow.get(customer, self.latency)
