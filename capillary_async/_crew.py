@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from attrs import evolve
 
-from capillary_async._feed import Feed
+from capillary_async._feed import AHEAD, Feed
 from capillary_async._page import ALONE, Pace
 from capillary_async._pending import Answered, Control, Pending, answers, throttled, unsent
 from capillary_async._plan import Outcome
@@ -70,6 +70,9 @@ class Crew(Generic[K, T]):
         self.failure: BaseException | None = _cut_off()
         self._ending = False
         self._workers = plan.workers
+        # Batches begin with a few hundred keys in hand, and each answer lets two more workers begin.
+        self._admitted = max(AHEAD // plan.reader.batch, 1) if plan.reader.batch > 1 else plan.workers
+        self._admission = asyncio.Event()
 
     async def run(self) -> None:
         """Work until every key has its outcome, or something concerns them all.
@@ -96,22 +99,33 @@ class Crew(Generic[K, T]):
         """Read unit after unit. Workers have numbers, by which those who rest are shared among those who read."""
         begin_bulk()
         try:
+            while worker >= self._admitted:
+                self._admission.clear()
+                await self._admission.wait()
             while (pending := await self._next(worker)) is not None:
                 self._running += 1
                 error = await self._attempt(pending)
                 self._running -= 1
+                self._admit(2)
                 if error is not None:
                     await self._postpone(pending, error, worker)
                 if not self._running and self._doubtful and self._gate.is_set():
                     await self._settle_doubtful()
         except asyncio.CancelledError:
             self._workers -= 1
+            self._admit(self._plan.workers)
             if self._ending or (self._workers and self._plan.held is None):
                 raise
             # From elsewhere, with a key in hand: in order nothing can come behind it, and all would wait for it; and
             # where this was the last worker, the input would wait for one.
             raise _cut_off() from None
+        self._admit(self._plan.workers)
         self._spare.rests(worker)
+
+    def _admit(self, more: int) -> None:
+        """Let more workers begin; all of them where the input has ended."""
+        self._admitted += more
+        self._admission.set()
 
     async def _next(self, worker: int) -> Pending | None:
         """The next unit; waits while the service is down. None when nothing is left."""

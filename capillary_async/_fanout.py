@@ -38,8 +38,8 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
     every key: `AuthenticationError`, `TLSError`, and an outage longer than `Timeouts.call`; keys without an outcome
     were not answered.
 
-    The input is any iterable or async iterable, read by one task at most a few hundred keys ahead; its own error is
-    raised behind the outcomes in flight.
+    The input is any iterable or async iterable, read by one task at most 256 keys ahead of the requests on their way;
+    its own error is raised behind the outcomes in flight.
     """
 
     __slots__ = ("__weakref__", "_name", "_owner", "_plan")
@@ -57,7 +57,8 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
         Args:
             concurrency: Workers at most; the session's `Limits.concurrency` bounds their requests all the same.
             paging: How each key's list is read.
-            unique: False to ask repeated keys again and save the memory of remembering them (about 70 bytes a key).
+            unique: False to ask repeated keys again and save the memory of remembering them: about 70 bytes
+                for each key that is a number, 90 for an `EventQuery`.
 
         Raises:
             InvalidRequestError: A value that cannot be, or a page size the endpoint does not take.

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
+from capillary_async._keys import compact
 from capillary_async.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ __all__ = ["Entry", "Feed", "Measure"]
 K = TypeVar("K")
 K_contra = TypeVar("K_contra", contravariant=True)
 
-AHEAD = 256  # keys read ahead of the workers at most, or one batch where that is more
+AHEAD = 256  # maximum keys read ahead of the workers; a worker that waits for a larger batch has it filled
 LINGER = 0.02  # seconds a batch waits for an input that is slower than the service
 
 
@@ -58,8 +59,9 @@ class Feed(Generic[K]):
         self._keys = keys
         self._measure = measure
         self._seen: set[Any] | None = set() if unique and not keys.distinct else None
-        self._ahead = max(AHEAD, measure.batch)
         self._queue: deque[Entry] = deque()
+        self._weight = 0
+        self._filling = 0  # workers that wait for a whole batch
         self._read = 0
         self._place = 0
         self._wanted = asyncio.Event()
@@ -100,14 +102,28 @@ class Feed(Generic[K]):
         entry = self._entry(raw)
         if entry is not None:
             self._queue.append(entry)
+            self._weight += self._weigh(entry)
             self._place += 1
             self._ready.set()
         # An input of repeated keys must not hold up the loop.
-        return len(self._queue) >= self._ahead or self._read % AHEAD == 0
+        return self._full or self._read % AHEAD == 0
+
+    def _weigh(self, entry: Entry) -> int:
+        return 0 if entry.fault is not None else self._measure.weigh(entry.key)
+
+    @property
+    def _full(self) -> bool:
+        return len(self._queue) >= AHEAD and (self._whole or not self._filling)
+
+    @property
+    def _whole(self) -> bool:
+        """Whether as many keys wait as one unit takes, by number or by weight."""
+        count = len(self._queue)
+        return count >= self._measure.batch or not self._measure.fits(count, self._weight)
 
     async def _pause(self) -> None:
         await asyncio.sleep(0)
-        while len(self._queue) >= self._ahead:
+        while self._full:
             self._wanted.clear()
             await self._wanted.wait()
 
@@ -116,7 +132,8 @@ class Feed(Generic[K]):
         fault: InvalidRequestError | None = None
         key = mark = raw
         try:
-            key = mark = self._keys.check(raw)
+            key = self._keys.check(raw)
+            mark = key if self._seen is None else compact(key)
         except InvalidRequestError as error:
             # By its text: what is no key may equal a good one, as True does 1, or have no hash.
             mark, fault = (cast("object", type(raw)), repr(raw)), error
@@ -134,7 +151,7 @@ class Feed(Generic[K]):
     @property
     def ready(self) -> bool:
         """Whether there is a whole unit, so that `wait` need not be awaited."""
-        return bool(self._queue) and (self._ended or len(self._queue) >= self._measure.batch)
+        return bool(self._queue) and (self._ended or self._whole)
 
     def has(self, until: int | None) -> bool:
         """Whether a key waits whose place is below `until`."""
@@ -152,10 +169,17 @@ class Feed(Generic[K]):
         return True
 
     async def _fill(self) -> None:
-        for pause in (0, LINGER):
-            if self._ended or len(self._queue) >= self._measure.batch:
-                return
-            await asyncio.sleep(pause)
+        self._filling += 1
+        self._wanted.set()
+        try:
+            while not (self._ended or self._whole):
+                before = self._read
+                await asyncio.sleep(0)
+                if self._read == before:
+                    await asyncio.sleep(LINGER)
+                    return
+        finally:
+            self._filling -= 1
 
     def take_refused(self, until: int | None) -> Entry | None:
         """The next entry, if it is no key."""
@@ -185,6 +209,7 @@ class Feed(Generic[K]):
 
     def _pop(self) -> Entry:
         entry = self._queue.popleft()
-        if len(self._queue) <= self._ahead // 2:
+        self._weight -= self._weigh(entry)
+        if len(self._queue) <= AHEAD // 2:
             self._wanted.set()
         return entry

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from attrs import fields, has
 
 from capillary_async.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Keys"]
+__all__ = ["Keys", "compact"]
 
 K = TypeVar("K")
 
@@ -81,6 +84,32 @@ class Keys(Generic[K]):
             InvalidRequestError: It is none.
         """
         return cast("K", key) if self._checked else self._check(key)
+
+
+def compact(key: Any) -> Any:
+    """What is remembered of a key to know it again: itself where it is small, else a digest of 16 bytes.
+
+    Of two keys with the same digest one would not be asked; among 10^12 keys that is less likely than 10^-14.
+    """
+    if not has(cast("type[Any]", type(key))):
+        return key
+    return blake2b(_spelt(key).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _spelt(value: Any) -> str:
+    """A text that equal values share, and no others: by the fields that count in `==`, as they count there."""
+    kind = cast("Any", type(value))
+    if has(kind):
+        own = [one for one in fields(kind) if one.eq]
+        parts = [getattr(value, one.name) for one in own]
+        spelt = [_spelt(one.eq_key(part) if one.eq_key else part) for one, part in zip(own, parts, strict=True)]
+        return f"{kind.__qualname__}({', '.join(spelt)})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_spelt, cast('tuple[Any, ...]', value)))},)"
+    # The repr of an enumeration's member has its name, and the member equals its number or text.
+    if isinstance(value, int):
+        return repr(int(value))
+    return repr(str.__str__(value)) if isinstance(value, str) else repr(value)
 
 
 def _finished(iterator: object) -> bool:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fan_fakes import Shelf, batches_over, check_key, fan_over, until_raised
+from hypothesis import given
+from hypothesis import strategies as st
 
-from capillary_async import InvalidRequestError
+from capillary_async import EventQuery, EventType, Identifier, InvalidRequestError
 from capillary_async._feed import AHEAD
-from capillary_async._keys import Keys
+from capillary_async._keys import Keys, compact
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 
 async def keys_of(fan: Any) -> list[Any]:
@@ -475,3 +478,92 @@ async def test_a_bad_key_divides_no_outcome_from_its_batch() -> None:
     outcomes = [o async for o in batches_over(iter([1, 2, "x", 3]), shelf, batch=10, concurrency=1).ordered()]
     assert [(o.key, o.ok) for o in outcomes] == [(1, True), (2, True), ("x", False), (3, True)]
     assert shelf.keys_asked == [(1, 2), (3,)]
+
+
+class Counted:
+    """An input without a length that counts what was taken from it."""
+
+    def __init__(self, count: int, first: int) -> None:
+        self.taken = 0
+        self.numbers = range(first, first + count)
+
+    def __iter__(self) -> Iterator[int]:
+        for number in self.numbers:
+            self.taken += 1
+            yield number
+
+
+@pytest.mark.parametrize("mode", ["outcomes", "ordered", "items"])
+@pytest.mark.parametrize(
+    ("batch", "concurrency", "most"), [(50, 32, 600), (1, 32, 320), (200, 32, 720), (3000, 1, 960), (3000, 32, 960)]
+)
+async def test_the_input_is_bounded_in_keys_whatever_a_batch_takes(
+    mode: str, batch: int, concurrency: int, most: int
+) -> None:
+    """After the first outcome: what is in the first requests and 256 keys; a URL holds 700 ids of nine digits."""
+    source = Counted(100_000, 600_000_001)
+    fan = batches_over(source, Shelf(), batch=batch, room=7_000, concurrency=concurrency)
+    iterator = aiter(fan) if mode == "outcomes" else getattr(fan, mode)()
+    await anext(iterator)
+    assert source.taken <= most
+    await iterator.aclose()
+
+
+async def test_batches_reach_their_concurrency_and_are_whole() -> None:
+    """All workers are at work soon, each with as many keys as a batch takes; no key is lost at the end."""
+    shelf = Shelf()
+
+    async def slow(_key: Any, _number: int) -> None:
+        await asyncio.sleep(0.05)
+
+    shelf.before = slow
+    fan = batches_over(Counted(10_010, 1), shelf, batch=50, concurrency=16)
+    assert len(await fan.collect()) == 10_010
+    assert shelf.most == 16
+    assert sorted(map(len, shelf.keys_asked)) == [10, *[50] * 200]
+
+
+EQUAL = [
+    [EventQuery(7, 1, 2), EventQuery("7", "1", EventType(2))],  # type: ignore[arg-type]
+    [EventQuery("x", 1, EventType.SCAN), EventQuery("x", 1, int(EventType.SCAN))],
+    [Identifier.mobile("91"), Identifier.mobile(91), Identifier("mobile", "91")],
+]
+
+
+@pytest.mark.parametrize("equal", EQUAL)
+def test_equal_keys_are_remembered_as_one(equal: list[Any]) -> None:
+    """In whatever spelling they were given."""
+    assert len(set(equal)) == 1
+    assert len({compact(key) for key in equal}) == 1
+
+
+queries = st.builds(
+    EventQuery,
+    st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=4) | st.integers(1, 12),
+    st.integers(1, 12),
+    st.integers(1, 3) | st.sampled_from(list(EventType)[:3]),
+)
+
+
+@given(st.lists(queries, max_size=30))
+def test_keys_are_remembered_as_one_where_they_are_equal_and_only_there(keys: list[EventQuery]) -> None:
+    """No question is dropped wrongly, and none is asked twice."""
+    marks = [compact(key) for key in keys]
+    assert [[one == other for other in keys] for one in keys] == [[one == other for other in marks] for one in marks]
+    assert all(type(mark) is bytes and len(mark) == 16 for mark in marks)
+
+
+@pytest.mark.parametrize(
+    ("key", "most"), [(lambda number: number, 85), (lambda number: EventQuery(f"e{number}", 600_000_000, 15), 110)]
+)
+def test_memory_of_a_remembered_key(key: Callable[[int], Any], most: int) -> None:
+    """About 70 bytes for a number, 90 for a query, as `FanOut.options` says."""
+    count = 50_000
+    tracemalloc.start()
+    try:
+        seen = {compact(key(number)) for number in range(600_000_000, 600_000_000 + count)}
+        held = tracemalloc.get_traced_memory()[0] / count
+    finally:
+        tracemalloc.stop()
+    assert len(seen) == count
+    assert held <= most

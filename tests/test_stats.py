@@ -1,5 +1,6 @@
 """Counters: they only grow, and no thread loses one."""
 
+import gzip
 import pickle
 import threading
 from collections.abc import Callable
@@ -67,3 +68,18 @@ async def test_a_session_counts_what_it_did(session_at: Make):
     assert session.stats.snapshot() == {
         "requests": 5, "retries": 3, "throttles": 2, "bytes": 4 + len(body) + 2, "records": 2, "duplicates": 0,
     }  # fmt: skip
+
+
+async def test_what_requests_and_bytes_count(session_at: Make, unused_tcp_port: int):
+    """Requests without a connection too; bytes of whole bodies alone, as they came over the wire."""
+    session = session_at(f"http://127.0.0.1:{unused_tcp_port}")
+    with pytest.raises(CapillaryError):
+        await session.request("GET", "/path")
+    assert (session.stats.requests, session.stats.bytes) == (5, 0)
+    cut = Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[1", "close")
+    packed = gzip.compress(b"[1,2]" + b" " * 1000)
+    async with RawServer(cut, http(packed, headers={"Content-Encoding": "gzip"})) as server:
+        session = session_at(server.url)
+        assert await session.request("GET", "/path") == [1, 2]
+        assert (session.stats.requests, session.stats.retries) == (2, 1)
+        assert session.stats.bytes == len(packed)

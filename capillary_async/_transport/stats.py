@@ -18,12 +18,12 @@ class Stats:
     """Counters of a session and all its views; they only grow.
 
     Attributes:
-        requests: HTTP requests sent, tokens and retries included.
+        requests: HTTP requests begun, tokens and retries included, and those for which there was no connection.
         retries: Attempts beyond the first of their call.
         throttles: Answers 429 and 503.
-        bytes: Bytes of bodies as they came over the wire, before decompression.
-        records: Records decoded.
-        duplicates: Records seen twice in one list and given once.
+        bytes: Bytes of whole bodies as they came over the wire, before decompression; cut bodies are left out.
+        records: Records decoded, those of batches that were asked again in halves included.
+        duplicates: Records seen twice in one list or batch and dropped once, also of batches asked again in halves.
     """
 
     __slots__ = ("__weakref__", "_lock", "bytes", "duplicates", "records", "requests", "retries", "throttles")
