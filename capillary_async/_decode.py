@@ -1,6 +1,6 @@
 """Bytes to models and back: the one door between JSON and records.
 
-The rule kept here: nothing rounded, nothing guessed. A value either has the documented shape or is named as a fault
+Invariant: nothing is rounded or guessed. A value has a form that keeps all of it, or is named as a fault
 with its path. Called by the endpoints, by `session.request` and by `check`; imports errors and models only.
 
     what comes                                how it is read                                   bare msgspec = 1
@@ -166,7 +166,8 @@ def structure(model: Any, value: Any, *, path: str = "$", timezone: tzinfo | Non
 def structure(model: Any, value: Any, *, path: str = "$", timezone: tzinfo | None = None, body: bytes = b"") -> Any:
     """Anything parsed already, as `model`: a model of ours, a user's attrs class or dataclass, `list[...]`, a builtin.
 
-    Nothing is coerced, other than ASCII integer text to int and ASCII decimal text to Decimal.
+    Records of the API are read in every form that keeps the value (see `_forms`); in users' classes only ASCII integer
+    text is read as int and ASCII decimal text as Decimal.
 
     Raises:
         DecodeError: With a path for each fault, from `path` on.

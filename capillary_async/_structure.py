@@ -1,14 +1,15 @@
 """JSON values to models and back, value by value: the one cattrs converter.
 
-The rule kept here: a value either has the documented shape or is named as a fault with its path; nothing is coerced.
-Loaded by `_decode` when an answer first needs it, which a plain page of a model in snake_case never does.
+Invariant: nothing is lost and nothing is guessed. In records of the API a value is read in any form of `_forms` that
+keeps all of it, since services of many ages write it; in users' classes only in its own form. Any other value is a
+fault with its path. Loaded by `_decode` when an answer first needs it, which a plain page of a model in snake_case
+never does.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from datetime import datetime, tzinfo
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Decimal
 from functools import lru_cache, partial
 from types import NoneType, UnionType
 from typing import Any, Final, TypeVar, cast, get_args, get_origin
@@ -25,9 +26,9 @@ from cattrs.errors import (
 )
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from capillary_async import models
+from capillary_async import _forms, models
 from capillary_async._faults import mismatch, unbounded, wrong
-from capillary_async.models.exact import MOST_DIGITS, bounded
+from capillary_async.models.exact import bounded
 
 __all__ = ["entries", "to_value", "to_wire"]
 
@@ -36,17 +37,22 @@ Hook = Callable[[Any, Any], Any]
 
 _LONGEST_TEXT: Final = 10_000  # digits of a decimal written out; "1e-999999999" would fill the memory
 
-_DECIMAL_TEXT: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
-_INTEGER_TEXT: Final = re.compile(r"-?[0-9]+")
-_TIME_TEXT: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(Z|[+-][0-9]{2}:?[0-9]{2})?"
-)
-
 # Members of the API's error messages, beside `status`.
-_OF_ERRORS: Final = frozenset({"code", "err", "error", "errors", "message"})
-
-# Decimal(text) is exact, but what an ambient context without the trap takes for NaN must be an error.
-_EXACT: Final = Context(traps=[InvalidOperation])
+_OF_ERRORS: Final = frozenset(
+    {
+        "code",
+        "detail",
+        "err",
+        "error",
+        "error_description",
+        "errors",
+        "message",
+        "path",
+        "success",
+        "timestamp",
+        "title",
+    }
+)
 
 # Wire members named as the fields are; every other model of ours has camelCase on the wire.
 _SNAKE: Final = frozenset[type]({models.PointsAllocation, models.PointsAwarded})
@@ -103,20 +109,7 @@ def to_wire(record: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", _converter(None, detailed=False).unstructure(record))
 
 
-# --- what a value has to be -------------------------------------------------------------------------------------------
-
-
-def _to_decimal(value: Any, _: Any) -> Decimal:
-    """An exact number, or ASCII decimal text, within bounds. No float: it has lost the digits already."""
-    if isinstance(value, Decimal) and value.is_finite():
-        number = value
-    elif type(value) is int or (isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value)):
-        number = Decimal(value, _EXACT)
-    else:
-        raise mismatch("a decimal number", value)
-    if (isinstance(value, Decimal) or len(str(value)) > MOST_DIGITS) and not bounded(number):
-        raise unbounded()
-    return number
+# --- rows that are no records -----------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=32)
@@ -161,58 +154,6 @@ def _to_extra(members: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     return extra
 
 
-def _to_int(value: Any, target: Any) -> Any:
-    """An integer, or ASCII integer text (epoch milliseconds were seen as text). Never a fraction, even a zero one."""
-    if type(value) is int:
-        number = value
-    elif isinstance(value, str) and _INTEGER_TEXT.fullmatch(value):
-        number = int(value)
-    else:
-        raise mismatch("an integer", value)
-    return number if target is int else target(number)  # a user's IntEnum comes here too
-
-
-def _to_str(value: Any, target: Any) -> Any:
-    """A text and nothing else: `str()` of anything is what this module is here to prevent."""
-    if not isinstance(value, str):
-        raise mismatch("a text", value)
-    return value if target is str else target(value)  # a user's StrEnum comes here too
-
-
-def _to_bool(value: Any, _: Any) -> bool:
-    """True or false; 'false' as text is neither."""
-    if isinstance(value, bool):
-        return value
-    raise mismatch("true or false", value)
-
-
-def _to_float(value: Any, _: Any) -> float:
-    """A binary float, for users' classes that ask for one."""
-    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return float(value)
-    raise mismatch("a number", value)
-
-
-def _to_int_or_str(value: Any, _: Any) -> int | str | None:
-    """An id whose type the page leaves open, as it came."""
-    if value is None or isinstance(value, str) or type(value) is int:
-        return value
-    raise mismatch("an integer or a text", value)
-
-
-def _to_time(timezone: tzinfo | None, value: Any, _: Any) -> datetime:
-    """ISO 8601 with an offset, or without one where the server's zone is known. Digits beyond microseconds are cut."""
-    found = _TIME_TEXT.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise mismatch("an ISO 8601 time", value)
-    time = datetime.fromisoformat(value)
-    if time.tzinfo is not None:
-        return time
-    if timezone is None:
-        raise ValueError(f"{value!r} has no offset; pass server_timezone= to AsyncSession to say in which zone it is")
-    return time.replace(tzinfo=timezone)
-
-
 def _from_time(time: datetime) -> str:
     """ISO 8601 as the page writes it: `Z` for UTC, `+05:30` otherwise."""
     text = time.isoformat()
@@ -239,25 +180,29 @@ _ARRAYS: Final[Mapping[Any, Callable[[list[Any]], Any]]] = {
 }
 
 
-@lru_cache(maxsize=32)
-def _converter(timezone: tzinfo | None, *, detailed: bool) -> Converter:
-    """The one converter, in its quick or its detailed form; made when it is first asked for."""
-    converter = Converter(detailed_validation=detailed)
-    scalars: dict[Any, Hook] = {
-        Decimal: _to_decimal,
-        bool: _to_bool,
-        datetime: partial(_to_time, timezone),
-        float: _to_float,
-        int: _to_int,
-        str: _to_str,
-    }
-    for kind, hook in scalars.items():
+class _OfRecords(Converter):
+    """A converter of records of the API, which reads them in all of `_forms`; the plain one is for users' classes."""
+
+
+@lru_cache(maxsize=64)
+def _converter(timezone: tzinfo | None, *, detailed: bool, ours: bool = False) -> Converter:
+    """The one converter, in its quick or its detailed form, for our records or users' classes; made when asked for."""
+    converter = (_OfRecords if ours else Converter)(detailed_validation=detailed)
+    for kind, hook in (_forms.of_records if ours else _forms.of_users)(timezone).items():
         converter.register_structure_hook(kind, hook)
     converter.register_structure_hook_factory(_is_optional, _optional_hook)
-    converter.register_structure_hook_func(lambda kind: kind == int | str | None, _to_int_or_str)
+    either = _forms.to_integer_or_text if ours else _forms.to_int_or_str
+    converter.register_structure_hook_func(lambda kind: kind == int | str | None, either)
     converter.register_structure_hook_factory(_is_object, _object_hook)
     converter.register_structure_hook_factory(_is_array, _array_hook)
     converter.register_structure_hook_factory(_is_mapping, _mapping_hook)
+    if not ours:
+        records = partial(_converter, timezone, detailed=detailed, ours=True)
+
+        def as_record(kind: Any) -> Hook:
+            return records().get_structure_hook(kind)
+
+        converter.register_structure_hook_factory(_is_ours, as_record)
     converter.register_unstructure_hook(datetime, _from_time)
     converter.register_unstructure_hook_func(_is_tuple, lambda values: [converter.unstructure(one) for one in values])
     converter.register_unstructure_hook_factory(_is_camel, _camel_to_wire)
@@ -296,6 +241,9 @@ def _optional_hook(kind: Any, converter: Converter) -> Hook:
     """Structures `X | None`; cattrs' own looks for the hook of X at each value, which is a third of a page's time."""
     inner: Any = get_args(kind)[0]
     hook = converter.get_structure_hook(inner)
+    if isinstance(converter, _OfRecords) and inner is not str:
+        nothing = _forms.is_no_object if _is_object(inner) or _is_mapping(inner) else _forms.is_nothing
+        return lambda value, _: None if nothing(value) else hook(value, inner)
     return lambda value, _: None if value is None else hook(value, inner)
 
 
@@ -306,8 +254,11 @@ def _object_hook(kind: Any, converter: Converter) -> Hook:
     fill = cast("Hook", make_dict_structure_fn(kind, converter, **overrides))
     twins = {wire: one.metadata["twin"] for wire, one in fields.items() if "twin" in one.metadata}
     known = frozenset(fields) if "extra" in overrides else None
+    bare = next((wire for wire, one in fields.items() if "bare" in one.metadata), None)
 
     def to_object(value: Any, _: Any) -> Any:
+        if bare is not None and not isinstance(value, dict):
+            value = {bare: value}
         if not isinstance(value, dict):
             raise mismatch("an object", value)
         members = cast("dict[str, Any]", value)
@@ -321,7 +272,7 @@ def _object_hook(kind: Any, converter: Converter) -> Hook:
 
 def _with_twins(members: dict[str, Any], twins: Mapping[str, str]) -> dict[str, Any]:
     """The members with the text of each twin, which is exact, in the place of the number."""
-    exact = {number: members[text] for number, text in twins.items() if members.get(text) is not None}
+    exact = {number: members[text] for number, text in twins.items() if not _forms.is_nothing(members.get(text))}
     return {**members, **exact}
 
 
@@ -353,6 +304,8 @@ def _override(wire: str, one: "attrs.Attribute[Any]", converter: Converter) -> A
         structured = _lone_hook(get_args(one.type)[0], converter)
     elif "either" in one.metadata:
         structured = _either_hook(get_args(one.type)[0], converter)
+    elif "bare" in one.metadata:
+        structured = _forms.to_any_text
     written = _from_decimal_text if "text" in one.metadata else None
     return override(rename=wire, struct_hook=structured, unstruct_hook=written)
 
@@ -360,7 +313,8 @@ def _override(wire: str, one: "attrs.Attribute[Any]", converter: Converter) -> A
 def _lone_hook(many: Any, converter: Converter) -> Hook:
     """An array of `many`, or one entry of it alone, or null."""
     hook = converter.get_structure_hook(many)
-    return lambda value, _: None if value is None else hook(value if isinstance(value, list) else [value], many)
+    nothing = _forms.is_nothing
+    return lambda value, _: None if nothing(value) else hook(value if isinstance(value, list) else [value], many)
 
 
 def _either_hook(one: Any, converter: Converter) -> Hook:
@@ -368,7 +322,7 @@ def _either_hook(one: Any, converter: Converter) -> Hook:
     single, several = converter.get_structure_hook(one), converter.get_structure_hook(tuple[one, ...])
 
     def to_either(value: Any, _: Any) -> Any:
-        if value is None:
+        if _forms.is_nothing(value):
             return None
         return several(value, tuple[one, ...]) if isinstance(value, list) else single(value, one)
 
@@ -382,8 +336,11 @@ def _array_hook(kind: Any, converter: Converter) -> Hook:
     hook = converter.get_structure_hook(entry)
     each = _each_in_detail if converter.detailed_validation else _each
     skip_nulls = _is_ours(entry)
+    lone = isinstance(converter, _OfRecords) and skip_nulls
 
     def to_array(value: Any, _: Any) -> Any:
+        if lone and isinstance(value, dict):
+            value = [value]
         if not isinstance(value, list):
             raise mismatch("an array", value)
         values: list[Any] = value  # pyright: ignore[reportUnknownVariableType]

@@ -17,6 +17,7 @@ ROWS: list[set[str]] = [
         "_seen",
     },
     {"_transport.message", "_transport.scrub", "_transport.body", "_faults"},
+    {"_forms"},
     {"_structure"},
     {
         "_transport.advice", "_transport.owners", "_transport.retry_rules", "_transport.watch",

@@ -2,6 +2,7 @@
 
 import decimal
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -298,12 +299,12 @@ def test_anything_but_an_array_is_a_fault_at_the_root(body: bytes, got: str):
 
 
 def test_every_fault_is_named_with_its_path_and_index_as_received():
-    body = json.dumps([{"id": 1}, None, {"id": 1.5, "points_value": "abc", "status": 5}, 7]).encode()
+    body = json.dumps([{"id": 1}, None, {"id": 1.5, "points_value": "abc", "status": []}, 7]).encode()
     error = refused(rows, PointsAllocation, body)
     assert sorted(error.faults) == [
         "$[2].id: expected an integer, got 1.5",
         "$[2].points_value: expected a decimal number, got 'abc'",
-        "$[2].status: expected a text, got 5",
+        "$[2].status: expected a text, got an array",
         "$[3]: expected an object, got 7",
     ]
     assert sorted(error.paths) == ["$[2].id", "$[2].points_value", "$[2].status", "$[3]"]
@@ -329,13 +330,13 @@ def test_unknown_members_unknown_words_nulls_and_absence_are_no_faults():
     ("name", "value"),
     [
         ("id", True),
-        ("id", 1.0),
-        ("id", "1.0"),
-        ("id", ""),
+        ("id", 1.5),
+        ("id", "1.5"),
+        ("id", "1e"),
+        ("id", " "),
         ("id", "١٢"),
         ("id", "1_000"),
         ("id", [1]),
-        ("status", 5),
         ("status", False),
         ("status", {}),
         ("points_value", True),
@@ -346,10 +347,13 @@ def test_unknown_members_unknown_words_nulls_and_absence_are_no_faults():
         ("points_value", " 1"),
         ("points_value", "1\n"),
         ("points_value", "+1"),
-        ("points_value", "1e5"),
+        ("points_value", "1e"),
+        ("points_value", "e5"),
+        ("points_value", "1e101"),
+        ("points_value", "1e99999999999999999999"),
         ("points_value", ".5"),
         ("points_value", "5."),
-        ("points_value", ""),
+        ("points_value", " "),
         ("points_value", []),
     ],
 )
@@ -377,8 +381,9 @@ def test_decimal_text_of_the_documented_form_is_exact(text: str):
 @FIXED
 @given(st.text(max_size=8) | st.from_regex(r"\A[-+]?[0-9_.eE ]{1,8}\Z"))
 def test_decimal_text_of_any_other_form_is_a_fault(text: str):
-    documented = text.lstrip("-").replace(".", "", 1).isdecimal() and text.isascii() and text.count("-") <= 1
-    if documented and text[-1] != "." and not text.lstrip("-").startswith("."):
+    if text == "":
+        assert rows(PointsAwarded, row(points_exclusive=text)).items[0].points_exclusive is None
+    elif re.fullmatch(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?", text):
         assert rows(PointsAwarded, row(points_exclusive=text)).items[0].points_exclusive == Decimal(text)
     else:
         assert refused(rows, PointsAwarded, row(points_exclusive=text)).paths == ("$[0].points_exclusive",)
@@ -575,16 +580,16 @@ def test_faults_of_an_envelope_have_the_names_of_the_wire():
         None,
         {
             "eventDetails": {"tillId": "x", "redemptionDetails": [{"pointsRedeemed": "1"}, {"pointsRedeemed": "NaN"}]},
-            "targetCompletedDetails": {"targetGroupID": 1.5, "targetPeriodID": True},
+            "targetCompletedDetails": {"targetGroupID": True, "targetPeriodID": True},
             "billDetails": {"lineItems": [None, {"qty": "a"}], "pointsEarned": {"promo": "none"}},
-            "behavioralEventMetadata": {"fields": [{"attributes": {"isRequired": {"value": True}}}]},
-            "pointInTimeSlabs": {},
+            "behavioralEventMetadata": {"fields": [{"attributes": {"isRequired": {"valueType": True}}}]},
+            "pointInTimeSlabs": 1,
             "customFields": [{"name": "a"}],
         },
     ]
     error = refused(structure_rows, LedgerEvent, events, path="$.events")
     assert sorted(error.paths) == [
-        "$.events[1].behavioralEventMetadata.fields[0].attributes.isRequired.value",
+        "$.events[1].behavioralEventMetadata.fields[0].attributes.isRequired.valueType",
         "$.events[1].billDetails.lineItems[1].qty",
         "$.events[1].billDetails.pointsEarned.promo",
         "$.events[1].eventDetails.redemptionDetails[1].pointsRedeemed",
@@ -706,7 +711,20 @@ def test_a_naive_time_of_a_user_is_written_without_an_offset():
 
 
 @pytest.mark.parametrize(
-    "value", ["", "2025-12-16", "2025-13-16T14:30:45Z", "20251216T143045Z", "16/12/2025", 1735309787000, True, "٢٠٢٥"]
+    "value",
+    [
+        " ",
+        "2025-12-16",
+        "2025-13-16T14:30:45Z",
+        "20251216T143045Z",
+        "20251216",
+        "20251216143045",
+        "16/12/2025",
+        1735309787000.5,
+        10**15,
+        True,
+        "٢٠٢٥",
+    ],
 )
 def test_what_is_no_time_is_a_fault(value: Any):
     assert refused(structure, LoyaltyEvent, {"date": value}, timezone=UTC).paths == ("$.date",)

@@ -49,10 +49,12 @@ __all__ = [
 #   text       the wire has this Decimal as text
 #   twin       the member that has the same quantity as text, which is exact where the number may not be
 #   lone       the page says "Object" where its samples show an array: one object alone is taken for an array of one
+#   bare       a value of any kind, which may come alone in the place of its object
 #   either     the page says "Array" where its samples show an object: what comes is kept, one or several
 _TEXT = {"text": True}
 _LONE = {"lone": True}
 _EITHER = {"either": True}
+_BARE = {"bare": True}
 
 
 def _no_extra() -> dict[str, Any]:
@@ -321,12 +323,12 @@ class BehavioralFieldAttribute(LeanRecord):
 
     Attributes:
         value_type: `BOOLEAN`, `ENUM`, ...
-        value: The value as text, e.g. "false".
+        value: The value as text, e.g. "false"; numbers with their digits, arrays and objects as JSON.
         extra: Members unknown to this release.
     """
 
     value_type: str | None = None
-    value: str | None = None
+    value: str | None = field(default=None, metadata=_BARE)
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
