@@ -18,6 +18,7 @@ from capillary_async.errors import (
     ApiMessage,
     CapillaryError,
     CustomerNotFoundError,
+    DecodeError,
     NotFoundError,
     PageLoopError,
     PagingError,
@@ -147,17 +148,17 @@ class Walk(Generic[T]):
         return page
 
     async def _ask(self, *, again: bool) -> Fetched[T] | None:
-        """The page, decoded; None for a 404 that may be the end of the list."""
+        """The page, decoded; None for a 404, 204, `null` or `{}` that may be the end of the list."""
         try:
             fetched = await self._next(again=again)
             if fetched.later is not None:
                 if self._pace.turn is not None:
                     await self._pace.turn()
                 fetched = await fetched.later()
-        except NotFoundError as error:
+        except (DecodeError, NotFoundError) as error:
             if not self._may_end(error):
                 raise
-            return _gone(error, self._number) if error.html else None
+            return _gone(error, self._number) if isinstance(error, NotFoundError) and error.html else None
         if self._source.pages is None:
             self._owner.lengths.note(self._source.endpoint, self.size, fetched.received)
         return fetched
@@ -169,9 +170,10 @@ class Walk(Generic[T]):
         late = None if self._pace.turn is None else self._source.ahead
         return (late or self._source.fetch)(self._number, self.size)
 
-    def _may_end(self, error: NotFoundError) -> bool:
-        """Whether there may just be no such page; not where the customer is unknown."""
-        return self._full_before and self._source.pages is None and not isinstance(error, CustomerNotFoundError)
+    def _may_end(self, error: DecodeError | NotFoundError) -> bool:
+        """Whether there may just be no such page; not where the customer is unknown or the answer has another shape."""
+        empty = error.empty if isinstance(error, DecodeError) else not isinstance(error, CustomerNotFoundError)
+        return empty and self._full_before and self._source.pages is None
 
     def _look_ahead(self) -> None:
         """Ask for the pages to come, never further than can be needed."""
