@@ -11,12 +11,12 @@ from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from attrs import field, frozen
+from attrs import astuple, field, frozen, has
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
-__all__ = ["Past", "Seen", "Stored"]
+__all__ = ["Past", "Seen", "Stored", "content_of"]
 
 T = TypeVar("T")
 
@@ -208,7 +208,7 @@ def _content(item: Any) -> int:
     try:
         return hash(item)
     except TypeError:
-        return hash(repr(item))
+        return hash(content_of(item))
 
 
 def _contents_of(items: Sequence[Any]) -> list[int]:
@@ -218,6 +218,12 @@ def _contents_of(items: Sequence[Any]) -> list[int]:
         return list(map(_content, items))
 
 
+def content_of(item: Any) -> str:
+    """The whole content of a record as text, the same in every process. Its repr is cut, so it is not that."""
+    return repr(astuple(item)) if has(type(item)) else repr(item)
+
+
 def _digest(value: Any) -> int:
-    """A digest that is the same in every process."""
-    return int.from_bytes(blake2b(repr(value).encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+    """A digest of a key or record that is the same in every process."""
+    text = content_of(value).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 from capillary_async._config import CarefulPaging
 from capillary_async._page import ALONE, Fetched, Position, past_of, placed
 from capillary_async._readahead import ReadAhead
-from capillary_async._seen import Past, Seen, Stored
+from capillary_async._seen import Past, Seen, Stored, content_of
 from capillary_async.errors import (
     ApiMessage,
     CapillaryError,
@@ -278,9 +278,9 @@ class Walk(Generic[T]):
         return self._token(item) not in here and (key is None or not self._seen.knows(key))
 
     def _token(self, item: T) -> Hashable:
-        """What tells a record from others: its key, or its content where it has none."""
+        """What identifies a record: its key, or its content where it has none."""
         key = self._source.key(item)
-        return repr(item) if key is None else (key,)
+        return content_of(item) if key is None else (key,)
 
     # What is given.
 
@@ -396,7 +396,7 @@ class Walk(Generic[T]):
 
         Digests are kept, not pages.
         """
-        contents = frozenset(map(repr, sifted.loose))
+        contents = frozenset(map(content_of, sifted.loose))
         digest = hash((frozenset(keys), contents, len(fetched.nulls), fetched.received))
         if self._met is None:
             new = bool(sifted.keys) or not self._seen.knows_loose(sifted.loose)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from decimal import Decimal, localcontext
 from pathlib import Path
@@ -14,6 +15,7 @@ from raw_server import Answer, RawServer, http, said
 
 from capillary_async import AsyncSession, Identifier, LoyaltyEvent, PointsAllocation, PointsAwarded, RetryPolicy, jobs
 from capillary_async._decode import decode, parse, rows, structure_rows
+from capillary_async._transport.owners import foreign, misdirected
 from capillary_async.endpoints.points_ledger import MissingEvent
 from capillary_async.errors import DecodeError
 from capillary_async.models import LedgerEvent
@@ -168,6 +170,16 @@ async def test_awards_of_nobody_asked_are_no_batchs(session_at: Make):
     assert all(
         isinstance(o.error, DecodeError) and o.error.kind == "misdirected" for o in outcomes.values() if not o.ok
     )
+
+
+def test_an_answer_of_very_many_records_is_looked_at_once():
+    """Not each against all others, which would take minutes in which nothing else runs."""
+    records = [PointsAwarded(id=number, customer_id=1) for number in range(20_000)]
+    begun = time.process_time()
+    assert misdirected(records, foreign(records, frozenset({2})), frozenset({2})) is not None
+    mine = [*records, PointsAwarded(id=1, customer_id=2)]
+    assert misdirected(mine, foreign(mine, frozenset({2})), frozenset({2})) is None
+    assert time.process_time() - begun < 5
 
 
 async def test_a_bad_row_sinks_no_other_id_of_its_batch(session_at: Make):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import random
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -345,6 +346,54 @@ async def test_going_on_gives_no_record_again(session_at: Sessions) -> None:
                 continue
             got += ids(await pager.options(start=position).collect())
             assert got == list(range(1, 301))
+
+
+# Rows with all their members: their reprs are cut before the last ones.
+WHOLE: dict[str, Any] = dict.fromkeys(
+    [
+        "till_id", "point_category_id", "program_id", "event_log_id", "event_type_id", "points_source_type_id",
+        "original_points", "awarded_date", "returned_exclusive_value", "points_source_id", "cps_id",
+        "expiry_strategy_id", "returned_value", "redeemed_exclusive_value", "expiry_date", "auto_update_time",
+        "redeemed_value", "expired_exclusive_value", "allocation_strategy_id", "points_value", "org_id",
+        "expired_value",
+    ],
+    1_700_000_000_000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("prefetch", [0, 4])
+async def test_rows_without_an_id_are_compared_by_all_of_their_members(session_at: Sessions, prefetch: int) -> None:
+    """Also by those behind what a repr shows."""
+    lists = Lists([{**WHOLE, **row(number), "id": None} for number in range(1, 451)])
+    async with Listed(lists) as server:
+        records = await lists.pager(session_at(server.url, paging=Paging(prefetch=prefetch))).collect()
+    assert [record.points_exclusive * 8 for record in records] == list(range(1, 451))
+
+
+async def test_rows_without_an_id_contradict_an_end(session_at: Sessions) -> None:
+    """Those of the page behind differ from those of a short page in one of the last members alone."""
+    lists = Lists([{**WHOLE, **row(number), "id": None} for number in range(1, 351)])
+    lists.once[2] = said(lists.rows[100:160])
+    lists.late.add(2)
+    async with Listed(lists) as server:
+        records = await lists.pager(session_at(server.url)).collect()
+    assert [record.points_exclusive * 8 for record in records] == list(range(1, 351))
+
+
+async def test_a_pickled_position_sees_a_change_of_any_member(session_at: Sessions) -> None:
+    """The status is the last member of a row."""
+    lists = Lists([{**WHOLE, **row(number), "status": "AVAILABLE"} for number in range(1, 301)])
+    lists.always[3] = http(b"", 500)
+    async with Listed(lists) as server:
+        pager = lists.pager(session_at(server.url, retry=RetryPolicy(attempts=1)))
+        with pytest.raises(CapillaryError) as caught:
+            await pager.collect()
+        position = pickle.loads(pickle.dumps(caught.value)).position  # noqa: S301 - of this test
+        lists.always.clear()
+        lists.rows.insert(0, {**WHOLE, **row(9_000)})
+        lists.rows[200]["status"] = "REDEEMED"
+        with pytest.raises(RecordConflictError, match="record 200 "):
+            await pager.options(start=position).collect()
 
 
 def test_a_server_of_this_file_is_json() -> None:

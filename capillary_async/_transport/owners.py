@@ -39,7 +39,7 @@ def _said(record: Any) -> set[int]:
 
 def misdirected(records: Sequence[Any], others: Sequence[Any], owners: frozenset[int]) -> DecodeError | None:
     """The error for an answer none of whose records has an owner; None where one has."""
-    if not others or any(_said(record) for record in records if record not in others):
+    if not others or len(others) < sum(bool(_said(record)) for record in records):
         return None
     fault = f"$: expected records of {_customers(owners)}, got those of {_customers(_all(others))}"
     text = (
