@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from collections.abc import Collection, Coroutine, Iterable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Protocol, TypeAlias
 
 from attrs import define, field, frozen
 
 from capillary_async import models
+from capillary_async._repr import shown
 from capillary_async.endpoints import (
     Identifier,
     LedgerInclude,
@@ -25,11 +26,6 @@ from capillary_async.endpoints import (
 )
 from capillary_async.errors import ApiMessage, LedgerRequestError
 from capillary_async.models import LoyaltyEvent, PointsAllocation, PointsAwarded, PointsStatus
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine, Iterable
-    from datetime import date
-
 
 __all__ = ["History", "HistoryEntry", "Unjoined", "read_history"]
 
@@ -68,7 +64,7 @@ class HistoryEntry:
     def __repr__(self) -> str:
         at = None if self.at is None else self.at.isoformat()
         return (
-            f"<HistoryEntry {at} {str(self.event_name)[:_SHOWN]} event_log_id={self.event_log_id}: "
+            f"<HistoryEntry {at} {str(self.event_name)[:_SHOWN]} event_log_id={shown(self.event_log_id)}: "
             f"{len(self.allocations)} allocations, {len(self.awards)} awards>"
         )
 
@@ -86,7 +82,7 @@ class Unjoined:
     reason: str
 
     def __repr__(self) -> str:
-        return f"Unjoined({type(self.record).__name__}, {self.reason!r})"
+        return f"Unjoined({type(self.record).__name__}, {shown(self.reason)})"
 
 
 @frozen(eq=False)

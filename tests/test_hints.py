@@ -29,7 +29,8 @@ CALLS = {
 }
 USERS = {
     "AsyncSession": {
-        "aclose", "base_url", "closed", "from_env", "limits", "paging", "request", "retry", "server_timezone", "stats",
+        "aclose", "base_url", "closed", "from_env", "history", "limits", "paging", "priority", "request",
+        "retry", "server_timezone", "stats",
         "timeouts", "with_options", *CALLS,
     },
     "FanOut": {"collect", "items", "options", "ordered", "pages"},

@@ -20,6 +20,8 @@ from capillary_async import (
     BasicAuth,
     CapillaryError,
     EventQuery,
+    History,
+    HistoryEntry,
     Identifier,
     InvalidRequestError,
     LedgerEvent,
@@ -32,6 +34,7 @@ from capillary_async import (
     Rate,
     Request,
     Response,
+    Unjoined,
 )
 from capillary_async._plan import Plan
 from capillary_async._repr import brief
@@ -52,7 +55,7 @@ LEDGER = LedgerEvent(
 )
 
 
-OWN = {Page, Plan}  # a repr of its own, and that of `object`
+OWN = {Page, Plan, History, HistoryEntry, Unjoined}  # reprs of their own, and that of `object`
 
 
 def classes() -> list[type[Any]]:
@@ -103,6 +106,9 @@ def test_every_class_of_the_public_face(kind: type[Any], value: Any) -> None:
         Response(200, body=LONG.encode()),
         Identifier.external_id(LONG),
         ApiMessage(1, LONG),
+        Unjoined(FULL, LONG),
+        HistoryEntry(event_name=LONG, unique_id=LONG, event_log_id=HUGE, allocations=(FULL,) * 4_000),
+        History(7, (HistoryEntry(event_name=LONG),) * 4_000, (Unjoined(FULL, LONG),) * 4_000),
         InvalidRequestError(LONG),
         BasicAuth(LONG, password=LONG),
         OAuthClient(LONG, LONG),

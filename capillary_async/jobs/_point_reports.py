@@ -7,33 +7,28 @@ show is part of the notes. Called by users and the command line.
 from __future__ import annotations
 
 import csv
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
-from datetime import date, datetime
+from datetime import date, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from types import TracebackType
+from typing import Any, Self, cast
 
 from attrs import define, evolve, field, frozen
 
 from capillary_async._durable_files import PartFile
+from capillary_async._repr import brief_repr
 from capillary_async.jobs._compare_engine import Engine, name
 from capillary_async.jobs._compare_folder import Folder, open_folder
 from capillary_async.jobs._engine_thread import run_in_thread
 from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._local_days import QUARTER, ServerZone, server_zone
-from capillary_async.jobs._reconcile_arguments import moment_of, spare, target_of
+from capillary_async.jobs._reconcile_arguments import PathLike, moment_of, spare, target_of
 from capillary_async.jobs._reconcile_subjects import read_time
 from capillary_async.jobs._rules_list import REMAINING
 from capillary_async.models.exact import EXACT, exact_sum
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from datetime import tzinfo
-    from types import TracebackType
-
-    from capillary_async.jobs._reconcile_arguments import PathLike
 
 __all__ = ["PointsReport", "expiry_report", "liability_report"]
 
@@ -83,6 +78,8 @@ class PointsReport:
     read: tuple[str, ...]
     failed: int
     notes: tuple[str, ...]
+
+    __repr__ = brief_repr
 
     def lines(self) -> list[str]:
         """The summary for a terminal."""
