@@ -57,8 +57,11 @@ class Timeouts:
         read: Between two pieces of an answer, of which the headers are the first. 30: the API's slowest pages answer
             within 20.
         attempt: One whole attempt, from the permit to the last byte; it also ends what drips a byte a second. 60.
-        call: A whole call with all its attempts and waits, from its first permit on. 180: five attempts of a slow
-            server and their waits, and still below the idle limits of load balancers and schedulers.
+        call: A whole call with all its attempts and waits. A single call (`request`, each page of a list) is bounded
+            from its beginning, its waits in the session's own queue included: for a permit, the rate, the token. The
+            calls of a fan-out wait there as long as they must, and are bounded from their first permit; a fan-out ends
+            when nothing was answered for so long. 180: five attempts of a slow server and their waits, and still below
+            the idle limits of load balancers and schedulers.
 
     Example:
         >>> Timeouts(read=5, attempt=10, call=30)
@@ -77,8 +80,20 @@ class Timeouts:
 class Rate:
     """At most `permits` requests in any `per` seconds, whoever sends them, by the server's own clock.
 
-    That can be promised only if a permit comes back `per` seconds after the answer to its request, since nobody knows
-    when the request itself arrived: what is reached is `permits` in `per` seconds plus the time of an answer.
+    Nobody but the server knows when a request arrived. So a permit comes back `per` seconds after the answer, and the
+    throughput is `permits` in `per` seconds plus the time of an answer. A request that is sent and not answered, since
+    it was cancelled or took too long, keeps its permit until the other side ends the connection too, for 30 s at most,
+    and then for `per` seconds.
+
+    What cannot be promised: a request that is on its way for longer than these 30 s, or behind a proxy that ends our
+    connection and passes the request on later, or left in an event loop that was stopped in its middle, may arrive with
+    later ones. With a `client_session` of your own a permit comes back `per` seconds after a request was broken off.
+    Each process counts its own requests: a forked child begins with a fresh rate, so parent and child together may send
+    twice as many.
+
+    Where single calls and the calls of fan-outs or jobs (see `AsyncSession.with_options`) share a rate, the latter
+    leave a part of it free: at the beginning they take half of the permits at once and the others evenly over `per`;
+    from then on, alone, they use all of it.
 
     Attributes:
         permits: How many.
@@ -140,8 +155,10 @@ class RetryPolicy:
         backoff_max: The longest own wait in seconds. 20.
         retry_after_max: The longest `Retry-After` in seconds that is obeyed; a longer one is an error at once, also of
             calls that would be sent while it lasts: once in that time (or in a minute, if that is more) one is. 120.
-        quota: Tokens of the session for retries: 14 a transient fault, 5 a throttled one, given back by success. 500:
-            an outage costs 1.02 times the requests, not 5 times.
+        quota: Tokens of the session for retries: 14 a transient fault, 5 a throttled one. A call that ends well gives
+            back what its last retry took, or one token where it needed none; a call that fails gives back nothing, but
+            for an answer that repeats its fault. 500: while nothing is answered, they pay for 35 retries (100 throttled
+            ones). An outage costs 1.35 times the requests of 100 calls, 1.02 times those of 1,750, and not 5 times.
 
     Example:
         >>> RetryPolicy(attempts=1).attempts  # never try again

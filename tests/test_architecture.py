@@ -22,7 +22,7 @@ ROWS: list[set[str]] = [
     {
         "_transport.advice", "_transport.owners", "_transport.retry_rules", "_transport.watch",
         "_decode", "_readahead", "_page", "_keys", "_channel", "_spare",
-        "_checks", "_underway", "_transport.permit", "_transport.reserve",
+        "_checks", "_underway", "_transport.permit", "_transport.reserve", "_transport.passage",
     },
     {"_walk", "_transport.pace", "_transport.line"},
     {"_verify"},

@@ -468,3 +468,47 @@ async def test_a_final_message_says_what_which_and_what_to_do(
             await session.request("GET", "/v2/things/7")
     assert str(caught.value).startswith("GET /v2/things/7: ")
     assert all(part in str(caught.value) for part in said_), str(caught.value)
+
+
+# --- what the quota costs and gives back ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("calls", "cost"), [(100, 1.35), (1750, 1.02)])
+def test_an_outage_costs_thirty_five_requests_beyond_one_a_call(calls: int, cost: float):
+    """As `RetryPolicy.quota` says."""
+    retry = Retry(RetryPolicy(backoff=0), Timeouts(), Quota(500), Stats())
+    sent = 0
+
+    async def down(_: Request) -> Response:
+        nonlocal sent
+        sent += 1
+        raise TransportError("reset")
+
+    async def main() -> None:
+        for _ in range(calls):
+            with pytest.raises(TransportError):
+                await retry(REQUEST, down)
+
+    run(main)
+    assert sent == calls + 35
+    assert sent / calls == pytest.approx(cost, abs=0.001)
+
+
+@pytest.mark.parametrize(("faults", "left"), [(0, 401), (1, 400), (2, 386), (3, 372)])
+def test_a_call_that_ends_well_gives_back_what_its_last_retry_took(faults: int, left: int):
+    """Or one token where it needed none."""
+    quota = Quota(500)
+    quota.left = 400
+    retry = Retry(RetryPolicy(backoff=0), Timeouts(), quota, Stats())
+    coming = [TransportError("reset")] * faults
+
+    async def handler(_: Request) -> Response:
+        if coming:
+            raise coming.pop()
+        return RIGHT
+
+    async def main() -> None:
+        await retry(REQUEST, handler)
+
+    run(main)
+    assert quota.left == left

@@ -7,7 +7,6 @@ priorities, turn by turn; a loop that does not run holds nobody up. Used by the 
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from attrs import define
@@ -73,8 +72,12 @@ class Line:
     def remove(self, waiter: Waiter) -> None:
         """Leave the line; nothing where it has left."""
         for queue in self._bulk if waiter.permit.bulk else self._single:
-            with suppress(ValueError):
+            if queue and queue[0] is waiter:
+                queue.popleft()
+                return
+            if waiter in queue:  # a failing `remove` would write the waiter out for its message
                 queue.remove(waiter)
+                return
 
     def waiters(self) -> list[Waiter]:
         """All of them."""

@@ -273,11 +273,12 @@ class Throttle:
                 self._unused(waiter.permit)
         if single is not None or bulk is not None:
             # Here too: the loops of the first in the line may end before their alarms ring.
-            loops: set[asyncio.AbstractEventLoop | None] = {_running_loop()}
-            loops.update(head.loop for head in (single, bulk) if head is not None)
-            for place in loops:
-                if place is not None:
-                    self._wake_later(place, delay)
+            here = _running_loop()
+            if here is not None:
+                self._wake_later(here, delay)
+            for head in (single, bulk):
+                if head is not None and head.loop is not here:
+                    self._wake_later(head.loop, delay)
 
     def _next(self, blocked: float | None, single: Waiter | None, bulk: Waiter | None) -> tuple[Waiter | None, float]:
         """Who goes next, if anybody may go now; and the seconds until that is looked at again. Under the lock."""
@@ -300,10 +301,10 @@ class Throttle:
         """Set an alarm for the line in a loop, unless it has one in time."""
         now = self._clock()
         with self._lock:
-            for dead in [known for known in self._alarms if known.is_closed()]:
-                del self._alarms[dead]
             if now - _OVERDUE <= self._alarms.get(loop, math.inf) <= now + delay:
                 return
+            for dead in [known for known in self._alarms if known.is_closed()]:
+                del self._alarms[dead]
             self._alarms[loop] = now + delay
         _call_in(loop, self._set_alarm, loop, delay)
 

@@ -6,7 +6,7 @@ longer than `Timeouts.attempt`, or the call's own end breaks it off. Made by the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from capillary_async._config import Timeouts
 from capillary_async._interrupt import Interruptible
@@ -25,13 +25,15 @@ class Watch(Interruptible):
         of_call: Whether that is what the call has left, and not the attempt's own limit.
         silent: Whether nothing came for `Timeouts.read`.
         fresh: Whether the attempt takes no connection that was used before.
+        transport: Of its connection, once there is one; None again when the answer begins: the request has arrived.
     """
 
-    __slots__ = ("_end", "_handle", "_moved", "_read", "fresh", "of_call", "seconds", "silent")
+    __slots__ = ("_end", "_handle", "_moved", "_read", "fresh", "of_call", "seconds", "silent", "transport")
 
     def __init__(self, call: Call | None, *, fresh: bool = False) -> None:
         super().__init__()
         self.fresh = fresh
+        self.transport: Any = None
         timeouts = call.timeouts if call is not None else Timeouts()
         remaining = timeouts.attempt if call is None else max(call.remaining(), 0.0)
         self.of_call = remaining < timeouts.attempt
@@ -44,12 +46,14 @@ class Watch(Interruptible):
         self._handle = self.loop.call_at(min(self._end, now + self._read), self._look)
 
     def moved(self) -> None:
-        """Something came: the connection, or a part of the answer."""
+        """A part of the answer came."""
         self._moved = self.loop.time()
+        self.transport = None
 
-    def connected(self) -> None:
+    def connected(self, transport: Any) -> None:
         """There is a connection: from here on the server may be silent for `Timeouts.read` at most."""
         self.moved()
+        self.transport = transport
         if self._handle.when() > self._due():
             self._set()
 

@@ -18,13 +18,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
-from attrs import define
+from attrs import define, field
 from yarl import URL
 
 from capillary_async._config import Timeouts
 from capillary_async._fork import bury, renew_in_child
 from capillary_async._transport.body import check_size, decompressed
 from capillary_async._transport.message import Response
+from capillary_async._transport.passage import Passage
 from capillary_async._transport.stats import count
 from capillary_async._transport.watch import Watch
 from capillary_async.errors import (
@@ -67,8 +68,10 @@ class _Pool:
     client: aiohttp.ClientSession
     owned: bool
     keeper: AsyncGenerator[None, None] | None = None
+    passages: set[Passage] = field(factory=set[Passage])
 
     async def close(self) -> None:
+        self._end_passages()
         if self.owned and not self.client.closed:
             await self.client.close()
         if self.keeper is not None:
@@ -76,10 +79,15 @@ class _Pool:
 
     def drop(self) -> None:
         """Let go of a pool whose loop is closed already: there is nobody left to await in."""
+        self._end_passages()
         connector = self.client.connector
         if self.owned and connector is not None and not connector.closed:
             connector._close()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             self.client.detach()
+
+    def _end_passages(self) -> None:
+        for passage in list(self.passages):
+            passage.end()
 
     def disown(self) -> None:
         """Leave a pool to the parent process: no finalizer of it may close a connection of the parent's.
@@ -118,7 +126,7 @@ class _Connector(aiohttp.TCPConnector):
         connection = await super().connect(req, traces, timeout)
         watch = _watch.get()
         if watch is not None:
-            watch.connected()
+            watch.connected(connection.transport)
         return connection
 
     async def _get(self, key: Any, traces: Any) -> Any:
@@ -221,6 +229,16 @@ class Pools:
                     del self._pools[pool.loop]
             await pool.close()
 
+    def passage(self, watch: Watch) -> Passage | None:
+        """The way of a request that was sent and not answered, where a rate has to count it until it has arrived."""
+        pool = self._pools.get(watch.loop)
+        if self._limits.rate is None or pool is None or not pool.owned or self._closed or not _runs_here(watch.loop):
+            return None
+        passage = Passage.of(watch.transport, pool.passages.discard)
+        if passage is not None:
+            pool.passages.add(passage)
+        return passage
+
     async def aclose(self) -> None:
         """Close the pool of every loop, each in its own loop. Closing twice is fine."""
         self._closed = True
@@ -243,6 +261,13 @@ class Pools:
     def closed(self) -> bool:
         """Whether `aclose` was called."""
         return self._closed
+
+
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:  # a finalizer, where no loop runs
+        return False
 
 
 def _keep_buffers() -> None:
@@ -317,6 +342,8 @@ class Wire:
         finally:
             watch.stop()
             _forget(token)
+            if watch.transport is not None and request.call is not None:
+                request.call.passage = self._pools.passage(watch)
         if self._pools.closed:
             raise RuntimeError("the AsyncSession was closed while a request was under way")
         # Raised outside the handlers: no context, so no frame of aiohttp with our headers hangs on the error.

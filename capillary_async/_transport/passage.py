@@ -1,0 +1,82 @@
+"""A request broken off before its answer, on its way to the server for all that is known.
+
+Invariant: the server sees the connection end at once, and no task is left; the socket stays until the other side ends
+it too or answers, since only then the request has arrived or never will. Made by the wire where a session has a rate,
+whose permit it keeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Passage"]
+
+LONGEST = 30.0  # seconds: a longer way is not waited for, or a server that never closes would use up the rate
+
+
+class Passage:
+    """The socket of a request that was sent and not answered, closed on our side."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, ends: socket.socket, ended: Callable[[Passage], object]
+    ) -> None:
+        self._loop = loop
+        self._socket = ends
+        self._ended = ended
+        self._tell: Callable[[], None] | None = None
+        self._over = False
+        loop.add_reader(ends.fileno(), self.end)
+        self._timer = loop.call_later(LONGEST, self.end)
+
+    @classmethod
+    def of(cls, transport: Any, ended: Callable[[Passage], object]) -> Passage | None:
+        """The way of a request over a transport that is being closed; None where its socket is gone already."""
+        ends = _half_closed(transport)
+        if ends is None:
+            return None
+        try:
+            return cls(asyncio.get_running_loop(), ends, ended)
+        except NotImplementedError:  # the proactor loop of Windows
+            ends.close()
+            return None
+
+    def when_over(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once the request has arrived or never will."""
+        self._tell = tell
+        if self._over:
+            tell()
+
+    def end(self) -> None:
+        """The other side has ended the connection or answers; or nobody waits for that any more."""
+        if self._over:
+            return
+        self._over = True
+        self._timer.cancel()
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+        self._ended(self)
+        if self._tell is not None:
+            self._tell()
+
+
+def _half_closed(transport: Any) -> socket.socket | None:
+    """The transport's socket, kept beyond its end and closed for sending; None where it is closed."""
+    given = transport.get_extra_info("socket")
+    if given is None or given.fileno() < 0:
+        return None
+    try:
+        ends = socket.socket(fileno=os.dup(given.fileno()))
+    except OSError:
+        return None
+    ends.settimeout(0)
+    with suppress(OSError):  # the other side was quicker
+        ends.shutdown(socket.SHUT_WR)
+    return ends
