@@ -171,6 +171,8 @@ def _of_exponent_text(text: str) -> Decimal:
 
 def to_integer(value: Any, target: Any) -> Any:
     """As `to_int`, and integral decimals: an id that went through a number type with fractions is still exact."""
+    if type(value) is int:  # nearly always
+        return to_int(value, target)
     text = value if isinstance(value, str) and not _INTEGER_TEXT.fullmatch(value) else ""
     if not (isinstance(value, Decimal) or _DECIMAL_TEXT.fullmatch(text) or _EXPONENT_TEXT.fullmatch(text)):
         return to_int(value, target)

@@ -243,7 +243,7 @@ def _optional_hook(kind: Any, converter: Converter) -> Hook:
     hook = converter.get_structure_hook(inner)
     if isinstance(converter, _OfRecords) and inner is not str:
         nothing = _forms.is_no_object if _is_object(inner) or _is_mapping(inner) else _forms.is_nothing
-        return lambda value, _: None if nothing(value) else hook(value, inner)
+        return lambda value, _: None if value is None or (not value and nothing(value)) else hook(value, inner)
     return lambda value, _: None if value is None else hook(value, inner)
 
 
