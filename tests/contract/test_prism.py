@@ -162,15 +162,15 @@ CALLS: dict[str, Ask] = {
     ).collect(),
     "by_expiry": lambda session: session.points_allocation.by_expiry(entity_id=383474113, **EXPIRY).collect(),
     "by_expiry: small pages": lambda session: (
-        session.points_allocation.by_expiry(entity_id=1, **EXPIRY).options(page_size=1, max_items=1).collect()
+        session.points_allocation.by_expiry(entity_id=383474113, **EXPIRY).options(page_size=1, max_items=1).collect()
     ),
     "by_expiry: a later page": lambda session: (
-        session.points_allocation.by_expiry(entity_id=1, **EXPIRY).options(page_size=7).page(3)
+        session.points_allocation.by_expiry(entity_id=383474113, **EXPIRY).options(page_size=7).page(3)
     ),
     "by_expiry_many": lambda session: session.points_allocation.by_expiry_many(["5", 6, 7], **EXPIRY).collect(),
     "events": events(),
     "events: all filters": events(event_type="EARN", from_date="2025-01-01", to_date=date(2025, 12, 31)),
-    "events: a later page": lambda session: session.loyalty_events.list(5).options(page_size=33).page(4),
+    "events: a later page": lambda session: session.loyalty_events.list(565039505).options(page_size=33).page(4),
     "events: odd filter": events(event_type="PointsRedemption & more, ü"),
     "events: many": lambda session: session.loyalty_events.list_many([1, 37195406289]).collect(),
     **{f"explode: {who.kind} {who.value}": explode(who) for who in IDENTIFIERS},
