@@ -490,7 +490,7 @@ async def test_failed_customers(session: AsyncSession, server: Customers, tmp_pa
     assert (await jobs.verify(out)).ok
     before = files(out)
     await export(session, out, ids)
-    assert server.asked[UNKNOWN + 1] == 7, "another run asks again, in its three rounds"
+    assert server.asked[UNKNOWN + 1] == 2, "another run asks again, once"
     assert files(out) == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sqlite3
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from job_server import QUERY, Customers, rows_of
 
 from capillary_async import AsyncSession, AuthenticationError, InvalidRequestError, RetryPolicy, jobs
+from capillary_async.jobs import _verify
 from capillary_async.jobs._digest import Bag, add, added, file_digest
 
 if TYPE_CHECKING:
@@ -265,7 +267,7 @@ async def test_against_the_service(server: Customers, session: AsyncSession, out
     assert (result.ok, result.sampled) == (True, 20)
     rows = rows_of(14)
     server.rows[14] = [rows[0], {**rows[1], "points_value": 1}, {**rows[2], "id": 99}]
-    server.rows[10] = rows_of(11)
+    server.rows[10] = [{**rows_of(11)[0], "customer_id": 10}]
     result = await jobs.verify(out, session=session, sample=1_000)
     assert result.sampled == 34, "all but the one that failed"
     assert [text.partition(";")[0] for text in sorted(result.faults)] == [
@@ -276,6 +278,21 @@ async def test_against_the_service(server: Customers, session: AsyncSession, out
     unanswered = (await jobs.verify(out, session=session, sample=1_000)).unanswered
     assert ["key 7 could not be read again" in text for text in unanswered] == [True]
     server.failing.clear()
+
+
+@pytest.mark.parametrize("what", ["of", "_drawn", "_held"])
+async def test_the_end_of_an_iterator_is_an_error(
+    session: AsyncSession, out: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Raised in a thread, it does not leave the caller waiting."""
+
+    def ends(*_: object) -> None:
+        raise StopIteration
+
+    monkeypatch.setattr(_verify._Proof, what, ends)
+    async with asyncio.timeout(10):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await jobs.verify(out, session=session)
 
 
 @pytest.mark.parametrize("data", [None, b"PAR1xx"])

@@ -7,6 +7,7 @@ by `_demo_chain.py`.
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from decimal import Decimal
 from random import Random
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from capillary_async._durable_files import write_file
 from capillary_async.cli._words import count
 
 if TYPE_CHECKING:
@@ -71,10 +73,11 @@ def write_books(path: Path, sandbox: Sandbox, seed: int) -> Planted:
     for id_, points in enumerate(_TOO_MANY, start=max(held, default=0) + 1):
         books[id_] = points
         differences.add((_MISSING_IN_CAPILLARY, id_, None, points))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow((KEY["id"], COMPARE["points_exclusive"]))
-        writer.writerows((id_, f"{points:f}") for id_, points in books.items())
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines)
+    writer.writerow((KEY["id"], COMPARE["points_exclusive"]))
+    writer.writerows((id_, f"{points:f}") for id_, points in books.items())
+    write_file(path, lines.getvalue().encode())
     return Planted(len(books), frozenset(differences))
 
 

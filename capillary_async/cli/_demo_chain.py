@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, frozen
 
 from capillary_async._addresses import why_no_path
+from capillary_async._durable_files import write_file
 from capillary_async.cli._demo_books import COMPARE, KEY, disagreements, write_books
 from capillary_async.cli._run import UnusableError, jobs
 from capillary_async.cli._words import count, one_line
@@ -114,7 +115,8 @@ class Chain:
 
     async def _export_killed(self) -> None:
         sandbox, shards = self._sandbox, self._shards_in_all
-        (self.folder / "ids.csv").write_text("customer_id\n" + "".join(f"{id_}\n" for id_ in sandbox.customer_ids))
+        lines = ["customer_id", *map(str, sandbox.customer_ids), ""]
+        write_file(self.folder / "ids.csv", "\n".join(lines).encode())
         # The later half of the answers is held back until the export is dead: it is always killed in the middle.
         sandbox.clear_faults()
         sandbox.add_faults(SlowFirstByte(_HELD, times=None, path="dateRange", after=len(sandbox.customer_ids) // 2))

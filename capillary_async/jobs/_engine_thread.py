@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from typing import Protocol, TypeVar
 
-from capillary_async.jobs._publish import without_stop_iteration
+from capillary_async.jobs._publish import in_thread
 
 __all__ = ["Interruptible", "run_in_thread"]
 
@@ -32,7 +32,7 @@ class Interruptible(Protocol[R_co]):
 
 async def run_in_thread(job: Interruptible[R]) -> R:
     """Run it to its end; being cancelled ends it first."""
-    work = asyncio.ensure_future(asyncio.to_thread(without_stop_iteration, job.run))
+    work = asyncio.ensure_future(in_thread(job.run))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:

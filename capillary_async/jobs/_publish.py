@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from capillary_async.jobs._sources import Source
     from capillary_async.jobs._state import Shard, State
 
-__all__ = ["Publisher", "Thread", "without_stop_iteration"]
+__all__ = ["Publisher", "Thread", "in_thread", "without_stop_iteration"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,6 +37,11 @@ def without_stop_iteration(function: Callable[[], T]) -> T:
         return function()
     except StopIteration as error:
         raise RuntimeError(f"a call in a thread raised {error!r}") from error
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call it in one of the event loop's threads."""
+    return await asyncio.to_thread(without_stop_iteration, partial(function, *args, **kwargs))
 
 
 class Thread:

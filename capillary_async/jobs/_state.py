@@ -28,6 +28,7 @@ __all__ = ["ASKED_ENOUGH", "COUNTERS", "SCHEMA_VERSION", "Failure", "Shard", "St
 
 SCHEMA_VERSION = 1  # of the folder: files, columns, tables
 ASKED_ENOUGH = (1 << 30) - 1  # a round beyond any: asked again by the next run alone
+_OURS = {"meta", "keys", "events", "shards", "failures"}
 COUNTERS = ("requests", "retries", "throttles", "duplicates", "conflicts", "warnings")
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -96,11 +97,12 @@ class State:
     def __init__(self, path: Path) -> None:
         # The job calls from one thread of its own, which is not the one that opens and closes.
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.execute("PRAGMA temp_store=FILE")
-        self._db.execute("PRAGMA cache_size=-16000")  # KiB
         try:
+            self._refuse_foreign(path)  # before anything of the file is changed
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA temp_store=FILE")
+            self._db.execute("PRAGMA cache_size=-16000")  # KiB
             with self._transaction():
                 if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
                     for statement in _TABLES.split(";"):
@@ -110,6 +112,16 @@ class State:
         except BaseException:
             self._db.close()
             raise
+
+    def _refuse_foreign(self, path: Path) -> None:
+        """A database that has tables, and not ours, is another application's."""
+        there = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if there and not there >= _OURS:
+            raise JobError(
+                f"{path} is no database of an export: it holds the tables {', '.join(sorted(there)):.200}. Nothing of "
+                "it was changed: export into another folder",
+                path=str(path),
+            )
 
     def _check_version(self, path: Path) -> None:
         version = self.get("schema_version")

@@ -6,7 +6,6 @@ named. Nothing is changed. Called by users and the command line.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
@@ -29,6 +28,7 @@ from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._folder import Folder, is_own_file
 from capillary_async.jobs._formats import Format, format_of
 from capillary_async.jobs._manifest import load_manifest, read_of
+from capillary_async.jobs._publish import in_thread
 from capillary_async.jobs._shards import is_answer
 from capillary_async.jobs._sources import SOURCES, Source
 from capillary_async.jobs._state import COUNTERS, State
@@ -101,7 +101,7 @@ async def verify(
         raise InvalidRequestError(f"sample takes a whole number of at least 1, got {sample!r}", argument="sample")
     stop = threading.Event()
     try:
-        proof = await asyncio.to_thread(_Proof.of, Folder(out), stop)
+        proof = await in_thread(_Proof.of, Folder(out), stop)
     finally:
         stop.set()  # where it is cancelled, the thread ends at the next piece
     if session is not None:
@@ -410,8 +410,8 @@ class _Proof:
         reading = self.source.reading(
             session, self.manifest["query"], verify=self.manifest.get("consistency") == "verified"
         )
-        drawn = await asyncio.to_thread(self._drawn, sample, dice)
-        held = await asyncio.to_thread(self._held, drawn)
+        drawn = await in_thread(self._drawn, sample, dice)
+        held = await in_thread(self._held, drawn)
         outcomes = reading.outcomes(list(drawn))
         try:
             async for outcome in outcomes:
