@@ -24,8 +24,9 @@ from typing import Any, Final, Generic, TypeVar, cast, get_args, get_origin, ove
 
 import attrs
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 
+from capillary_async._drift import of_rows
 from capillary_async._faults import SHOWN, beyond, broken, list_or_fault, wrong
 from capillary_async._repr import brief_repr
 from capillary_async.errors import ApiMessage
@@ -64,6 +65,7 @@ class Decoded(Generic[T]):
     received: int
     warnings: tuple[ApiMessage, ...] = ()
     nulls: tuple[int, ...] = ()
+    _drift: Any = field(default=None, repr=False, eq=False, alias="drift")
 
     __repr__ = brief_repr
 
@@ -125,9 +127,11 @@ def rows(model: type[T], body: bytes, *, timezone: tzinfo | None = None) -> Deco
         DecodeError: With a path for each fault, `$` where the body is no array.
     """
     if model in _SNAKE:
-        records = _straight(cast("Any", model)).read(body)
-        if records is not None:
-            return Decoded(tuple(records), len(records))
+        straight = _straight(cast("Any", model))
+        found = straight.read(body)
+        if found is not None:
+            records, plain = found
+            return Decoded(tuple(records), len(records), drift=None if plain else straight.drift(records, body))
     value = parse(body)
     if value is None:
         raise wrong([("$", "expected an array, got null")], body)
@@ -154,7 +158,8 @@ def structure_rows(
     received: list[Any] = list_or_fault(values, path, body)
     items = _structure.entries(model, received, path, timezone, body)
     nulls = tuple(index for index, value in enumerate(received) if value is None) if len(items) < len(received) else ()
-    return Decoded(items, len(received), _dropped(len(nulls)), nulls)
+    drift = _structure.drift_of(model, items, received)
+    return Decoded(items, len(received), _dropped(len(nulls)), nulls, drift)
 
 
 @overload
@@ -221,9 +226,14 @@ def _dropped(count: int) -> tuple[ApiMessage, ...]:
 # Everything but quotes, colons, backslashes, braces that close, and the e of an exponent. Without the e's, what is left
 # of a page shows each member as `"":`, then `""` where it is text; a backslash fits nowhere.
 _NOT_SKELETON: Final = bytes(byte for byte in range(256) if byte not in b'":\\}eE')
+# The same with the letters of names, which tell what a row's members are. Digits, which fill the values, are left out:
+# of a documented name only a variant with digits, in its place, is not noticed.
+_LETTERS: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+_NOT_NAMED: Final = bytes(byte for byte in _NOT_SKELETON if byte not in _LETTERS)
+_NAMES: Final = re.compile(rb'"([^"]*)":')
 _EXPONENTS: Final = bytes.maketrans(b"E", b"e")
 _SKELETON_MEMBERS: Final = re.compile(rb'(?:"":(?:"")?)*')
-_LONGEST_ROW: Final = 1_000  # bytes of a row's skeleton that are remembered; ours have about 150 and 50
+_LONGEST_ROW: Final = 2_000  # bytes of a row's skeleton that are remembered; with names, ours have about 650 and 250
 _MOST_KINDS: Final = 32  # of rows in a page; ours have one for each status and set of members
 _DIGITS: Final = bytes.maketrans(b"123456789.", b"0" * 10)
 _STEP: Final = 12
@@ -242,45 +252,79 @@ class _Straight(Generic[T]):
     decode: Callable[[bytes], list[T]]
     numbers: Callable[[bytes], object]
     texts: Callable[[list[T]], int]
+    members: frozenset[str]
     amounts: tuple[Callable[[T], Decimal | None], ...]
 
-    def read(self, body: bytes) -> list[T] | None:
-        """The records, or None where the careful way has to look."""
+    def read(self, body: bytes) -> tuple[list[T], bool] | None:
+        """The records, and whether all their members are surely documented; None where the careful way has to look."""
         if not decimal.getcontext().traps[decimal.InvalidOperation]:
             return None  # Decimal("1e9999999999999999999") would be NaN instead of an error
         try:
             records = self.decode(body)
             if [None for one in records if one.id is None]:  # type: ignore[attr-defined]
                 return None  # an error in a record's place has none, nor has a row of nothing
-            texts, amounts = _looked_at(body)
+            texts, amounts, plain = _looked_at(body, self.members)
             if texts != self.texts(records):
                 self.numbers(body)
         except (ValueError, RecursionError):  # every error of msgspec is a ValueError
             return None
-        return records if amounts or self._bounded(records) else None
+        return (records, plain) if amounts or self._bounded(records) else None
+
+    def drift(self, records: list[T], body: bytes) -> Any:
+        """The members of each record that no page documents."""
+        return of_rows(records, _MEMBERS.decode(body), self.members, _value_of)
 
     def _bounded(self, records: list[T]) -> bool:
         return all(bounded(one) for amount in self.amounts for one in map(amount, records) if one is not None)
 
 
-def _looked_at(body: bytes) -> tuple[int, bool]:
-    """How many text members a page has (-1 where that is not plain), and whether each number of it is surely an amount.
+def _value_of(raw: msgspec.Raw) -> Any:
+    try:
+        return _PARSER.decode(raw)
+    except (ValueError, RecursionError):  # a number beyond any decimal
+        return bytes(raw)[:SHOWN]
+
+
+_MEMBERS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+
+
+def _looked_at(body: bytes, members: frozenset[str]) -> tuple[int, bool, bool]:
+    """How a page looks: its text members, its numbers and its names.
+
+    Gives how many text members it has (-1 where that is not plain), whether each number of it is surely an amount, and
+    whether each member is surely documented.
 
     All is decided by the skeleton, whatever the white space. Without backslashes a decimal's text holds no quote and no
     colon, so it shows as `""` after its colon, an exponent as `e`; texts or names with colons of their own do not fit
     the pattern. The rows of a page have few skeletons, so that only those are looked at. A number of more than 100
     digits has eight in a row wherever each twelfth byte is looked at.
     """
-    skeletons = body.translate(_EXPONENTS, _NOT_SKELETON).split(b"}")
-    kinds = set(skeletons) - {b""}
-    if len(kinds) > _MOST_KINDS or max(map(len, kinds), default=0) > _LONGEST_ROW:
-        return -1, False
+    rows = body.translate(None, _NOT_NAMED).split(b"}")
+    kinds = set(rows) - {b""}
+    plain = _few(kinds)
+    if not plain:  # texts of every kind make each row another
+        rows = body.translate(_EXPONENTS, _NOT_SKELETON).split(b"}")
+        kinds = set(rows) - {b""}
+        if not _few(kinds):
+            return -1, False, False
     seen = {one: _texts_in(one) for one in kinds}
+    plain = plain and all(_names_in(one) <= members for one in kinds)
     if any(found < 0 for found, _ in seen.values()):
-        return -1, False
+        return -1, False, plain
     exponents = any(exponent for _, exponent in seen.values())
-    texts = sum(found * skeletons.count(one) for one, (found, _) in seen.items() if found)
-    return texts, not exponents and _LONG_NUMBER not in body[::_STEP].translate(_DIGITS)
+    texts = sum(found * rows.count(one) for one, (found, _) in seen.items() if found)
+    return texts, not exponents and _LONG_NUMBER not in body[::_STEP].translate(_DIGITS), plain
+
+
+def _few(kinds: set[bytes]) -> bool:
+    return len(kinds) <= _MOST_KINDS and max(map(len, kinds), default=0) <= _LONGEST_ROW
+
+
+@lru_cache(maxsize=64)
+def _names_in(row: bytes) -> frozenset[str]:
+    """The names of a row's members, an empty one where a name is there twice: both may be variants with digits."""
+    names = [name.decode() for name in _NAMES.findall(row)]
+    return frozenset(names if len(set(names)) == len(names) else [*names, ""])
 
 
 @lru_cache(maxsize=64)
@@ -289,6 +333,7 @@ def _texts_in(row: bytes) -> tuple[int, bool]:
 
     -1 where it is no skeleton of plain members. A page repeats its rows.
     """
+    row = row.translate(_EXPONENTS, _NOT_SKELETON)
     plain = row.replace(b"e", b"")
     texts = (len(plain) - 3 * plain.count(b":")) // 2 if _SKELETON_MEMBERS.fullmatch(plain) else -1
     return texts, b":e" in row
@@ -304,5 +349,6 @@ def _straight(model: Any) -> "_Straight[Any]":
         decode=msgspec.json.Decoder(list[model]).decode,
         numbers=msgspec.json.Decoder(list[only_numbers]).decode,  # type: ignore[valid-type]
         texts=_SNAKE[model],
+        members=frozenset(fields),
         amounts=tuple(attrgetter(name) for name, *_ in numbers),
     )

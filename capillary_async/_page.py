@@ -115,6 +115,7 @@ class Page(Generic[T_co]):
     _rows: Sequence[int] | None = field(default=None, repr=False)
     # What was known before this page; None where nothing was.
     _before: Past | None = field(default=None, repr=False)
+    _drift: Any = field(default=None, repr=False, eq=False, alias="drift")  # for the jobs
 
     def position_behind(self, count: int) -> Position:
         """Where reading goes on when only the first `count` items were used."""
@@ -127,7 +128,7 @@ class Page(Generic[T_co]):
 
     def __getstate__(self) -> dict[str, Any]:
         # The position carries what other processes need to know; a page of a list would bring all of it once more.
-        return {name: None if name == "_before" else getattr(self, name) for name in _PAGE}
+        return {name: None if name in ("_before", "_drift") else getattr(self, name) for name in _PAGE}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -176,6 +177,7 @@ class Fetched(Generic[T]):
     error: CapillaryError | None = None
     again: Callable[[], Sequence[T]] | None = None
     later: Callable[[], Awaitable[Fetched[T]]] | None = None
+    _drift: Any = field(default=None, repr=False, eq=False, alias="drift")
 
     __repr__ = brief_repr
 
@@ -204,7 +206,17 @@ class Fetched(Generic[T]):
         """What of it is given out."""
         given = tuple(items)
         return Page(
-            given, number, self.request_id, self.warnings, self.status, self.elapsed, position, last, rows, before
+            given,
+            number,
+            self.request_id,
+            self.warnings,
+            self.status,
+            self.elapsed,
+            position,
+            last,
+            rows,
+            before,
+            self._drift,
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from capillary_async._drift import carried
 from capillary_async._page import Page
 from capillary_async._plan import Outcome
 from capillary_async.errors import DecodeError, RateLimitedError, ServerError, TransportError
@@ -27,13 +28,14 @@ _NO_ANSWER = (TransportError, ServerError, RateLimitedError)
 class _Gathered:
     """What was read of one key so far."""
 
-    __slots__ = ("ended", "pages", "parts", "warnings")
+    __slots__ = ("drift", "ended", "pages", "parts", "warnings")
 
     def __init__(self) -> None:
         self.parts: list[tuple[Any, ...]] = []
         self.warnings: tuple[ApiMessage, ...] = ()
         self.pages = 0
         self.ended = False
+        self.drift: list[Any] = []
 
     def items(self) -> tuple[Any, ...]:
         """Of all pages; those of a single page are not copied."""
@@ -80,6 +82,7 @@ class Pending:
         gathered.parts.append(page.items)
         if page.warnings:
             gathered.warnings += page.warnings
+        gathered.drift.extend(carried(page))
 
     async def done(self, key: Any) -> None:
         """The key was read to its end."""
@@ -99,7 +102,10 @@ class Pending:
 
     async def _outcome(self, key: Any, items: tuple[Any, ...], error: CapillaryError | None) -> None:
         gathered = self._of(key)
-        sent = self._places[key], Outcome(key, items, error, gathered.warnings, gathered.pages)
+        sent = (
+            self._places[key],
+            Outcome(key, items, error, gathered.warnings, gathered.pages, tuple(gathered.drift) or None),
+        )
         if not self._channel.offer(sent):
             await self._channel.send(sent)
 

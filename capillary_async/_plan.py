@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from capillary_async._config import Paging
 from capillary_async._keys import Keys
@@ -46,6 +46,7 @@ class Outcome(Generic[K_co, T_co]):
     error: CapillaryError | None = None
     warnings: tuple[ApiMessage, ...] = ()
     pages: int = 0
+    _drift: Any = field(default=None, repr=False, eq=False, alias="drift")  # for the jobs
 
     __repr__ = brief_repr
 

@@ -26,11 +26,11 @@ from cattrs.errors import (
 )
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from capillary_async import _forms, models
+from capillary_async import _drift, _forms, models
 from capillary_async._faults import mismatch, unbounded, wrong
 from capillary_async.models.exact import bounded
 
-__all__ = ["entries", "to_value", "to_wire"]
+__all__ = ["drift_of", "entries", "to_value", "to_wire"]
 
 T = TypeVar("T")
 Hook = Callable[[Any, Any], Any]
@@ -86,6 +86,16 @@ def entries(model: type[T], received: list[Any], path: str, timezone: tzinfo | N
     except Exception:  # noqa: BLE001, S110 - whatever it was, the detailed way says it better
         pass
     return _rows_in_detail(model, received, path, timezone, body)
+
+
+def drift_of(model: Any, items: tuple[Any, ...], received: list[Any]) -> "_drift.Drift | None":
+    """The members of the records just made that no page documents; None where there are none, or for users' classes."""
+    noticed, _drift.noticed.extras = _drift.noticed.extras, False
+    if not _is_ours(model):
+        return None
+    if "extra" in attrs.fields_dict(model):
+        return _drift.of_extras(items, _wire_name) if noticed else None
+    return _drift.of_rows(items, [row for row in received if row is not None], _documented(model))
 
 
 def to_value(model: Any, value: Any, path: str, timezone: tzinfo | None, body: bytes) -> Any:
@@ -145,6 +155,7 @@ def _unbounded_in(value: Any) -> bool:
 
 def _to_extra(members: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """The members that no field takes; numbers within them are amounts too."""
+    _drift.noticed.extras = True
     extra = {name: one for name, one in members.items() if name not in known}
     for name, one in extra.items():
         if _unbounded_in(one):

@@ -63,7 +63,7 @@ def commit_before_rename() -> None:
 def order_of_arrival() -> None:
     """Rows are written as they come."""
 
-    def settle(self: Any, place: int, items: Any) -> None:
+    def settle(self: Any, place: int, items: Any, new: Any = ()) -> None:
         self.left -= 1
         if items:
             self._ready.append(_shards.Entry(place, self.keys[place], items))

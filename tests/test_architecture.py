@@ -16,7 +16,7 @@ ROWS: list[set[str]] = [
         "_version", "errors", "_config", "models", "auth", "_transport.stats", "_interrupt", "_lengths", "_misuse",
         "_seen",
     },
-    {"_transport.message", "_transport.scrub", "_transport.body", "_faults"},
+    {"_transport.message", "_transport.scrub", "_transport.body", "_drift", "_faults"},
     {"_forms"},
     {"_structure"},
     {

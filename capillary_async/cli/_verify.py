@@ -76,6 +76,7 @@ def _told(result: VerifyResult, checked: Checked) -> int:
         lines.append(f"... and {len(result.unanswered) - _SHOWN:,} more")
     if not checked.quiet:
         lines += [f"not checked: {note}" for note in result.notes]
+        lines += _new_in(result)
         lines += [f"read {span(*result.read)}"] if result.read else []
         lines += [f"total {name}: {total:,f}" for name, total in result.totals.items() if total]
         keys = f"{result.asked:,} asked, {result.found:,} found, {result.empty:,} empty, {result.failed:,} failed"
@@ -86,6 +87,12 @@ def _told(result: VerifyResult, checked: Checked) -> int:
     if result.faults or result.unanswered:
         return DIFFERENT if result.faults else CANNOT_RUN
     return SOME_FAILED if result.failed else 0
+
+
+def _new_in(result: VerifyResult) -> list[str]:
+    from capillary_async.jobs._drift import lines_of  # noqa: PLC0415 - the extra may be missing
+
+    return list(lines_of(result.drift))
 
 
 def _verdict(result: VerifyResult) -> str:

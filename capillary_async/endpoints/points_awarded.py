@@ -15,6 +15,7 @@ from typing import Any, cast
 from attrs import field, frozen
 
 from capillary_async._config import Paging
+from capillary_async._drift import joined
 from capillary_async._fanout import BatchReader, FanOut
 from capillary_async._pager import Fetched, Page, Source
 from capillary_async._transport.owners import foreign
@@ -146,7 +147,17 @@ def _merged(pages: list[Page[PointsAwarded]]) -> Page[PointsAwarded]:
     items = tuple(item for page in pages for item in page.items)
     warnings = tuple(dict.fromkeys(warning for page in pages for warning in page.warnings))
     elapsed = sum(page.elapsed for page in pages)
-    return Page(items, 1, last.request_id, warnings, last.status, elapsed, None, last=True)
+    return Page(
+        items,
+        1,
+        last.request_id,
+        warnings,
+        last.status,
+        elapsed,
+        None,
+        last=True,
+        drift=joined(pages),
+    )
 
 
 @frozen(eq=False)
@@ -222,7 +233,17 @@ def _shared_out(ids: tuple[int, ...], page: Page[PointsAwarded]) -> dict[int, Pa
 
 
 def _own(page: Page[PointsAwarded], items: tuple[PointsAwarded, ...], *warnings: ApiMessage) -> Page[PointsAwarded]:
-    return Page(items, 1, page.request_id, (*page.warnings, *warnings), page.status, page.elapsed, None, last=True)
+    return Page(
+        items,
+        1,
+        page.request_id,
+        (*page.warnings, *warnings),
+        page.status,
+        page.elapsed,
+        None,
+        last=True,
+        drift=joined((page,)),
+    )
 
 
 def _given_twice(key: Any, asked: int, before: int, page: Page[PointsAwarded]) -> DecodeError:

@@ -12,6 +12,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from capillary_async import models
+from capillary_async._drift import carried
 from capillary_async._pager import Fetched, Pager, Source
 from capillary_async._transport.message import Response
 from capillary_async.endpoints._arguments import (
@@ -65,12 +66,14 @@ class _Answer:
     refused: list[tuple[str, LedgerRequestError]] = field(factory=list[tuple[str, LedgerRequestError]])
     last: Response | None = None
     elapsed: float = 0.0
+    drift: list[Any] = field(factory=list[Any])
 
     def add(self, response: Response) -> None:
         decoded = response.decoded
         self.items.extend(decoded.items)
         self.nulls.extend(self.received + index for index in decoded.nulls)
         self.received += decoded.received
+        self.drift.extend(carried(decoded))
         self.warnings.update(dict.fromkeys(decoded.warnings))
         self.last = response
         self.elapsed += response.elapsed
@@ -89,6 +92,7 @@ class _Answer:
             self.elapsed,
             tuple(self.nulls),
             _named(argument, self.refused) if self.refused else None,
+            drift=tuple(self.drift) or None,
         )
 
 

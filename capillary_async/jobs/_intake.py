@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from attrs import evolve
 
 from capillary_async import AuthenticationError, CapillaryError, RecordConflictError, RetryPolicy, TLSError
+from capillary_async.jobs._drift import members_of
 from capillary_async.jobs._shards import failure_of, is_answer
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Intake:
             self._tally.conflicts += isinstance(error, RecordConflictError)
         self._tally.warnings += len(outcome.warnings)
         self._tally.settled(len(outcome.items), failed=error is not None, again=task.round > 0)
-        task.settle(place, outcome.items)
+        task.settle(place, outcome.items, members_of(outcome))
         last = not task.left
         if last or task.records >= PIECE:
             await self._publisher.put(task, task.take(), last=last)

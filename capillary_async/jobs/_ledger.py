@@ -145,6 +145,7 @@ class LedgerOutcomes:
     async def _read(self, key: LedgerKey) -> Outcome[Any, LedgerEvent]:
         items: list[LedgerEvent] = []
         warnings: list[ApiMessage] = []
+        drift: list[Any] = []
         number = 0
         try:
             pages = self._ask(key, key.events).pages()
@@ -153,6 +154,7 @@ class LedgerOutcomes:
                     number += 1
                     items.extend(page.items)
                     warnings.extend(page.warnings)
+                    drift += page._drift or ()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
             finally:
                 await pages.aclose()
         except CapillaryError as error:
@@ -163,7 +165,7 @@ class LedgerOutcomes:
         missing = [warning.event_id for warning in warnings if isinstance(warning, MissingEvent)]
         if missing:
             return Outcome(key, error=_incomplete(key, missing), warnings=tuple(warnings), pages=number)
-        return Outcome(key, tuple(items), None, tuple(warnings), number)
+        return Outcome(key, tuple(items), None, tuple(warnings), number, tuple(drift) or None)
 
     def _ask(self, value: str, events: Iterable[str]) -> Any:
         query = self._query

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
+from capillary_async.jobs._drift import is_drift
 from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._state import SCHEMA_VERSION
 
@@ -126,6 +127,7 @@ def _checks(members: Mapping[str, Any]) -> Iterable[tuple[str, Any, Callable[[An
     yield from _digests(members, counts)
     for column, total in (_members(members.get("totals")) or {}).items():
         yield f"totals.{column}", total, _is_amount, "a decimal number as text"
+    yield "drift", members.get("drift"), is_drift, "counts by kind and name, each with an example"
     shards = members.get("shards")
     yield "shards", shards, lambda each: isinstance(each, list), "a list"
     listed = cast("list[Any]", shards)

@@ -28,6 +28,7 @@ from capillary_async.jobs._compare_engine import Engine, literal
 from capillary_async.jobs._compare_folder import Folder, open_folder
 from capillary_async.jobs._compare_result import Comparison
 from capillary_async.jobs._compare_stage import stage_export
+from capillary_async.jobs._drift import drift_of, lines_of
 from capillary_async.jobs._engine_thread import run_in_thread
 from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._folder import local_path
@@ -263,7 +264,7 @@ class _Job:
 
     def _checked(self, engine: Engine, folder: Folder, as_of: datetime) -> tuple[list[Finding], list[Subject]]:
         """What the rules found, and the other exports they used."""
-        findings = check_manifest(engine, folder)
+        findings = check_manifest(engine, folder) + _new_in(folder)
         findings += check_rows(engine, folder, row_rules(folder, as_of))
         engine.go_on()
         findings += [check_set(engine, rule, about=str(folder.path)) for rule in set_rules(folder)]
@@ -277,6 +278,7 @@ class _Job:
             findings.append(check_set(engine, rule, about=str(folder.path)))
         others = (("Awarded ids", awarded), ("Loyalty events", events))
         present = [(role, other) for role, other in others if other]
+        findings += [found for _, other in present for found in _new_in(other)]
         if present:
             findings.append(_same_ids(folder, [other for _, other in present]))
         return findings, [subject_of(role, other) for role, other in present]
@@ -326,6 +328,19 @@ _IDS_DIFFER = _rules.Rule(
     "All exports asked for the same customers. Where they did not, records of customers that only one of them asked "
     "for look as if they were missing.",
 )
+
+_NEW = _rules.Rule(
+    "documented-values-only",
+    "note",
+    "All members, statuses, event names and source tables are ones that the API's documentation knows. Others are no "
+    "fault: something was added to the API. Unknown members are not in the columns of the export.",
+)
+
+
+def _new_in(folder: Folder) -> list[_rules.Finding]:
+    """What was new in an export; no finding where nothing was."""
+    examples = tuple(_rules.Example(str(folder.path), None, line) for line in lines_of(drift_of(folder.manifest)))
+    return [_rules.Finding(_NEW, len(examples), examples)] if examples else []
 
 
 def _no_column(folder: Folder, column: str) -> JobError:

@@ -17,6 +17,7 @@ from capillary_async import CapillaryError, InvalidRequestError, RateLimitedErro
 from capillary_async.errors import DecodeError
 from capillary_async.jobs._arrow import pa
 from capillary_async.jobs._digest import Bag, added, file_digest
+from capillary_async.jobs._drift import DriftCount
 from capillary_async.jobs._errors import UnfitError
 from capillary_async.jobs._points import reached
 from capillary_async.jobs._state import ASKED_ENOUGH, Failure, Shard
@@ -43,6 +44,7 @@ class Entry(NamedTuple):
     place: int
     key: Any
     items: Sequence[Any]
+    new: Sequence[tuple[str, int, str]] = ()  # members that no page documents
 
 
 class _Aside(NamedTuple):
@@ -103,15 +105,24 @@ class ShardTask:
         self._order = iter(keys.items())
         self._next: tuple[int, Any] | None = next(self._order, None)
         self._held: dict[int, Any] = {}
+        self._new: dict[int, Sequence[tuple[str, int, str]]] = {}
         self._ready: list[Entry] = []
         self._records = 0
         self._waiting = waiting
         self._folder = folder
         self._aside: IO[bytes] | None = None
 
-    def settle(self, place: int, items: Sequence[Any]) -> None:
-        """A key was answered with these records; none where it failed."""
+    def settle(self, place: int, items: Sequence[Any], new: Sequence[tuple[str, int, str]] = ()) -> None:
+        """A key was answered with these records; none where it failed.
+
+        Args:
+            place: Of the key.
+            items: Its records.
+            new: Their members that no page documents; see `members_of`.
+        """
         self.left -= 1
+        if new:
+            self._new[place] = new
         if place != self._due:
             self._hold(place, items)
             return
@@ -126,7 +137,7 @@ class ShardTask:
 
     def _put(self, items: Sequence[Any]) -> None:
         if self._next is not None and items:
-            self._ready.append(Entry(*self._next, items))
+            self._ready.append(Entry(*self._next, items, self._new.pop(self._next[0], ())))
             self._records += len(items)
         self._next = next(self._order, None)
 
@@ -202,6 +213,7 @@ class ShardWriter:
         self._rows = self._found = 0
         self._totals: list[dict[str, Decimal]] = []
         self._bag = Bag()
+        self._drift = DriftCount(None if base is None else base.drift)
 
     def add(self, entries: list[Entry]) -> list[tuple[int, UnfitError]]:
         """Write keys in order; gives those whose rows do not fit, of which nothing is written."""
@@ -233,6 +245,9 @@ class ShardWriter:
         self._totals.append(self._source.totals(records))
         for entry in entries:
             self._bag.put(self._source.keys_of(entry.key, entry.items))
+            self._drift.add_records(self._source.name, entry.key, entry.items, self._source.identity)
+            for name, count, example in entry.new:
+                self._drift.add("members", name, count, example)
 
     def _copy_before(self, place: int | None) -> None:
         """Copy what is there already of keys before that place; all the rest for None."""
@@ -272,6 +287,7 @@ class ShardWriter:
             bytes=part.stat().st_size,
             totals=added((base.totals, *self._totals)),
             digest=self._bag.value,
+            drift=self._drift.as_json(),
         )
 
     def drop(self) -> None:

@@ -65,6 +65,10 @@ class Source:
         object.__setattr__(self, "_sums", _totals(self.model, attrgetter))
         object.__setattr__(self, "_sums_of_rows", _totals(self.model, _member))
 
+    def identity(self, record: Any) -> Any:
+        """What identifies a record among those of its key."""
+        return attrgetter(*self.key)(record)
+
     def keys_of(self, key: Any, items: Iterable[Any]) -> Iterable[tuple[object, ...]]:
         """What the digest of keys is made of: the asked key and the record's own."""
         identity = attrgetter(*self.key)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, field, frozen
 
 from capillary_async.jobs._digest import Bag, added, plain
+from capillary_async.jobs._drift import DriftCount
 from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._ledger import LedgerKey
 from capillary_async.jobs._points import reached
@@ -41,6 +42,8 @@ CREATE TABLE failures (
   place INTEGER PRIMARY KEY, error TEXT NOT NULL, message TEXT NOT NULL, request_id TEXT, attempts INTEGER NOT NULL,
   final INTEGER NOT NULL, transient INTEGER NOT NULL, round INTEGER NOT NULL);
 """
+# By shard, where there is any; databases of before it was counted get it.
+_DRIFT = "CREATE TABLE IF NOT EXISTS drift (number INTEGER PRIMARY KEY, counts TEXT NOT NULL)"
 
 
 @frozen
@@ -73,6 +76,7 @@ class Shard:
         found: How many of them have rows.
         totals: The exact sum of each quantity.
         digest: Of the keys of its records.
+        drift: What was new in its records; see `_drift.py`.
     """
 
     number: int
@@ -84,6 +88,7 @@ class Shard:
     bytes: int = 0
     totals: Mapping[str, Decimal] = field(factory=dict[str, Decimal])
     digest: int = 0
+    drift: Mapping[str, Any] = field(factory=dict[str, Any])
 
 
 class State:
@@ -109,6 +114,7 @@ class State:
                         self._db.execute(statement)
                     self._set(schema_version=SCHEMA_VERSION)
             self._check_version(path)
+            self._db.execute(_DRIFT)
         except BaseException:
             self._db.close()
             raise
@@ -266,13 +272,21 @@ class State:
     def done(self) -> dict[int, Shard]:
         """The shards that are done, by number."""
         query = "SELECT number, file, rows, keys, found, sha256, bytes, totals, digest FROM shards ORDER BY number"
-        shards = (_shard(row) for row in self._db.execute(query))
+        drift = self._drift()
+        shards = (_shard(row, drift) for row in self._db.execute(query))
         return {shard.number: shard for shard in shards}
+
+    def _drift(self) -> dict[int, Any]:
+        """What was new, by shard."""
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'drift'").fetchone():
+            return {}  # looked at alone, and made before it was counted
+        return {number: json.loads(text) for number, text in self._db.execute("SELECT number, counts FROM drift")}
 
     def withdraw(self, number: int) -> None:
         """From now on the shard is not done, whatever file there is."""
         with self._transaction():
             self._db.execute("DELETE FROM shards WHERE number = ?", (number,))
+            self._db.execute("DELETE FROM drift WHERE number = ?", (number,))
 
     def commit(
         self, shard: Shard | None, asked: tuple[int, int] | list[int], failures: Iterable[Failure],
@@ -294,6 +308,8 @@ class State:
                 self._db.execute(
                     "INSERT INTO shards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, totals, str(Bag(shard.digest)))
                 )
+                if shard.drift:
+                    self._db.execute("INSERT INTO drift VALUES (?, ?)", (shard.number, json.dumps(shard.drift)))
             if isinstance(asked, tuple):
                 self._db.execute("DELETE FROM failures WHERE place BETWEEN ? AND ?", asked)
             else:
@@ -380,9 +396,10 @@ class State:
         failed, asked = self.failed(), self.get("asked", 0)
         found = sum(shard.found for shard in shards)
         totals = added(shard.totals for shard in shards)
-        keys = Bag()
+        keys, drift = Bag(), DriftCount()
         for shard in shards:
             keys.join(Bag(shard.digest))
+            drift.join(shard.drift)
         return {
             "ids": {
                 "asked": asked,
@@ -395,6 +412,7 @@ class State:
             **self.counters(),
             "totals": {name: plain(totals[name]) for name in totals},
             "keys_digest": str(keys),
+            "drift": drift.as_json(),
             "shards": [
                 {"file": f"shards/{one.file}", "rows": one.rows, "keys": one.keys, "sha256": one.sha256,
                  "bytes": one.bytes} for one in shards
@@ -403,8 +421,8 @@ class State:
         }  # fmt: skip
 
 
-def _shard(row: tuple[Any, ...]) -> Shard:
+def _shard(row: tuple[Any, ...], drift: Mapping[int, Any]) -> Shard:
     *plain_ones, totals, digest = row
     shard = Shard(*plain_ones)
     sums = {name: Decimal(text) for name, text in json.loads(totals).items()}
-    return evolve(shard, totals=sums, digest=int(digest, 16))
+    return evolve(shard, totals=sums, digest=int(digest, 16), drift=drift.get(shard.number, {}))

@@ -24,6 +24,7 @@ from attrs import field, frozen
 from capillary_async import AsyncSession, CapillaryError, InvalidRequestError, TLSError
 from capillary_async._repr import brief_repr
 from capillary_async.jobs._digest import Bag, added, file_digest, plain
+from capillary_async.jobs._drift import drift_of, is_drift
 from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._folder import Folder, is_own_file
 from capillary_async.jobs._formats import Format, format_of
@@ -55,6 +56,8 @@ class VerifyResult:
         unanswered: Why keys of the sample could not be read again: the service did not answer. Empty where all were.
         read: When the first and the last answer of the export came; None where its manifest does not say.
         notes: What could not be checked, and why.
+        drift: Names that the documentation does not know, by `members`, `status`, `event_name` and `source_table`, each
+            with `count` (of records) and `example`. No fault by itself.
     """
 
     out: Path
@@ -71,6 +74,7 @@ class VerifyResult:
     notes: tuple[str, ...] = ()
     unanswered: tuple[str, ...] = ()
     read: tuple[datetime, datetime] | None = None
+    drift: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(factory=dict[str, Any])
 
     __repr__ = brief_repr
 
@@ -123,6 +127,11 @@ def _manifest(folder: Folder) -> dict[str, Any]:
             f"{folder.manifest} is no manifest of an export: members are missing or are not what they should be: "
             f"{error}. Start the export again: it writes it anew"
         ) from None
+    if not is_drift(members.get("drift")):
+        raise JobError(
+            f"{folder.manifest} is no manifest of an export: drift is not counts by kind and name. Start the export "
+            "again: it writes the manifest again"
+        )
     return members
 
 
@@ -383,6 +392,7 @@ class _Proof:
         )
         for name in ("records", "totals", "keys_digest", "failures", *COUNTERS):
             self._same("state.sqlite", name, known[name], said.get(name))
+        self._same("state.sqlite", "drift", known["drift"], drift_of(said))
         for name, value in known["ids"].items():
             self._same("state.sqlite", f"ids.{name}", value, said["ids"][name])
         shards = {shard["file"]: shard for shard in known["shards"]}
@@ -504,6 +514,7 @@ class _Proof:
             notes=tuple(self.notes),
             unanswered=tuple(self.unanswered),
             read=read_of(self.manifest.get("read")),
+            drift=drift_of(self.manifest),
         )
 
 
