@@ -415,22 +415,6 @@ async def test_rounds_are_for_what_may_come(session: AsyncSession, server: Custo
     assert server.asked[UNKNOWN] == 2
 
 
-@pytest.mark.parametrize("rounds", [0, 1, 3])
-async def test_calls_that_are_turned_away_count_as_rounds(
-    session_at: Callable[..., AsyncSession], tmp_path: Path, rounds: int
-) -> None:
-    """A customer answered with 429 costs at most one call more than a round each, two at least; all are told."""
-    with Customers() as server:
-        server.throttled.add(3)
-        session = session_at(server.url, retry=RetryPolicy(attempts=1))
-        result = await export(session, tmp_path / "out", rounds=rounds)
-        assert (result.failed, result.found) == (1, len(IDS) - 1)
-        (line,) = (tmp_path / "out" / "failures.jsonl").read_text().splitlines()
-        failure = json.loads(line)
-        assert (failure["key"], failure["error"]) == (3, "RateLimitedError")
-        assert failure["attempts"] == server.asked[3] <= max(2, rounds + 1)
-
-
 @pytest.mark.parametrize("table", ["history", "meta", "keys"])
 async def test_a_database_of_something_else(session: AsyncSession, tmp_path: Path, table: str) -> None:
     """It is refused, and not a byte of it is changed."""
