@@ -62,12 +62,15 @@ class Lists(Shelf):
         return [(key, index) for index in range(self.count(key))]
 
     def needed(self, keys: Any) -> int:
-        """The requests of a sequential reading."""
-        return sum(self.count(key) // self.size + 1 for key in keys)
+        """The requests of a sequential reading: an empty page after a full one is asked for twice."""
+        return sum(self._pages(key) + (self.count(key) > 0 == self.count(key) % self.size) for key in keys)
+
+    def _pages(self, key: Any) -> int:
+        return self.count(key) // self.size + 1
 
     def beyond(self) -> int:
         """How many pages were asked for behind the one that ends its list."""
-        return sum(number > self.count(key) // self.size + 1 for key, number in self.asked)
+        return sum(number > self._pages(key) for key, number in self.asked)
 
 
 def reading(source: Any, lists: Lists, *, concurrency: int = 32, prefetch: int = 4) -> FanOut[Any, Any]:
