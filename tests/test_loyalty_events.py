@@ -82,7 +82,7 @@ async def test_page_limit_and_offset_agree_on_every_page(session_at: Sessions) -
         page, limit = int(request.query["page"]), int(request.query["limit"])
         assert limit == 23
         assert int(request.query["offset"]) == (page - 1) * limit
-    assert {request.query["page"] for request in seen} == {"1", "2", "3"}
+    assert {request.query["page"] for request in seen} >= {"1", "2", "3"}, "pages read ahead are waited for"
 
 
 async def test_a_server_with_a_cap_of_its_own_loses_no_event(session_at: Sessions) -> None:
