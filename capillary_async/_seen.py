@@ -220,7 +220,8 @@ def _contents_of(items: Sequence[Any]) -> list[int]:
 
 def content_of(item: Any) -> str:
     """The whole content of a record as text, the same in every process. Its repr is cut, so it is not that."""
-    return repr(astuple(item)) if has(type(item)) else repr(item)
+    kind: Any = type(item)
+    return repr(astuple(item)) if has(kind) else repr(item)
 
 
 def _digest(value: Any) -> int:
