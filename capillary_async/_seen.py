@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from hashlib import blake2b
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from attrs import astuple, field, frozen, has
 
@@ -220,8 +220,7 @@ def _contents_of(items: Sequence[Any]) -> list[int]:
 
 def content_of(item: Any) -> str:
     """The whole content of a record as text, the same in every process. Its repr is cut, so it is not that."""
-    kind: Any = type(item)
-    return repr(astuple(item)) if has(kind) else repr(item)
+    return repr(astuple(item)) if has(cast("type[Any]", type(item))) else repr(item)
 
 
 def _digest(value: Any) -> int:
