@@ -1,6 +1,7 @@
 """What all tests share: aioresponses on today's aiohttp, and sessions that close themselves."""
 
 import inspect
+import signal
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from unittest.mock import Mock
@@ -26,6 +27,10 @@ if "stream_writer" in inspect.signature(aiohttp.ClientResponse.__init__).paramet
     aioresponses.core.stream_reader_factory = lambda loop=None: aiohttp.StreamReader(
         ResponseHandler(loop=loop), limit=2**30, loop=loop
     )
+
+# A script's background ignores SIGINT, and so would all processes that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 AT_ONCE = RetryPolicy(backoff=0, throttle_backoff=0)
 

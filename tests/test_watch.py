@@ -32,7 +32,7 @@ async def test_a_silence_counts_from_the_connection_on() -> None:
     """Connecting has limits of its own; it may take longer than a silence."""
     watch, loop = Watch(scaled(0.05, 5)), asyncio.get_running_loop()
     began = loop.time()
-    loop.call_later(0.15, watch.connected)
+    loop.call_later(0.15, watch.connected, None)
     assert await struck(watch) - began >= 0.2
     assert watch.silent
 
@@ -40,7 +40,7 @@ async def test_a_silence_counts_from_the_connection_on() -> None:
 async def test_what_comes_puts_the_end_off() -> None:
     """Each part of the answer starts the silence anew."""
     watch, loop = Watch(scaled(0.1, 5)), asyncio.get_running_loop()
-    watch.connected()
+    watch.connected(None)
     began = loop.time()
     for n in range(1, 6):
         loop.call_later(0.05 * n, watch.moved)
@@ -52,7 +52,7 @@ async def test_what_comes_puts_the_end_off() -> None:
 async def test_the_whole_ends_whatever_comes(attempt: float, call: float, of_call: bool) -> None:
     """By the attempt's limit, or by what the call has left."""
     watch, loop = Watch(scaled(0.08, attempt, call)), asyncio.get_running_loop()
-    watch.connected()
+    watch.connected(None)
     for n in range(1, 20):
         loop.call_later(0.01 * n, watch.moved)
     await struck(watch)

@@ -163,7 +163,8 @@ async def test_a_fault_between_pages_loses_and_doubles_nothing(
 async def test_a_fault_of_one_customer_stays_that_customers(mock: WireMock, at: Any) -> None:
     """A fan-out goes on; each key has one outcome."""
     for customer in range(1, 9):
-        answer = {"fault": FAULTS[customer % 3]} if customer in (3, 4) else GOOD
+        theirs = {"status": 200, "jsonBody": {"data": [{**ROW, "customerId": customer}]}}
+        answer = {"fault": FAULTS[customer % 3]} if customer in (3, 4) else theirs
         mock.stub(f"/v2/customers/{customer}/loyaltyEvents", answer)
     found = await at(mock).loyalty_events.list_many(range(1, 9)).collect()
     assert sorted(found) == list(range(1, 9))
