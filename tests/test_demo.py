@@ -18,6 +18,8 @@ from capillary_async.cli._agreement import Agreement
 from capillary_async.cli._demo import DemoOptions, faults_of
 from capillary_async.sandbox import Answer, ErrorEnvelope, Fault, RowsChanged, Sandbox, Totals
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from pathlib import Path
 

@@ -20,6 +20,8 @@ from capillary_async.cli._demo_books import disagreements, write_books
 from capillary_async.cli._demo_chain import Chain
 from capillary_async.sandbox import Sandbox
 
+pytestmark = pytest.mark.slow
+
 pq = pytest.importorskip("pyarrow.parquet")
 
 if TYPE_CHECKING:

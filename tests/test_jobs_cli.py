@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 COMMAND = (sys.executable, "-m", "capillary_async.cli")
 POINTS = (
     "--point-category-id", "17383", "--expiry-date-start", "2025-06-01", "--expiry-date-end",

@@ -25,7 +25,10 @@ from capillary_async.jobs._points import POINTS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL and fork as POSIX has them")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL and fork as POSIX has them"),
+]
 
 IDS = [*range(1, 91), UNKNOWN + 1, "no id", *range(91, 100), 7, UNKNOWN + 2]  # 7 comes twice
 RECOVERED = (5, 66, 67, 89)  # answered in a later round alone
@@ -142,7 +145,7 @@ def same(out: Path, undisturbed: dict[str, Any]) -> bool:
     return contents(out) == undisturbed
 
 
-@pytest.mark.parametrize("campaign", range(5))
+@pytest.mark.parametrize("campaign", range(2))
 def test_random_kills(
     campaign: int, server: Customers, runner: Runner, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -18,6 +18,8 @@ from benchmarks.soak_leg import Leg, Sample
 from benchmarks.soak_misdirected import MisdirectedLeg
 from benchmarks.soak_world import FIRST, Account, customers_for, page_body, pages_of, place
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 

@@ -52,13 +52,15 @@ def typed_lines(engine: Engine, source: Source, reader: str, *, about: str) -> s
     kinds = source.types()
     amounts = [column for column, kind in kinds.items() if is_amount(kind)]
     numbers = [column for column, kind in kinds.items() if kind in ("BIGINT", "INTEGER")]
+    texts = "".join(f", amount_text({name(column)}) AS {_text(column)}" for column in amounts)
     picked = [f"count({name(column)})" for column in numbers]
     for column in amounts:
-        text = f"amount_text({name(column)})"
+        text = _text(column)
         picked += [f"coalesce(max(whole_digits({text})), 0)", f"coalesce(max(decimal_digits({text})), 0)"]
-        picked.append(f"count(*) FILTER (WHERE {_bad(column)})")
-    try:
-        found = engine.row(f"SELECT {', '.join(picked)} FROM {reader}", about=about)[len(numbers) :]
+        picked.append(f"count(*) FILTER (WHERE {_bad(column, text)})")
+    try:  # the texts are made in a query of their own: macros copy their arguments, in each other without end
+        found = engine.row(f"SELECT {', '.join(picked)} FROM (SELECT *{texts} FROM {reader})", about=about)
+        found = found[len(numbers) :]
     except JobError as error:
         raise _told(error) from error
     types = dict(kinds)
@@ -74,9 +76,13 @@ def typed_lines(engine: Engine, source: Source, reader: str, *, about: str) -> s
     return f"SELECT {', '.join(chosen)} FROM {reader}"
 
 
-def _bad(column: str) -> str:
+def _text(column: str) -> str:
+    """The name of the column with an amount's text."""
+    return name(f"{column} as text")
+
+
+def _bad(column: str, text: str) -> str:
     """True for an amount that is there and cannot be read to its last digit."""
-    text = f"amount_text({name(column)})"
     there = f"{name(column)} IS NOT NULL AND json_type({name(column)}) <> 'NULL'"
     fits = f"whole_digits({text}) <= {_MOST_WHOLE} AND decimal_digits({text}) <= {_MOST_DECIMALS}"
     return f"{there} AND NOT coalesce({fits}, false)"
@@ -85,7 +91,8 @@ def _bad(column: str) -> str:
 def _unfit(engine: Engine, source: Source, reader: str, column: str, many: int) -> JobError:
     key = " || ' ' || ".join(f"coalesce(CAST({name(part)} AS VARCHAR), 'nothing')" for part in source.key)
     file, asked, record, value = engine.rows(
-        f"SELECT {name(FILE)}, asked_key, {key}, CAST({name(column)} AS VARCHAR) FROM {reader} WHERE {_bad(column)} "
+        f"SELECT {name(FILE)}, asked_key, {key}, CAST({name(column)} AS VARCHAR) FROM {reader} "
+        f"WHERE {_bad(column, f'amount_text({name(column)})')} "
         f"ORDER BY shard, row LIMIT 1"
     )[0]
     more = f" ({many:,} such records)" if many > 1 else ""

@@ -27,6 +27,8 @@ from servers import CONTRACT
 
 from capillary_async.sandbox import ErrorEnvelope, HtmlAnswer, Sandbox, ServerFailure, Throttle
 
+pytestmark = pytest.mark.slow
+
 CHECKS: list[Any] = [
     not_a_server_error,
     status_code_conformance,
