@@ -1,6 +1,6 @@
 """The loyaltyEvents endpoint.
 
-The rule kept here: the v2 envelope with `data`, `warnings` and `errors`; parameters are those of the page Get Loyalty
+Invariant: the v2 envelope with `data`, `warnings` and `errors`; parameters are those of the page Get Loyalty
 Events. `_routes.py` calls it.
 """
 
@@ -79,6 +79,6 @@ def _wanted(event: Event, kind: str, start: date | None, end: date | None) -> bo
 
 def _is(event: Event, kind: str) -> bool:
     if kind == "EARN":
-        return bool(event.allocations)
-    name = event.row["eventName"]
+        return bool(event.awards)
+    name = event.name
     return not kind or name == kind or name in _KINDS.get(kind, ())

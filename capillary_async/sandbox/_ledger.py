@@ -1,6 +1,6 @@
 """The getLedgerExplodeInfo endpoint: whose events, which events, and every refusal that its page lists.
 
-The rule kept here: the checks run in the order identifier, type, events, currencies, and the first that fails decides
+Invariant: the checks run in the order identifier, type, events, currencies, and the first that fails decides
 the code. `_routes.py` calls it; `_exploded.py` writes one event out.
 """
 
@@ -154,8 +154,8 @@ def _held(ask: _Ask, owners: list[int]) -> dict[int, list[_Found]]:
     wanted = {whole_number(each) for each in ask.listed("eventIds")}
     held: dict[int, list[_Found]] = {}
     for event in _events(ask, owners):
-        if event.id in wanted:
-            held[event.id] = [_Found(exploded(event, ask.params))]
+        if event.log_id in wanted:
+            held[event.log_id] = [_Found(exploded(event, ask.params))]
     # What the page shows stands as the page shows it, whatever flags are sent.
     samples = [sample for sample in ledger_samples() if sample.customer_id in owners]
     for event_id in {sample.event["eventLogId"] for sample in samples}:
@@ -175,7 +175,7 @@ def _referred(ask: _Ask, owners: list[int], name: str, reference: str) -> list[_
     return samples or [
         _Found(exploded(event, ask.params))
         for event in _events(ask, owners)
-        if event.row["eventName"] == name and reference in event.references
+        if event.name == name and event.is_referred and reference == event.reference
     ]
 
 

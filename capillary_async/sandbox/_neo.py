@@ -1,8 +1,8 @@
 """The three Neo endpoints: awarded ids, and allocations by event and by expiry date.
 
-The rule kept here: success is a bare array, refusal an object; parameters are those of the pages Get Points Awarded ID,
-Get Point Allocation Details by Event ID, and Get Allocated Points Details with Expiry in Specified Date Range.
-`_routes.py` calls these.
+Invariant: success is a bare array, refusal an object; parameters are those of the pages Get Points Awarded ID, Get Point
+Allocation Details by Event ID, and Get Allocated Points Details with Expiry in Specified Date Range. Allocations are
+rows of the table `points_awarded` alone, awarded ids of two of the five award tables. `_routes.py` calls these.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def awarded(world: World, params: Mapping[str, str], play: Play) -> Answer:
     """`/x/neo/pointsAwarded/paIds`: not paged; several customers or user groups at once."""
     query = _query(params)
     start, end = _span(*query.days("start_expiry_date", "end_expiry_date"))
-    scope = (query.number("program_id"), query.number("point_category_id"), _status(query))
+    program_id, category, status = query.number("program_id"), query.number("point_category_id"), _status(query)
     org_id = query.number("org_id", 0, least=0)
     customers = map(world.customer, world.people(query.numbers("entity_id")))
     rows = [
         award.row
         for customer in customers
-        for award in (customer.awards if customer else ())
-        if (award.program_id, award.point_category_id, award.status) == scope
+        for award in (customer.shown(category) if customer else ())
+        if (award.program_id, award.status) == (program_id, status)
         and start <= award.expiry_date <= end
         and org_id in (0, award.org_id)
     ]
@@ -63,7 +63,11 @@ def allocations_by_expiry(world: World, params: Mapping[str, str], play: Play) -
 
 
 def allocations_by_event(world: World, params: Mapping[str, str], play: Play) -> Answer:
-    """`/x/neo/pointsAllocation/event`: the allocations of one event, found by its id, unique id or request id."""
+    """`/x/neo/pointsAllocation/event`: the allocations of one event, of all categories.
+
+    It is found by its unique id, its transaction id or its request id. An event log id finds nothing: that the service
+    takes one is doubtful.
+    """
     query = _query(params)
     entity_id, type_id = query.text("entity_id"), query.number("event_type_id")
     customer_id, window = query.number("customer_id"), _window(query)
@@ -71,7 +75,7 @@ def allocations_by_event(world: World, params: Mapping[str, str], play: Play) ->
     rows: list[Row] = [
         row
         for event in (customer.events if customer else ())
-        if event.event_type_id == type_id and entity_id in (str(event.id), *event.references)
+        if event.event_type_id == type_id and entity_id in event.entities
         for row in event.allocations
     ]
     return ok(play.page(f"event {customer_id} {entity_id}", rows, window))

@@ -1,17 +1,18 @@
 """Control totals: exact sums over customers, to compare with what a client read.
 
-The rule kept here: sums are Decimals, and nothing is rounded. `World.totals` and the demo use them.
+Invariant: sums are Decimals, and nothing is rounded. `World.totals` and the demo use them.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from capillary_async._repr import brief_repr
+from capillary_async.sandbox._records import POINT_CATEGORY_ID
 
 if TYPE_CHECKING:
     from capillary_async.sandbox._records import Customer, Row
@@ -27,17 +28,20 @@ _ALLOCATION_COLUMNS = (
 
 @attrs.frozen
 class Totals:
-    """Control totals of the customers, exact.
+    """Control totals of the customers in the main category, exact.
+
+    Promised points and the three promotion tables are left out, so that no sum here is the balance of a customer.
 
     Attributes:
         customers: How many customers.
         allocations: Rows of `pointsAllocation`.
-        awarded: Rows of `paIds`, over all statuses.
+        awarded: Rows of `paIds`, over all statuses: those of the allocations, and line items beside them.
         events: Rows of `loyaltyEvents`.
         points: The sum of each points column of the allocations.
         awarded_points: The sum of each points column of the awards.
-        by_status: The sum of `points_exclusive` of the allocations of each status.
-        left_by_month: What is left to use of the AVAILABLE allocations, by the year and month (UTC) of their expiry.
+        by_status: The sum of `points_exclusive` of the allocations of each status: what was issued.
+        left_by_month: What remains of the AVAILABLE allocations, by the year and month (UTC) of their expiry.
+        awarded_by_status: The sum of `points_exclusive` of the awards of each status.
     """
 
     customers: int
@@ -48,6 +52,7 @@ class Totals:
     awarded_points: dict[str, Decimal]
     by_status: dict[str, Decimal]
     left_by_month: dict[tuple[int, int], Decimal]
+    awarded_by_status: dict[str, Decimal] = attrs.field(factory=dict[str, Decimal])
 
     __repr__ = brief_repr
 
@@ -60,21 +65,23 @@ class Sums:
         self._points: dict[str, Decimal] = dict.fromkeys(_ALLOCATION_COLUMNS, Decimal(0))
         self._awarded: dict[str, Decimal] = dict.fromkeys(_AWARD_COLUMNS, Decimal(0))
         self._by_status: dict[str, Decimal] = {}
+        self._awarded_by_status: dict[str, Decimal] = {}
         self._left: dict[tuple[int, int], Decimal] = {}
 
     def add(self, customer: Customer) -> None:
         """Count one customer in."""
-        self._counts["allocations"] += len(customer.allocations)
-        self._counts["awarded"] += len(customer.awards)
+        allocations, awards = customer.allocations(POINT_CATEGORY_ID), customer.shown(POINT_CATEGORY_ID)
+        self._counts["allocations"] += len(allocations)
+        self._counts["awarded"] += len(awards)
         self._counts["events"] += len(customer.events)
-        for row in customer.allocations:
+        for row in allocations:
             _add(self._points, row)
-            self._by_status[row["status"]] = self._by_status.get(row["status"], Decimal(0)) + row["points_exclusive"]
+            _put(self._by_status, row["status"], row["points_exclusive"])
             if row["status"] == "AVAILABLE":
-                month = _month(row["expiry_date"])
-                self._left[month] = self._left.get(month, Decimal(0)) + _left(row)
-        for award in customer.awards:
+                _put(self._left, _month(row["expiry_date"]), _left(row))
+        for award in awards:
             _add(self._awarded, award.row)
+            _put(self._awarded_by_status, award.status, award.points)
 
     def totals(self, customers: int) -> Totals:
         """The sums so far."""
@@ -87,6 +94,7 @@ class Sums:
             awarded_points=self._awarded,
             by_status=dict(sorted(self._by_status.items())),
             left_by_month=dict(sorted(self._left.items())),
+            awarded_by_status=dict(sorted(self._awarded_by_status.items())),
         )
 
 
@@ -98,6 +106,10 @@ def _month(milliseconds: int) -> tuple[int, int]:
 def _left(row: Row) -> Decimal:
     whole, *gone = (Decimal(row[column]) for column in _AWARD_COLUMNS)
     return whole - sum(gone, Decimal(0))
+
+
+def _put(sums: dict[Any, Decimal], name: Any, points: int | Decimal) -> None:
+    sums[name] = sums.get(name, Decimal(0)) + points
 
 
 def _add(sums: dict[str, Decimal], row: Row) -> None:

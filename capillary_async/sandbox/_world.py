@@ -1,6 +1,6 @@
 """Everything the sandbox holds: customers, merged ones, user groups, whales, and the customers of the pages' samples.
 
-The rule kept here: a customer is grown when it is asked for and kept for a while, so that a hundred thousand customers
+Invariant: a customer is grown when it is asked for and kept for a while, so that a hundred thousand customers
 cost nothing to start with. The endpoint files and `Sandbox` read it.
 """
 
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Literal
 
 from capillary_async.sandbox._checks import whole
 from capillary_async.sandbox._dice import Dice
-from capillary_async.sandbox._growth import BLOCK, Place, grow
+from capillary_async.sandbox._growth import grow
 from capillary_async.sandbox._query import whole_number
 from capillary_async.sandbox._records import Customer
 from capillary_async.sandbox._sample_customers import sample_customers
 from capillary_async.sandbox._samples import LEDGER_OWNERS, SAMPLE_MOBILE
+from capillary_async.sandbox._series import MOST_ROWS, Place
 from capillary_async.sandbox._totals import Sums, Totals
 
 if TYPE_CHECKING:
@@ -112,18 +113,34 @@ class World:
         self, customer_id: int, program_id: int, point_category_id: int, start: int, end: int
     ) -> Sequence[Row]:
         """The customer's allocations in that program and category that expire between these epoch milliseconds."""
-        customer, scope = self.customer(customer_id), (program_id, point_category_id)
+        customer = self.customer(customer_id)
         return [
             row
-            for row in (customer.allocations if customer else ())
-            if start <= row["expiry_date"] <= end and (row["program_id"], row["point_category_id"]) == scope
+            for row in (customer.allocations(point_category_id) if customer else ())
+            if start <= row["expiry_date"] <= end and row["program_id"] == program_id
         ]
 
     def _grow(self, customer_id: int) -> Customer:
         index = self.customer_ids.index(customer_id)
         merged = self.merged_ids[index] if index < len(self.merged_ids) else None
-        rows = self._row_count(index, customer_id)
-        return grow(self._seed, Place(customer_id, index, rows, events=index % 20 != _SILENT, merged_id=merged))
+        place = Place(
+            customer_id,
+            index,
+            self._row_count(index, customer_id),
+            events=index % 20 != _SILENT,
+            merged_id=merged,
+            whale=self.whale_ids.index(customer_id) if customer_id in self.whale_ids else None,
+            sent=self._sent(index),
+            received=self._sent(index - 1),
+        )
+        return grow(self._seed, place)
+
+    def _sent(self, index: int) -> int:
+        """Thousandths of a point that this customer transfers to the next one; 0 for most."""
+        sender = self.customer_ids[0] + index * _STEP
+        if index % 4 != _SENDER or not self._row_count(index, sender):
+            return 0
+        return Dice(f"{self._seed}:{sender}:transfer").between(1_000, 200_000)
 
     def _row_count(self, index: int, customer_id: int) -> int:
         """Mostly up to 40 rows, many with none, some with exactly a page of 10 or 100."""
@@ -137,6 +154,7 @@ class World:
 
 _SILENT = 13
 _FULL_PAGE = 11
+_SENDER = 2  # every fourth customer; the next one is never silent
 _SPECIAL_ROWS = {3: 10, 7: 0, _SILENT: 0}
 _IDENTIFIERS = {
     "mobile": ("918", ""),
@@ -161,5 +179,5 @@ def identifiers(customer_id: int) -> dict[str, str]:
 def _check(customers: int, whales: int, whale_rows: int | None) -> None:
     if not 0 <= whales <= customers:
         raise ValueError(f"whales takes 0 to {customers} (the number of customers), got {whales}")
-    if whale_rows is not None and not 0 <= whale_rows <= BLOCK // 2:
-        raise ValueError(f"whale_rows takes 0 to {BLOCK // 2}, got {whale_rows}")
+    if whale_rows is not None and not 0 <= whale_rows <= MOST_ROWS:
+        raise ValueError(f"whale_rows takes 0 to {MOST_ROWS}, got {whale_rows}")
