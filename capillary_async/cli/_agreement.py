@@ -1,6 +1,9 @@
-"""Whether allocations, awards and loyalty events of the same customers agree, customer by customer and in total.
+"""Whether allocations, awards, ledger entries and loyalty events of the same customers agree, one by one and in total.
 
-The rule kept here: what is summed is never rounded, and a customer is let go when its readings are complete, so that
+Rows are joined by the ids that mean the same: an allocation's `id` is that of an award of `points_awarded`, an
+`event_log_id` is one of the ledger, and the ledger and loyalty events share the unique id.
+
+Invariant: what is summed is never rounded, and a customer is let go when its readings are complete, so that
 memory does not grow with the run. Pure; fed by `_demo.py`, shown by `_summary.py`.
 """
 
@@ -12,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from capillary_async import SourceTable
 from capillary_async.cli._words import count
 from capillary_async.models.exact import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from capillary_async import LoyaltyEvent, PointsAllocation, PointsAwarded
+    from capillary_async import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
     from capillary_async.sandbox import Totals
 
 __all__ = ["Agreement"]
@@ -28,11 +32,15 @@ _QUANTITIES = ("points_exclusive", "redeemed_exclusive_value", "returned_exclusi
 
 @define
 class _Customer:
-    """What was read of one customer so far: `balance` counts allocations up and awards down, so that it ends empty."""
+    """What was read of one customer so far.
+
+    `balance` counts allocations up and awards of their table down, so that it ends empty; `entries` has the unique id
+    of each event log id that the ledger was asked for, None where it had no entry.
+    """
 
     balance: Counter[tuple[Any, ...]] = field(factory=Counter[tuple[Any, ...]])
-    named: set[int | None] = field(factory=set[int | None])
-    events: set[int | None] = field(factory=set[int | None])
+    entries: dict[int, str | None] = field(factory=dict[int, "str | None"])
+    events: set[str | None] = field(factory=set["str | None"])
     others: int = 0
     readings: int = 0
 
@@ -46,9 +54,10 @@ class Agreement:
         counts: Rows by kind.
         points: The sums of the allocations, by column.
         awarded_points: The sums of the awards, by column.
-        by_status: Exclusive points of the allocations, by status.
+        by_status: Exclusive points of the allocations, which are those issued, by status.
         awarded_by_status: Exclusive points of the awards, by the status that was asked for.
-        by_month: Points left to use, by the year and month in which they expire.
+        by_month: Points remaining of AVAILABLE allocations, by the year and month in which they expire.
+        entries: How many ledger entries.
         faults: What disagreed, in words.
     """
 
@@ -59,6 +68,7 @@ class Agreement:
     by_status: dict[str, Decimal] = field(factory=dict[str, Decimal])
     awarded_by_status: dict[str, Decimal] = field(factory=dict[str, Decimal])
     by_month: dict[tuple[int, int], Decimal] = field(factory=dict[tuple[int, int], Decimal])
+    entries: int = 0
     faults: list[str] = field(factory=list[str])
     _open: dict[int, _Customer] = field(factory=dict[int, _Customer])
 
@@ -68,7 +78,6 @@ class Agreement:
         for row in rows:
             self.counts["allocations"] += 1
             customer.balance[_what(row)] += 1
-            customer.named.add(row.event_log_id)
             customer.others += row.customer_id != customer_id
             for column in columns:
                 _add(self.points, column, getattr(row, column))
@@ -82,8 +91,8 @@ class Agreement:
         customer = self._customer(customer_id)
         for row in rows:
             self.counts["awarded"] += 1
-            customer.balance[_what(row)] -= 1
-            customer.named.add(row.event_log_id)
+            if row.source_table == SourceTable.POINTS_AWARDED:  # no allocation shows a row of another table
+                customer.balance[_what(row)] -= 1
             customer.others += row.customer_id != customer_id
             for column in _QUANTITIES:
                 _add(self.awarded_points, column, getattr(row, column))
@@ -95,8 +104,18 @@ class Agreement:
         customer = self._customer(customer_id)
         for row in rows:
             self.counts["events"] += 1
-            customer.events.add(row.id)
+            customer.events.add(row.unique_id)
             customer.others += row.customer_id != customer_id
+        self._read(customer_id, customer)
+
+    def ledger(self, customer_id: int, asked: Iterable[int], entries: Iterable[LedgerEvent]) -> None:
+        """The answer of `explode` for event log ids of the customer's allocations."""
+        customer = self._customer(customer_id)
+        customer.entries.update(dict.fromkeys(asked))
+        for entry in entries:
+            self.entries += 1
+            if entry.event_log_id is not None:
+                customer.entries[entry.event_log_id] = entry.unique_id
         self._read(customer_id, customer)
 
     def compare(self, held: Totals) -> None:
@@ -108,7 +127,7 @@ class Agreement:
         self._same_sums("allocations", self.points, held.points)
         self._same_sums("awarded", self.awarded_points, held.awarded_points)
         self._same_sums("allocations by status", self.by_status, held.by_status)
-        self._same_sums("awarded by status", self.awarded_by_status, held.by_status)
+        self._same_sums("awarded by status", self.awarded_by_status, held.awarded_by_status)
         self._same_sums("left to use", _dated(self.by_month), _dated(held.left_by_month))
 
     def same(self, what: str, read: object, held: object) -> None:
@@ -132,7 +151,7 @@ class Agreement:
 
 def _what(row: PointsAllocation | PointsAwarded) -> tuple[Any, ...]:
     """What an allocation and its award have in common."""
-    return (row.event_log_id, *(getattr(row, name) for name in _QUANTITIES))
+    return (row.id, row.event_log_id, *(getattr(row, name) for name in _QUANTITIES))
 
 
 def _dated(sums: Mapping[tuple[int, int], Decimal]) -> dict[str, Decimal]:
@@ -150,8 +169,11 @@ def _faults(customer: _Customer) -> Iterable[str]:
         yield f"{count(more.total(), 'allocation')} without their award"
     if fewer:
         yield f"{count(fewer.total(), 'award')} without their allocation"
-    strange = customer.named - customer.events
+    missing = [log_id for log_id, unique_id in customer.entries.items() if unique_id is None]
+    if missing:
+        yield f"{count(len(missing), 'event_log_id')} of allocations without a ledger entry"
+    strange = {unique_id for unique_id in customer.entries.values() if unique_id is not None} - customer.events
     if strange:
-        yield f"{len(strange)} event_log_id of allocations or awards not among the loyalty events"
+        yield f"{count(len(strange), 'unique id')} of ledger entries not among the loyalty events"
     if customer.others:
         yield f"{count(customer.others, 'row')} of other customers"

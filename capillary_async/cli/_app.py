@@ -169,6 +169,8 @@ def allocations(  # noqa: D417 - the groups of options describe themselves
 ) -> int:
     """Read the points allocations of customers that expire within two dates, or those of one event.
 
+    They are rows of one of five award tables, so sums are no balances. Points held: the remaining of AVAILABLE rows.
+
     Args:
         given: Customer ids; - reads them from stdin.
     """
@@ -239,7 +241,7 @@ def ledger(  # noqa: D417 - the groups of options describe themselves
     In CSV, nested values are JSON text in their cell.
 
     Args:
-        given: Event ids, or references with --event-name; - reads them from stdin.
+        given: Event log ids, or references with --event-name; - reads them from stdin.
     """
     asked = Asked(given, ids, output, connection, sandbox_of)
     return run_coroutine(read_ledger(asked, whose, what))
@@ -327,7 +329,8 @@ def export_ledger(
 ) -> int:
     """Export what stands behind events of customers' ledgers.
 
-    The shards of an export of events are such a file of ids, as they are.
+    The shards of an export of allocations or awarded ids are such a file of ids: they have the event log ids of their
+    customers. The ids of loyalty events are others.
     """
     return run_coroutine(run_export(Exported(ids, export, connection, sandbox_of), ledger_query(pairs, include)))
 

@@ -1,7 +1,7 @@
-"""`demo`: a sandbox in this process, read by three endpoints at once and checked row by row, then the jobs of a night.
+"""`demo`: a sandbox in this process, read by four endpoints at once and checked row by row, then the jobs of a night.
 
-The rule kept here: it ends well only when every customer was answered, all three readings agree with each other and
-with what the sandbox holds, and the jobs did what they should. Called by `_app.py`; the jobs stand in `_demo_chain.py`.
+Invariant: it ends well only when every customer was answered, all readings agree with each other and with what the
+sandbox holds, and the jobs did what they should. Called by `_app.py`; the jobs stand in `_demo_chain.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from attrs import define, field, frozen
 
 from capillary_async import (
     AsyncSession,
+    CapillaryError,
     CustomerNotFoundError,
+    Identifier,
     MergedCustomerError,
     PointsStatus,
 )
@@ -28,14 +30,17 @@ from capillary_async.cli._summary import show
 from capillary_async.sandbox import CutBody, Fault, RowsRemoved, Sandbox, ServerFailure, Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
-    from capillary_async import FanOut, Outcome
+    from capillary_async import FanOut, Outcome, PointsAllocation
 
 __all__ = ["DemoOptions", "demo", "faults_of"]
+
+_IDS_PER_CALL, _LEDGER_WORKERS = 10, 8
+_NO_EVENT = -1  # what newer rows have as event_log_id where there is none
 
 
 @frozen(kw_only=True)
@@ -119,7 +124,7 @@ def _say(text: str) -> None:
 
 @define
 class _Reading:
-    """Three readings at once, each outcome checked as it comes.
+    """Four readings at once, each outcome checked as it comes.
 
     Attributes:
         merged, unknown: How many customers were refused as they should be.
@@ -128,10 +133,11 @@ class _Reading:
 
     _session: AsyncSession
     _sandbox: Sandbox
-    agreement: Agreement = field(factory=lambda: Agreement(readings=2 + len(PointsStatus)))
+    agreement: Agreement = field(factory=lambda: Agreement(readings=3 + len(PointsStatus)))
     merged: int = 0
     unknown: int = 0
     elapsed: float = 0.0
+    _log_ids: dict[int, list[int]] = field(factory=dict[int, "list[int]"])
 
     async def read(self, progress: Progress) -> None:
         """Read everything."""
@@ -166,8 +172,33 @@ class _Reading:
             expiry_date_start=sandbox.expiry_date_start,
             expiry_date_end=sandbox.expiry_date_end,
         )
-        use = partial(self.agreement.allocations, columns=columns)
-        await self._each(fan, progress, "expiring allocations", use)
+        await self._each(fan, progress, "expiring allocations", partial(self._allocated, columns=columns))
+        await self._ledger(progress)
+
+    def _allocated(self, customer_id: int, rows: Iterable[PointsAllocation], columns: Iterable[str]) -> None:
+        """Count the rows, and keep the event log ids that the ledger is asked for: those of one call."""
+        rows = list(rows)
+        self.agreement.allocations(customer_id, rows, columns)
+        named = dict.fromkeys(row.event_log_id for row in rows if row.event_log_id not in {None, _NO_EVENT})
+        self._log_ids[customer_id] = [log_id for log_id in named if log_id is not None][:_IDS_PER_CALL]
+
+    async def _ledger(self, progress: Progress) -> None:
+        task = progress.add_task("ledger entries", total=len(self._log_ids), records=0)
+        asked = iter(self._log_ids.items())
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_LEDGER_WORKERS):
+                group.create_task(self._entries(asked, progress, task))
+        progress.remove_task(task)
+
+    async def _entries(self, asked: Iterator[tuple[int, list[int]]], progress: Progress, task: TaskID) -> None:
+        for customer_id, log_ids in asked:
+            owner = Identifier.customer_id(customer_id)
+            pager = self._session.points_ledger.explode(identifier=owner, source="INSTORE", event_ids=log_ids)
+            try:
+                self.agreement.ledger(customer_id, log_ids, await pager.collect() if log_ids else ())
+            except CapillaryError as error:
+                self.agreement.faults.append(f"customer {customer_id}: ledger: {error}")
+            progress.update(task, advance=1, records=self.agreement.entries)
 
     async def _awarded(self, customers: list[int], status: PointsStatus, progress: Progress) -> None:
         sandbox = self._sandbox

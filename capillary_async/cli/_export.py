@@ -157,8 +157,8 @@ def _ids(source: IdSource, query: Query, sandbox: Sandbox | None) -> Any:
 
 def _pairs_of(sandbox: Sandbox) -> Iterator[tuple[int, int]]:
     for customer in sandbox.customer_ids:
-        for event in sandbox.events(customer):
-            yield customer, event["id"]
+        for event in sandbox.event_log_ids(customer):
+            yield customer, event
 
 
 # --- the four sources -------------------------------------------------------------------------------------------------

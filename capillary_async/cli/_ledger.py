@@ -65,7 +65,7 @@ def _owner(whose: LedgerOf, sandbox: Sandbox | None) -> Identifier:
 async def _ids(asked: Asked, sandbox: Sandbox | None, *, references: bool) -> list[Any]:
     """The event ids or references; they are few, and all of one customer."""
     first = sandbox.customer_ids[0] if sandbox and sandbox.customer_ids else None
-    own = [event["id"] for event in sandbox.events(first)] if sandbox and first is not None else None
+    own = sandbox.event_log_ids(first) if sandbox and first is not None else None
     keys = ids_of(asked.given, asked.ids, own, rule="references" if references else "ids")
     listed = [key async for key in keys] if isinstance(keys, AsyncIterable) else keys
     return list(dict.fromkeys(listed))

@@ -126,7 +126,8 @@ class EventOf:
     """Allocations of one event instead of an expiry range.
 
     Attributes:
-        event_id: The event's id, its unique id text or a request id (the API's entity_id); the ids are its customers.
+        event_id: The API's entity_id: the transaction id of a transaction, the request id of a behavioural event, or
+            the event's unique id; probably not an event log id. The ids are its customers.
         event_type_id: Its type, e.g. 15 for TransactionAdd.
     """
 
@@ -226,7 +227,8 @@ class LedgerPairs:
 
     Attributes:
         identifier_column: The column of the identifiers.
-        event_column: The column of the event ids, one a line; lines of the same identifier belong together.
+        event_column: The column of the event log ids, one per line, as in an export of allocations or awarded ids; a
+            line without one (empty or -1) is left out. Lines of the same identifier belong together.
         identifier: What the identifiers are: customer_id, mobile, email, external_id, id, primary_user_id.
         source: Where the identifiers are known, e.g. INSTORE, WECHAT, ALL.
         account_id: The account, for sources with several.
@@ -234,7 +236,7 @@ class LedgerPairs:
     """
 
     identifier_column: str = "customer_id"
-    event_column: str = "id"
+    event_column: str = "event_log_id"
     identifier: str = "customer_id"
     source: str = "INSTORE"
     account_id: str | None = None

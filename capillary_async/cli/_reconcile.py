@@ -41,7 +41,8 @@ class WithBooks:
         out: A Parquet file for the differences: one row per missing record, one per field of a changed one.
         report: An HTML file for a person.
         with_awarded: An export of awarded ids of the same customers, to check the allocations against.
-        with_events: An export of loyalty events of the same customers, to check the rows against.
+        with_events: An export of loyalty events of the same customers, to check the rows against; needs --with-ledger.
+        with_ledger: An export of the ledger, asked by the event log ids of the rows, to check the rows against.
         as_of: Reference day or time for expiry checks; default: when the export was read.
         timezone: The server's zone, whose days and months count, e.g. Asia/Kolkata; default: that of the export, else
             UTC.
@@ -59,6 +60,7 @@ class WithBooks:
     report: Path | None = None
     with_awarded: Path | None = None
     with_events: Path | None = None
+    with_ledger: Path | None = None
     as_of: str | None = None
     timezone: str | None = None
     memory_limit: str = "1GiB"
@@ -84,6 +86,7 @@ async def reconcile(folder: str, given: WithBooks) -> int:
         report=given.report,
         with_awarded=given.with_awarded,
         with_events=given.with_events,
+        with_ledger=given.with_ledger,
         as_of=moment(given.as_of),
         timezone=given.timezone,
         memory_limit=given.memory_limit,

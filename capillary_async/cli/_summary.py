@@ -1,6 +1,6 @@
 """What the demo found, for a reader: counts, points by status, points left by month of expiry, and the verdict.
 
-The rule kept here: every number shown was read or measured in this run. Called by `_demo.py`.
+Invariant: every number shown was read or measured in this run. Called by `_demo.py`.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def _figures(agreement: Agreement, sandbox: Sandbox, stats: Stats, reading: Time
         "  allocations": f"{counts['allocations']:,}",
         "  awarded ids": f"{counts['awarded']:,}",
         "  loyalty events": f"{counts['events']:,}",
+        "ledger entries": f"{agreement.entries:,} (of the first ten events of each customer)",
         "requests": f"{stats.requests:,} ({stats.bytes:,} bytes)",
         "retries": f"{stats.retries:,} ({stats.throttles:,} answers were 429 or 503)",
         "elapsed": f"{reading.elapsed:.2f} s",
@@ -66,9 +67,13 @@ def _figures(agreement: Agreement, sandbox: Sandbox, stats: Stats, reading: Time
 
 
 def _by_status(agreement: Agreement) -> Table:
-    table = Table("status", title="Points by status", title_justify="left")
+    table = Table("status", title="Points by status, as issued", title_justify="left", caption_justify="left")
     table.add_column("allocations say", justify="right")
     table.add_column("awarded ids say", justify="right")
+    table.caption = (
+        "One category. Allocations are rows of points_awarded alone, awarded ids have line items too; "
+        "no endpoint shows the three promotion tables."
+    )
     for status in sorted({*agreement.by_status, *agreement.awarded_by_status}):
         said = (agreement.by_status, agreement.awarded_by_status)
         table.add_row(status, *(f"{by.get(status, Decimal(0)):,f}" for by in said))
@@ -78,7 +83,12 @@ def _by_status(agreement: Agreement) -> Table:
 def _by_month(agreement: Agreement) -> Table:
     """A row a month of the year, a column a year: two and a half years are twelve lines."""
     years = sorted({year for year, _ in agreement.by_month})
-    table = Table("", title="Points left to use, by month of expiry", title_justify="left", caption_justify="left")
+    table = Table(
+        "",
+        title="Points left to use (remaining, AVAILABLE), by month of expiry",
+        title_justify="left",
+        caption_justify="left",
+    )
     for year in years:
         table.add_column(str(year), justify="right")
     for month, name in enumerate(_MONTHS, start=1):
@@ -88,7 +98,7 @@ def _by_month(agreement: Agreement) -> Table:
     table.add_section()
     totals = [exact_sum(points for (of, _), points in agreement.by_month.items() if of == year) for year in years]
     table.add_row("total", *(f"{points:,f}" for points in totals))
-    table.caption = f"{exact_sum(totals):,f} in all"
+    table.caption = f"{exact_sum(totals):,f} in all, of one category and one of five award tables: no balance"
     return table
 
 
@@ -98,6 +108,6 @@ def _verdict(agreement: Agreement) -> str:
             f"DISAGREE: {count(len(agreement.faults), 'difference')} between what was read and what the sandbox holds"
         )
     return (
-        "AGREE: allocations, awarded ids and loyalty events match each other customer by customer, "
+        "AGREE: allocations, awarded ids, ledger entries and loyalty events match each other customer by customer, "
         "and the sandbox's totals to the last decimal"
     )

@@ -113,7 +113,7 @@ class LedgerInclude:
 
     Attributes:
         bill_details: Bill number, amount, discount, line items.
-        points_earned_breakup: Points by category, allocation and expiry strategy.
+        points_earned_breakup: Points by category, allocation and expiry strategy; needs a setting of the organisation.
         custom_fields: The brand's custom fields.
         extended_fields: The brand's extended fields.
         max_conversion_details: The latest conversion date of delayed accruals.

@@ -1,6 +1,6 @@
 """`session.points_allocation`: points allocated to a customer, by event or by expiry.
 
-The rule kept here: as on the pages 'Get Point Allocation Details by Event ID' and 'Get Allocated Points Details with
+Invariant: as on the pages 'Get Point Allocation Details by Event ID' and 'Get Allocated Points Details with
 Expiry in Specified Date Range'; `page` and `count` are always sent. Made by the session.
 """
 
@@ -44,7 +44,7 @@ class EventQuery:
     """What `by_event_many` asks for one event.
 
     Attributes:
-        entity_id: The event's id, its unique id text or a request id.
+        entity_id: The transaction id, request id or unique id of the event; see `by_event`.
         customer_id: The customer.
         event_type_id: An `EventType` or its number.
 
@@ -71,10 +71,18 @@ class PointsAllocationResource(Resource):
     def by_event(self, *, entity_id: str | int, customer_id: int, event_type_id: int) -> Pager[PointsAllocation]:
         """The allocations that one event made.
 
+        Allocations are rows of the award table `points_awarded` alone [inferred]: line items and promotions, which the
+        same event may have earned, are in four other tables. Promised points are rows of another category and come
+        along: where they were converted, an event of the type DelayedAccrual made rows of the main category, so sum
+        `remaining` of AVAILABLE rows, not `points_exclusive`.
+
         Source: Get Point Allocation Details by Event ID, `GET /x/neo/pointsAllocation/event`.
 
         Args:
-            entity_id: The event's id, its unique id text or a request id.
+            entity_id: The event. For a transaction: the transaction id (the `points_source_id` of its allocations, the
+                `event_reference_id` of its ledger entry) or its unique id. For a behavioural event: the request id or
+                the unique id [inferred]. The unique id is that of the loyalty event and of the ledger entry; the `id`
+                of a loyalty event finds nothing, and that an event log id is taken is doubtful.
             customer_id: The customer.
             event_type_id: An `EventType` or its number, e.g. 15 for TransactionAdd.
 
@@ -86,7 +94,7 @@ class PointsAllocationResource(Resource):
     def by_event_many(
         self, queries: Iterable[EventQuery] | AsyncIterable[EventQuery]
     ) -> FanOut[EventQuery, PointsAllocation]:
-        """The allocations of many events, concurrently.
+        """The allocations of many events, concurrently; see `by_event`.
 
         Source: Get Point Allocation Details by Event ID, `GET /x/neo/pointsAllocation/event`.
 
@@ -113,6 +121,10 @@ class PointsAllocationResource(Resource):
     ) -> Pager[PointsAllocation]:
         """The allocations of one customer that expire within two dates, both days included.
 
+        They are rows of one category in the award table `points_awarded` alone [inferred]: line items and promotions
+        are in four other tables, so this understates what expires. The points held are the sum of `remaining` over
+        AVAILABLE rows; `points_exclusive` is what was issued.
+
         Source: Get Allocated Points Details with Expiry in Specified Date Range, `GET
             /x/neo/pointsAllocation/dateRange`.
 
@@ -138,7 +150,7 @@ class PointsAllocationResource(Resource):
         expiry_date_start: date | str,
         expiry_date_end: date | str,
     ) -> FanOut[int, PointsAllocation]:
-        """The allocations of many customers that expire within two dates, concurrently.
+        """The allocations of many customers that expire within two dates, concurrently; see `by_expiry`.
 
         Source: Get Allocated Points Details with Expiry in Specified Date Range, `GET
             /x/neo/pointsAllocation/dateRange`.

@@ -80,8 +80,10 @@ class PointsAwardedResource(Resource):
         Give lists of user-group ids with `batch_size=1`: the rows of a group carry its members' ids, so a group whose
         members stand in the same batch cannot be told from them.
 
-        Source: Get points awarded ID, `GET /x/neo/pointsAwarded/paIds`. It reads two of five award tables, so that sums
-        need not equal a balance.
+        The points held are the sum of `remaining` over the awards of the status AVAILABLE; `points_exclusive` is what
+        was issued. Both understate: the page shows two of five award tables, and one category is asked for.
+
+        Source: Get points awarded ID, `GET /x/neo/pointsAwarded/paIds`.
 
         Args:
             entity_ids: Customers or user groups.

@@ -158,9 +158,11 @@ class PointsLedgerResource(Resource):
         Args:
             identifier: Whose ledger, e.g. `Identifier.mobile("918088369835")`.
             source: Where the identifier is known, e.g. `INSTORE`, `WECHAT`, `ALL`.
-            event_ids: Event log ids.
+            event_ids: Event log ids: the `event_log_id` of allocations and awards (None and -1 are none). The `id` of a
+                loyalty event is of another series [inferred]; a loyalty event and a ledger entry share the unique id.
             event_name: An `EventName` or its text.
-            event_reference_ids: Transaction ids of transactional events, request ids of behavioural ones.
+            event_reference_ids: Transaction ids of transactional events (the `points_source_id` of allocations
+                [inferred]), request ids of behavioural ones. One of them may have several event log ids.
             account_id: The account, for sources with several.
             include: What to tell beside the events.
             type: `CUSTOMER` or `USERGROUP2`.

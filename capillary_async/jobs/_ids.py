@@ -43,8 +43,8 @@ def key_of(raw: Any) -> int | str:
     return number if -_LARGEST <= number <= _LARGEST else str(number)
 
 
-def pair_of(raw: Any) -> tuple[str, list[str]]:
-    """An identifier and its events.
+def pair_of(raw: Any) -> tuple[str, list[str]] | None:
+    """An identifier and its events; None for a row without an event: its event log id is null or -1.
 
     Raises:
         InvalidRequestError: It is no pair.
@@ -52,11 +52,13 @@ def pair_of(raw: Any) -> tuple[str, list[str]]:
     if isinstance(raw, str | bytes) or not isinstance(raw, Iterable):
         raise _no_pair(raw)
     pair = list(cast("Iterable[Any]", raw))
-    if len(pair) != 2 or pair[0] is None or pair[1] is None:  # noqa: PLR2004 - a pair
+    if len(pair) != 2 or pair[0] is None:  # noqa: PLR2004 - a pair
         raise _no_pair(raw)
     owner, events = pair
-    several: list[Any] = [events] if isinstance(events, str | int) else list(events)
-    names = [str(event).strip() for event in several]
+    several: list[Any] = [events] if events is None or isinstance(events, str | int) else list(events)
+    names = [name for name in map(_event, several) if name is not None]
+    if several and not names:
+        return None
     owner = str(owner).strip()
     if (
         not owner
@@ -66,6 +68,12 @@ def pair_of(raw: Any) -> tuple[str, list[str]]:
     ):
         raise _no_pair(raw)
     return owner, names
+
+
+def _event(raw: Any) -> str | None:
+    """An event log id as text; None where there is none: newer tables of the service say -1, exports null."""
+    name = "" if raw is None else str(raw).strip()
+    return None if name in {"", "-1"} else name
 
 
 def _is_text(text: str) -> bool:
@@ -83,7 +91,7 @@ def _no_pair(raw: Any) -> InvalidRequestError:
 
 
 async def spool(ids: Iterable[Any] | AsyncIterable[Any], keep: Callable[[list[Any]], Any], *, pairs: bool) -> None:
-    """Hand all ids to `keep`, some thousand at a time.
+    """Hand all ids to `keep`, some thousand at a time; pairs without an event are left out.
 
     Raises:
         InvalidRequestError: They are no iterable, or no pairs where pairs are due.
@@ -96,13 +104,15 @@ async def spool(ids: Iterable[Any] | AsyncIterable[Any], keep: Callable[[list[An
     piece: list[Any] = []
     if isinstance(ids, AsyncIterable):
         async for raw in ids:
-            piece.append(as_kept(raw))
+            if (kept := as_kept(raw)) is not None:
+                piece.append(kept)
             if len(piece) >= _PIECE:
                 await keep(piece)
                 piece = []
     else:
         for raw in ids:
-            piece.append(as_kept(raw))
+            if (kept := as_kept(raw)) is not None:
+                piece.append(kept)
             if len(piece) >= _PIECE:
                 await keep(piece)
                 piece = []
@@ -111,6 +121,10 @@ async def spool(ids: Iterable[Any] | AsyncIterable[Any], keep: Callable[[list[An
 
 def ids_in_parquet(path: str | os.PathLike[str], *columns: str) -> Iterator[Any]:
     """The ids in a column of a Parquet file, read as they are needed; pairs of two columns for a ledger.
+
+    The ledger is asked by event log ids: `ids_in_parquet(shard, "customer_id", "event_log_id")` of an export of
+    allocations or awarded ids. Rows that have none (null or -1) give no pair, and a pair that comes again is asked
+    once. The `id` of a loyalty event is no event log id.
 
     Args:
         path: The file, a folder of Parquet files, or a glob of them; several are read in the order of their names.
@@ -173,6 +187,8 @@ def _rows(path: Path, wanted: list[str]) -> Iterator[Any]:
             columns = [batch.column(name).to_pylist() for name in wanted]
             for values in zip(*columns, strict=True):
                 row += 1
+                if len(values) > 1 and _event(values[-1]) is None and None not in values[:-1]:
+                    continue
                 if None in values:
                     raise JobError(
                         f"row {row} of {path} has no id in column {wanted[values.index(None)]!r}", path=str(path)

@@ -46,7 +46,8 @@ from capillary_async.jobs._reconcile_arguments import (
 from capillary_async.jobs._reconcile_result import ReconcileResult, Subject
 from capillary_async.jobs._reconcile_subjects import books_subject, groups_of, months_of, read_time, subject_of
 from capillary_async.jobs._rules import Finding, check_manifest, check_rows, check_set
-from capillary_async.jobs._rules_list import EXCLUSIVE, awarded_rules, event_rules, row_rules, set_rules
+from capillary_async.jobs._rules_joins import awarded_rules, event_rules, ledger_rules, without_ledger
+from capillary_async.jobs._rules_list import EXCLUSIVE, row_rules, set_rules
 
 __all__ = ["reconcile"]
 
@@ -63,6 +64,7 @@ async def reconcile(
     report: PathLike | None = None,
     with_awarded: PathLike | None = None,
     with_events: PathLike | None = None,
+    with_ledger: PathLike | None = None,
     as_of: datetime | date | None = None,
     timezone: tzinfo | str | None = None,
     memory_limit: str = "1GiB",
@@ -89,6 +91,9 @@ async def reconcile(
         report: An HTML file for a person.
         with_awarded: An export of awarded ids of the same customers, to check the allocations of `folder` against.
         with_events: An export of loyalty events of the same customers, to check `folder` and `with_awarded` against.
+            They are joined by the ledger's unique ids, so this needs `with_ledger`.
+        with_ledger: An export of the ledger of the same customers, asked by the event log ids of `folder` (and of
+            `with_awarded`), to check these against.
         as_of: The moment that dates are compared with, aware, or a day, which begins in the server's zone; None for the
             time the export was read.
         timezone: The server's zone, whose days and months count, e.g. `Asia/Kolkata`; None for that of the export,
@@ -112,6 +117,7 @@ async def reconcile(
         report=target_of(report, "report", ".html", folder),
         with_awarded=None if with_awarded is None else local_path(with_awarded, "with_awarded"),
         with_events=None if with_events is None else local_path(with_events, "with_events"),
+        with_ledger=None if with_ledger is None else local_path(with_ledger, "with_ledger"),
         as_of=as_of,
         timezone=timezone,
         memory_limit=memory_limit,
@@ -137,6 +143,7 @@ class _Job:
     report: Path | None
     with_awarded: Path | None
     with_events: Path | None
+    with_ledger: Path | None
     as_of: datetime | date | None
     timezone: tzinfo | str | None
     memory_limit: str
@@ -150,7 +157,7 @@ class _Job:
         if self.books is not None and self.books.is_file:  # nothing else, which may hold a password
             own = self.books.reveal().removeprefix("duckdb://")
         for target in (self.out, self.report):
-            spare(target, (self.folder, own, self.with_awarded, self.with_events))
+            spare(target, (self.folder, own, self.with_awarded, self.with_events, self.with_ledger))
 
     def interrupt(self) -> None:
         for engine in self._engines:
@@ -270,17 +277,22 @@ class _Job:
         findings += [check_set(engine, rule, about=str(folder.path)) for rule in set_rules(folder)]
         awarded = self._other(engine, folder, self.with_awarded, "awarded", ("allocations",))
         events = self._other(engine, folder, self.with_events, "events", ("allocations", "awarded"))
+        ledger = self._other(engine, folder, self.with_ledger, "ledger", ("allocations", "awarded"))
         rules = [*(awarded_rules(folder, awarded) if awarded else ())]
         for rows in (folder, awarded):
-            rules += event_rules(rows, events) if events and rows else ()
+            rules += ledger_rules(rows, ledger) if ledger and rows else ()
+            rules += event_rules(rows, events, ledger) if events and ledger and rows else ()
         for rule in rules:
             engine.go_on()
             findings.append(check_set(engine, rule, about=str(folder.path)))
-        others = (("Awarded ids", awarded), ("Loyalty events", events))
+        if events and not ledger:
+            findings.append(without_ledger(events))
+        others = (("Awarded ids", awarded), ("Loyalty events", events), ("Ledger", ledger))
         present = [(role, other) for role, other in others if other]
         findings += [found for _, other in present for found in _new_in(other)]
         if present:
-            findings.append(_same_ids(folder, [other for _, other in present]))
+            # The ids of a ledger are identifiers with their events, so that their digest is another one.
+            findings.append(_same_ids(folder, [other for _, other in present if other is not ledger]))
         return findings, [subject_of(role, other) for role, other in present]
 
     def _other(
@@ -312,6 +324,7 @@ class _Job:
             "--tolerance": f"{self.tolerance:f}" if self.tolerance else None,
             "--with-awarded": self.with_awarded,
             "--with-events": self.with_events,
+            "--with-ledger": self.with_ledger,
             "--as-of": as_of.isoformat(timespec="seconds"),
             "--timezone": self.timezone,
             "--out": self.out,

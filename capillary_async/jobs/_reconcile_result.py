@@ -24,7 +24,7 @@ class Subject:
     """One side of what was compared, or a folder of a cross check, in words for a person.
 
     Attributes:
-        role: `Capillary`, `Books`, `Awarded ids` or `Loyalty events`.
+        role: `Capillary`, `Books`, `Awarded ids`, `Loyalty events` or `Ledger`.
         label: The folder, file or table; a password is left out.
         facts: More of it, by name: what was asked, how many customers, how it was read, the file's SHA-256.
     """

@@ -1,10 +1,11 @@
 """The rules that an export is checked by, without any books.
 
-The rule kept here: an `error` is what the API's pages or their samples rule out; what is only strange is a `note`. What
-the pages do not tie together is not checked: in the sample of "Get Allocated Points Details with Expiry in Specified
-Date Range" `points_value` is 0 where `points_exclusive` is 100, so inclusive and exclusive columns are no sums of each
-other. `remaining` is derived (exclusive less redeemed, returned, expired); that it is never negative, and nothing where
-the status says that all is gone, is what makes exclusive = redeemed + returned + expired + remaining a check.
+Invariant: an `error` is what the API's pages or their samples rule out; what is only inferred, or strange, is a `note`.
+What the pages do not tie together is not checked: in the sample of "Get Allocated Points Details with Expiry in
+Specified Date Range" `points_value` is 0 where `points_exclusive` is 100, so inclusive and exclusive columns are no
+sums of each other. `remaining` is derived (exclusive minus redeemed, returned, expired); that it is never negative, and zero
+where the status says that all is gone, is what makes exclusive = redeemed + returned + expired + remaining a check.
+Rules between exports are in `_rules_joins.py`: which id joins what is inferred, so all of them are notes.
 
 Run by `_reconcile.py`.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from capillary_async.jobs._compare_engine import literal, name
+from capillary_async.jobs._compare_engine import name
 from capillary_async.jobs._rules import RowRule, SetRule, record_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from capillary_async.jobs._compare_folder import Folder
 
-__all__ = ["EXCLUSIVE", "REMAINING", "awarded_rules", "event_rules", "row_rules", "set_rules"]
+__all__ = ["EXCLUSIVE", "REMAINING", "row_rules", "set_rules"]
 
 EXCLUSIVE = (
     "points_exclusive",
@@ -32,7 +33,9 @@ EXCLUSIVE = (
 REMAINING = " - ".join(EXCLUSIVE)
 _AT_MOST = " - ".join((EXCLUSIVE[0], *(f"coalesce({column}, 0)" for column in EXCLUSIVE[1:])))
 _INCLUSIVE = ("original_points", "points_value", "redeemed_value", "returned_value", "expired_value")
-_GONE = "'EXPIRED', 'REDEEMED', 'CONSUMED', 'RETURNED', 'CONSUMED_BY_CONVERSION'"
+_GONE = "'EXPIRED', 'REDEEMED', 'CONSUMED'"
+_PROBABLY_GONE = "'RETURNED', 'CONSUMED_BY_CONVERSION'"
+_PROMOTED = "coalesce(source_table, '') LIKE '%promotion%'"
 _GRACE_DAYS = 2
 _LEFT = f"'remaining ' || ({REMAINING}) || ' of ' || points_exclusive || ', status ' || status"
 
@@ -41,8 +44,8 @@ def _sum_text(columns: tuple[str, ...]) -> str:
     return " || ', ' || ".join(f"'{column} ' || coalesce(CAST({column} AS VARCHAR), 'nothing')" for column in columns)
 
 
-def _arithmetic(quantities: tuple[str, ...]) -> list[RowRule]:
-    """What allocations and awards have in common."""
+def _arithmetic(quantities: tuple[str, ...], beside: str = "") -> list[RowRule]:
+    """What allocations and awards have in common; `beside` limits it to tables that are tied to it."""
     return [
         RowRule(
             "deductions-within-points",
@@ -50,7 +53,7 @@ def _arithmetic(quantities: tuple[str, ...]) -> list[RowRule]:
             "What was redeemed, returned and expired is never more than the points there were: exclusive = redeemed + "
             "returned + expired + remaining, and remaining is not negative. Where it is, points were taken twice.",
             # A deduction that is left out can only make less remain.
-            f"{_AT_MOST} < 0",
+            f"{_AT_MOST} < 0{beside}",
             f"'remaining ' || ({_AT_MOST}) || ': ' || {_sum_text(EXCLUSIVE)}",
         ),
         RowRule(
@@ -89,16 +92,24 @@ def _status(as_of: datetime) -> list[RowRule]:
         RowRule(
             "gone-means-nothing-left",
             "error",
-            "An allocation that is EXPIRED, REDEEMED, CONSUMED, RETURNED or CONSUMED_BY_CONVERSION has no points left: "
-            "exclusive = redeemed + returned + expired. Where some are left, status and quantities contradict.",
+            "An allocation that is EXPIRED, REDEEMED or CONSUMED has no points left: exclusive = redeemed + returned + "
+            "expired. Where some are left, status and quantities contradict.",
             f"status IN ({_GONE}) AND {REMAINING} > 0",
             _LEFT,
         ),
         RowRule(
+            "returned-or-converted-means-nothing-left",
+            "note",
+            "An allocation that is RETURNED or CONSUMED_BY_CONVERSION has no points left, as far as is known: no page "
+            "says so.",
+            f"status IN ({_PROBABLY_GONE}) AND {REMAINING} > 0",
+            _LEFT,
+        ),
+        RowRule(
             "expired-after-its-date",
-            "error",
+            "note",
             f"What is EXPIRED had its expiry date before {as_of:%Y-%m-%d %H:%M} UTC. Where the date is still to come, "
-            "points were taken too early, or the date was moved afterwards.",
+            "points were taken too early, the date was moved afterwards, or an early expiry was run.",
             f"status = 'EXPIRED' AND expiry_date > {now}",
             dates,
         ),
@@ -142,6 +153,17 @@ def _status(as_of: datetime) -> list[RowRule]:
     ]
 
 
+def _promotion_beyond_value() -> RowRule:
+    return RowRule(
+        "promotion-spent-before-its-return",
+        "note",
+        "A row of a promotion table has no more deductions than points. Where a bill is returned after its points were "
+        "spent, a row with the value 0 and redeemed points is legitimate, and says what the customer owes.",
+        f"{_AT_MOST} < 0 AND ({_PROMOTED})",
+        f"'remaining ' || ({_AT_MOST}) || ': ' || {_sum_text(EXCLUSIVE)}",
+    )
+
+
 def _owner(source: str) -> RowRule:
     """Whether a row belongs to the customer that was asked for."""
     merged = " AND original_customer_id IS DISTINCT FROM asked_key" if source == "allocations" else ""
@@ -172,7 +194,8 @@ def row_rules(folder: Folder, as_of: datetime) -> list[RowRule]:
     if source == "allocations":
         rules += [*_arithmetic((*EXCLUSIVE, *_INCLUSIVE)), *_status(as_of)]
     elif source == "awarded":
-        rules += _arithmetic(EXCLUSIVE)
+        rules += _arithmetic(EXCLUSIVE, f" AND NOT ({_PROMOTED})")
+        rules.append(_promotion_beyond_value())
     return rules if source == "ledger" else [*rules, _owner(source)]
 
 
@@ -210,83 +233,5 @@ def set_rules(folder: Folder) -> list[SetRule]:
             f"SELECT {record_of(folder)} AS record, CAST(min(asked_key) AS VARCHAR) AS asked_key, "
             f"'there ' || count(*) || ' times' AS detail FROM {name(folder.relation)} WHERE {there} GROUP BY {keys} "
             "HAVING count(*) > 1",
-        ),
-    ]
-
-
-def awarded_rules(allocations: Folder, awarded: Folder) -> list[SetRule]:
-    """Awarded ids against allocations: they have customer, event and exclusive quantities in common."""
-    a, w = name(allocations.relation), name(awarded.relation)
-    what = ", ".join(("event_log_id", *EXCLUSIVE))
-    owners = (
-        f"SELECT customer_id AS owner, * FROM {a} UNION ALL "
-        f"SELECT original_customer_id, * FROM {a} WHERE original_customer_id <> customer_id"
-    )
-    same = " AND ".join(f"g.{each} IS NOT DISTINCT FROM h.{each}" for each in ("event_log_id", *EXCLUSIVE))
-    status = awarded.manifest.get("query", {}).get("status")
-    of_status = f"WHERE status = {literal(status)}" if isinstance(status, str) else ""
-    event, points = (f"coalesce(CAST(g.{each} AS VARCHAR), 'nothing')" for each in ("event_log_id", EXCLUSIVE[0]))
-    shown = f"'event ' || {event} || ', points ' || {points} || ': ' || g.many"
-    return [
-        SetRule(
-            "award-has-event-in-allocations",
-            "error",
-            "Each awarded id belongs to an event that also has allocations. Where it has none, the points were "
-            "awarded and are not held, or the two exports asked for different dates.",
-            f"SELECT {record_of(awarded)} AS record, CAST(asked_key AS VARCHAR) AS asked_key, "
-            f"'event ' || event_log_id || ', points ' || coalesce(CAST(points_exclusive AS VARCHAR), 'nothing') "
-            f"AS detail FROM {w} ANTI JOIN {a} USING (event_log_id) WHERE event_log_id IS NOT NULL",
-        ),
-        SetRule(
-            "award-has-allocation",
-            "error",
-            "Each awarded id has an allocation of the same customer, event and exclusive quantities. Where the event "
-            "has allocations, but none with these quantities, one of the two changed and the other did not.",
-            f"SELECT g.record, g.asked_key, {shown} || ' awarded, ' || coalesce(h.many, 0) || ' allocated' AS detail "
-            f"FROM (SELECT customer_id, {what}, count(*) AS many, min({record_of(awarded)}) AS record, "
-            f"CAST(min(asked_key) AS VARCHAR) AS asked_key FROM {w} GROUP BY customer_id, {what}) g LEFT JOIN "
-            f"(SELECT owner AS customer_id, {what}, count(*) AS many FROM ({owners}) GROUP BY owner, {what}) h "
-            f"ON g.customer_id IS NOT DISTINCT FROM h.customer_id AND {same} WHERE g.many > coalesce(h.many, 0) AND "
-            f"g.event_log_id IN (SELECT event_log_id FROM {a})",
-        ),
-        SetRule(
-            "allocation-has-award",
-            "note",
-            "Each allocation of the status that was asked for has an awarded id of the same event and quantities. The "
-            "API tells the awards of some tables only, so this need not hold, and is no error.",
-            f"SELECT g.record, g.asked_key, {shown} || ' allocated, ' || coalesce(h.many, 0) || ' awarded' AS detail "
-            f"FROM (SELECT {what}, count(*) AS many, min({record_of(allocations)}) AS record, "
-            f"CAST(min(asked_key) AS VARCHAR) AS asked_key FROM {a} {of_status} GROUP BY {what}) g LEFT JOIN "
-            f"(SELECT {what}, count(*) AS many FROM {w} GROUP BY {what}) h ON {same} "
-            "WHERE g.many > coalesce(h.many, 0)",
-        ),
-    ]
-
-
-def event_rules(rows: Folder, events: Folder) -> list[SetRule]:
-    """Allocations or awarded ids against loyalty events, by event log id."""
-    one = rows.source_name.removesuffix("s")
-    r, e = name(rows.relation), name(events.relation)
-    query = events.manifest.get("query", {})
-    filtered = [each for each in ("event_type", "from_date", "to_date") if query.get(each) is not None]
-    why = f" The events were read with {', '.join(filtered)}, so some may be left out." if filtered else ""
-    record = f"{record_of(rows, 'r')} AS record, CAST(r.asked_key AS VARCHAR) AS asked_key"
-    original = ", coalesce(r.original_customer_id, r.customer_id)" if rows.source_name == "allocations" else ""
-    return [
-        SetRule(
-            f"{one}-has-event",
-            "note" if filtered else "error",
-            f"The event_log_id of each {one} row is the id of a loyalty event. Where it is none, points have no event "
-            f"that explains them.{why}",
-            f"SELECT {record}, 'event_log_id ' || r.event_log_id || ' is no loyalty event' AS detail FROM {r} r "
-            f"ANTI JOIN {e} e ON e.id = r.event_log_id WHERE r.event_log_id IS NOT NULL",
-        ),
-        SetRule(
-            f"{one}-event-of-same-customer",
-            "error",
-            "The loyalty event belongs to the customer of the row, or to the one before a merge.",
-            f"SELECT {record}, 'event ' || e.id || ' is of customer ' || e.customer_id || ', the row of ' || "
-            f"r.customer_id AS detail FROM {r} r JOIN {e} e ON e.id = r.event_log_id "
-            f"WHERE e.customer_id NOT IN (r.customer_id{original})",
         ),
     ]

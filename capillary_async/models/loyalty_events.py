@@ -18,13 +18,14 @@ class LoyaltyEvent(Record):
     """One loyalty event (API page "Get Loyalty Events").
 
     Attributes:
-        id: The event's own id, its key.
+        id: The event's own id, its key. It is no event log id [inferred]: nothing else has it.
         customer_id: The customer of the event.
         date: When it happened, aware; in the zone that the server wrote.
         event_name: `CustomerRegistration`, `CustomerUpdate`, ...
         org_id: The organisation.
         status: `SUCCESS`, `FAILED`, ...
-        unique_id: The event's unique reference, e.g. `eQmzQLEfVb`.
+        unique_id: The event's unique reference, e.g. `eQmzQLEfVb`: also the ledger's `unique_id`, and an `entity_id` of
+            `points_allocation.by_event` [inferred].
     """
 
     id: int | None = None

@@ -1,7 +1,7 @@
 """What `points_allocation` gives: one allocation of points to a customer.
 
-The rule kept here: pure data under the wire's own names, exact; what is derived is a property and never rounds. Filled
-by `_decode`; imports nothing of ours but the exact context.
+Invariant: pure data under the wire's own names, exact; what is derived is a property and never rounds. Filled by
+`_decode`.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from typing import ClassVar
 from attrs import frozen
 
 from capillary_async.models._record import Record
-from capillary_async.models.exact import EXACT
+from capillary_async.models._remaining import remaining
 
 __all__ = ["PointsAllocation"]
 
@@ -30,28 +30,34 @@ class PointsAllocation(Record):
     API pages "Get Point Allocation Details by Event ID" and "Get Allocated Points Details with Expiry in Specified Date
     Range". All points are Decimal, exact as on the wire; any field may be absent or null, then it is None.
 
+    Allocations are rows of the award table `points_awarded` alone [inferred]: line items and the points of promotions
+    are in four other tables, so sums over allocations are no balances.
+
     Attributes:
-        id: The allocation's own id, its key.
+        id: The allocation's own id, its key; also the `id` of an award whose `source_table` is `points_awarded`
+            [inferred].
         customer_id: Whose points these are.
         original_customer_id: The customer before a merge or update.
         org_id: The organisation.
         program_id: The loyalty program.
         point_category_id: The category under which the points fall.
         status: `AVAILABLE`, `EXPIRED`, ...: one of `PointsStatus` or another.
-        event_log_id: The event log entry that recorded the transaction.
+        event_log_id: The event log entry that recorded the transaction: the ledger's `event_log_id`. It is no `id` of
+            a loyalty event. -1 in newer rows without one.
         event_type_id: The kind of event, one of `EventType` or another number.
         till_id: The store or till of the transaction.
-        points_source_id: The entity that awarded the points.
+        points_source_id: The entity that awarded the points: for transactions the transaction id, which is the
+            ledger's `event_reference_id` [inferred].
         points_source_type_id: The kind of that entity.
-        cps_id: The customer program state.
+        cps_id: The customer points summary; the page calls it the customer program state.
         allocation_strategy_id: The strategy that allocated the points.
         expiry_strategy_id: The strategy that set the expiry.
         awarded_date: When the points were awarded, epoch milliseconds; see `awarded_at`.
         expiry_date: When they expire, epoch milliseconds; see `expires_at`.
         auto_update_time: When the entry last changed, epoch milliseconds; see `updated_at`.
         original_points: Points first awarded.
-        points_value: Total points awarded.
-        points_exclusive: Exclusive points of this allocation.
+        points_value: Total points awarded; 0 beside exclusive points in the pages' samples.
+        points_exclusive: Exclusive points issued by this allocation; never changes. See `remaining`.
         redeemed_value: Points redeemed.
         redeemed_exclusive_value: Exclusive points redeemed.
         returned_value: Points returned.
@@ -110,11 +116,14 @@ class PointsAllocation(Record):
     def remaining(self) -> Decimal | None:
         """Exclusive points less the redeemed, returned and expired exclusive ones, never rounded.
 
+        The points that are held are the sum of `remaining` over AVAILABLE rows; `points_exclusive` is what was issued
+        and never changes. A row of another status may have points left that nobody can use.
+
         None where the server left out any of the four: a missing deduction taken for zero would invent points.
         """
-        left = self.points_exclusive
-        for gone in (self.redeemed_exclusive_value, self.returned_exclusive_value, self.expired_exclusive_value):
-            if left is None or gone is None:
-                return None
-            left = EXACT.subtract(left, gone)
-        return left
+        return remaining(
+            self.points_exclusive,
+            self.redeemed_exclusive_value,
+            self.returned_exclusive_value,
+            self.expired_exclusive_value,
+        )

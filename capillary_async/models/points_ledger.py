@@ -57,6 +57,16 @@ _EITHER = {"either": True}
 _BARE = {"bare": True}
 
 
+# The tables behind `pointAwardedRefType`; the names of the promotion tables are inferred.
+_AWARD_TABLES = {
+    "POINT_AWARDED": "points_awarded",
+    "POINT_AWARDED_LINEITEM": "points_awarded_bill_lineitems",
+    "POINT_AWARDED_BILL_PROMOTION": "points_awarded_bill_promotions",
+    "POINT_AWARDED_LINEITEM_PROMOTION": "points_awarded_lineitem_promotions",
+    "POINT_AWARDED_CUSTOMER_PROMOTION": "points_awarded_customer_promotions",
+}
+
+
 def _no_extra() -> dict[str, Any]:
     """An empty `extra`, one for each record."""
     return {}
@@ -493,7 +503,7 @@ class PointsDeduction(LeanRecord):
         promotion_id: The promotion of the deducted points.
         promotion_name: Its name.
         point_awarded_ref_type: How the points had been awarded, e.g. `POINT_AWARDED_CUSTOMER_PROMOTION`.
-        point_awarded_ref_id: The award.
+        point_awarded_ref_id: The award: its `id` in the table that `point_awarded_ref_type` names; see `award_key`.
         deduction_type: `MANUAL_ADJUSTMENT`, ...
         points_deducted: Points deducted.
         points_deducted_str: The same as the text that came.
@@ -535,6 +545,16 @@ class PointsDeduction(LeanRecord):
     awarded_till_date_iso: datetime | None = None
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
+    @property
+    def award_key(self) -> tuple[str, int] | None:
+        """The `(source_table, id)` of the award that the points were taken from; None where that is unknown.
+
+        `POINT_AWARDED` names the table `points_awarded`, and its longer forms the other four [inferred]. Three of these
+        are promotion tables, which no endpoint shows.
+        """
+        table = _AWARD_TABLES.get(self.point_awarded_ref_type or "")
+        return None if table is None or self.point_awarded_ref_id is None else (table, self.point_awarded_ref_id)
+
 
 @frozen(kw_only=True, repr=False)
 class ManualPointsAdjustment(LeanRecord):
@@ -566,7 +586,7 @@ class LedgerEvent(LeanRecord):
     """One event of the points ledger. Its key is `(event_log_id, unique_id)`.
 
     Attributes:
-        event_log_id: The event's id.
+        event_log_id: The event's id: the `event_log_id` of allocations and awards, and no `id` of a loyalty event.
         event_name: `TransactionAdd`, `PointsRedemption`, ...: one of `EventName` or another.
         event_details: When, where and why.
         target_completed_details: The completed target. The page says "Array" and its samples show one object: this is
@@ -582,9 +602,10 @@ class LedgerEvent(LeanRecord):
         point_in_time_slabs: The tiers in which the customer stood at the event.
         manual_points_adjustment_details: A manual adjustment.
         max_conversion_date: See `BillDetails.max_conversion_date`; the page does not say where it stands.
-        event_reference_id: The transaction or request behind the event; "-1" where there is none.
+        event_reference_id: The transaction or request behind the event; "-1" where there is none. For transactions the
+            `points_source_id` of allocations [inferred]. One request may have several event log ids.
         event_reference_ids: As it came; one sample of the page has this name with a placeholder.
-        unique_id: Identifies this very event.
+        unique_id: Identifies this very event; also the `unique_id` of the loyalty event [inferred].
         extra: Members unknown to this release.
 
     Fields whose entries are kept as they came count in `==` and not in `hash()`.
