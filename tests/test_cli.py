@@ -138,7 +138,7 @@ def test_events_with_their_filters(capfd: pytest.CaptureFixture[str]) -> None:
 def test_allocations_of_one_event(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """--event-id asks the other endpoint, with ids at hand or from a file."""
     wire = HELD.allocations(IDS[0])[0]
-    event = ("--event-id", str(wire["event_log_id"]), "--event-type-id", str(wire["event_type_id"]))
+    event = ("--event-id", str(wire["points_source_id"]), "--event-type-id", str(wire["event_type_id"]))
     held = [row["id"] for row in HELD.allocations(IDS[0]) if row["event_log_id"] == wire["event_log_id"]]
     assert main(["allocations", *SMALL, str(IDS[0]), *event]) == 0
     rows = rows_of(capfd.readouterr().out)
@@ -192,7 +192,7 @@ def test_ledger_as_csv(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["ledger", *SMALL, "--format", "csv"]) == 0
     out, err = capfd.readouterr()
     rows = list(csv.DictReader(io.StringIO(out)))
-    assert [int(row["event_log_id"]) for row in rows] == [event["id"] for event in HELD.events(IDS[0])]
+    assert [int(row["event_log_id"]) for row in rows] == HELD.event_log_ids(IDS[0])
     assert set(rows[0]) == {field.name for field in attrs.fields(type(_ledger_event()))}
     assert json.loads(rows[0]["event_details"])["event_time_iso"].endswith("Z")
     assert rows[0]["bill_details"] == ""
@@ -207,7 +207,7 @@ def _ledger_event() -> Any:
 
 def test_ledger_goes_on_behind_refused_ids(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Each refused id is told and counted; the pages behind are read all the same."""
-    known = [event["id"] for event in HELD.events(IDS[0])]
+    known = HELD.event_log_ids(IDS[0])
     asked = [*known[:3], 1, *known[3:12], 2, 3, *known[12:]]
     (tmp_path / "ids").write_text("\n".join(map(str, asked)))
     assert main(["ledger", *SMALL, "--ids", str(tmp_path / "ids"), "--id", str(IDS[0])]) == 2
@@ -219,22 +219,22 @@ def test_ledger_goes_on_behind_refused_ids(capfd: pytest.CaptureFixture[str], tm
 
 def test_ledger_by_reference(capfd: pytest.CaptureFixture[str]) -> None:
     """--event-name makes references of the ids."""
-    event = next(event for event in HELD.events(IDS[0]) if event["eventName"] == "TransactionAdd")
+    bill = next(row for row in HELD.allocations(IDS[0]) if row["event_type_id"] == 15)
     options = ("--event-name", "TransactionAdd", "--source", "ALL", "--alternate-currency-name", "Coins")
-    assert main(["ledger", *SMALL, event["uniqueId"], *options]) == 0
-    assert [row["unique_id"] for row in rows_of(capfd.readouterr().out)] == [event["uniqueId"]]
+    assert main(["ledger", *SMALL, str(bill["points_source_id"]), *options]) == 0
+    assert [row["event_log_id"] for row in rows_of(capfd.readouterr().out)] == [bill["event_log_id"]]
 
 
 def test_ledger_tells_warnings(cluster: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
     """A null entry is dropped by the SDK with a warning, which is told."""
     cluster.add_faults(NullEntries())
-    assert main(["ledger", "--customer-id", str(IDS[0]), str(HELD.events(IDS[0])[0]["id"])]) == 0
+    assert main(["ledger", "--customer-id", str(IDS[0]), str(HELD.event_log_ids(IDS[0])[0])]) == 0
     assert "\nwarning page 1: " in "\n" + capfd.readouterr().err
 
 
 def test_ledger_of_an_unknown_owner_cannot_run(capfd: pytest.CaptureFixture[str]) -> None:
     """A refusal that is not about ids concerns the whole command."""
-    assert main(["ledger", *SMALL, "--customer-id", str(HELD.unknown_id), "6345100001"]) == 1
+    assert main(["ledger", *SMALL, "--customer-id", str(HELD.unknown_id), "632700001"]) == 1
     out, err = capfd.readouterr()
     assert out == ""
     assert err.startswith("capillary-async: ")
@@ -243,7 +243,7 @@ def test_ledger_of_an_unknown_owner_cannot_run(capfd: pytest.CaptureFixture[str]
 def test_ledger_of_a_refused_kind_cannot_run(cluster: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
     """Neither does one whose identifier the ledger refuses."""
     cluster.add_faults(ErrorEnvelope(9003, "type", times=None))
-    assert main(["ledger", "--id", str(IDS[0]), "6345100001", "--type", "NONE"]) == 1
+    assert main(["ledger", "--id", str(IDS[0]), "632700001", "--type", "NONE"]) == 1
     assert "code 9003" in capfd.readouterr().err
 
 
@@ -782,7 +782,7 @@ async def test_a_server_that_fails_is_told_until_it_answers(cluster: Sandbox) ->
 
 
 @pytest.mark.usefixtures("_impatient")
-@pytest.mark.parametrize("command", [["events", "5"], ["ledger", "--customer-id", str(IDS[0]), "6345100001"]])
+@pytest.mark.parametrize("command", [["events", "5"], ["ledger", "--customer-id", str(IDS[0]), "632700001"]])
 def test_quiet_keeps_silence_back(command: list[str], cluster: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
     """It says nothing but failures."""
     cluster.add_faults(SlowFirstByte(0.5))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from attrs import evolve
 
-from capillary_async import LoyaltyEvent, PointsAllocation, PointsAwarded
+from capillary_async import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
 from capillary_async.cli import _demo, _summary, main
 from capillary_async.cli._agreement import Agreement
 from capillary_async.cli._demo import DemoOptions, faults_of
@@ -44,7 +44,9 @@ AWARD = PointsAwarded(
     returned_exclusive_value=Decimal(0),
     expired_exclusive_value=Decimal(0),
 )
-EVENT = LoyaltyEvent(id=9, customer_id=5)
+ENTRY = LedgerEvent(event_log_id=9, unique_id="yFNq8FgavV")
+EVENT = LoyaltyEvent(id=1_603_616_021, customer_id=5, unique_id="yFNq8FgavV")
+LINE = evolve(AWARD, source_table="points_awarded_bill_lineitems", id=7)
 SUMS = {
     "points_exclusive": Decimal("12.345"),
     "redeemed_exclusive_value": Decimal("2.300"),
@@ -60,6 +62,7 @@ HELD = Totals(
     awarded_points=SUMS,
     by_status={"AVAILABLE": Decimal("12.345")},
     left_by_month={(2026, 9): Decimal("10.045")},
+    awarded_by_status={"AVAILABLE": Decimal("12.345")},
 )
 
 
@@ -73,12 +76,14 @@ def agreement(
     allocations: list[PointsAllocation] | None = None,
     awards: list[PointsAwarded] | None = None,
     events: list[LoyaltyEvent] | None = None,
+    entries: list[LedgerEvent] | None = None,
 ) -> Agreement:
-    """Three readings of customer 5, compared with HELD."""
-    made = Agreement(readings=3)
+    """Four readings of customer 5, compared with HELD."""
+    made = Agreement(readings=4)
     made.allocations(5, [ALLOCATION] if allocations is None else allocations, tuple(SUMS))
     made.awarded(5, [AWARD] if awards is None else awards, "AVAILABLE")
     made.events(5, [EVENT] if events is None else events)
+    made.ledger(5, [9], [ENTRY] if entries is None else entries)
     made.compare(HELD)
     return made
 
@@ -102,7 +107,14 @@ def test_what_agrees() -> None:
             "awarded: points_exclusive: read 12.346, the sandbox holds 12.345",
         ),
         ({"awards": [evolve(AWARD, event_log_id=8)]}, "customer 5: 1 allocation without their award"),
-        ({"events": []}, "customer 5: 1 event_log_id of allocations or awards not among the loyalty events"),
+        ({"awards": [evolve(AWARD, id=2)]}, "customer 5: 1 award without their allocation"),
+        ({"awards": [AWARD, LINE]}, "awarded: rows: read 2, the sandbox holds 1"),
+        ({"events": []}, "customer 5: 1 unique id of ledger entries not among the loyalty events"),
+        (
+            {"events": [evolve(EVENT, id=9, unique_id="x")]},
+            "customer 5: 1 unique id of ledger entries not among the loyalty events",
+        ),
+        ({"entries": []}, "customer 5: 1 event_log_id of allocations without a ledger entry"),
         ({"events": [evolve(EVENT, customer_id=6)]}, "customer 5: 1 row of other customers"),
         ({"allocations": [evolve(ALLOCATION, customer_id=6)]}, "customer 5: 1 row of other customers"),
         (
@@ -122,6 +134,15 @@ def test_what_agrees() -> None:
 def test_what_disagrees_is_named(readings: dict[str, Any], fault: str) -> None:
     """A missing, doubled, changed or misplaced row of any of the three, to the last decimal."""
     assert fault in agreement(**readings).faults
+
+
+def test_awards_of_other_tables_have_no_allocation() -> None:
+    """A line item's award is counted, and no allocation is missed for it."""
+    made = Agreement(readings=2)
+    made.allocations(5, [ALLOCATION], tuple(SUMS))
+    made.awarded(5, [AWARD, LINE], "AVAILABLE")
+    assert made.faults == []
+    assert made.counts["awarded"] == 2
 
 
 def test_an_answer_that_never_came() -> None:

@@ -57,7 +57,8 @@ def test_whole_chain(temporary: Path, monkeypatch: pytest.MonkeyPatch, capfd: py
     assert kept + again == of
     (folder,) = temporary.iterdir()
     assert {path.name for path in folder.iterdir()} == {
-        *("ids.csv", "allocations", "export.log", "events", "books.csv", "differences.parquet", "report.html"),
+        *("ids.csv", "allocations", "export.log", "events", "ledger", "books.csv", "differences.parquet"),
+        "report.html",
     }
     assert f"folder     {folder}\nreport     {folder / 'report.html'}\n" in out
     assert "FOUND: exactly the 9 planted differences, no more and no less" in out

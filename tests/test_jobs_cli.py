@@ -185,24 +185,29 @@ def test_ids_from_parquet(tmp_path: Path) -> None:
 
 
 def test_all_sources(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """On a sandbox, with nothing given; a ledger's ids are a CSV or the shards of an export of events."""
+    """On a sandbox, with nothing given; a ledger's ids are a CSV or the shards of an export of points."""
     small = ("--sandbox", "--customers", "12", "--quiet")
     for source in ("allocations", "awarded", "events", "ledger"):
         assert main(["export", source, *small, "--out", str(tmp_path / source)]) == 0
         assert main(["verify", str(tmp_path / source), "--quiet", "--against-api", *small[:3]]) == 0
-    events = tmp_path / "events" / "shards" / "part-00000000.parquet"
-    given = ("--ids", str(events), "--bill-details")
+    shard = tmp_path / "allocations" / "shards" / "part-00000000.parquet"
+    given = ("--ids", str(shard), "--bill-details")
     assert main(["export", "ledger", *small, *given, "--out", str(tmp_path / "again")]) == 0
-    assert manifest(tmp_path / "again")["records"] == manifest(tmp_path / "ledger")["records"]
+    table = pq.read_table(shard, columns=["customer_id", "event_log_id"]).to_pylist()
+    log_ids = {row["event_log_id"]: row["customer_id"] for row in table if row["event_log_id"] != -1}
+    assert len(log_ids) < len(table)
+    assert manifest(tmp_path / "again")["records"] == len(log_ids)
     assert manifest(tmp_path / "again")["query"]["include"] == ["bill_details"]
-    table = pq.read_table(events, columns=["customer_id", "id"]).slice(0, 3).to_pylist()
-    (tmp_path / "pairs.csv").write_text("id,customer_id\n" + "".join(f"{r['id']},{r['customer_id']}\n" for r in table))
+    lines = [f"{log_id},{owner}" for log_id, owner in [*log_ids.items()][:3]]
+    owner = lines[0].partition(",")[2]
+    lines += [lines[0], f"-1,{owner}", f",{owner}"]  # again, and two rows without an event
+    (tmp_path / "pairs.csv").write_text("\n".join(["event_log_id,customer_id", *lines, ""]))
     assert main(["export", "ledger", *small, "--ids", str(tmp_path / "pairs.csv"), "--out", str(tmp_path / "few")]) == 0
     assert manifest(tmp_path / "few")["records"] == 3
     assert capfd.readouterr() == ("", "")
-    (tmp_path / "pairs.csv").write_text("id\n1\n")
+    (tmp_path / "pairs.csv").write_text("event_log_id\n1\n")
     assert main(["export", "ledger", *small, "--ids", str(tmp_path / "pairs.csv"), "--out", str(tmp_path / "no")]) == 1
-    assert "no column 'customer_id'; they have id" in capfd.readouterr().err
+    assert "no column 'customer_id'; they have event_log_id" in capfd.readouterr().err
 
 
 @POSIX

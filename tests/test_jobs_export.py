@@ -179,7 +179,7 @@ async def test_digest_and_totals_do_not_depend_on_shards(session: AsyncSession, 
 
 
 async def test_all_sources_of_the_sandbox(tmp_path: Path, session_at: Callable[..., AsyncSession]) -> None:
-    """Awards, events and ledgers come whole, and are proven; the shards of events are a ledger's input."""
+    """Awards, events and ledgers come whole, and are proven; the shards of awards are a ledger's input."""
     async with Sandbox(customers=30, whales=1, whale_rows=700) as sandbox:
         session = session_at(sandbox.url, auth=sandbox.auth)
         points = {
@@ -203,7 +203,8 @@ async def test_all_sources_of_the_sandbox(tmp_path: Path, session_at: Callable[.
         assert times == pa.timestamp("us", "UTC")
         assert (await jobs.verify(out, session=session)).ok
 
-        pairs = list(jobs.ids_in_parquet(out / "shards" / "part-00000000.parquet", "customer_id", "id"))[:200]
+        shard = tmp_path / "awarded" / "shards" / "part-00000000.parquet"
+        pairs = list(jobs.ids_in_parquet(shard, "customer_id", "event_log_id"))[:200]
         out = tmp_path / "ledger"
         result = await jobs.export(
             "ledger", pairs, out, session=session, include=["bill_details", "points_earned_breakup"]
@@ -215,7 +216,7 @@ async def test_all_sources_of_the_sandbox(tmp_path: Path, session_at: Callable[.
         assert pa.types.is_struct(table.schema.field("bill_details").type)
         assert pa.types.is_list(table.schema.field("point_in_time_slabs").type)
         assert table.schema.field("extra").type == pa.string()
-        assert sorted(table["event_log_id"].to_pylist()) == sorted(event for _, event in pairs)
+        assert sorted(table["event_log_id"].to_pylist()) == sorted({event for _, event in pairs})
         assert (await jobs.verify(out, session=session)).ok
 
 

@@ -31,7 +31,7 @@ def session(sandbox: Sandbox, session_at: Callable[..., AsyncSession]) -> AsyncS
 
 
 def pairs(sandbox: Sandbox, events: int = 12) -> list[tuple[int, int]]:
-    return [(customer, event["id"]) for customer in sandbox.customer_ids for event in sandbox.events(customer)[:events]]
+    return [(owner, event) for owner in sandbox.customer_ids for event in sandbox.event_log_ids(owner)[:events]]
 
 
 def keys(sandbox: Sandbox) -> list[LedgerKey]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,9 +197,15 @@ def night(cluster: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ids = list(cluster.customer_ids)
     (tmp_path / "ids.csv").write_text("customer_id\n" + "".join(f"{id_}\n" for id_ in ids))
     rows = [row for id_ in ids for row in cluster.allocations(id_) if _within(row["expiry_date"])]
-    lines = [f"{row['id']},{row['points_exclusive']}" for row in rows]
-    (tmp_path / "books.csv").write_text("\n".join(["award_id,points", *lines, ""]))
+    lines = [f"{row['id']},{_left(row)},{row['status']}" for row in rows]
+    (tmp_path / "books.csv").write_text("\n".join(["award_id,points,status", *lines, ""]))
     return tmp_path
+
+
+def _left(row: dict[str, Any]) -> Decimal:
+    """What is still owed of the award: what finance books."""
+    gone = ("redeemed_exclusive_value", "returned_exclusive_value", "expired_exclusive_value")
+    return Decimal(row["points_exclusive"]) - sum(Decimal(row[each]) for each in gone)
 
 
 def _within(milliseconds: int) -> bool:

@@ -115,7 +115,8 @@ class TestCurlLines:
         url = f"{EVENT}890697432&customer_id=566135941&event_type_id=15"
         async with client.get(here(sandbox, url)) as response:
             (row,) = await response.json()
-        assert (row["event_log_id"], row["customer_id"], row["event_type_id"]) == (890697432, 566135941, 15)
+        assert (row["points_source_id"], row["customer_id"], row["event_type_id"]) == (890697432, 566135941, 15)
+        assert 630_000_000 < row["event_log_id"] < 660_000_000
 
     async def test_number_text_is_kept(self, both: Both) -> None:
         """100.0 stays 100.0, and three decimals stay three."""

@@ -142,18 +142,29 @@ class TestByEvent:
 
     def test_an_event_is_found_by_each_of_its_names(self) -> None:
         for event in self.events(RICH):
-            for entity_id in (event.id, event.row["uniqueId"], event.reference):
-                found = read(BY_EVENT, self.params(entity_id, event) | {"count": 100})
-                assert found == ([] if entity_id == "-1" else list(event.allocations))
+            assert list(event.allocations) == read(BY_EVENT, self.params(event.row["uniqueId"], event) | {"count": 100})
+            same = [each for each in self.events(RICH) if (each.reference, each.name) == (event.reference, event.name)]
+            rows = [row for each in same for row in each.allocations]
+            found = read(BY_EVENT, self.params(event.reference, event) | {"count": 100})
+            assert found == ([] if event.reference == "-1" else rows)
+
+    def test_other_ids_of_an_event_find_nothing(self) -> None:
+        """The id of a loyalty event is of another series, and that an event log id is taken is doubtful."""
+        for event in self.events(RICH):
+            for entity_id in (event.log_id, event.row["id"]):
+                assert read(BY_EVENT, self.params(entity_id, event)) == []
 
     def test_a_large_event_has_pages(self) -> None:
         event = max(self.events(WHALE), key=lambda each: len(each.allocations))
-        sizes = [len(read(BY_EVENT, self.params(event.id, event) | {"count": 100, "page": n})) for n in (1, 2, 3)]
-        assert sizes == [100, 50, 0]
+        asked = self.params(event.row["uniqueId"], event)
+        pages = [read(BY_EVENT, asked | {"count": 100, "page": n}) for n in (1, 2, 3)]
+        assert [len(page) for page in pages] == [100, len(event.allocations) - 100, 0]
+        assert [row for page in pages for row in page] == list(event.allocations)
 
     def test_the_type_and_the_customer_must_be_right(self) -> None:
         event = next(each for each in self.events(RICH) if each.allocations)
-        params = self.params(event.id, event)
+        params = self.params(event.row["uniqueId"], event)
+        assert read(BY_EVENT, params)
         assert read(BY_EVENT, params | {"event_type_id": 88}) == []
         assert read(BY_EVENT, params | {"customer_id": FIRST}) == []
         assert read(BY_EVENT, params | {"customer_id": SANDBOX.unknown_id}) == []
@@ -247,8 +258,10 @@ class TestLoyaltyEvents:
         ):
             found = self.rows(WHALE, eventType=kind, limit=9999)
             assert found == [row for row in whole if row["eventName"] in names]
-        earned = {row["event_log_id"] for row in SANDBOX.allocations(WHALE)}
-        assert {row["id"] for row in self.rows(WHALE, eventType="EARN", limit=9999)} == earned
+        customer = WORLD.customer(WHALE)
+        assert customer is not None
+        earned = [event.row for event in customer.events if event.awards]
+        assert self.rows(WHALE, eventType="EARN", limit=9999) == earned
         assert self.rows(WHALE, eventType="Unheard") == []
 
     @pytest.mark.parametrize("status", [400, 200])
@@ -273,14 +286,14 @@ class TestLedgerWho:
     @pytest.mark.parametrize("name", ["mobile", "MOBILE", "email", "EXTERNALID", "id", "ID", "CustomerID"])
     def test_a_customer_is_found_by_each_identifier(self, name: str) -> None:
         known = {key.lower(): value for key, value in SANDBOX.identifiers(FIRST).items()}
-        event = SANDBOX.events(FIRST)[0]["id"]
+        event = SANDBOX.event_log_ids(FIRST)[0]
         who = {"identifierName": name, "identifierValue": known[name.lower()], "source": "instore", "eventIds": event}
         assert read(LEDGER, who)["events"][0]["eventLogId"] == event
 
     def test_a_group_has_the_events_of_its_members(self) -> None:
         group = SANDBOX.group_ids[0]
         members = SANDBOX.members(group)
-        ids = [SANDBOX.events(member)[0]["id"] for member in members]
+        ids = [SANDBOX.event_log_ids(member)[0] for member in members]
         params = {"source": "ALL", "eventIds": ",".join(map(str, ids))}
         by_group = {"identifierName": "id", "identifierValue": group, "type": "USERGROUP2"}
         by_primary = {"identifierName": "primaryUserId", "identifierValue": members[0], "isPrimaryUser": "true"}
@@ -313,7 +326,7 @@ class TestLedgerWho:
 
 
 class TestLedgerWhich:
-    IDS = tuple(row["id"] for row in SANDBOX.events(RICH))
+    IDS = tuple(SANDBOX.event_log_ids(RICH))
     RICH = WHO | {"identifierValue": RICH}
 
     def test_events_come_in_the_order_asked(self) -> None:
@@ -326,9 +339,9 @@ class TestLedgerWhich:
         customer = WORLD.customer(RICH)
         assert customer is not None
         bills = [event for event in customer.events if event.row["eventName"] == "TransactionAdd"][:2]
-        references = f"{bills[1].reference},{bills[0].row['uniqueId']},77"
+        references = f"{bills[1].reference},{bills[0].reference},77"
         body = read(LEDGER, self.RICH | {"eventName": "TransactionAdd", "eventReferenceIds": references})
-        assert [event["eventLogId"] for event in body["events"]] == [bills[1].id, bills[0].id]
+        assert [event["eventLogId"] for event in body["events"]] == [bills[1].log_id, bills[0].log_id]
 
     def test_one_id_may_have_two_entries(self) -> None:
         """The page shows a registration twice, and neither has a unique id."""
@@ -388,8 +401,8 @@ class TestLedgerParts:
         """An event of that name of the whale, which has every kind."""
         customer = WORLD.customer(WHALE)
         assert customer is not None
-        event = next(each for each in customer.events if each.row["eventName"] == name)
-        body = read(LEDGER, WHO | {"identifierValue": WHALE, "eventIds": event.id} | flags)
+        event = next(each for each in customer.events if each.name == name and (name != "GenericEvent" or each.awards))
+        body = read(LEDGER, WHO | {"identifierValue": WHALE, "eventIds": event.log_id} | flags)
         return event, body["events"][0]
 
     def test_without_flags_only_the_event_is_told(self) -> None:
@@ -401,9 +414,13 @@ class TestLedgerParts:
     def test_every_flag_adds_its_part(self) -> None:
         event, entry = self.exploded("TransactionAdd", **dict.fromkeys(self.FLAGS, "true"))
         bill = entry["billDetails"]
-        assert {"customFields", "extendedFields", "paymentModes", "maxConversionDate"} <= set(entry)
+        assert {"customFields", "extendedFields", "paymentModes"} <= set(entry)
+        assert "maxConversionDate" in entry["eventDetails"]
         assert {"pointsEarnedBreakup", "alternateCurrencyValueEarned", "lineItems"} <= set(bill)
-        earned = [row["points_exclusive"] for row in event.allocations]
+        earned = [award.points for award in event.awards if award.point_category_id == SANDBOX.point_category_id]
+        promoted = [award.points for award in event.awards if "promotion" in award.table]
+        assert [part["value"] for part in bill["pointsEarned"]["promo"]] == promoted
+        earned = [points for points in earned if points not in promoted]
         assert [part["value"] for part in bill["pointsEarned"]["regular"]] == earned
         assert [part["value"] for part in bill["pointsEarnedBreakup"]["regular"]] == earned
         assert bill["pointsEarned"]["regular"][0]["expiresOnISO"].endswith("T23:59:59+05:30")

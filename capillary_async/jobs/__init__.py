@@ -10,7 +10,7 @@ extra `jobs`.
         assert result.complete
         assert (await jobs.verify("points/2025-06-01")).ok
         found = await jobs.reconcile(
-            "points/2025-06-01", "books.csv", key={"id": "award_id"}, compare={"points_exclusive": "points"})
+            "points/2025-06-01", "books.csv", key={"id": "award_id"}, compare={"remaining": "points"})
 """
 
 from __future__ import annotations

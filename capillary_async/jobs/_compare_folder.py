@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SOURCES", "Folder", "Source", "open_folder"]
 
+# What the records derive: it is what finance books of an award.
+_REMAINING = "points_exclusive - redeemed_exclusive_value - returned_exclusive_value - expired_exclusive_value"
+_QUANTITIES = set(_REMAINING.split(" - "))
 _AS_THEY_ARE = "hive_partitioning = false, union_by_name = false"  # no columns are made of names of folders
 
 
@@ -126,6 +129,8 @@ def open_folder(engine: Engine, path: str | Path, relation: str) -> Folder:
     select = _select(SOURCES[source_name], files)
     if files and manifest["format"] == "jsonl":
         select = typed_lines(engine, SOURCES[source_name], _reader(SOURCES[source_name], files), about=str(root))
+    if not _QUANTITIES - set(SOURCES[source_name].types()):
+        select = f"SELECT *, {_REMAINING} AS remaining FROM ({select})"
     engine.run(f"CREATE VIEW {name(relation)} AS {select}", about=str(root))
     columns = engine.columns(name(relation), about=str(root))
     missing = [column for column in SOURCES[source_name].types() if column not in columns]

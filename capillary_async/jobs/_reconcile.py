@@ -81,8 +81,10 @@ async def reconcile(
             export of the same kind; None for the internal checks alone.
         key: Which columns tell a record: `{"id": "award_id"}` or `"id=award_id"`, the export's column first; the same
             name on both sides needs no `=`. Two exports have their record's own key where none is given.
-        compare: Which columns must say the same, in the same form. Two exports compare every documented column where
-            none is given; with other books, no column compares the keys alone.
+        compare: Which columns must say the same, in the same form. `remaining` (points that are left of allocations
+            and awarded ids) is one beside the documented columns: it is what is owed, while `points_exclusive` is what
+            was issued. Two exports compare every documented column where none is given; with other books, no column
+            compares the keys alone.
         tolerance: Points by which amounts may differ and still be equal. No float.
         table: The table, for `duckdb://` and `postgresql://`, e.g. `finance.awards`.
         out: A Parquet file for the differences, sorted: one row per missing record, and one per field that differs of

@@ -40,8 +40,8 @@ _MEANINGS = {
 }
 # What the API does not show, by the column of the groups; beside every sum, since a reader may see that one alone.
 _UNDERSTATES = {
-    "status": "Allocations are rows of one of five award tables, in the one category that was asked for: line items and "
-    "the points of promotions are not among them, so no sum here is a balance.",
+    "status": "Allocations are rows of one of five award tables, in the one category that was asked for: line items "
+    "and the points of promotions are not among them, so no sum here is a balance.",
     "source_table": "Awarded ids are rows of two of five award tables, in the one category and status that were asked "
     "for: the points of promotions are not among them, so no sum here is a balance.",
 }

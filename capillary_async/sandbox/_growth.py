@@ -150,14 +150,12 @@ class _Grown:
     def _made(self, step: Step, origin: Origin, taken: tuple[Deduction, ...]) -> Iterator[Award]:
         awards, place = self._awards, self._place
         if step.mark is Mark.CONVERTS and taken:
-            yield awards.points(origin, int(taken[0].points * 1000))
+            yield from self._with_twin(awards.points(origin, int(taken[0].points * 1000)), origin)
             return
         for nth in range(step.rows):
             sends = step.mark is Mark.TO_BE_SENT and not nth
             award = awards.points(origin, 2 * place.sent, _half_gone) if sends else awards.points(origin)
-            yield award
-            if award.status == "POINT_CATEGORY_CHANGED":
-                yield awards.points(origin, int(award.points * 1000), _kept, CHANGED_CATEGORY_ID)
+            yield from self._with_twin(award, origin)
         if step.mark is Mark.RECEIVES:
             yield awards.promotion(origin, CUSTOMER_PROMOTIONS, place.received, _kept)
         elif step.mark is Mark.SPENT_BEFORE:
@@ -167,6 +165,12 @@ class _Grown:
             yield awards.promotion(origin, _PROMOTED[step.name])
         elif step.rows and step.name in TRANSACTIONAL:
             yield from self._beside(step, origin)
+
+    def _with_twin(self, award: Award, origin: Origin) -> Iterator[Award]:
+        """The award, and where its category was changed the row that took its place in the other one."""
+        yield award
+        if award.status == "POINT_CATEGORY_CHANGED":
+            yield self._awards.points(origin, int(award.points * 1000), _kept, CHANGED_CATEGORY_ID)
 
     def _beside(self, step: Step, origin: Origin) -> Iterator[Award]:
         """What a bill earns beside its own points: line items, a promotion, promised points."""

@@ -172,11 +172,12 @@ class Customer:
         ]
 
     def shown(self, point_category_id: int) -> list[Award]:
-        """The awards of one category in the two tables that `paIds` shows."""
+        """The awards of one category in the two tables that `paIds` shows, table by table."""
         return [
             award
+            for table in SHOWN_TABLES
             for award in self.awards
-            if award.point_category_id == point_category_id and award.table in SHOWN_TABLES
+            if award.table == table and award.point_category_id == point_category_id
         ]
 
     @property
