@@ -30,6 +30,7 @@ from job_server import Customers
 
 from capillary_async.cli import main
 from capillary_async.cli._write import csv_line
+from capillary_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -234,11 +235,11 @@ def _zstd(data: bytes) -> bytes:
 def test_pairs_of_a_ledger_are_csv(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A note over two lines is one cell; it was taken for a pair."""
     small = ("--sandbox", "--customers", "12", "--quiet")
-    assert main(["export", "events", *small, "--out", str(tmp_path / "events")]) == 0
-    rows = pq.read_table(tmp_path / "events" / "shards" / "part-00000000.parquet").slice(0, 3).to_pylist()
+    held = Sandbox(customers=12)
+    rows = [(held.customer_ids[0], log_id) for log_id in held.event_log_ids(held.customer_ids[0])[:3]]
     text = io.StringIO()
     csv.writer(text).writerows([
-        ["customer_id", "id", "note"], *([r["customer_id"], r["id"], "a\n600000008,7,b"] for r in rows)
+        ["customer_id", "event_log_id", "note"], *([*row, "a\n600000008,7,b"] for row in rows)
     ])  # fmt: skip
     path = tmp_path / "pairs.csv"
     path.write_text(text.getvalue(), newline="")
@@ -246,15 +247,15 @@ def test_pairs_of_a_ledger_are_csv(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert json.loads((tmp_path / "ledger" / "manifest.json").read_text())["records"] == 3
     capfd.readouterr()
     for bad, said in (
-        ("customer_id,id\n5,7\n6,7.0\n", "line 3: column 'id': '7.0' is no id"),
-        ("customer_id,id\n5.0,7\n", "line 2: column 'customer_id': '5.0' is no id"),
-        ("customer_id,id\n,7\n", "line 2: column 'customer_id': it is empty"),
-        ("customer_id,id\n5\n", "line 2 has 1 cells less than the header"),
+        ("customer_id,event_log_id\n5,7\n6,7.0\n", "line 3: column 'event_log_id': '7.0' is no id"),
+        ("customer_id,event_log_id\n5.0,7\n", "line 2: column 'customer_id': '5.0' is no id"),
+        ("customer_id,event_log_id\n,7\n", "line 2: column 'customer_id': it is empty"),
+        ("customer_id,event_log_id\n5\n", "line 2 has 1 cells less than the header"),
         (
             "customer_id,event\n5,7\n",
-            "line 1: the ids have no column 'id'; they have customer_id, event. Name it with --event",
+            "line 1: the ids have no column 'event_log_id'; they have customer_id, event. ",
         ),
-        ('customer_id,id\n5,"7\n', "line 2: a quotation mark"),
+        ('customer_id,event_log_id\n5,"7\n', "line 2: a quotation mark"),
     ):
         path.write_text(bad)
         assert main(["export", "ledger", *small, "--ids", str(path), "--out", str(tmp_path / "bad")]) == 1

@@ -39,6 +39,7 @@ __all__ = ["STREAM", "ids_of", "pairs_of"]
 # Stands for `-` on the command line, which the parser would take for an option without a name.
 STREAM = "\0-"  # no argument of a process can hold a NUL
 _PIECE = 65_536
+_NO_EVENT = frozenset({"", "-1"})
 Rule = Literal["references", "ids", "strict"]
 _OWNERS = ("customer_id", "id", "primary_user_id", "mobile")  # kinds of identifiers that are whole numbers
 
@@ -257,6 +258,8 @@ async def _pairs(source: _Input, columns: tuple[str, str], kind: str) -> AsyncIt
     ):
         if lacking:
             raise source.wrong(line, f" has {lacking} cells less than the header, too few")
+        if event.strip() in _NO_EVENT:
+            continue  # a row of an export without an event log id: the ledger has nothing of it
         wrong = why_no_id(event)
         if wrong is not None:
             raise source.wrong(line, f": column {columns[1]!r}: {_shown(event)}{wrong}")

@@ -43,8 +43,8 @@ def key_of(raw: Any) -> int | str:
     return number if -_LARGEST <= number <= _LARGEST else str(number)
 
 
-def pair_of(raw: Any) -> tuple[str, list[str]] | None:
-    """An identifier and its events; None for a row without an event: its event log id is null or -1.
+def pair_of(raw: Any) -> tuple[str, list[str]]:
+    """An identifier and its events.
 
     Raises:
         InvalidRequestError: It is no pair.
@@ -52,13 +52,11 @@ def pair_of(raw: Any) -> tuple[str, list[str]] | None:
     if isinstance(raw, str | bytes) or not isinstance(raw, Iterable):
         raise _no_pair(raw)
     pair = list(cast("Iterable[Any]", raw))
-    if len(pair) != 2 or pair[0] is None:  # noqa: PLR2004 - a pair
+    if len(pair) != 2 or pair[0] is None or pair[1] is None:  # noqa: PLR2004 - a pair
         raise _no_pair(raw)
     owner, events = pair
-    several: list[Any] = [events] if events is None or isinstance(events, str | int) else list(events)
-    names = [name for name in map(_event, several) if name is not None]
-    if several and not names:
-        return None
+    several: list[Any] = [events] if isinstance(events, str | int) else list(events)
+    names = [str(event).strip() for event in several]
     owner = str(owner).strip()
     if (
         not owner
@@ -70,10 +68,9 @@ def pair_of(raw: Any) -> tuple[str, list[str]] | None:
     return owner, names
 
 
-def _event(raw: Any) -> str | None:
-    """An event log id as text; None where there is none: newer tables of the service say -1, exports null."""
-    name = "" if raw is None else str(raw).strip()
-    return None if name in {"", "-1"} else name
+def _is_no_event(value: Any) -> bool:
+    """Whether a row has no event log id: newer tables of the service have -1 there, exports null."""
+    return value is None or str(value).strip() in {"", "-1"}
 
 
 def _is_text(text: str) -> bool:
@@ -91,7 +88,7 @@ def _no_pair(raw: Any) -> InvalidRequestError:
 
 
 async def spool(ids: Iterable[Any] | AsyncIterable[Any], keep: Callable[[list[Any]], Any], *, pairs: bool) -> None:
-    """Hand all ids to `keep`, some thousand at a time; pairs without an event are left out.
+    """Hand all ids to `keep`, some thousand at a time.
 
     Raises:
         InvalidRequestError: They are no iterable, or no pairs where pairs are due.
@@ -104,15 +101,13 @@ async def spool(ids: Iterable[Any] | AsyncIterable[Any], keep: Callable[[list[An
     piece: list[Any] = []
     if isinstance(ids, AsyncIterable):
         async for raw in ids:
-            if (kept := as_kept(raw)) is not None:
-                piece.append(kept)
+            piece.append(as_kept(raw))
             if len(piece) >= _PIECE:
                 await keep(piece)
                 piece = []
     else:
         for raw in ids:
-            if (kept := as_kept(raw)) is not None:
-                piece.append(kept)
+            piece.append(as_kept(raw))
             if len(piece) >= _PIECE:
                 await keep(piece)
                 piece = []
@@ -187,7 +182,7 @@ def _rows(path: Path, wanted: list[str]) -> Iterator[Any]:
             columns = [batch.column(name).to_pylist() for name in wanted]
             for values in zip(*columns, strict=True):
                 row += 1
-                if len(values) > 1 and _event(values[-1]) is None and None not in values[:-1]:
+                if len(values) > 1 and None not in values[:-1] and _is_no_event(values[-1]):
                     continue
                 if None in values:
                     raise JobError(
