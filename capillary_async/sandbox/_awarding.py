@@ -43,7 +43,7 @@ __all__ = ["Awards", "Origin", "Settled", "amount_with_decimals", "deduction", "
 Settled = tuple[str, int, int, int]  # status, redeemed, returned, expired
 # Rows of these days and later have no event log id now and then.
 _NEWER = int(datetime(2025, 7, 1, tzinfo=UTC).timestamp())
-_TABLES = (POINTS_TABLE, LINE_TABLE, BILL_PROMOTIONS, LINE_PROMOTIONS, CUSTOMER_PROMOTIONS)
+_TABLES: tuple[str, ...] = (POINTS_TABLE, LINE_TABLE, BILL_PROMOTIONS, LINE_PROMOTIONS, CUSTOMER_PROMOTIONS)
 
 
 @attrs.frozen
@@ -106,7 +106,7 @@ class Awards:
         self._dice, self._place = dice, place
         self.made: list[Award] = []
         self.redeemed, self.returned, self.available = _Pool(), _Pool(), _Pool()
-        self._per_table = dict.fromkeys(_TABLES, 0)
+        self._per_table: dict[str, int] = dict.fromkeys(_TABLES, 0)
         self._main = 0
 
     def points(
