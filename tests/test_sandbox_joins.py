@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from capillary_async import AsyncSession, EventType, Identifier, PointsAwarded, jobs
+from capillary_async import AsyncSession, EventType, Identifier, LedgerInclude, PointsAwarded, jobs
 from capillary_async.models import PointsDeduction
 from capillary_async.sandbox import Sandbox
 from capillary_async.sandbox._records import REF_TYPES, Award, Customer, Event
@@ -245,6 +245,49 @@ async def test_the_joins_through_the_sdk(session_at: Any) -> None:
                 entity_id=event.unique_id, customer_id=customer, event_type_id=own[0].event_type_id
             ).collect()
             assert {row.id for row in own} <= {row.id for row in found}
+
+
+async def test_the_history_of_a_customer_joins(session_at: Any) -> None:
+    """Allocations, awards, ledger entries and loyalty events find each other; what has no partner is named."""
+    async with Sandbox(customers=12) as sandbox:
+        session: AsyncSession = session_at(sandbox.url, auth=sandbox.auth)
+        customer = sandbox.customer_ids[0]
+        history = await session.history(
+            customer,
+            program_id=sandbox.program_id,
+            point_category_id=sandbox.point_category_id,
+            expiry_date_start=sandbox.expiry_date_start,
+            expiry_date_end=sandbox.expiry_date_end,
+        )
+        named = [entry for entry in history if entry.event_log_id is not None]
+        assert {entry.event_log_id for entry in named} == {
+            row["event_log_id"] for row in sandbox.awarded(customer) if row["event_log_id"] != -1
+        }
+        assert all(len(entry.loyalty_events) == 1 for entry in named)
+        assert all({a.id for a in entry.allocations} <= {w.id for w in entry.awards} for entry in named)
+        assert sum(len(entry.allocations) for entry in history) == len(sandbox.allocations(customer))
+
+
+async def test_members_of_promised_points_are_kept(session_at: Any) -> None:
+    """`conversionDate`, `isTransferable` and the `maxConversionDate` of the event's details, which no page shows."""
+    async with Sandbox(customers=40) as sandbox:
+        session: AsyncSession = session_at(sandbox.url, auth=sandbox.auth)
+        owner, event = next(
+            (each, event)
+            for each in sandbox.customer_ids
+            if (found := sandbox._world.customer(each)) is not None
+            for event in found.events
+            if any(award.point_category_id == sandbox.promised_category_id for award in event.awards)
+        )
+        (entry,) = await session.points_ledger.explode(
+            identifier=Identifier.customer_id(owner),
+            source="INSTORE",
+            event_ids=[event.log_id],
+            include=LedgerInclude(bill_details=True, max_conversion_details=True),
+        ).collect()
+        (promised,) = entry.bill_details.points_earned.promised
+        assert set(promised.extra) == {"conversionDate", "isTransferable"}
+        assert "maxConversionDate" in entry.event_details.extra
 
 
 async def test_the_samples_of_all_five_pages_reconcile(session_at: Any, tmp_path: Path) -> None:

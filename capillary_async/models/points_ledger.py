@@ -117,7 +117,8 @@ class PointsEarned(LeanRecord):
     Attributes:
         regular: Points of the program itself.
         promo: Points of promotions.
-        promised: Points promised, not yet given.
+        promised: Points promised, not yet given. Their `extra` may have `conversionDate` and `isTransferable`, which no
+            page shows.
         extra: Members unknown to this release.
     """
 
@@ -136,7 +137,7 @@ class EarnedPointsBreakup(LeanRecord):
         expires_on: When they expire, server-local text.
         expires_on_iso: When they expire.
         awarded_on: When they were awarded, server-local text.
-        awarded_on_iso: When they were awarded.
+        awarded_on_iso: When they were awarded; its offset may be another than the server's.
         source_value: The value of the source that earned them, e.g. points or money.
         program_id: The loyalty program.
         program_name: Its name.
@@ -601,7 +602,8 @@ class LedgerEvent(LeanRecord):
         payment_modes: The payment modes used, entries as they came: the page's samples show empty arrays only.
         point_in_time_slabs: The tiers in which the customer stood at the event.
         manual_points_adjustment_details: A manual adjustment.
-        max_conversion_date: See `BillDetails.max_conversion_date`; the page does not say where it stands.
+        max_conversion_date: See `BillDetails.max_conversion_date`; the page does not say where it is. Some servers have
+            it in `eventDetails`: then it is `event_details.extra["maxConversionDate"]`.
         event_reference_id: The transaction or request behind the event; "-1" where there is none. For transactions the
             `points_source_id` of allocations [inferred]. One request may have several event log ids.
         event_reference_ids: As it came; one sample of the page has this name with a placeholder.
