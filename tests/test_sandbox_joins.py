@@ -268,7 +268,7 @@ async def test_the_history_of_a_customer_joins(session_at: Any) -> None:
         assert sum(len(entry.allocations) for entry in history) == len(sandbox.allocations(customer))
 
 
-async def test_members_of_promised_points_are_kept(session_at: Any) -> None:
+async def test_members_of_promised_points_are_read(session_at: Any) -> None:
     """`conversionDate`, `isTransferable` and the `maxConversionDate` of the event's details, which no page shows."""
     async with Sandbox(customers=40) as sandbox:
         session: AsyncSession = session_at(sandbox.url, auth=sandbox.auth)
@@ -286,8 +286,9 @@ async def test_members_of_promised_points_are_kept(session_at: Any) -> None:
             include=LedgerInclude(bill_details=True, max_conversion_details=True),
         ).collect()
         (promised,) = entry.bill_details.points_earned.promised
-        assert set(promised.extra) == {"conversionDate", "isTransferable"}
-        assert "maxConversionDate" in entry.event_details.extra
+        assert promised.conversion_date
+        assert promised.is_transferable is False
+        assert entry.event_details.max_conversion_date
 
 
 async def test_the_samples_of_all_five_pages_reconcile(session_at: Any, tmp_path: Path) -> None:

@@ -94,6 +94,8 @@ class EarnedPoints(LeanRecord):
         expiry_type: `fixed`, ...
         promotion_start_date: When the promotion starts, server-local text.
         promotion_end_date: When it ends, server-local text.
+        conversion_date: When promised points become points, in `promised`, as it came: the page shows no sample of it.
+        is_transferable: Whether promised points may be transferred, in `promised`; the page shows no sample of it.
         extra: Members unknown to this release.
     """
 
@@ -107,6 +109,8 @@ class EarnedPoints(LeanRecord):
     expiry_type: str | None = None
     promotion_start_date: str | None = None
     promotion_end_date: str | None = None
+    conversion_date: int | str | None = None
+    is_transferable: bool | None = None
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
 
@@ -117,8 +121,7 @@ class PointsEarned(LeanRecord):
     Attributes:
         regular: Points of the program itself.
         promo: Points of promotions.
-        promised: Points promised, not yet given. Their `extra` may have `conversionDate` and `isTransferable`, which no
-            page shows.
+        promised: Points promised, not yet given.
         extra: Members unknown to this release.
     """
 
@@ -267,6 +270,7 @@ class EventDetails(LeanRecord):
         request_id: The request for goodwill points.
         redemption_details: The redemption. The page says "Array" and its samples show one object: this is the object,
             or a tuple where an array came; `redemptions` is always a tuple.
+        max_conversion_date: See `BillDetails.max_conversion_date`.
         extra: Members unknown to this release.
     """
 
@@ -280,6 +284,7 @@ class EventDetails(LeanRecord):
     reason: str | None = None
     request_id: int | None = None
     redemption_details: RedemptionDetails | tuple[RedemptionDetails, ...] | None = field(default=None, metadata=_EITHER)
+    max_conversion_date: int | str | None = None
     extra: Mapping[str, Any] = field(factory=_no_extra, hash=False)
 
     @property
@@ -602,8 +607,8 @@ class LedgerEvent(LeanRecord):
         payment_modes: The payment modes used, entries as they came: the page's samples show empty arrays only.
         point_in_time_slabs: The tiers in which the customer stood at the event.
         manual_points_adjustment_details: A manual adjustment.
-        max_conversion_date: See `BillDetails.max_conversion_date`; the page does not say where it is. Some servers have
-            it in `eventDetails`: then it is `event_details.extra["maxConversionDate"]`.
+        max_conversion_date: See `BillDetails.max_conversion_date`; the page does not say where it is. Servers have
+            it in `event_details`, as far as is known.
         event_reference_id: The transaction or request behind the event; "-1" where there is none. For transactions the
             `points_source_id` of allocations [inferred]. One request may have several event log ids.
         event_reference_ids: As it came; one sample of the page has this name with a placeholder.

@@ -55,6 +55,7 @@ REF_TYPES = {
     LINE_PROMOTIONS: "POINT_AWARDED_LINEITEM_PROMOTION",
     CUSTOMER_PROMOTIONS: "POINT_AWARDED_CUSTOMER_PROMOTION",
 }
+_NOTHING = Decimal("0.000")
 NO_EVENT = -1  # what newer tables have as event_log_id where there is none
 IST = timezone(timedelta(hours=5, minutes=30))
 # The world stands still on this day: what expired before it is expired, whenever the sandbox runs.
@@ -198,6 +199,8 @@ def iso(seconds: int) -> str:
 
 def amount(thousandths: int, *, plain: bool) -> int | Decimal:
     """A quantity as the wire has it: with three decimals, or plain: 12, 12.5, 12.345."""
+    if not thousandths:  # three in four are
+        return 0 if plain else _NOTHING
     text = f"{thousandths // 1000}.{thousandths % 1000:03d}"
     if not plain:
         return Decimal(text)

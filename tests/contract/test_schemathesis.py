@@ -140,7 +140,7 @@ def test_everything_the_sandbox_grows_fits_the_contract(sandbox: Sandbox) -> Non
     for customer in sandbox.customer_ids:
         events = ask(sandbox, "/v2/customers/{customerId}/loyaltyEvents", {"customerId": customer}, {"limit": 50})
         names |= {event["eventName"] for event in events}
-        ids = ",".join(str(event["id"]) for event in events[:10])
+        ids = ",".join(map(str, sandbox.event_log_ids(customer)[:10]))
         whose = {"identifierName": "CustomerID", "identifierValue": str(customer), "source": "ALL", **FLAGS}
         if ids:
             assert ask(sandbox, "/v2/pointsLedger/getLedgerExplodeInfo", {}, {**whose, "eventIds": ids})
