@@ -454,8 +454,8 @@ def test_the_texts_counted_are_all_text_fields(cls: type):
     fields = attrs.fields_dict(cls)
     assert {one.type for one in fields.values()} == {int | None, str | None, Decimal | None}
     (name,) = [name for name, one in fields.items() if one.type == str | None]
-    count = _decode._SNAKE[cls]
-    assert count([cls(), cls(**{name: ""}), cls(**{name: "x"}), cls(id=1)]) == 2
+    texts = _decode._SNAKE[cls]
+    assert texts([cls(), cls(**{name: ""}), cls(**{name: "x"}), cls(id=1)]) == [None, "", "x", None]
 
 
 @pytest.mark.parametrize(
@@ -526,7 +526,7 @@ def test_a_plain_page_has_no_text_where_a_decimal_is_due(body: bytes):
         records = straight.decode(body)
     except (ValueError, RecursionError):
         return
-    if _decode._looked_at(body, straight.members)[0] == straight.texts(records):
+    if _decode._looked_at(body, straight.members)[0] == sum(text is not None for text in straight.texts(records)):
         due = ("points_value", "points_exclusive")
         assert not [
             name
