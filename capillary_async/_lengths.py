@@ -45,6 +45,10 @@ class Lengths:
 
     def note(self, endpoint: str, asked: int, received: int) -> None:
         """A page came."""
+        known = self._known.get((endpoint, asked))
+        # Without the lock: both only grow, and nearly every page brings nothing new.
+        if known is not None and received <= known.longest and (known.full or received < asked):
+            return
         with self._lock:
             known = self._of(endpoint, asked)
             known.full = known.full or received >= asked
@@ -52,12 +56,15 @@ class Lengths:
                 known.longest, known.cap = received, None
 
     def _of(self, endpoint: str, asked: int) -> _Known:
-        return self._known.setdefault((endpoint, asked), _Known())
+        known = self._known.get((endpoint, asked))
+        if known is None:
+            known = self._known[endpoint, asked] = _Known()
+        return known
 
     def is_cap(self, endpoint: str, asked: int, received: int) -> bool:
         """Whether rows were found behind a page 1 of this length."""
-        with self._lock:
-            return not (known := self._of(endpoint, asked)).full and known.cap == received
+        known = self._known.get((endpoint, asked))
+        return known is not None and not known.full and known.cap == received
 
     async def verdict(self, endpoint: str, asked: int, received: int) -> Verdict:
         """What a page 1 of this length is. Who is told to look says with `looked` what was found.

@@ -73,13 +73,17 @@ class Position(_WithPast):
 
 
 def _restored(page: int, index: int, page_size: int | None, packed: tuple[bytes, bytes, int] | None) -> Position:
+    Position(page, index, page_size)  # checks them
     return placed(page, index, page_size, None if packed is None else Stored(*packed))
 
 
 def placed(page: int, index: int, page_size: int | None, past: Past | Stored | None) -> Position:
-    """A position that knows what was given before it."""
-    position = Position(page, index, page_size)
-    object.__setattr__(position, "_past", past)
+    """A position that knows what was given before it. The numbers are a reading's own, and not checked again."""
+    position, fill = object.__new__(Position), object.__setattr__
+    fill(position, "page", page)
+    fill(position, "index", index)
+    fill(position, "page_size", page_size)
+    fill(position, "_past", past)
     return position
 
 

@@ -7,14 +7,15 @@ not kept. Used by the walk; positions hold a `Past`, so that a reading begun fro
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from attrs import astuple, field, frozen, has
+from attrs import astuple, define, field, frozen, has
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 __all__ = ["Past", "Seen", "Stored", "content_of"]
 
@@ -47,9 +48,12 @@ class Stored:
         return contents[tail.index(digest)] if digest in tail else None
 
 
-@frozen(eq=False)
+_NOTHING = Stored()
+
+
+@define(eq=False)
 class Past:
-    """The first records that a `Seen` came to know: those that were given before a position.
+    """The first records that a `Seen` came to know: those that were given before a position. Never changed.
 
     Attributes:
         seen: Shared with the reading that made the position, which goes on adding to it.
@@ -84,25 +88,33 @@ class Seen(Generic[T]):
 
     def __init__(self, key: Callable[[T], Hashable | None], past: Past | Stored | None = None) -> None:
         self.key = key
-        self._near: dict[Hashable, int] = {}  # the page in `_bodies` that has the record
+        self._known: set[Hashable] = set()
+        self._order: list[Sequence[Hashable]] = []  # the same, page after page
         self._bodies: list[Callable[[], Sequence[T]]] = []
-        self._far: dict[Hashable, None] = {}
-        self._digests = array("q")  # of the contents of `_far`
-        self._index: dict[Hashable, int] | None = None  # both together, once one is looked for
+        self._firsts: list[int] = []  # the number of the first key of each of these pages
+        self._near = 0  # how many keys they have; the contents of the keys behind them are in `_digests`
+        self._digests = array("q")
+        self._numbers: dict[Hashable, int] | None = None  # of all keys, once one is looked for
         self._loose: dict[int, None] = {}  # contents of records without a key
-        self._stored = past if isinstance(past, Stored) else Stored()
+        self._stored = past if isinstance(past, Stored) else _NOTHING
         if isinstance(past, Past):
             self._go_on(past)
 
     def _go_on(self, past: Past) -> None:
         before = past.seen
-        self._near = dict(islice(before._near.items(), past.keys))  # noqa: SLF001 - of this class
-        self._bodies = list(before._bodies)  # noqa: SLF001
-        far = past.keys - len(self._near)
-        self._far = dict.fromkeys(islice(before._far, far))  # noqa: SLF001
-        self._digests = before._digests[:far]  # noqa: SLF001
+        keys = list(before._first(past.keys))  # noqa: SLF001 - of this class
+        self._known.update(keys)
+        self._order.append(keys)
+        self._near = min(past.keys, before._near)  # noqa: SLF001
+        pages = bisect_left(before._firsts, self._near)  # noqa: SLF001
+        self._bodies, self._firsts = before._bodies[:pages], before._firsts[:pages]  # noqa: SLF001
+        self._digests = before._digests[: past.keys - self._near]  # noqa: SLF001
         self._loose = dict.fromkeys(islice(before._loose, past.loose))  # noqa: SLF001
         self._stored = before._stored  # noqa: SLF001
+
+    def _first(self, count: int, start: int = 0) -> Iterator[Hashable]:
+        """The first so many keys, from one of them on."""
+        return islice(chain.from_iterable(self._order), start, count)
 
     def past(self, keys: int, loose: int, stale: int = 0) -> Past | None:
         """The first so many keys and records without one; None where nothing is known."""
@@ -111,24 +123,22 @@ class Seen(Generic[T]):
     @property
     def keys(self) -> int:
         """How many there are."""
-        return len(self._near) + len(self._far)
+        return len(self._known)
 
     @property
     def loose(self) -> int:
         """How many different records without a key there are."""
         return len(self._loose)
 
-    def knows_any(self, keys: set[Hashable]) -> bool:
+    def knows_any(self, keys: frozenset[Hashable]) -> bool:
         """Whether one of the keys was seen."""
-        if not self._near.keys().isdisjoint(keys) or (self._far and not self._far.keys().isdisjoint(keys)):
+        if not self._known.isdisjoint(keys):
             return True
         return bool(self._stored.known) and not self._stored.known.isdisjoint(map(_digest, keys))
 
     def knows(self, key: Hashable) -> bool:
         """Whether the key was seen."""
-        return (
-            key in self._near or key in self._far or (bool(self._stored.known) and _digest(key) in self._stored.known)
-        )
+        return key in self._known or (bool(self._stored.known) and _digest(key) in self._stored.known)
 
     def knows_loose(self, items: Iterable[T]) -> bool:
         """Whether all of these records without a key were seen."""
@@ -136,21 +146,29 @@ class Seen(Generic[T]):
 
     def differing(self, records: Sequence[tuple[Hashable, T]]) -> Hashable | None:
         """The first key that was seen with other content; None where there is none."""
+        if self._numbers is None:
+            self._numbers = {key: number for number, key in enumerate(self._first(self.keys))}
         pages: dict[int, dict[Hashable | None, T]] = {}
         for key, item in records:
-            place = self._near.get(key)
-            if place is not None and place not in pages:
-                pages[place] = {self.key(one): one for one in reversed(self._bodies[place]())}
-            same = pages[place][key] == item if place is not None else self._same(key, item)
+            number = self._numbers.get(key)
+            if number is None:
+                same = self._same_as_stored(key, item)
+            elif number < self._near:
+                same = self._kept(number, pages)[key] == item
+            else:
+                same = self._digests[number - self._near] == _content(item)
             if not same:
                 return key
         return None
 
-    def _same(self, key: Hashable, item: T) -> bool:
-        if key in self._far:
-            if self._index is None:
-                self._index = dict(zip(self._far, self._digests, strict=True))
-            return self._index[key] == _content(item)
+    def _kept(self, number: int, pages: dict[int, dict[Hashable | None, T]]) -> dict[Hashable | None, T]:
+        """The records of the page that has a key, which is decoded once for all of `pages`."""
+        page = bisect_right(self._firsts, number) - 1
+        if page not in pages:
+            pages[page] = {self.key(one): one for one in reversed(self._bodies[page]())}
+        return pages[page]
+
+    def _same_as_stored(self, key: Hashable, item: T) -> bool:
         known = self._stored.content(_digest(key)) if self._stored.known else None
         return known is None or known == _digest(item)
 
@@ -172,35 +190,33 @@ class Seen(Generic[T]):
             again: Gives all records of the page once more.
             decoded: Whether it holds them decoded, and not their body.
         """
-        if not self._far and len(self._bodies) < (DECODED if decoded else BODIES):
-            self._near.update(dict.fromkeys(keys, len(self._bodies)))
-            self._bodies.append(again)
-        else:
-            digests = _contents_of(items)
-            self._far.update(dict.fromkeys(keys))
-            self._digests.extend(digests)
-            if self._index is not None:
-                self._index.update(zip(keys, digests, strict=True))
         if loose:
             self._loose.update(dict.fromkeys(map(_content, loose)))
+        if not keys:
+            return
+        if self._numbers is not None:
+            self._numbers.update(zip(keys, count(len(self._known)), strict=False))
+        if not self._digests and len(self._bodies) < (DECODED if decoded else BODIES):
+            self._firsts.append(self._near)
+            self._bodies.append(again)
+            self._near += len(keys)
+        else:
+            self._digests.extend(_contents_of(items))
+        self._known.update(keys)
+        self._order.append(keys)
 
-    def stored(self, count: int, stale: int) -> Stored:
-        """The last of the first `count` keys, as digests, and the contents of the last of these."""
-        near, far = min(count, len(self._near)), max(count - len(self._near), 0)
-        first = max(count - STORED_KEYS, 0)
-        keys = [*islice(self._near, first, near), *islice(self._far, max(first - near, 0), far)]
+    def stored(self, number: int, stale: int) -> Stored:
+        """The last of the first `number` keys, as digests, and the contents of the last of these."""
+        keys = list(self._first(number, max(number - STORED_KEYS, 0)))
         digests = array("Q", map(_digest, keys))
         room = STORED_KEYS - len(digests)
         older = array("Q", self._stored.keys)[-room:] if room else array("Q")
         contents = array("Q")
-        if not far:  # contents behind the bodies are known by a digest of this process alone
-            contents = self._contents(keys[-STORED_CONTENTS:])
+        if number <= self._near:  # contents behind the bodies are known by a digest of this process alone
+            pages: dict[int, dict[Hashable | None, T]] = {}
+            last = enumerate(keys[-STORED_CONTENTS:], max(number - STORED_CONTENTS, 0))
+            contents.extend(_digest(self._kept(place, pages)[key]) for place, key in last)
         return Stored((older + digests).tobytes(), contents.tobytes(), stale)
-
-    def _contents(self, keys: Sequence[Hashable]) -> array[int]:
-        pages = {place: {self.key(one): one for one in reversed(self._bodies[place]())}
-                 for place in {self._near[key] for key in keys}}  # fmt: skip
-        return array("Q", [_digest(pages[self._near[key]][key]) for key in keys])
 
 
 def _content(item: Any) -> int:

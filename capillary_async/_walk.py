@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 # Lengths at which servers cap a page. A page 1 shorter than asked and exactly so long is likely capped, not the end.
 LIKELY_CAPS = frozenset({10, 20, 25, 50, 100, 200, 250, 500})
+_BEGINNING = Position(1)
 STALE = 2  # full pages in a row without a record not seen before, and the server goes round in circles
 
 
@@ -71,7 +72,7 @@ class Walk(Generic[T]):
         fixed: bool = False,
         pace: Pace = ALONE,
     ) -> None:
-        start = options.start or Position(1)
+        start = options.start or _BEGINNING
         self._source = source
         self._owner = owner
         self._prefetch = paging.prefetch
@@ -213,7 +214,7 @@ class Walk(Generic[T]):
         Raises:
             PagingError: Asked again it still ends the list, and a page behind it has rows.
         """
-        contradicted = await self._ahead.any(partial(self._has_more, page))
+        contradicted = len(self._ahead) > 0 and await self._ahead.any(partial(self._has_more, page))
         empty = page is None or not page.received
         if not contradicted and not (empty and self._full_before):
             return page
@@ -338,7 +339,7 @@ class Walk(Generic[T]):
     def _sifted(self, fetched: Fetched[T]) -> _Sifted[T]:
         """The records not given before, with their rows. A page that is refused changes nothing."""
         keys = list(map(self._source.key, fetched.items))
-        page = set(keys)
+        page = frozenset(keys)
         if self._skip or None in page or len(page) < len(keys) or self._seen.knows_any(page):
             sifted = self._sift(fetched, keys)
         else:
@@ -391,13 +392,13 @@ class Walk(Generic[T]):
                 "it changed while the list was being read; read the list again"
             )
 
-    def _refuse_loop(self, fetched: Fetched[T], keys: set[Hashable | None], sifted: _Sifted[T]) -> None:
+    def _refuse_loop(self, fetched: Fetched[T], keys: frozenset[Hashable | None], sifted: _Sifted[T]) -> None:
         """Refuse to go round in circles: a full page given before, in whatever order, or two that bring nothing new.
 
         Digests are kept, not pages.
         """
         contents = frozenset(map(content_of, sifted.loose))
-        digest = hash((frozenset(keys), contents, len(fetched.nulls), fetched.received))
+        digest = hash((keys, contents, len(fetched.nulls), fetched.received))
         if self._met is None:
             new = bool(sifted.keys) or not self._seen.knows_loose(sifted.loose)
         else:
