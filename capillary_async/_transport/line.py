@@ -62,7 +62,8 @@ class Line:
         return sum(map(len, self._single + self._bulk))
 
     def __bool__(self) -> bool:
-        return any(self._single) or any(self._bulk)
+        (begun, single), (bulk_begun, bulk) = self._single, self._bulk
+        return bool(begun or single or bulk_begun or bulk)
 
     def add(self, waiter: Waiter, *, begun: bool) -> None:
         """Join the line."""

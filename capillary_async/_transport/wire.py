@@ -12,7 +12,6 @@ import re
 import ssl
 import threading
 import time
-from contextlib import suppress
 from contextvars import ContextVar, Token
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -106,8 +105,10 @@ _watch: ContextVar[Watch | None] = ContextVar("capillary_async.watch", default=N
 
 def _forget(token: Token[Watch | None]) -> None:
     """Leave no watch behind, where there is anything to leave: a finalizer may close a call in another context."""
-    with suppress(ValueError):
+    try:  # noqa: SIM105 - `suppress` takes five times as long, for each request
         _watch.reset(token)
+    except ValueError:
+        pass
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, Protocol, TypeVar, cast
 
 from capillary_async._config import Limits, Paging, Timeouts
-from capillary_async._drift import joined
+from capillary_async._drift import carried
 from capillary_async._fanout import FanOut, PagedReader, fan_over
 from capillary_async._lengths import Lengths
 from capillary_async._pager import Fetched, Pager, Source
@@ -136,7 +136,7 @@ def fetched(response: Response, shape: Shape) -> Fetched[Any]:
         response.status,
         response.elapsed,
         decoded.nulls,
-        drift=joined((decoded,)),
+        drift=carried(decoded) or None,
         again=partial(_items_in, response.body, shape),
     )
 
