@@ -12,6 +12,7 @@ from collections import deque
 from contextlib import suppress
 from copy import copy
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from attrs import evolve
@@ -19,7 +20,7 @@ from attrs import evolve
 from capillary_async._feed import AHEAD, Feed
 from capillary_async._page import ALONE, Pace
 from capillary_async._pending import Answered, Control, Pending, answers, throttled, unsent
-from capillary_async._plan import Outcome
+from capillary_async._plan import STRIKES, Outcome
 from capillary_async._priority import begin_bulk
 from capillary_async._spare import Spare
 from capillary_async.errors import AuthenticationError, CapillaryError, TLSError
@@ -38,7 +39,6 @@ K = TypeVar("K")
 T = TypeVar("T")
 R = TypeVar("R")
 
-STRIKES = 3  # how often a key is asked again that keeps failing while others are answered
 PROBES = (1.0, 2.0, 5.0, 10.0, 20.0)  # seconds between the probes of an outage; the last one repeats
 DOUBTFUL = 64  # keys at most whose errors are held back
 _NOTICED = 3.0  # seconds that noticing an outage may have taken, at most, to be counted into its first pauses
@@ -94,6 +94,11 @@ class Crew(Generic[K, T]):
             self._ending = True
             await _end(tasks)
             self._channel.end()
+
+    def unsettled(self) -> dict[Any, int]:
+        """The keys that failed and have no outcome yet, with the attempts of their calls."""
+        waiting = chain(self._again, (pending for pending, _ in self._doubtful))
+        return {key: pending.attempts for pending in waiting for key in pending.unit.keys if pending.attempts}
 
     async def _work(self, worker: int) -> None:
         """Read unit after unit. Workers have numbers, by which those who rest are shared among those who read."""
@@ -195,7 +200,7 @@ class Crew(Generic[K, T]):
         try:
             await pending.unit.run(pending)
         except CapillaryError as error:
-            fault = error
+            fault = pending.whole_story(error)
         except BaseException:
             await pending.unit.aclose()
             raise
@@ -240,7 +245,7 @@ class Crew(Generic[K, T]):
             pending, fault = self._doubtful.popleft()
             others = throttled(fault) and self._answers > pending.seen
             pending.strikes += others
-            if others and pending.strikes <= STRIKES:
+            if others and pending.strikes <= self._plan.strikes:
                 self._put_off(pending, fault)
             else:
                 await self._settle(pending, fault)
@@ -260,6 +265,7 @@ class Crew(Generic[K, T]):
     def _put_off(self, pending: Pending, error: CapillaryError) -> None:
         self._plan.about(error, pending.unit.keys[0])
         pending.seen = self._answers
+        pending.put_off(error)
         self._again.append(pending)
 
     async def _outage(self, error: CapillaryError, worker: int) -> None:
@@ -347,7 +353,7 @@ class Crew(Generic[K, T]):
         if isinstance(error, _CONCERNS_ALL) or not self._plan.whole:
             raise self._plan.about(error, keys[0] if error.key is None else error.key)
         for key in keys:
-            await pending.failed(key, error if key == keys[0] else copy(error))
+            await pending.fail(key, error if key == keys[0] else copy(error))
 
     async def _refuse(self, entry: Entry) -> None:
         error = self._plan.about(cast("InvalidRequestError", entry.fault), entry.key)

@@ -135,6 +135,10 @@ class FanOutIterator(AsyncOnly, Generic[T_co]):
         """End the loop early; no request stays under way. Closing twice is fine."""
         await self._stop("was closed while it waited" if self._busy else _END)
 
+    def _unsettled(self) -> dict[Any, int]:
+        """The keys that failed and have no outcome, with the attempts of their calls. For the jobs."""
+        return {} if self._run is None else self._run.crew.unsettled()
+
     async def end(self, why: str) -> None:
         """End it for the session."""
         if asyncio.get_running_loop() is self._loop:

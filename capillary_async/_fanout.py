@@ -73,10 +73,15 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
         self._plan.reader.check_paging(options.paging)
         return FanOut(evolve(self._plan, options=options), self._name, self._owner)
 
-    def _looking_for_caps(self) -> FanOut[K_co, T_co]:
-        """A copy that looks behind each short page 1 that may be a server's cap. For the jobs."""
+    def _for_jobs(self, strikes: int) -> FanOut[K_co, T_co]:
+        """A copy that looks behind each short page 1 that may be a server's cap.
+
+        Args:
+            strikes: As in `Plan`.
+        """
         paging = self._plan.options.paging
-        return self.options(paging=CarefulPaging(paging.page_size, paging.prefetch, paging.verify))
+        fan = FanOut(evolve(self._plan, strikes=strikes), self._name, self._owner)
+        return fan.options(paging=CarefulPaging(paging.page_size, paging.prefetch, paging.verify))
 
     def _iterate(self, mode: str) -> FanOutIterator[Any]:
         iterator: FanOutIterator[Any] = FanOutIterator(evolve(self._plan, mode=mode))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
+
 from capillary_async._drift import carried
 from capillary_async._page import Page
 from capillary_async._plan import Outcome
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from capillary_async._channel import Channel
     from capillary_async._plan import Plan
     from capillary_async._units import Unit
-    from capillary_async.errors import ApiMessage, CapillaryError
+    from capillary_async.errors import ApiMessage, AttemptRecord, CapillaryError
 
 __all__ = ["Answered", "Control", "Pending", "answers", "throttled", "unsent"]
 
@@ -50,9 +52,21 @@ class Pending:
     Attributes:
         seen: The crew's count of answers when the unit was drawn, or when it last failed.
         strikes: How often it failed while others were answered.
+        attempts: Of the calls that failed so far.
     """
 
-    __slots__ = ("_channel", "_gathered", "_places", "_plan", "seen", "strikes", "unit")
+    __slots__ = (
+        "_channel",
+        "_elapsed",
+        "_gathered",
+        "_history",
+        "_places",
+        "_plan",
+        "attempts",
+        "seen",
+        "strikes",
+        "unit",
+    )
 
     def __init__(
         self, plan: Plan[Any, Any], channel: Channel[Any], unit: Unit, places: dict[Any, int], seen: int
@@ -60,6 +74,9 @@ class Pending:
         self.unit = unit
         self.seen = seen
         self.strikes = 0
+        self.attempts = 0
+        self._elapsed = 0.0
+        self._history: tuple[AttemptRecord, ...] = ()
         self._plan = plan
         self._channel = channel
         self._places = places
@@ -93,8 +110,26 @@ class Pending:
             # The end showed only behind the last full page: an empty page says so.
             await self._channel.send((key, Page((), gathered.pages + 1, last=True)))
 
+    def whole_story(self, error: CapillaryError) -> CapillaryError:
+        """The error of a call of the unit, with the attempts of its calls before."""
+        if self.attempts:
+            before = len(self._history)
+            error.attempts += self.attempts
+            error.elapsed += self._elapsed
+            error.history = (*self._history, *(evolve(one, number=before + one.number) for one in error.history))
+            error.args = (f"{error.message} ({error.attempts} attempts in all, with those of earlier calls)",)
+        return error
+
+    def put_off(self, error: CapillaryError) -> None:
+        """The unit failed with this error, its whole story, and is to be asked again."""
+        self.attempts, self._elapsed, self._history = error.attempts, error.elapsed, error.history
+
     async def failed(self, key: Any, error: CapillaryError) -> None:
-        """The key has no answer."""
+        """The key has no answer in the call that answered others of its batch."""
+        await self.fail(key, self.whole_story(error))
+
+    async def fail(self, key: Any, error: CapillaryError) -> None:
+        """The key has no answer: the error with its whole story."""
         self._plan.about(error, key)
         if not self._plan.whole:
             raise error

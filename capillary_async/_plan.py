@@ -20,7 +20,9 @@ from capillary_async._repr import brief_repr
 from capillary_async._units import Reader
 from capillary_async.errors import ApiMessage, CapillaryError
 
-__all__ = ["FanOptions", "Outcome", "Plan"]
+__all__ = ["STRIKES", "FanOptions", "Outcome", "Plan"]
+
+STRIKES = 3  # how often a key is asked again that keeps failing while others are answered
 
 K = TypeVar("K")
 K_co = TypeVar("K_co", covariant=True)
@@ -86,6 +88,7 @@ class Plan(Generic[K, T]):
         reader: How an endpoint reads keys.
         options: Workers, paging, and whether repeated keys are asked once.
         patience: Seconds an outage may last.
+        strikes: How often a key answered with 429 is asked again while others are answered.
         mode: `outcomes`, `ordered`, `pages` or `items`: what the loop wants.
         sleep: How the probes of an outage wait, for tests.
         clock: Monotonic seconds, for tests.
@@ -96,6 +99,7 @@ class Plan(Generic[K, T]):
     options: FanOptions
     patience: float
     mode: str = "outcomes"
+    strikes: int = STRIKES
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     clock: Callable[[], float] = time.monotonic
 

@@ -138,8 +138,8 @@ class CapillaryError(Exception):
     Attributes:
         method, path: The request, e.g. `GET` and `/v2/customers/1/loyaltyEvents`; None where nothing was to be sent.
             The query is left out, since it may hold mobile numbers and e-mail addresses.
-        attempts: How many attempts were made.
-        elapsed: Seconds from the call's first permit to the error.
+        attempts: How many attempts were made; in a fan-out, of all calls for the key that failed.
+        elapsed: Seconds from the call's first permit to the error; in a fan-out, the sum of those calls.
         history: An `AttemptRecord` for each attempt.
         quota_exhausted: True where another attempt was due and the session's retry quota was empty.
         position: Where reading goes on, in an error raised by a `Pager`; give it to `.options(start=...)`.

@@ -51,6 +51,7 @@ class Customers:
         failing: How often each customer is still answered with 500.
         rows: Rows of customers that have others than `rows_of` says.
         cap: The longest page that it gives, whatever is asked.
+        throttled: Customers who are always answered with 429.
         circles: Customers of whom every page is page 1 in another order.
         down_from: From which request on all are answered with 503; None for never.
         latency: Seconds before each answer.
@@ -62,6 +63,7 @@ class Customers:
         self.failing: Counter[int] = Counter()
         self.rows: dict[int, list[dict[str, Any]]] = {}
         self.cap: int | None = None
+        self.throttled: set[int] = set()
         self.circles: set[int] = set()
         self.slow: dict[int, float] = {}
         self.asked: Counter[int] = Counter()
@@ -117,6 +119,8 @@ class Customers:
         if self.failing[customer] > 0:
             self.failing[customer] -= 1
             return answer(b"", b"500 Internal Server Error"), delay
+        if customer in self.throttled:
+            return answer(b"", b"429 Too Many Requests"), delay
         if customer >= UNKNOWN:
             text = b'{"errors":[{"status":false,"code":400,"message":"no such customer"}]}'
             return answer(text, b"400 Bad Request"), delay

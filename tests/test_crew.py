@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fan_fakes import FakeTime, Shelf, batches_over, failure, fan_over, until_raised
 
 from capillary_async import (
+    AttemptRecord,
     AuthenticationError,
     DecodeError,
     NotFoundError,
@@ -796,3 +798,26 @@ async def test_what_a_refusal_says_of_the_service() -> None:
     with pytest.raises(ServerError) as caught:
         await control.failed(1, down)
     assert caught.value is down
+
+
+async def test_an_error_has_the_attempts_of_all_calls_of_its_key() -> None:
+    """Also of those after which the key was put off: count, history and text agree."""
+    shelf, calls = Shelf(rows=1), Counter[int]()
+
+    async def fail(key: int, number: int) -> None:
+        await asyncio.sleep(0)
+        calls[key] += 1
+        if key == 3:
+            error = RateLimitedError("later", status=429)
+            error.attempts, error.elapsed = 2, 0.5
+            error.history = (AttemptRecord(1, "status", 429, 0.1), AttemptRecord(2, "status", 429))
+            raise error
+
+    shelf.before = fail
+    outcome = (await fan_over(range(1, 9), shelf, concurrency=4).collect())[3]
+    assert outcome.error is not None
+    assert calls[3] > 1
+    assert outcome.error.attempts == 2 * calls[3]
+    assert [one.number for one in outcome.error.history] == list(range(1, 2 * calls[3] + 1))
+    assert outcome.error.elapsed == 0.5 * calls[3]
+    assert f"({outcome.error.attempts} attempts in all" in str(outcome.error)

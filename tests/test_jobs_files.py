@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from export_folder import write_export
 from job_server import QUERY, UNKNOWN, Customers
 
-from capillary_async import AsyncSession, RetryPolicy, jobs
+from capillary_async import AsyncSession, Limits, RetryPolicy, Timeouts, jobs
 from capillary_async.cli import main
 from capillary_async.jobs import JobError
 from capillary_async.jobs._books_address import Address
@@ -413,6 +413,56 @@ async def test_rounds_are_for_what_may_come(session: AsyncSession, server: Custo
     assert (server.asked[UNKNOWN], server.asked[3]) == (1, 4)
     await export(session, tmp_path / "out", None, rounds=3)
     assert server.asked[UNKNOWN] == 2
+
+
+def attempts(out: Path) -> dict[int, int]:
+    lines = map(json.loads, (out / "failures.jsonl").read_text().splitlines())
+    return {line["key"]: line["attempts"] for line in lines}
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 3])
+@pytest.mark.parametrize("others", [3, 40], ids=["few others", "many others"])
+async def test_the_calls_of_a_customer_turned_away_are_rounds(
+    session_at: Callable[..., AsyncSession], tmp_path: Path, rounds: int, others: int
+) -> None:
+    """429 costs one call per round and two at least; `attempts` is what the server counted, over later runs too."""
+    with Customers() as server:
+        server.throttled.add(3)
+        session = session_at(server.url, retry=RetryPolicy(attempts=1, throttle_backoff=0.01))
+        result = await export(session, tmp_path / "out", range(1, others + 1), shard_keys=8, rounds=rounds)
+        assert result.failed == 1
+        assert attempts(tmp_path / "out") == {3: server.asked[3]}
+        assert server.asked[3] <= max(2, rounds + 1)
+        await export(session, tmp_path / "out", None, shard_keys=8, rounds=rounds)
+        assert attempts(tmp_path / "out") == {3: server.asked[3]}
+
+
+async def test_attempts_of_an_outage_and_its_probes_are_counted(
+    session_at: Callable[..., AsyncSession], tmp_path: Path
+) -> None:
+    """A reading that the outage ended, the probes and the later rounds: all that the server was asked."""
+    with Customers() as server:
+        bad = range(8, 31)
+        server.failing.update(dict.fromkeys(bad, 1_000_000))
+        server.down_from = 10
+        session = session_at(
+            server.url,
+            retry=RetryPolicy(attempts=2, backoff=0, throttle_backoff=0, quota=5),
+            timeouts=Timeouts(call=0.2),
+            limits=Limits(concurrency=1),
+        )
+        pauses: list[float] = []
+
+        async def sleep(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                server.down_from = None
+
+        await export(session, tmp_path / "out", range(1, 31), sleep=sleep, rounds=1)
+        counted = attempts(tmp_path / "out")
+        assert pauses[:3] == [5.0, 10.0, 20.0]
+        assert set(counted) >= set(bad)
+        assert counted == {key: server.asked[key] for key in counted}
 
 
 @pytest.mark.parametrize("table", ["history", "meta", "keys"])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from capillary_async.jobs._publish import Publisher
     from capillary_async.jobs._shards import ShardTask
     from capillary_async.jobs._sources import Reading
+    from capillary_async.jobs._state import Failure
 
 __all__ = ["Intake", "Tasks"]
 
@@ -50,7 +51,7 @@ class Intake:
         self._asked: dict[Any, tuple[ShardTask, int]] = {}
         self._rounds = rounds
         self._strikes: dict[Any, int] = {}
-        self._attempts: dict[Any, int] = {}  # of the strikes
+        self._attempts: dict[Any, int] = {}  # of calls that failed and settled nothing
         self._answered: Any = None  # the key that was answered last
         self._probes = 0
         self._under_way = 0  # keys of shards that are not on the disk yet
@@ -89,7 +90,8 @@ class Intake:
 
     async def _read(self, outage: Outage) -> None:
         """One reading, to its end or to an outage that it does not survive."""
-        outcomes = self._reading.outcomes(self._feed())
+        # A customer answered with 429 is asked again in the next round, behind its pause; at once where none follows.
+        outcomes = self._reading.outcomes(self._feed(), strikes=0 if self._rounds else 1)
         try:
             async for outcome in outcomes:
                 if outcome.error is None or is_answer(outcome.error):
@@ -99,6 +101,16 @@ class Intake:
                 await self._settle(outcome)
         finally:
             await outcomes.aclose()
+            self._count(outcomes)
+
+    def _count(self, outcomes: Any) -> None:
+        """Keep the attempts of the keys that a reading, now ended, left without an outcome."""
+        for key, attempts in outcomes._unsettled().items():  # noqa: SLF001 - for the jobs
+            self._add(key, attempts)
+
+    def _add(self, key: Any, attempts: int) -> None:
+        if key in self._asked:
+            self._attempts[key] = self._attempts.get(key, 0) + attempts
 
     async def _feed(self) -> AsyncIterator[Any]:
         """The keys: first those that were handed out and not answered, then the shards not begun yet."""
@@ -129,8 +141,10 @@ class Intake:
         task, place = self._asked.pop(outcome.key)
         error = outcome.error
         if error is not None:
-            task.failures[place] = failure_of(place, error, task.round)
+            task.failures[place] = self._failure(place, error, outcome.key, task.round, error.attempts)
             self._tally.conflicts += isinstance(error, RecordConflictError)
+        else:
+            self._attempts.pop(outcome.key, None)
         self._tally.warnings += len(outcome.warnings)
         self._tally.settled(len(outcome.items), failed=error is not None, again=task.round > 0)
         task.settle(place, outcome.items, members_of(outcome))
@@ -138,13 +152,17 @@ class Intake:
         if last or task.records >= PIECE:
             await self._publisher.put(task, task.take(), last=last)
 
+    def _failure(self, place: int, error: CapillaryError, key: Any, round_: int, attempts: int = 0) -> Failure:
+        """What is kept of a key that failed, with the attempts of all calls for it in this round."""
+        failure = failure_of(place, error, round_)
+        return evolve(failure, attempts=self._attempts.pop(key, 0) + attempts)
+
     async def _strike(self, error: CapillaryError, outage: Outage) -> None:
         """Wait for the service. A key that ends a reading again and again, while others are answered, has failed.
 
         Its strikes are calls like those of the later rounds, and count as rounds.
         """
         strikes = self._strikes[error.key] = self._strikes.get(error.key, 0) + 1
-        attempts = self._attempts[error.key] = self._attempts.get(error.key, 0) + error.attempts
         await outage.wait(error)
         if error.key not in self._asked:
             return
@@ -152,8 +170,8 @@ class Intake:
         # One more call at least: it may be that the service as a whole did not answer.
         if strikes >= min(STRIKES, max(2, 1 + self._rounds - task.round)):
             del self._asked[error.key]
-            failure = failure_of(place, error, max(task.round, strikes - 1))
-            task.failures[place] = evolve(failure, attempts=attempts)
+            # The attempts of this error are among those of its reading.
+            task.failures[place] = self._failure(place, error, error.key, max(task.round, strikes - 1))
             self._tally.settled(0, failed=True, again=task.round > 0)
             task.settle(place, ())
             if not task.left:
@@ -174,11 +192,15 @@ class Intake:
         outcomes = self._reading.outcomes([key], session=view)
         try:
             async for outcome in outcomes:
-                return outcome.error is None or is_answer(outcome.error)
+                if outcome.error is None:
+                    return True
+                self._add(key, outcome.error.attempts)
+                return is_answer(outcome.error)
         except CapillaryError as error:
             if isinstance(error, AuthenticationError | TLSError):
                 raise
             return is_answer(error)
         finally:
             await outcomes.aclose()
+            self._count(outcomes)
         return True

@@ -96,6 +96,7 @@ class LedgerOutcomes:
         self._done: asyncio.Queue[Any] = asyncio.Queue(session.limits.concurrency)
         self._lock = asyncio.Lock()
         self._crew: asyncio.Task[None] | None = None
+        self._failed: dict[LedgerKey, int] = {}
         self._ask("1", ("1",))  # checked before anything is sent
 
     def __aiter__(self) -> Self:
@@ -121,6 +122,10 @@ class LedgerOutcomes:
         close = getattr(self._source, "aclose", None)  # of a generator
         if close is not None:
             await close()
+
+    def _unsettled(self) -> dict[LedgerKey, int]:
+        """The keys that failed and have no outcome, with the attempts of their calls."""
+        return self._failed
 
     async def _run(self) -> None:
         workers = [asyncio.ensure_future(self._work()) for _ in range(self._session.limits.concurrency)]
@@ -160,6 +165,7 @@ class LedgerOutcomes:
         except CapillaryError as error:
             error.key, error.position = key, None
             if error.quota_exhausted or isinstance(error, AuthenticationError | TLSError):
+                self._failed[key] = error.attempts
                 raise
             return Outcome(key, error=error, warnings=tuple(warnings), pages=number)
         missing = [warning.event_id for warning in warnings if isinstance(warning, MissingEvent)]

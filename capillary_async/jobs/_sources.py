@@ -122,14 +122,22 @@ class Reading:
             text = str(error).partition("() ")[2] or str(error)
             raise InvalidRequestError(f"the query of {self.source.name}: {text}") from None
 
-    def outcomes(self, keys: Iterable[Any] | AsyncIterable[Any], *, session: AsyncSession | None = None) -> Any:
-        """One outcome a key, as they finish; what is given must be distinct."""
+    def outcomes(
+        self, keys: Iterable[Any] | AsyncIterable[Any], *, session: AsyncSession | None = None, strikes: int = 1
+    ) -> Any:
+        """One outcome per key, as they finish; keys must be distinct.
+
+        Args:
+            keys: Of the customers to ask for.
+            session: In place of the reading's own.
+            strikes: How often a key answered with 429 is asked again while others are answered.
+        """
         asked = session or self.session
         fan: FanOut[Any, Any] | LedgerOutcomes = self.source.fan(asked, keys, self.query)
         if isinstance(fan, LedgerOutcomes):
             return fan
         fan = fan.options(unique=False, paging=evolve(asked.paging, verify=self.verify))
-        return aiter(fan._looking_for_caps())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
+        return aiter(fan._for_jobs(strikes))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
 
 
 def _told(query: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class Failure:
     """Why a key has no rows.
 
     Attributes:
+        attempts: Requests sent for it that failed: of one round when it is committed, of all rounds and runs when read.
         final: Whether asking again cannot help, since nothing was sent or the answer does not fit.
         transient: Whether the service may answer another time.
         round: The last round in which it was asked; 0 for the first reading, `ASKED_ENOUGH` where no round of this run
@@ -310,15 +311,16 @@ class State:
                 )
                 if shard.drift:
                     self._db.execute("INSERT INTO drift VALUES (?, ?)", (shard.number, json.dumps(shard.drift)))
+            rows = [
+                (one.place, one.error, one.message, one.request_id, self._attempts(one.place) + one.attempts, one.final,
+                 one.transient, one.round)
+                for one in failures
+            ]  # fmt: skip
             if isinstance(asked, tuple):
                 self._db.execute("DELETE FROM failures WHERE place BETWEEN ? AND ?", asked)
             else:
                 self._db.executemany("DELETE FROM failures WHERE place = ?", ((place,) for place in asked))
             reached("shard-half-committed")
-            rows = [
-                (one.place, one.error, one.message, one.request_id, one.attempts, one.final, one.transient, one.round)
-                for one in failures
-            ]
             self._db.executemany("INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             known = self.counters()
             self._set(counters={name: known[name] + counters.get(name, 0) for name in COUNTERS})
@@ -331,6 +333,11 @@ class State:
         """What was counted so far."""
         known: dict[str, int] = self.get("counters", {})
         return dict.fromkeys(COUNTERS, 0) | known
+
+    def _attempts(self, place: int) -> int:
+        """The attempts of the rounds and runs before, for a key that failed in them."""
+        found = self._db.execute("SELECT attempts FROM failures WHERE place = ?", (place,)).fetchone()
+        return 0 if found is None else int(found[0])
 
     def failed_places(self) -> set[int]:
         """Where the keys that failed stand."""
