@@ -28,6 +28,7 @@ from attrs import field, frozen
 
 from capillary_async._drift import of_rows
 from capillary_async._faults import SHOWN, beyond, broken, list_or_fault, wrong
+from capillary_async._repeats import ambiguity
 from capillary_async._repr import brief_repr
 from capillary_async.errors import ApiMessage
 from capillary_async.models import PointsAllocation, PointsAwarded
@@ -78,10 +79,15 @@ def parse(body: bytes) -> Any:
 
     Raises:
         DecodeError: `malformed` where the body is no complete JSON in UTF-8; not so where it is JSON that cannot be
-            held: nested too deep, an integer of more than 4,300 digits, an exponent beyond 10^18.
+            held: nested too deep, an integer of more than 4,300 digits, an exponent beyond 10^18, two values of one
+            member.
     """
+    body = body.removeprefix(_BOM)
     try:
-        return _PARSER.decode(body.removeprefix(_BOM))
+        value = _PARSER.decode(body)
+        refusal = ambiguity(body, value)
+        if refusal is None:
+            return value
     except msgspec.ValidationError as error:
         refusal = beyond(f"a number out of range ({error})", body)
     except RecursionError:
@@ -131,7 +137,7 @@ def rows(model: type[T], body: bytes, *, timezone: tzinfo | None = None) -> Deco
         found = straight.read(body)
         if found is not None:
             records, plain = found
-            return Decoded(tuple(records), len(records), drift=None if plain else straight.drift(records, body))
+            return Decoded(tuple(records), len(records), drift=None if plain else _odd_members(straight, records, body))
     value = parse(body)
     if value is None:
         raise wrong([("$", "expected an array, got null")], body)
@@ -296,12 +302,24 @@ class _Straight(Generic[T]):
             if _texts_in(row) == (text is not None, False):  # else an object within a row has put them out of step
                 self.kinds[text] = row + b"}"
 
-    def drift(self, records: list[T], body: bytes) -> Any:
-        """The members of each record that no page documents."""
-        return of_rows(records, _MEMBERS.decode(body), self.members, _value_of)
-
     def _bounded(self, records: list[T]) -> bool:
         return all(bounded(one) for amount in self.amounts for one in map(amount, records) if one is not None)
+
+
+def _odd_members(straight: _Straight[T], records: list[T], body: bytes) -> Any:
+    """The members of each record that no page documents.
+
+    Raises:
+        DecodeError: A record has a member twice, with two values, or a name that is no UTF-8.
+    """
+    try:
+        rows = _MEMBERS.decode(body)
+        refusal = ambiguity(body, rows)
+    except ValueError as error:  # a name that is no text: records are made without a look at it
+        refusal = broken(error, body)
+    if refusal is not None:
+        raise refusal
+    return of_rows(records, rows, straight.members, _value_of)
 
 
 def _value_of(raw: msgspec.Raw) -> Any:

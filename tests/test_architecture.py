@@ -16,8 +16,8 @@ ROWS: list[set[str]] = [
         "_version", "errors", "_config", "models", "auth", "_transport.stats", "_interrupt", "_lengths", "_misuse",
         "_seen",
     },
-    {"_transport.message", "_transport.scrub", "_transport.body", "_drift", "_faults"},
-    {"_forms"},
+    {"_transport.message", "_transport.scrub", "_transport.body", "_transport.copies", "_drift", "_faults"},
+    {"_forms", "_repeats"},
     {"_structure"},
     {
         "_transport.advice", "_transport.owners", "_transport.retry_rules", "_transport.watch",

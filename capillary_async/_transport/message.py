@@ -239,6 +239,7 @@ class Response:
     # Not an argument, so that `attrs.evolve(response, body=...)` never carries the old body's records along.
     _decoded: Any = field(default=None, init=False, repr=False)
     _discard: Callable[[], None] | None = field(default=None, init=False, repr=False)
+    _copy: bool = field(default=False, init=False, repr=False)
 
     __repr__ = brief_repr
 
@@ -252,9 +253,15 @@ class Response:
         """What the body says, once `keep` was called, or `LATE`; else None. For the SDK's own steps."""
         return self._decoded
 
-    def came_over(self, discard: Callable[[], None] | None) -> Response:
+    @property
+    def copy(self) -> bool:
+        """Whether its connection brought the same bytes before, for another request. For the SDK's own steps."""
+        return self._copy
+
+    def came_over(self, discard: Callable[[], None] | None, *, copy: bool = False) -> Response:
         """Remember how the connection is dropped that brought it. For the SDK's own steps."""
         object.__setattr__(self, "_discard", discard)
+        object.__setattr__(self, "_copy", copy)
         return self
 
     def discard(self) -> None:

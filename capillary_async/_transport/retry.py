@@ -111,6 +111,10 @@ class Retry:
                 except CapillaryError as error:
                     fault = error
                 else:
+                    if response.copy and not request.fresh:
+                        response.discard()
+                        request = request.apart()
+                        continue
                     self._quota.give(cost or FIRST_TRY_REFUND)
                     return response
             # Outside the handler, so that what is raised has no context whose frames hold headers.

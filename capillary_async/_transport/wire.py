@@ -23,6 +23,7 @@ from yarl import URL
 from capillary_async._config import Timeouts
 from capillary_async._fork import bury, renew_in_child
 from capillary_async._transport.body import check_size, decompressed
+from capillary_async._transport.copies import Copies
 from capillary_async._transport.message import Response
 from capillary_async._transport.passage import Passage
 from capillary_async._transport.stats import count
@@ -151,6 +152,7 @@ class Pools:
         self._lock = threading.Lock()
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
         self._closed = False
+        self.copies = Copies()
         renew_in_child(self, Pools.renew)
 
     def renew(self) -> None:
@@ -353,10 +355,11 @@ class Wire:
     async def _exchange(self, client: aiohttp.ClientSession, request: Request, watch: Watch) -> Response:
         began = time.monotonic()
         query = f"?{request.query}" if request.query else ""
+        headers = {**self._headers, **request.headers}
         async with client.request(
             request.method,
             URL(f"{self._base}{request.path}{query}", encoded=True),
-            headers={**self._headers, **request.headers},
+            headers=headers,
             data=request.body,
             allow_redirects=False,
             auto_decompress=False,
@@ -372,7 +375,9 @@ class Wire:
                 error.status, error.request_id = answer.status, Response(answer.status, answer.headers).request_id
                 raise
             response = Response(answer.status, answer.headers, body, time.monotonic() - began)
-            return response.came_over(partial(_discard, client.connector, getattr(answer, "_protocol", None)))
+            protocol = getattr(answer, "_protocol", None)
+            copy = self._pools.copies.has(protocol, f"{request.path}{query}", headers, answer, raw)
+            return response.came_over(partial(_discard, client.connector, protocol), copy=copy)
 
     def _timeout(self, request: Request) -> aiohttp.ClientTimeout:
         if request.call is None:

@@ -1,0 +1,53 @@
+"""Whether an answer is a copy of one that the same connection brought before, for another request.
+
+A proxy that sends an answer twice shifts its connection by one: the copy is taken for the answer to the next request.
+Rows say whose they are, an empty list does not.
+
+Invariant: only an answer with a request id is a copy, since the server gives each answer another one: without it, two
+empty lists are the same bytes. Called by the wire; the retry step sends such a request again, over a new connection.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Copies"]
+
+_KEPT = 64  # answers per connection
+_ID_HEADERS = ("x-cap-request-id", "x-cap-requestid")
+
+_Answers = OrderedDict[tuple[Any, ...], str]
+
+
+class Copies:
+    """The last answers of each connection, by hash, and what was asked for."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[Any, _Answers] = WeakKeyDictionary()
+
+    def has(self, connection: Any, target: str, sent: Mapping[str, str], answer: Any, body: bytes) -> bool:
+        """Whether the connection brought this answer before, byte for byte, for another target; and remember it.
+
+        Args:
+            connection: The connection, None for a test double.
+            target: Path and query of the request.
+            sent: The headers of the request: an id that the caller chose may be in all answers.
+            answer: The answer of aiohttp.
+            body: Its body, as it came.
+        """
+        if connection is None or not any(name in answer.headers for name in _ID_HEADERS):
+            return False
+        answers = self._known.get(connection)
+        if answers is None:
+            answers = self._known[connection] = OrderedDict()
+        digest = (answer.status, hash(answer.raw_headers), hash(body))
+        copied = answers.pop(digest, target) != target
+        answers[digest] = target
+        if len(answers) > _KEPT:
+            answers.popitem(last=False)
+        return copied and not any(name.lower() in _ID_HEADERS for name in sent)
