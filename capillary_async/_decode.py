@@ -312,6 +312,7 @@ def _odd_members(straight: _Straight[T], records: list[T], body: bytes) -> Any:
     Raises:
         DecodeError: A record has a member twice, with two values, or a name that is no UTF-8.
     """
+    rows: list[dict[str, msgspec.Raw]] = []
     try:
         rows = _MEMBERS.decode(body)
         refusal = ambiguity(body, rows)

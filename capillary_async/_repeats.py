@@ -64,5 +64,7 @@ def _number(digits: str) -> tuple[str]:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "an array"
     text = str(cast("tuple[str]", value)[0]) if isinstance(value, tuple) else json.dumps(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
