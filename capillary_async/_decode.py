@@ -82,9 +82,8 @@ def parse(body: bytes) -> Any:
             held: nested too deep, an integer of more than 4,300 digits, an exponent beyond 10^18, two values of one
             member.
     """
-    body = body.removeprefix(_BOM)
     try:
-        value = _PARSER.decode(body)
+        value = _PARSER.decode(body.removeprefix(_BOM))
         refusal = ambiguity(body, value)
         if refusal is None:
             return value

@@ -32,13 +32,15 @@ def ambiguity(body: bytes, value: Any) -> DecodeError | None:
     """The error for a body in which an object has a member twice with different values; None for every other.
 
     Args:
-        body: A whole body, without a byte order mark.
+        body: A whole body.
         value: What it was read as.
     """
     if body.count(_NAMED) == _encoded(value).count(_NAMED):
         return None
     try:
-        json.loads(body.decode("utf-8", "replace"), object_pairs_hook=_object, parse_int=_number, parse_float=_number)
+        json.loads(
+            body.decode("utf-8-sig", "replace"), object_pairs_hook=_object, parse_int=_number, parse_float=_number
+        )
     except _AmbiguousError as found:
         return beyond(str(found), body)
     except RecursionError:
