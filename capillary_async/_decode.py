@@ -34,7 +34,7 @@ from capillary_async.errors import ApiMessage
 from capillary_async.models import PointsAllocation, PointsAwarded
 from capillary_async.models.exact import MOST_DIGITS, bounded
 
-__all__ = ["Decoded", "decode", "parse", "rows", "structure", "structure_rows", "unstructure"]
+__all__ = ["Decoded", "decode", "is_record", "parse", "rows", "structure", "structure_rows", "unstructure"]
 
 T = TypeVar("T")
 
@@ -148,6 +148,8 @@ def structure_rows(
 ) -> Decoded[T]:
     """The rows of an envelope, parsed already; null entries are dropped with a warning, None is no rows.
 
+    A record alone is read as an array of one, an empty text as null.
+
     Args:
         model: The class of a record.
         values: What stands at `path`.
@@ -160,11 +162,22 @@ def structure_rows(
     """
     from capillary_async import _structure  # noqa: PLC0415 - a plain page never needs it
 
-    received: list[Any] = list_or_fault(values, path, body)
+    if is_record(model, values):
+        values = [values]
+    received: list[Any] = list_or_fault(None if values == "" else values, path, body)
     items = _structure.entries(model, received, path, timezone, body)
     nulls = tuple(index for index, value in enumerate(received) if value is None) if len(items) < len(received) else ()
     drift = _structure.drift_of(model, items, received)
     return Decoded(items, len(received), _dropped(len(nulls)), nulls, drift)
+
+
+def is_record(model: Any, value: Any) -> bool:
+    """Whether a value is a record of the API alone, where an array of them is due: an object with a member of it."""
+    if not isinstance(value, dict):
+        return False
+    from capillary_async import _structure  # noqa: PLC0415 - a plain page never needs it
+
+    return _structure.is_record(model, cast("dict[str, Any]", value))
 
 
 @overload

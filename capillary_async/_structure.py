@@ -30,7 +30,7 @@ from capillary_async import _drift, _forms, models
 from capillary_async._faults import mismatch, unbounded, wrong
 from capillary_async.models.exact import bounded
 
-__all__ = ["drift_of", "entries", "to_value", "to_wire"]
+__all__ = ["drift_of", "entries", "is_record", "to_value", "to_wire"]
 
 T = TypeVar("T")
 Hook = Callable[[Any, Any], Any]
@@ -128,6 +128,11 @@ def _documented(model: Any) -> frozenset[str]:
     if not _is_ours(model):
         return frozenset()
     return frozenset(_wire_fields(model) if _is_camel(model) else attrs.fields_dict(model))
+
+
+def is_record(model: Any, members: Mapping[str, Any]) -> bool:
+    """Whether an object has a documented member of a record, beside those that errors have too."""
+    return not (_documented(model) - _OF_ERRORS - {"status"}).isdisjoint(members)
 
 
 def _refuse_undocumented(row: Any, known: frozenset[str]) -> None:

@@ -246,6 +246,9 @@ class APIError(CapillaryError):
         request_id: The server's request id, to be given to Capillary's support.
         retry_after: Seconds the server asked to wait, None where it did not say.
         html: True where the body was an HTML page, so that something before the API answered.
+        body: The beginning of the body, at most 500 characters, without credentials, queries of URLs and control
+            characters; JSON is written anew, with `***` for secret members. Empty where nothing came, and for the
+            token's own request.
         sent: False where the session sent nothing, since the server had refused its other requests just before.
     """
 
@@ -255,6 +258,7 @@ class APIError(CapillaryError):
     request_id: str | None
     retry_after: float | None
     html: bool
+    body: str
     sent: bool
 
     def __init__(
@@ -267,6 +271,7 @@ class APIError(CapillaryError):
         request_id: str | None = None,
         retry_after: float | None = None,
         html: bool = False,
+        body: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -275,6 +280,7 @@ class APIError(CapillaryError):
         self.request_id = request_id
         self.retry_after = retry_after
         self.html = html
+        self.body = body
         self.sent = True
 
     @property

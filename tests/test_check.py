@@ -12,8 +12,9 @@ from attrs import frozen
 from raw_server import RawServer, http, said
 
 from capillary_async import AsyncSession
-from capillary_async._transport.check import ADVICE, check, judge, messages, refusal_in
+from capillary_async._transport.check import ADVICE, check, judge, refusal_in
 from capillary_async._transport.message import Headers, Request, Response, Shape
+from capillary_async._transport.refusal import messages
 from capillary_async._transport.scrub import Scrub
 from capillary_async.errors import (
     APIError,
@@ -215,9 +216,7 @@ def test_the_v1_envelope_is_read_with_its_values_as_text():
     assert type(refused({"response": {"status": {"success": False, "code": 500}}}, shape=FREE)) is ServerError
 
 
-@pytest.mark.parametrize(
-    "status", [{"success": "true", "code": "200"}, {"success": "false"}, {}, [], None, {"success": True, "code": 500}]
-)
+@pytest.mark.parametrize("status", [{"success": "true", "code": "200"}, {}, [], None, {"success": True, "code": 500}])
 def test_a_v1_envelope_that_states_no_failure_is_an_answer(status: Any):
     body = {"response": {"status": status, "customers": []}}
     assert judge(answer(body), FREE) == body
@@ -235,7 +234,7 @@ def test_a_byte_order_mark_or_blanks_hide_no_error():
 def test_errors_that_say_nothing_are_none(errors: Any):
     """`null` is how some answers write that there were none."""
     assert judge(answer({"data": [], "errors": errors}), EVENTS).items == ()
-    assert refusal_in({"errors": errors}) is None
+    assert refusal_in({"errors": errors}, EVENTS) is None
 
 
 @pytest.mark.parametrize(
@@ -244,8 +243,8 @@ def test_errors_that_say_nothing_are_none(errors: Any):
         ("text", ApiMessage(None, "text")),
         (7, ApiMessage(None, "7")),
         ({}, ApiMessage(None, "")),
-        ({"code": "9021", "message": None, "status": "false"}, ApiMessage(9021, "")),
-        ({"code": True, "message": 5, "status": True}, ApiMessage(None, "5", status=True)),
+        ({"code": "9021", "message": None, "status": "false"}, ApiMessage(9021, "", status=False)),
+        ({"code": True, "message": 5}, ApiMessage(None, "5")),
         ({"code": "9" * 19, "message": "m"}, ApiMessage(None, "m")),
         ({"code": "٩٠٢١", "message": "m"}, ApiMessage(None, "m")),
         ({"code": 1.5, "message": "m"}, ApiMessage(None, "m")),
@@ -405,7 +404,7 @@ def test_a_free_answer_is_read_by_its_model():
     assert judge(answer(7), Shape(int, free=True)) == 7
 
 
-@pytest.mark.parametrize("code", [200, 0, "1234", 7001])
+@pytest.mark.parametrize("code", [0, "1234", 7001])
 def test_data_with_a_code_and_a_message_is_no_refusal_of_a_free_call(code: Any):
     """A coupon has both. On a list of the API the same object is a refusal."""
     body = {"code": code, "message": "a text of the shop"}

@@ -48,6 +48,7 @@ def full(kind: type[CapillaryError]) -> CapillaryError:
     error.quota_exhausted, error.position, error.key = True, Position(3, 7, 100), EventQuery(1, 2, 3)
     if isinstance(error, APIError):
         error.status, error.code, error.request_id, error.retry_after, error.html = 429, 9021, "r-1", 7.5, True
+        error.body = '{"message": "text"}'
         error.errors = (ApiMessage(9021, "unknown", status=False), ApiMessage(None, "text"))
     if isinstance(error, DecodeError):
         error.faults, error.paths, error.body = ("$[3].points_value: no",), ("$[3].points_value",), "[..."
@@ -102,7 +103,7 @@ def test_attributes_are_there_from_the_start(kind: type[CapillaryError]):
     for name in ("method", "path", "attempts", "elapsed", "history", "quota_exhausted", "position", "key"):
         getattr(error, name)
     of_class = {
-        APIError: ("status", "code", "errors", "request_id", "retry_after", "html"),
+        APIError: ("status", "code", "errors", "request_id", "retry_after", "html", "body"),
         DecodeError: ("paths", "faults", "body", "malformed", "status", "request_id"),
         TransportError: ("kind",),
         InvalidRequestError: ("argument",),

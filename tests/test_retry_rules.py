@@ -13,6 +13,7 @@ from capillary_async import RetryPolicy
 from capillary_async._transport.retry_rules import (
     RETRIED_STATUSES,
     Verdict,
+    asked_wait,
     decide,
     decisive_status,
     kind_of,
@@ -299,3 +300,64 @@ def test_a_date_of_an_unknown_zone_is_taken_for_utc():
     """`-0000` says that the zone is not known."""
     assert parse_http_date("Wed, 04 Mar 2026 05:06:07 -0000") == NOW
     assert parse_http_date(None) is None
+
+
+# --- when a rate limit is reset ---------------------------------------------------------------------------------------
+
+EPOCH = int(NOW.timestamp())
+DATE = format_datetime(NOW, usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"X-RateLimit-Reset": "7"}, 7), ({"RateLimit-Reset": " 7.5 "}, 7.5), ({"X-Rate-Limit-Reset": "7"}, 7),
+        ({"X-RateLimit-Reset": str(EPOCH + 30)}, 30), ({"X-RateLimit-Reset": f"{EPOCH + 30}.5"}, 30.5),
+        ({"X-RateLimit-Reset": f"{EPOCH + 30}250"}, 30.25),
+        ({"RateLimit-Reset": format_datetime(NOW + timedelta(seconds=30), usegmt=True)}, 30),
+        ({"RateLimit-Reset": "soon", "X-RateLimit-Reset": "9"}, 9),
+        ({"RateLimit": "limit=100, remaining=0, reset=30"}, 30), ({"RateLimit": '"default";r=0;t=30'}, 30),
+        ({"RateLimit": '"burst";r=5;t=2, "day;t=1,r=0";r=0;t=30;pk=:QQ==:, "hour" ; r=0 ; t=9'}, 30),
+        ({"RateLimit": '"default";t=30', "RateLimit-Reset": "7"}, 30),
+        ({"RateLimit": "odd", "RateLimit-Reset": "7"}, 7),
+        ({"Retry-After": "3", "X-RateLimit-Reset": "7"}, 3), ({"Retry-After": "0", "X-RateLimit-Reset": "7"}, None),
+        ({"Retry-After": "", "X-RateLimit-Reset": "7"}, 7), ({"X-RateLimit-Reset": "7200"}, 7200),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_a_reset_is_honoured_where_there_is_no_retry_after(headers: dict[str, str], seconds: float | None):
+    for status in (429, 503):
+        assert asked_wait({"Date": DATE, **headers}, status) == seconds
+    assert asked_wait({"Date": DATE, **headers}, 500) == (seconds if headers.get("Retry-After") else None)
+
+
+@pytest.mark.parametrize(
+    "reset",
+    ["", "0", "-7", "1e3", "inf", "nan", "soon", "\u0667", str(EPOCH), str(EPOCH - 9), f"{EPOCH}000", "1" * 15,
+     "9" * 400, "7, 9", "7;w=60", "7s", format_datetime(NOW, usegmt=True)],
+)  # fmt: skip
+def test_a_reset_that_cannot_be_obeyed_is_ignored(reset: str):
+    for name in ("X-RateLimit-Reset", "RateLimit-Reset"):
+        assert asked_wait({"Date": DATE, name: reset}, 429) is None
+
+
+@pytest.mark.parametrize(
+    "value", ["", "r=0", '"a";r=5;t=30', "limit=9, remaining=1, reset=3", "t=0", "t=-3", f"t={'9' * 400}"]
+)
+def test_a_limit_that_is_not_passed_asks_for_no_wait(value: str):
+    assert asked_wait({"Date": DATE, "RateLimit": value}, 429) is None
+
+
+def test_requests_that_remain_make_a_reset_under_503_mean_nothing():
+    """The window of the rate limit ends then: the service may be well before."""
+    headers = {"Date": DATE, "X-RateLimit-Reset": "7", "X-RateLimit-Remaining": "12"}
+    assert (asked_wait(headers, 503), asked_wait(headers, 429)) == (None, 7)
+    assert asked_wait({**headers, "X-RateLimit-Remaining": "0"}, 503) == 7
+
+
+@FIXED
+@given(st.text() | near_misses() | st.floats().map(str) | st.integers().map(str), st.text() | near_misses())
+def test_resets_never_raise_and_give_only_what_can_be_slept(text: str, limit: str):
+    for now in ("", DATE):
+        seconds = asked_wait({"Date": now, "X-RateLimit-Reset": text, "RateLimit": limit}, 429)
+        assert seconds is None or (seconds > 0 and math.isfinite(seconds))

@@ -23,6 +23,7 @@ from capillary_async._transport.message import Headers, Request, Shape, Veiled, 
 from capillary_async._transport.scrub import Scrub
 from capillary_async.auth import BasicAuth, OAuthClient
 from capillary_async.errors import (
+    APIError,
     AuthenticationError,
     CapillaryError,
     DeadlineExceededError,
@@ -302,6 +303,6 @@ def _no_token(response: Response) -> DecodeError:
 
 def _without_body(error: CapillaryError) -> CapillaryError:
     """The answer to a token request may hold a token, also where it is torn."""
-    if isinstance(error, DecodeError):
+    if isinstance(error, APIError | DecodeError):
         error.body = ""
     return error

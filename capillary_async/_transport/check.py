@@ -1,6 +1,6 @@
 """Reading an answer: is it what was asked for, and if not, which error is it. Pure rules, inside the attempt.
 
-The rule kept here: a body code decides before the status does; HTTP 200 may carry errors, and only 200 and 203 carry
+Invariant: a body code decides before the status does; HTTP 200 may carry errors, and only 200 and 203 carry
 records; half a JSON or an HTML page is told apart from JSON of another shape, since only the former may do better next
 time; records of another customer are no answer. The step between `throttle` and `wire`.
 """
@@ -13,12 +13,12 @@ from attrs import evolve
 
 from capillary_async import _decode
 from capillary_async._faults import REPORT
+from capillary_async._transport import refusal
 from capillary_async._transport.message import LATE
 from capillary_async._transport.owners import foreign, misdirected, mixed
-from capillary_async._transport.retry_rules import WHOLE, decisive_status, parse_http_date, parse_retry_after
+from capillary_async._transport.retry_rules import WHOLE, asked_wait, decisive_status
 from capillary_async.errors import (
     APIError,
-    ApiMessage,
     AuthenticationError,
     BadRequestError,
     CustomerNotFoundError,
@@ -34,6 +34,7 @@ from capillary_async.errors import (
 if TYPE_CHECKING:
     from capillary_async._decode import Decoded
     from capillary_async._transport.message import Handler, Request, Response, Shape
+    from capillary_async.errors import ApiMessage
 
 __all__ = ["check", "judge"]
 
@@ -89,7 +90,6 @@ _STATUS_ADVICE = {
     521: "another action of this customer is running, or the origin is down: try again later",
 }
 _BODY_SHOWN = 200
-_MESSAGE_SHOWN = 500
 _NO_JSON = object()
 _BOM = b"\xef\xbb\xbf"
 _FILLERS = frozenset({b" ", b"\t", b"\r", b"\n", _BOM[:1]})
@@ -120,7 +120,7 @@ def judge(response: Response, shape: Shape) -> Any:
             connection that brought it is dropped.
     """
     if not _answers(response.status, shape):
-        raise _refusal(response, _parsed_or(response.body, None) if _first(response.body) == b"{" else None)
+        raise _refused(response)
     try:
         said = _read(response, shape)
         return said if not shape.owners else _owned(said, shape.owners)
@@ -165,9 +165,9 @@ def _read(response: Response, shape: Shape) -> Any:
         return _decode.decode(shape.model, body, timezone=shape.timezone)
     parsed = _decode.parse(body)
     if isinstance(parsed, dict):
-        found = refusal_in(cast("dict[str, Any]", parsed), free=shape.free)
+        found = refusal_in(cast("dict[str, Any]", parsed), shape)
         if found is not None:
-            raise _refusal(response, parsed)
+            raise _refusal(response, parsed, found)
     if shape.free:
         value = cast("Any", parsed)
         return value if shape.model is None else _decode.structure(shape.model, value, timezone=shape.timezone)
@@ -187,25 +187,33 @@ def _bare(response: Response, shape: Shape, first: bytes) -> Any:
 
 
 def _enveloped(parsed: Any, shape: Shape, body: bytes) -> Decoded[Any]:
-    if shape.member is None or not isinstance(parsed, dict):
-        raise _other_shape(shape, "an object" if isinstance(parsed, dict) else "an array", body, empty=parsed == {})
+    if not isinstance(parsed, dict):
+        if parsed == []:  # an empty object, as some languages write it: nothing is lost
+            return _decode.Decoded((), 0)
+        raise _other_shape(shape, "an array", body, empty=False)
     envelope = cast("dict[str, Any]", parsed)
+    if shape.member is None:
+        if _decode.is_record(shape.model, envelope):
+            return _decode.structure_rows(shape.model, envelope, timezone=shape.timezone, body=body)
+        raise _other_shape(shape, "an object", body, empty=not envelope, says=envelope)
     path = f"$.{shape.member}"
     if shape.member not in envelope:
-        raise _misshapen(path, "missing", body, empty=not envelope)
-    decoded = _decode.structure_rows(shape.model, envelope[shape.member], path=path, timezone=shape.timezone)
-    given = messages(envelope.get("warnings"))
+        raise _misshapen(path, "missing", body, empty=not envelope, says=envelope)
+    decoded = _decode.structure_rows(shape.model, envelope[shape.member], path=path, timezone=shape.timezone, body=body)
+    given = refusal.messages(envelope.get("warnings")) + refusal.notices(envelope.get("errors"))
     return evolve(decoded, warnings=given + decoded.warnings) if given else decoded
 
 
-def _other_shape(shape: Shape, got: str, body: bytes, *, empty: bool) -> DecodeError:
+def _other_shape(shape: Shape, got: str, body: bytes, *, empty: bool, says: Any = None) -> DecodeError:
     due = "an array" if shape.member is None else "an object"
-    return _misshapen("$", f"expected {due}, got {got}", body, empty=empty)
+    return _misshapen("$", f"expected {due}, got {got}", body, empty=empty, says=says)
 
 
-def _misshapen(path: str, what: str, body: bytes, *, empty: bool) -> DecodeError:
+def _misshapen(path: str, what: str, body: bytes, *, empty: bool, says: Any = None) -> DecodeError:
     shown = body[:_BODY_SHOWN].decode("utf-8", "replace")
-    text = f"the answer is not what the API's page describes: {path}: {what}; see .body, and {REPORT}"
+    words = refusal.cleaned(refusal.words(says))
+    said = f"; the server says: {words!r}" if words else ""
+    text = f"the answer is not what the API's page describes: {path}: {what}{said}; see .body, and {REPORT}"
     return DecodeError(text, faults=(f"{path}: {what}",), paths=(path,), body=shown, empty=empty)
 
 
@@ -236,85 +244,61 @@ def _parsed_or(body: bytes, otherwise: Any) -> Any:
         return otherwise
 
 
-def messages(entries: Any) -> tuple[ApiMessage, ...]:
-    """The entries of `errors` or `warnings`; absent, null and odd ones included."""
-    if not entries:  # also "", {} and false, which say nothing
-        return ()
-    listed = cast("list[Any]", entries) if isinstance(entries, list) else [entries]
-    return tuple(_message(entry) for entry in listed if entry is not None)
-
-
-def _message(entry: Any) -> ApiMessage:
-    if not isinstance(entry, dict):
-        return ApiMessage(None, str(entry))
-    fields = cast("dict[str, Any]", entry)
-    status = fields.get("status")
-    return ApiMessage(
-        _number(fields.get("code")), str(fields.get("message") or ""), status if isinstance(status, bool) else None
-    )
-
-
-def _number(value: Any) -> int | None:
-    """A body code: an int, or its text as in the v1.1 envelope."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    digits = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18  # noqa: PLR2004
-    return int(value) if digits else None
-
-
-def refusal_in(parsed: dict[str, Any], *, free: bool = False) -> tuple[ApiMessage, ...] | None:
-    """The errors that a body states, whatever its status line says; None where it states none.
-
-    Neo: `errors[]`, or `code`/`message`/`err`. v2: `errors[]`. v1.1: `response.status.code`.
+def refusal_in(parsed: dict[str, Any], shape: Shape) -> tuple[ApiMessage, ...] | None:
+    """The failures that a body states, whatever its status line says; None where it states none.
 
     Args:
         parsed: The body.
-        free: True where any object may be the answer: then `code` beside `message` may be data, e.g. of a coupon.
+        shape: How the answer is read; where any object may be the answer, `code` beside `message` may be data, e.g. of
+            a coupon.
     """
-    listed = messages(parsed.get("errors"))
-    if listed:
-        return listed
-    code = _number(parsed.get("code"))
-    if code is not None and ("message" in parsed or "err" in parsed) and not (free and _is_data(code)):
-        return (ApiMessage(code, str(parsed.get("message") or parsed.get("err") or "")),)
-    status = _member(_member(parsed, "response"), "status")
-    code = _number(status.get("code"))
-    if code is not None and str(status.get("success")).lower() == "false":
-        return (ApiMessage(code, str(status.get("message") or "")),)
-    return None
+    if shape.free:
+        return refusal.own_failures(parsed, lambda code: not _is_data(code))
+    return refusal.failures(parsed, shape.member)
 
 
 def _is_data(code: int) -> bool:
     return code not in _BY_CODE and decisive_status(0, code) == 0
 
 
-def _member(value: dict[str, Any], name: str) -> dict[str, Any]:
-    found = value.get(name)
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+def _refused(response: Response) -> APIError:
+    """The refusal that a status line states."""
+    parsed = _NO_JSON if _first(response.body) in (b"", b"<") else _parsed_or(response.body, _NO_JSON)
+    stated = refusal.own_failures(cast("dict[str, Any]", parsed)) if isinstance(parsed, dict) else None
+    return _refusal(response, parsed, stated or ())
 
 
-def _refusal(response: Response, parsed: Any) -> APIError:
-    errors = (refusal_in(cast("dict[str, Any]", parsed)) if isinstance(parsed, dict) else None) or ()
+def _refusal(response: Response, parsed: Any, errors: tuple[ApiMessage, ...]) -> APIError:
     decisive = _decisive(errors)
     code = decisive.code if decisive else None
-    html = decisive is None and is_html(response)
+    html = parsed is _NO_JSON and is_html(response)
+    words = (decisive.message if decisive else "") or _words(response, parsed, html=html)
     return class_of(response.status, code)(
-        _told(response, decisive, html=html),
+        _told(response, code, refusal.cleaned(words), html=html),
         status=response.status,
         code=code,
         errors=errors,
         request_id=response.request_id,
-        retry_after=parse_retry_after(
-            response.headers.get("Retry-After"), parse_http_date(response.headers.get("Date"))
-        ),
+        retry_after=asked_wait(response.headers, decisive_status(response.status, code)),
         html=html,
+        body=refusal.extract(response.body, parsed),
     )
+
+
+def _words(response: Response, parsed: Any, *, html: bool) -> str:
+    """What a body says that states no failure in the API's own forms."""
+    if parsed is not _NO_JSON:
+        return refusal.words(parsed) if isinstance(parsed, str | dict | list) else ""
+    if html:
+        return refusal.title_of(response.body)
+    return "" if _first(response.body) in (b"{", b"[") else refusal.text_of(response.body)  # half a JSON is in .body
 
 
 def _decisive(errors: tuple[ApiMessage, ...]) -> ApiMessage | None:
     """Of several errors the first one whose code has a class of its own, else the first."""
-    known = (entry for entry in errors if entry.code is not None and not _is_data(entry.code))
-    return next(known, errors[0] if errors else None)
+    failed = [entry for entry in errors if refusal.fails(entry)] or errors
+    known = (entry for entry in failed if entry.code is not None and not _is_data(entry.code))
+    return next(known, failed[0] if failed else None)
 
 
 def class_of(status: int, code: int | None) -> type[APIError]:
@@ -327,22 +311,17 @@ def class_of(status: int, code: int | None) -> type[APIError]:
     return _BY_STATUS.get(decisive, APIError)
 
 
-def _told(response: Response, decisive: ApiMessage | None, *, html: bool) -> str:
-    code = decisive.code if decisive else None
+def _told(response: Response, code: int | None, words: str, *, html: bool) -> str:
     whole = response.status in WHOLE or response.status >= 300  # noqa: PLR2004
     parts = [f"the server {'refused with' if whole else 'gave no whole answer, but'} HTTP {response.status}"]
     if code is not None and code != response.status:
         parts.append(f", code {code}")
-    if decisive is not None and decisive.message:
-        parts.append(f": {_cut(decisive.message)!r}")
-    elif html:
+    if html:
         parts.append(" and an HTML page: something before the API answered")
+    if words:
+        parts.append(f": {words!r}")
     advice = _advice(response, code)
     return "".join(parts) + (f"; {advice}" if advice else "")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MESSAGE_SHOWN else text[:_MESSAGE_SHOWN] + "..."
 
 
 def _advice(response: Response, code: int | None) -> str:

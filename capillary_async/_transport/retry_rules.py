@@ -28,7 +28,7 @@ from capillary_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from capillary_async._config import RetryPolicy
     from capillary_async.errors import AttemptRecord
@@ -36,9 +36,11 @@ if TYPE_CHECKING:
 __all__ = [
     "NotSentError",
     "Verdict",
+    "asked_wait",
     "decide",
     "decisive_status",
     "kind_of",
+    "parse_reset",
     "parse_retry_after",
     "repeats",
     "status_of",
@@ -60,6 +62,15 @@ _REPEATED = frozenset({"misdirected", "not-json", "shape"})  # the same, in an a
 _REDIRECTS = 300
 _LONGEST_DATE = 64
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
+_RESETS = ("RateLimit-Reset", "X-RateLimit-Reset", "X-Rate-Limit-Reset")
+_REMAINING = ("RateLimit-Remaining", "X-RateLimit-Remaining", "X-Rate-Limit-Remaining")
+_TOO_MANY = 429
+# What resets are written in is not said: 100,000,000 is 1973 as epoch seconds, three years as a wait; and so on.
+_EPOCH_SECONDS, _EPOCH_MILLISECONDS, _NO_TIME = 1e8, 1e11, 1e14
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_PARAMETER = re.compile(
+    r"(?:^|[;,])\s*(r|remaining|t|reset)\s*=\s*([0-9]+(?:\.[0-9]+)?)\s*(?=$|[;,])", re.ASCII | re.IGNORECASE
+)
 
 
 class NotSentError(CapillaryError):
@@ -211,6 +222,63 @@ def parse_retry_after(value: str | None, now: datetime | None = None) -> float |
     text = value.strip(" \t")
     seconds = float(text) if _SECONDS.fullmatch(text) else _until(text, now)
     return seconds if seconds is not None and math.isfinite(seconds) and seconds > 0 else None
+
+
+def asked_wait(headers: Mapping[str, str], status: int) -> float | None:
+    """Seconds that an answer asks to wait: its `Retry-After`, or where it has none, when its rate limit is reset.
+
+    A reset is in most answers, and says something only where the limit was passed: under 429, and under 503 unless
+    requests remain.
+
+    Args:
+        headers: Of the answer; resets count from its `Date`.
+        status: The status that decides.
+    """
+    now = parse_http_date(headers.get("Date"))
+    told = headers.get("Retry-After")
+    if told is not None and told.strip():
+        return parse_retry_after(told, now)
+    if status not in THROTTLED_STATUSES or (status != _TOO_MANY and _some_remain(headers)):
+        return None
+    resets = (parse_reset(text, now) for name in _RESETS if (text := headers.get(name)) is not None)
+    found = _parse_rate_limit(headers.get("RateLimit"))
+    return found if found is not None else next((seconds for seconds in resets if seconds is not None), None)
+
+
+def _some_remain(headers: Mapping[str, str]) -> bool:
+    left = next((text for name in _REMAINING if (text := headers.get(name)) is not None), "0").strip(" \t")
+    return _SECONDS.fullmatch(left) is not None and float(left) > 0
+
+
+def parse_reset(value: str, now: datetime | None = None) -> float | None:
+    """Seconds until a rate limit is reset: a wait, epoch seconds or milliseconds by size, or an HTTP date.
+
+    None for anything that cannot be obeyed. Never raises.
+    """
+    text = value.strip(" \t")
+    if not _SECONDS.fullmatch(text) or float(text) < _EPOCH_SECONDS:
+        return parse_retry_after(text, now)
+    number = float(text)
+    if number >= _NO_TIME:
+        return None
+    epoch = number / 1000 if number >= _EPOCH_MILLISECONDS else number
+    seconds = epoch - (now or datetime.now(UTC)).timestamp()
+    return seconds if seconds > 0 else None
+
+
+def _parse_rate_limit(value: str | None) -> float | None:
+    """The longest wait of the exhausted limits of a `RateLimit` header: `"day";r=0;t=30`, `limit=9, reset=30`."""
+    if value is None:
+        return None
+    text = _QUOTED.sub("", value)
+    limits = text.split(",") if re.search(r";\s*[rt]\s*=", text) else [text]
+    waits: list[float] = []
+    for limit in limits:
+        said = {name[0].lower() + name[-1].lower(): float(number) for name, number in _PARAMETER.findall(limit)}
+        remaining, seconds = said.get("rr", said.get("rg", 0.0)), said.get("tt", said.get("rt"))
+        if remaining == 0 and seconds is not None and 0 < seconds < _EPOCH_SECONDS:
+            waits.append(seconds)
+    return max(waits, default=None)
 
 
 def _until(text: str, now: datetime | None) -> float | None:
