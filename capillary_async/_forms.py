@@ -6,10 +6,12 @@ every such form, users' classes only in their own. Pure functions, called by `_s
     due          read beside its own form                                          refused
     amount       text, with an exponent too (`"1E+2"`); bounds of `models.exact`   `"NaN"`, `"1_000"`, `" 1"`, `"+1"`
     integer      digits as text, integral decimals (`38855229.0`, `"3E2"`)         `1.5`, true
+    epoch ms     as an integer, and ISO 8601 text of whole milliseconds            a date alone, microseconds
     text         numbers, with the digits that came                                true, objects, arrays
     time         epoch milliseconds, as a number or digits: in UTC                 `"20250131"`, `1.5`, a date alone
     true, false  `"true"`, `"false"`                                               0, 1, `"yes"`
     all but text `""` for null; an empty array for an object; an object for an array of one
+    records      one alone, as the body or in `$.data`; `[]` for an envelope       an object of another kind
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ __all__ = [
     "to_any_text",
     "to_int_or_str",
     "to_integer_or_text",
+    "to_milliseconds",
 ]
 
 Hook = Callable[[Any, Any], Any]
@@ -40,11 +43,12 @@ _DECIMAL_TEXT: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _EXPONENT_TEXT: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?[eE][+-]?[0-9]+")
 _INTEGER_TEXT: Final = re.compile(r"-?[0-9]+")
 _TIME_TEXT: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(Z|[+-][0-9]{2}:?[0-9]{2})?"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?P<fraction>\.[0-9]+)?(Z|[+-][0-9]{2}:?[0-9]{2})?"
 )
 _CALENDAR_DIGITS: Final = frozenset({8, 14})  # 20250131 and 20250131143045 are days and times, not milliseconds
 _BOOLEANS: Final = {"true": True, "false": False}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 # Decimal(text) is exact, but what an ambient context without the trap takes for NaN must be an error.
 _EXACT: Final = Context(traps=[InvalidOperation])
@@ -222,6 +226,24 @@ def to_instant(timezone: tzinfo | None, value: Any, target: Any) -> datetime:
         return _EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:
         raise mismatch("a time within the years 1 to 9999", value) from None
+
+
+def to_milliseconds(instant: Hook, value: Any, _: Any) -> int | None:
+    """Epoch milliseconds: an integer, or the time that ISO 8601 text names, where that is a whole number of them.
+
+    Args:
+        instant: Reads the text.
+        value: What came.
+    """
+    if is_nothing(value):
+        return None
+    found = _TIME_TEXT.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return to_integer(value, int)
+    time: datetime = instant(value, datetime)
+    if len((found["fraction"] or "").rstrip("0")) > len(".123"):
+        raise mismatch("a time of whole milliseconds", value)
+    return (time - _EPOCH) // _MILLISECOND
 
 
 def _milliseconds(value: Any) -> int | None:

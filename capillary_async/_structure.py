@@ -308,6 +308,9 @@ def _wire_name(one: "attrs.Attribute[Any]") -> str:
 
 def _overrides(kind: Any, fields: Mapping[str, "attrs.Attribute[Any]"], converter: Converter) -> dict[str, Any]:
     """What cattrs is told of each field of a model of ours, both ways."""
+    if kind in _SNAKE:
+        read = partial(_forms.to_milliseconds, converter.get_structure_hook(datetime))
+        return {one.name: override(struct_hook=read) for one in attrs.fields(kind) if "epoch" in one.metadata}
     if not _is_camel(kind):
         return {}
     told = {one.name: _override(wire, one, converter) for wire, one in fields.items()}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -14,6 +14,8 @@ from test_decode import LEDGER, page_json
 
 from capillary_async import _structure
 from capillary_async._decode import rows
+from capillary_async._transport.check import judge
+from capillary_async._transport.message import Response, Shape
 from capillary_async.errors import DecodeError
 from capillary_async.models import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
 from capillary_async.models.points_ledger import BehavioralFieldAttribute
@@ -60,7 +62,7 @@ def members(model: Any, tree: dict[str, Any], path: tuple[str | int, ...] = ()) 
         if value is None or "twin" in one.metadata:
             continue
         here = (*path, name)
-        yield Member(here, one.type, value)
+        yield Member(here, "epoch" if "epoch" in one.metadata else one.type, value)
         inner = [kind for kind in get_args(one.type) if attrs.has(kind)]
         inner += [kind for outer in get_args(one.type) for kind in get_args(outer) if attrs.has(kind)]
         if inner and isinstance(value, dict):
@@ -89,7 +91,11 @@ def read(model: Any, body: bytes) -> Any:
 def alike(member: Member) -> Iterator[Any]:
     """The same value in other forms."""
     due, value = member.due, member.value
-    if due == int | None:
+    if due == "epoch":
+        time = EPOCH + value * MILLISECOND
+        shifted = time.astimezone(timezone(timedelta(hours=5, minutes=30)))
+        yield from (f"{time:%Y-%m-%d %H:%M:%S.%f}000", time.isoformat(timespec="milliseconds"), shifted.isoformat())
+    if due in ("epoch", int | None):
         yield from (str(value), Decimal(f"{value}.0"), f"{value}.0", f"{int(value)}00E-2", f"{value}E0")
     elif due == Decimal | None:
         number = Decimal(value)
@@ -118,7 +124,8 @@ def none(member: Member) -> Iterator[Any]:
 
 def losing(member: Member) -> Iterator[Any]:
     """What no value of the field can keep."""
-    wrong = {
+    wrong: dict[Any, tuple[Any, ...]] = {
+        "epoch": (True, Decimal("1.5"), "x", "2026-01-07", "2026-01-07T05:43:40.1230001Z", "2026-13-07T05:43:40Z"),
         int | None: (True, Decimal("1.5"), "1.5", "x", [1]),
         Decimal | None: (True, "x", "1_000", "1E+101", "1E99999999999999999999", "NaN", " 1", [1]),
         bool | None: (0, "yes", [True]),
@@ -167,6 +174,49 @@ def test_what_would_lose_something_is_refused_with_its_path(model: Any, tree: An
             with pytest.raises(DecodeError) as caught:
                 read(model, changed(tree, member.path, value))
             assert caught.value.paths == (member.where,), value
+
+
+# The member that holds the rows of each kind; None where they are the body.
+ROWS = {PointsAllocation: None, PointsAwarded: None, LoyaltyEvent: "data", LedgerEvent: "events"}
+
+
+def judged(model: Any, body: Any) -> Any:
+    """What an answer says, errors of the API looked for first."""
+    return judge(Response(200, body=ENCODE(body)), Shape(model, ROWS[model], timezone=UTC))
+
+
+@pytest.mark.parametrize(("model", "tree"), RECORDS)
+def test_a_record_alone_is_an_array_of_one(model: Any, tree: Any):
+    member = ROWS[model]
+    alone, array = (tree, [tree]) if member is None else ({member: tree}, {member: [tree]})
+    assert judged(model, alone).items == judged(model, array).items == (read(model, ENCODE([tree])),)
+    assert judged(model, alone).received == 1
+
+
+@pytest.mark.parametrize("model", [LoyaltyEvent, LedgerEvent])
+def test_an_empty_array_for_an_envelope_and_an_empty_text_for_its_rows_are_an_empty_page(model: Any):
+    for body in ([], {ROWS[model]: ""}, {ROWS[model]: []}, {ROWS[model]: None}):
+        assert (judged(model, body).items, judged(model, body).received) == ((), 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "path"),
+    [
+        (PointsAllocation, {"rows": []}, "$"),
+        (PointsAllocation, {"status": "AVAILABLE"}, "$"),
+        (PointsAllocation, {"id": 1, "points_value": "x"}, "$[0].points_value"),
+        (LoyaltyEvent, [{"id": 1}], "$"),
+        (LoyaltyEvent, {"data": {}}, "$.data"),
+        (LoyaltyEvent, {"data": {"rows": []}}, "$.data"),
+        (LoyaltyEvent, {"data": {"id": "x"}}, "$.data[0].id"),
+        (LedgerEvent, {"events": "x"}, "$.events"),
+        (LedgerEvent, {"events": {"message": "no"}}, "$.events"),
+    ],
+)
+def test_what_is_no_record_alone_is_refused_with_its_path(model: Any, body: Any, path: str):
+    with pytest.raises(DecodeError) as caught:
+        judged(model, body)
+    assert caught.value.paths == (path,)
 
 
 @pytest.mark.parametrize(

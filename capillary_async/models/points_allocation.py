@@ -6,9 +6,9 @@ Invariant: pure data under the wire's own names, exact; what is derived is a pro
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from capillary_async.models._record import Record
 from capillary_async.models._remaining import remaining
@@ -16,6 +16,11 @@ from capillary_async.models._remaining import remaining
 __all__ = ["PointsAllocation"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _epoch() -> Any:
+    """A field of epoch milliseconds, for which services write ISO 8601 text too."""
+    return field(default=None, metadata={"epoch": True})
 
 
 def _utc(milliseconds: int | None) -> datetime | None:
@@ -76,7 +81,7 @@ class PointsAllocation(Record):
     event_type_id: int | None = None
     points_source_type_id: int | None = None
     original_points: Decimal | None = None
-    awarded_date: int | None = None
+    awarded_date: int | None = _epoch()
     returned_exclusive_value: Decimal | None = None
     points_source_id: int | None = None
     id: int | None = None
@@ -85,8 +90,8 @@ class PointsAllocation(Record):
     expiry_strategy_id: int | None = None
     returned_value: Decimal | None = None
     redeemed_exclusive_value: Decimal | None = None
-    expiry_date: int | None = None
-    auto_update_time: int | None = None
+    expiry_date: int | None = _epoch()
+    auto_update_time: int | None = _epoch()
     redeemed_value: Decimal | None = None
     expired_exclusive_value: Decimal | None = None
     allocation_strategy_id: int | None = None
