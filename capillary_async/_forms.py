@@ -239,7 +239,8 @@ def to_milliseconds(instant: Hook, value: Any, _: Any) -> int | None:
         return None
     found = _TIME_TEXT.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        return to_integer(value, int)
+        number: int = to_integer(value, int)
+        return number
     time: datetime = instant(value, datetime)
     if len((found["fraction"] or "").rstrip("0")) > len(".123"):
         raise mismatch("a time of whole milliseconds", value)
