@@ -368,8 +368,10 @@ def test_a_short_csv_line_is_a_bad_id(tmp_path: Path, capfd: pytest.CaptureFixtu
 def test_it_says_in_one_line_why_it_cannot_run(
     arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 1, nothing on stdout, one line on stderr."""
+    """Exit code 1, nothing on stdout, one line on stderr; the signals of a program that goes on are its own again."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert main(arguments) == 1
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     out, err = capfd.readouterr()
     assert out == ""
     assert err.startswith("capillary-async: ")

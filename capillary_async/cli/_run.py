@@ -13,13 +13,14 @@ import importlib.util
 import os
 import signal
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, TextIO
 
 from capillary_async.cli._words import as_options, one_line
 from capillary_async.errors import CapillaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
 __all__ = [
     "BROKEN_PIPE",
@@ -63,8 +64,20 @@ def jobs() -> Any:
 
 def run(coroutine: Coroutine[Any, Any, int]) -> int:
     """Run it to its end, on uvloop where that is installed; SIGINT and SIGTERM cancel it."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with _handlers_restored(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_heeding_sigterm(coroutine))
+
+
+@contextlib.contextmanager
+def _handlers_restored() -> Iterator[None]:
+    """Put the signal handlers back: a closed loop of uvloop leaves its own, deaf to Ctrl-C."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None and threading.current_thread() is threading.main_thread():
+                signal.signal(number, handler)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
