@@ -198,6 +198,12 @@ class PartFile:
                     self.path.unlink()
             self._close()
 
+    def unlink(self) -> None:
+        """Remove the file at once, while another thread may still write to it; on Windows only `drop` can."""
+        with contextlib.suppress(OSError):
+            if os.name == "posix" and self._open and _is_same(self.descriptor, self.path):
+                self.path.unlink()
+
     def _close_on_windows(self) -> None:
         if os.name != "posix":  # which neither renames nor removes an open file
             self._close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import io
 import json
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+from concurrent.futures import Future
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +34,7 @@ from capillary_async import (
     ServerError,
     __version__,
 )
-from capillary_async.cli import _blocking, _report, _rows, _run, _silence, _words, _write, main
+from capillary_async.cli import _blocking, _options, _report, _rows, _run, _silence, _words, _write, main
 from capillary_async.sandbox import ErrorEnvelope, NullEntries, Sandbox, ServerFailure, SlowFirstByte
 
 if TYPE_CHECKING:
@@ -851,3 +853,17 @@ def test_the_bar_is_hidden_where_it_would_be_in_the_way() -> None:
     """No terminal, or --quiet."""
     report = _report.Report("events", quiet=True, total=None, shared=False)
     assert report._progress.disable
+
+
+@POSIX
+async def test_an_unfinished_file_goes_though_its_thread_is_slow(tmp_path: Path) -> None:
+    """Nobody waits for the thread that writes, so the process may end before it."""
+    goes_on = threading.Event()
+    with contextlib.suppress(KeyboardInterrupt):
+        table = _rows.Table(columns=("a",), row=lambda row: row)
+        async with _write.Writer(_options.Output(out=str(tmp_path / "out")), table) as writer:
+            writer._blocking._calls.put((Future(), goes_on.wait))
+            raise KeyboardInterrupt
+    left = list(tmp_path.iterdir())
+    goes_on.set()
+    assert left == []

@@ -96,6 +96,8 @@ class Writer:
                 if self._part is not None:
                     await self._blocking.call(self._part.publish)
         finally:
+            if self._part is not None:
+                self._part.unlink()  # nobody waits for the thread: the process may end before it
             self._blocking.end(self._close)
 
     def _close(self) -> None:
