@@ -20,7 +20,7 @@ from capillary_async.cli._words import as_options, one_line
 from capillary_async.errors import CapillaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Generator
 
 __all__ = [
     "BROKEN_PIPE",
@@ -69,7 +69,7 @@ def run(coroutine: Coroutine[Any, Any, int]) -> int:
 
 
 @contextlib.contextmanager
-def _handlers_restored() -> Iterator[None]:
+def _handlers_restored() -> Generator[None]:
     """Put the signal handlers back: a closed loop of uvloop leaves its own, deaf to Ctrl-C."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
