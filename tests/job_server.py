@@ -23,6 +23,7 @@ QUERY: dict[str, Any] = {
     "expiry_date_end": "2027-06-01",
 }
 UNKNOWN = 9_000  # customers from here on are refused
+_MISSING = b'{"errors":[{"status":false,"code":404,"message":"customer not found"}]}'
 _ASKED = re.compile(rb"[?&](entity_id|page|count)=([0-9]+)")
 _SOME = 50
 _END = b"\r\n\r\n"
@@ -52,6 +53,7 @@ class Customers:
         rows: Rows of customers that have others than `rows_of` says.
         cap: The longest page that it gives, whatever is asked.
         throttled: Customers who are always answered with 429.
+        missing: Customers that are answered with the API's own 404.
         circles: Customers of whom every page is page 1 in another order.
         down_from: From which request on all are answered with 503; None for never.
         latency: Seconds before each answer.
@@ -64,6 +66,7 @@ class Customers:
         self.rows: dict[int, list[dict[str, Any]]] = {}
         self.cap: int | None = None
         self.throttled: set[int] = set()
+        self.missing: set[int] = set()
         self.circles: set[int] = set()
         self.slow: dict[int, float] = {}
         self.asked: Counter[int] = Counter()
@@ -121,6 +124,8 @@ class Customers:
             return answer(b"", b"500 Internal Server Error"), delay
         if customer in self.throttled:
             return answer(b"", b"429 Too Many Requests"), delay
+        if customer in self.missing:
+            return answer(_MISSING, b"404 Not Found"), delay
         if customer >= UNKNOWN:
             text = b'{"errors":[{"status":false,"code":400,"message":"no such customer"}]}'
             return answer(text, b"400 Bad Request"), delay

@@ -32,6 +32,7 @@ from capillary_async.cli._options import (
     LedgerOf,
     LedgerPairs,
     LedgerWith,
+    NotFound,
     Output,
     SandboxOf,
 )
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _IDS, _OUTPUT, _CONNECTION, _SANDBOX = IdSource(), Output(), Connection(), SandboxOf()
-_EXPIRY, _EVENT, _WHOSE, _WHAT = Expiry(), EventOf(), LedgerOf(), LedgerWith()
+_EXPIRY, _EVENT, _WHOSE, _WHAT, _NOT_FOUND = Expiry(), EventOf(), LedgerOf(), LedgerWith(), NotFound()
 _PAIRS, _INCLUDES, _BOOKS = LedgerPairs(), LedgerIncludes(), WithBooks()
 _FLAG = Parameter(negative="", show_default=False)
 
@@ -162,6 +163,7 @@ def allocations(  # noqa: D417 - the groups of options describe themselves
     *given: Annotated[str, Parameter(name="ids")],
     expiry: Expiry = _EXPIRY,
     event: EventOf = _EVENT,
+    missing: NotFound = _NOT_FOUND,
     ids: IdSource = _IDS,
     output: Output = _OUTPUT,
     connection: Connection = _CONNECTION,
@@ -174,7 +176,8 @@ def allocations(  # noqa: D417 - the groups of options describe themselves
     Args:
         given: Customer ids; - reads them from stdin.
     """
-    return run_coroutine(read(Asked(given, ids, output, connection, sandbox_of), allocations_job(expiry, event)))
+    job = allocations_job(expiry, event, missing)
+    return run_coroutine(read(Asked(given, ids, output, connection, sandbox_of), job))
 
 
 @app.command(help_epilogue=_READING)
@@ -264,12 +267,13 @@ def export_allocations(
     *,
     export: ExportOf,
     expiry: Expiry = _EXPIRY,
+    missing: NotFound = _NOT_FOUND,
     ids: IdSource = _IDS,
     connection: Connection = _CONNECTION,
     sandbox_of: SandboxOf = _SANDBOX,
 ) -> int:
     """Export the points allocations of customers that expire within two dates."""
-    return run_coroutine(run_export(Exported(ids, export, connection, sandbox_of), allocations_query(expiry)))
+    return run_coroutine(run_export(Exported(ids, export, connection, sandbox_of), allocations_query(expiry, missing)))
 
 
 @exports.command(name="awarded")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         IdSource,
         LedgerIncludes,
         LedgerPairs,
+        NotFound,
         SandboxOf,
     )
     from capillary_async.jobs import ExportResult
@@ -177,9 +178,13 @@ def _points(expiry: Expiry, sandbox: Sandbox | None, start: str, end: str) -> di
     }
 
 
-def allocations(expiry: Expiry) -> Query:
+def allocations(expiry: Expiry, missing: NotFound) -> Query:
     """The allocations of customers that expire within two dates."""
-    return Query("allocations", lambda sandbox: _points(expiry, sandbox, "expiry_date_start", "expiry_date_end"))
+
+    def arguments(sandbox: Sandbox | None) -> dict[str, Any]:
+        return {**_points(expiry, sandbox, "expiry_date_start", "expiry_date_end"), "not_found": missing.not_found}
+
+    return Query("allocations", arguments)
 
 
 def awarded(expiry: Expiry, status: str | None, org_id: int | None, batch_size: int) -> Query:

@@ -102,7 +102,9 @@ class JobReport:
         if result.already_complete:
             when = f"read {span(*result.read)}" if result.read else "with no customers to ask for"
             self._line(f"{result.out} is already complete, {when}; nothing was asked")
-        keys = f"{result.asked:,} asked, {result.found:,} found, {result.empty:,} empty, {result.failed:,} failed"
+        missing = f" ({result.not_found:,} not found)" if result.not_found else ""
+        keys = f"{result.asked:,} asked, {result.found:,} found, {result.empty:,} empty{missing}"
+        keys += f", {result.failed:,} failed"
         work = f"{count(result.requests, 'request')}, {count(result.retries, 'retry', 'retries')}"
         shards = f"{count(result.records, 'record')} in {count(result.shards, 'shard')}"
         self._line(f"{keys}; {shards}; {work}, {result.elapsed:.1f} s; {result.out / 'manifest.json'}")

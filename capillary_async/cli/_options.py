@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter
 
 __all__ = [
     "Connection", "EventOf", "Expiry", "ExportOf", "IdSource", "LedgerIncludes", "LedgerOf", "LedgerPairs",
-    "LedgerWith", "Output", "SandboxOf",
+    "LedgerWith", "NotFound", "Output", "SandboxOf",
 ]  # fmt: skip
 
 _FLAG = Parameter(negative="", show_default=False)
@@ -118,6 +118,19 @@ class Expiry:
     point_category_id: int | None = None
     expiry_date_start: Annotated[str | None, Parameter(name=("--expiry-date-start", "--start-expiry-date"))] = None
     expiry_date_end: Annotated[str | None, Parameter(name=("--expiry-date-end", "--end-expiry-date"))] = None
+
+
+@Parameter(name="*", group=Group("Which points", sort_key=1))
+@frozen(kw_only=True)
+class NotFound:
+    """Whether a customer may be unknown.
+
+    Attributes:
+        not_found: What a 404 of the API itself for a customer is: an error, or an empty list. A 404 of anything else,
+            e.g. a wrong base URL, is an error always.
+    """
+
+    not_found: Literal["error", "empty"] = "error"
 
 
 @Parameter(name="*", group=Group("By event instead", sort_key=2))

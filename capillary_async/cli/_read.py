@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from capillary_async import AsyncSession, FanOut
-    from capillary_async.cli._options import Connection, EventOf, Expiry, IdSource, Output, SandboxOf
+    from capillary_async.cli._options import Connection, EventOf, Expiry, IdSource, NotFound, Output, SandboxOf
     from capillary_async.cli._rows import Table
     from capillary_async.sandbox import Sandbox
 
@@ -117,17 +117,22 @@ def _points(expiry: Expiry, sandbox: Sandbox | None) -> tuple[int, int, Any, Any
     )
 
 
-def allocations(expiry: Expiry, event: EventOf) -> Job:
+def allocations(expiry: Expiry, event: EventOf, missing: NotFound) -> Job:
     """The allocations of customers that expire within two dates, or those of one event."""
 
     def by_expiry(session: AsyncSession, sandbox: Sandbox | None, keys: Any) -> FanOut[Any, Any]:
         program, category, first, last = _points(expiry, sandbox)
         return session.points_allocation.by_expiry_many(
-            keys, program_id=program, point_category_id=category, expiry_date_start=first, expiry_date_end=last
+            keys,
+            program_id=program,
+            point_category_id=category,
+            expiry_date_start=first,
+            expiry_date_end=last,
+            not_found=missing.not_found,
         )
 
     def by_event(session: AsyncSession, sandbox: Sandbox | None, keys: Any) -> FanOut[Any, Any]:  # noqa: ARG001
-        return session.points_allocation.by_event_many(_queries(event, keys))
+        return session.points_allocation.by_event_many(_queries(event, keys), not_found=missing.not_found)
 
     if (event.event_id is None) != (event.event_type_id is None):
         raise UnusableError("--event-id and --event-type-id go together")

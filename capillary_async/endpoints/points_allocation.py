@@ -6,10 +6,10 @@ Expiry in Specified Date Range'; `page` and `count` are always sent. Made by the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from datetime import date
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from attrs import field, frozen
 
@@ -19,12 +19,21 @@ from capillary_async._repr import brief_repr
 from capillary_async._transport.message import Request
 from capillary_async.endpoints._arguments import days, positive, query, refuse, text
 from capillary_async.endpoints._resource import IDENTITY, NEO_LARGEST_PAGE, Resource
+from capillary_async.errors import APIError, ApiMessage, NotFoundError
 from capillary_async.models import PointsAllocation
 
-__all__ = ["EventQuery", "PointsAllocationResource"]
+__all__ = ["EventQuery", "ListNotFound", "PointsAllocationResource"]
 
 BY_EVENT = "/x/neo/pointsAllocation/event"
 BY_EXPIRY = "/x/neo/pointsAllocation/dateRange"
+NOT_FOUND = 404
+
+NotFoundAs: TypeAlias = Literal["error", "empty"]
+
+
+@frozen
+class ListNotFound(ApiMessage):
+    """The SDK's own warning of a list that the API answered with 404, and that is given as an empty one."""
 
 
 def _entity(value: Any) -> str | int:
@@ -68,7 +77,9 @@ def _event_query(value: Any) -> EventQuery:
 class PointsAllocationResource(Resource):
     """Points allocations of customers."""
 
-    def by_event(self, *, entity_id: str | int, customer_id: int, event_type_id: int) -> Pager[PointsAllocation]:
+    def by_event(
+        self, *, entity_id: str | int, customer_id: int, event_type_id: int, not_found: NotFoundAs = "error"
+    ) -> Pager[PointsAllocation]:
         """The allocations that one event made.
 
         Allocations are rows of the award table `points_awarded` alone [inferred]: line items and promotions, which the
@@ -85,28 +96,37 @@ class PointsAllocationResource(Resource):
                 of a loyalty event finds nothing, and that an event log id is taken is doubtful.
             customer_id: The customer.
             event_type_id: An `EventType` or its number, e.g. 15 for TransactionAdd.
+            not_found: What a 404 of the API itself on the first page is: `"error"`, a `NotFoundError`; or `"empty"`, an
+                empty list with a warning. The API's page does not say whether it means no such customer or no points.
+                A 404 without the API's own error code, e.g. of a gateway or a wrong `base_url`, is an error always.
 
         Raises:
             InvalidRequestError: An argument cannot be, or the session's page size is more than 100. Nothing is sent.
         """
-        return self._pager(self._of_event(EventQuery(entity_id, customer_id, event_type_id)))
+        _check_not_found(not_found)
+        return self._pager(self._of_event(not_found, EventQuery(entity_id, customer_id, event_type_id)))
 
     def by_event_many(
-        self, queries: Iterable[EventQuery] | AsyncIterable[EventQuery]
+        self, queries: Iterable[EventQuery] | AsyncIterable[EventQuery], *, not_found: NotFoundAs = "error"
     ) -> FanOut[EventQuery, PointsAllocation]:
         """The allocations of many events, concurrently; see `by_event`.
 
         Source: Get Point Allocation Details by Event ID, `GET /x/neo/pointsAllocation/event`.
 
+        Args:
+            queries: The events.
+            not_found: As of `by_event`: whether a 404 of the API itself is an `"error"` or `"empty"`.
+
         Raises:
-            InvalidRequestError: An entry of an input with a length is no `EventQuery`. Nothing is sent.
+            InvalidRequestError: `not_found` or an entry of an input with a length is invalid. Nothing is sent.
         """
+        _check_not_found(not_found)
         return self._fan(
             queries,
             argument="queries",
             name="points_allocation.by_event_many",
             check=_event_query,
-            source=self._of_event,
+            source=partial(self._of_event, not_found),
             largest=NEO_LARGEST_PAGE,
         )
 
@@ -118,6 +138,7 @@ class PointsAllocationResource(Resource):
         point_category_id: int,
         expiry_date_start: date | str,
         expiry_date_end: date | str,
+        not_found: NotFoundAs = "error",
     ) -> Pager[PointsAllocation]:
         """The allocations of one customer that expire within two dates, both days included.
 
@@ -134,12 +155,14 @@ class PointsAllocationResource(Resource):
             point_category_id: The category of points.
             expiry_date_start: First day, a date or `YYYY-MM-DD`, in the server's time zone.
             expiry_date_end: Last day.
+            not_found: As of `by_event`: whether a 404 of the API itself is an `"error"` or `"empty"`.
 
         Raises:
             InvalidRequestError: An argument cannot be, or the session's page size is more than 100. Nothing is sent.
         """
+        _check_not_found(not_found)
         prefix = self._expiry_prefix(program_id, point_category_id, expiry_date_start, expiry_date_end)
-        return self._pager(self._of_expiry(positive("entity_id", entity_id), prefix))
+        return self._pager(self._of_expiry(not_found, prefix, positive("entity_id", entity_id)))
 
     def by_expiry_many(
         self,
@@ -149,6 +172,7 @@ class PointsAllocationResource(Resource):
         point_category_id: int,
         expiry_date_start: date | str,
         expiry_date_end: date | str,
+        not_found: NotFoundAs = "error",
     ) -> FanOut[int, PointsAllocation]:
         """The allocations of many customers that expire within two dates, concurrently; see `by_expiry`.
 
@@ -161,17 +185,19 @@ class PointsAllocationResource(Resource):
             point_category_id: The category of points.
             expiry_date_start: First day, a date or `YYYY-MM-DD`, in the server's time zone.
             expiry_date_end: Last day.
+            not_found: As of `by_event`: whether a 404 of the API itself is an `"error"` or `"empty"`.
 
         Raises:
             InvalidRequestError: An argument, or an id of an input with a length, cannot be. Nothing is sent.
         """
+        _check_not_found(not_found)
         prefix = self._expiry_prefix(program_id, point_category_id, expiry_date_start, expiry_date_end)
         return self._fan(
             entity_ids,
             argument="entity_ids",
             name="points_allocation.by_expiry_many",
             check=_entity_number,
-            source=lambda entity_id: self._of_expiry(entity_id, prefix),
+            source=partial(self._of_expiry, not_found, prefix),
             largest=NEO_LARGEST_PAGE,
         )
 
@@ -185,24 +211,57 @@ class PointsAllocationResource(Resource):
             program_id=positive("program_id", program_id),
         )
 
-    def _of_event(self, asked: EventQuery) -> Source[PointsAllocation]:
+    def _of_event(self, not_found: NotFoundAs, asked: EventQuery) -> Source[PointsAllocation]:
         prefix = query(entity_id=asked.entity_id, customer_id=asked.customer_id, event_type_id=asked.event_type_id)
         name = f"points_allocation.by_event(entity_id={asked.entity_id})"
-        return self._source(BY_EVENT, prefix, name, asked.customer_id)
+        return self._source(BY_EVENT, prefix, name, asked.customer_id, not_found)
 
-    def _of_expiry(self, entity_id: int, prefix: str) -> Source[PointsAllocation]:
+    def _of_expiry(self, not_found: NotFoundAs, prefix: str, entity_id: int) -> Source[PointsAllocation]:
         name = f"points_allocation.by_expiry(entity_id={entity_id})"
-        return self._source(BY_EXPIRY, f"{prefix}&entity_id={entity_id}", name, entity_id)
+        return self._source(BY_EXPIRY, f"{prefix}&entity_id={entity_id}", name, entity_id, not_found)
 
-    def _source(self, path: str, prefix: str, name: str, customer_id: int) -> Source[PointsAllocation]:
+    def _source(
+        self, path: str, prefix: str, name: str, customer_id: int, not_found: NotFoundAs
+    ) -> Source[PointsAllocation]:
         shape, headers = self._shape(PointsAllocation, owners=(customer_id,)), self._caller.neo_headers
 
         def fetch(number: int, size: int, *, late: bool = False) -> Awaitable[Fetched[PointsAllocation]]:
             query = f"{prefix}&page={number}&count={size}"
-            return self._page(Request("GET", path, query, headers, shape=shape, late=late))
+            ask = partial(self._page, Request("GET", path, query, headers, shape=shape, late=late))
+            return _or_empty(ask, name) if number == 1 and not_found == "empty" else ask()
 
         return Source(name, fetch, IDENTITY, largest=NEO_LARGEST_PAGE, ahead=partial(fetch, late=True))
 
 
 def _entity_number(value: Any) -> int:
     return positive("entity_ids", value)
+
+
+def _check_not_found(value: Any) -> None:
+    if value not in ("error", "empty"):
+        raise refuse("not_found", "'error' or 'empty'", value)
+
+
+async def _or_empty(ask: Callable[[], Awaitable[Fetched[Any]]], name: str) -> Fetched[Any]:
+    """The first page of a list; an empty one where the API itself says 404.
+
+    A 404 in the body of an HTTP 200, which a busy service sends too, is retried once before it is believed.
+    """
+    try:
+        return await ask()
+    except NotFoundError as error:
+        found = error
+    if _is_own(found) and found.status != NOT_FOUND:
+        try:
+            return await ask()
+        except NotFoundError as error:
+            found = error
+    if not _is_own(found):
+        raise found
+    warning = ListNotFound(None, f"{name}: the API answered with 404, which is taken for an empty list: {found}")
+    return Fetched((), 0, found.request_id, (warning,), found.status, found.elapsed)
+
+
+def _is_own(error: APIError) -> bool:
+    """Whether a refusal has the form of the API's own: an error code, or an entry with `status: false`."""
+    return error.code is not None or any(one.code is not None or one.status is False for one in error.errors)

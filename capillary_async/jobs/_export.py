@@ -88,7 +88,7 @@ async def export(
         on_progress: Called with an `ExportProgress` some times a second.
         cluster: What is read, where the session's `base_url` does not say it.
         sleep: How pauses wait, for tests.
-        query: The arguments of the call beside the ids, e.g. `program_id=2282`; of a ledger `identifier` (its kind,
+        query: The arguments of the call beside the ids, e.g. `program_id=2282` or `not_found="empty"`; of a ledger `identifier` (its kind,
             `customer_id`), `identifier_source` (`INSTORE`), `include` (names of `LedgerInclude`), and the rest of
             `explode`'s.
 
@@ -453,6 +453,7 @@ class _Job:
             elapsed=self.tally.elapsed,
             read=read_of(await self.database.call(self.state.get, "read")),
             already_complete=not self.asks and not ids["failed"],
+            not_found=ids.get("not_found"),
             repaired=tuple(self.repaired),
         )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from attrs import evolve
 
 from capillary_async import AuthenticationError, CapillaryError, RecordConflictError, RetryPolicy, TLSError
+from capillary_async.endpoints.points_allocation import ListNotFound
 from capillary_async.jobs._drift import members_of
 from capillary_async.jobs._shards import failure_of, is_answer
 
@@ -146,6 +147,7 @@ class Intake:
         else:
             self._attempts.pop(outcome.key, None)
         self._tally.warnings += len(outcome.warnings)
+        task.not_found += any(isinstance(warning, ListNotFound) for warning in outcome.warnings)
         self._tally.settled(len(outcome.items), failed=error is not None, again=task.round > 0)
         task.settle(place, outcome.items, members_of(outcome))
         last = not task.left

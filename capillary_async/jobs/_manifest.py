@@ -122,7 +122,7 @@ def _checks(members: Mapping[str, Any]) -> Iterable[tuple[str, Any, Callable[[An
     for member in ("query", "ids", "totals"):
         yield member, members.get(member), lambda each: isinstance(each, dict), "an object"
     counts = _members(members.get("ids")) or {}
-    for member in ("asked", "found", "empty", "failed"):
+    for member in ("asked", "found", "empty", "failed", "not_found"):
         yield f"ids.{member}", counts.get(member, 0), _is_count, "a whole number from 0 on"
     yield from _digests(members, counts)
     for column, total in (_members(members.get("totals")) or {}).items():

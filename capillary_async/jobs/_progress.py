@@ -82,6 +82,7 @@ class ExportResult:
         elapsed: Seconds of this run.
         read: When the first and the last answer came, over all runs; None where nothing was asked yet.
         already_complete: Whether there was nothing left to ask, so that this run asked nothing.
+        not_found: Keys whose list was answered with 404 and taken for empty; None where a 404 is an error.
         repaired: Files that were missing or not as they were written: shards were read again, `manifest.json` and
             `failures.jsonl` of an export with nothing left to do were written again.
     """
@@ -101,6 +102,7 @@ class ExportResult:
     elapsed: float
     read: tuple[datetime, datetime] | None = None
     already_complete: bool = False
+    not_found: int | None = None
     repaired: tuple[str, ...] = ()
 
     __repr__ = brief_repr

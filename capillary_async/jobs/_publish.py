@@ -167,5 +167,6 @@ class Publisher:
             await self._files.call(self._folder.publish, writer.path)
             reached("folder-synced")
         failures = list(task.failures.values())
-        await self._database.call(self._state.commit, shard, asked, failures, self._counted(), self._read())
+        commit = partial(self._state.commit, not_found=task.not_found)
+        await self._database.call(commit, shard, asked, failures, self._counted(), self._read())
         return shard

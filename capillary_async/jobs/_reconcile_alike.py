@@ -17,7 +17,7 @@ __all__ = ["unlike"]
 
 # Two calls name the same things in two ways.
 _SAME = {"start_expiry_date": "expiry_date_start", "end_expiry_date": "expiry_date_end"}
-_OF_THE_CALL = frozenset({"batch_size"})  # says how it is asked, not what
+_OF_THE_CALL = frozenset({"batch_size", "not_found"})  # say how it is asked, not what
 _SHARED = frozenset({"program_id", "point_category_id", "expiry_date_start", "expiry_date_end", "org_id"})
 
 

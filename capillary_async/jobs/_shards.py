@@ -91,6 +91,9 @@ class ShardTask:
         first: The place of its first key, asked or not.
         keys: The keys to ask, by place, in order.
         round_: 0 for the first reading, else which of the later rounds.
+
+    Attributes:
+        not_found: Keys so far whose list, or one of them, was answered with 404 and taken for empty.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class ShardTask:
         self.keys = keys
         self.round = round_
         self.left = len(keys)
+        self.not_found = 0
         self.failures: dict[int, Failure] = {}
         self._order = iter(keys.items())
         self._next: tuple[int, Any] | None = next(self._order, None)

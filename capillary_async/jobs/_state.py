@@ -44,6 +44,7 @@ CREATE TABLE failures (
 """
 # By shard, where there is any; databases of before it was counted get it.
 _DRIFT = "CREATE TABLE IF NOT EXISTS drift (number INTEGER PRIMARY KEY, counts TEXT NOT NULL)"
+_NOT_FOUND = "CREATE TABLE IF NOT EXISTS not_found (number INTEGER PRIMARY KEY, keys INTEGER NOT NULL)"
 
 
 @frozen
@@ -116,6 +117,7 @@ class State:
                     self._set(schema_version=SCHEMA_VERSION)
             self._check_version(path)
             self._db.execute(_DRIFT)
+            self._db.execute(_NOT_FOUND)
         except BaseException:
             self._db.close()
             raise
@@ -291,7 +293,7 @@ class State:
 
     def commit(
         self, shard: Shard | None, asked: tuple[int, int] | list[int], failures: Iterable[Failure],
-        counters: Mapping[str, int], read: tuple[str, str] | None = None,
+        counters: Mapping[str, int], read: tuple[str, str] | None = None, *, not_found: int = 0,
     ) -> None:  # fmt: skip
         """A shard is done: its row, its failures and the counters, in one transaction.
 
@@ -301,6 +303,7 @@ class State:
             failures: Which of them failed.
             counters: What was counted since the last commit.
             read: When the first and the last answer since the last commit came.
+            not_found: Keys among those asked whose list was answered with 404 and taken for empty.
         """
         with self._transaction():
             if shard is not None:
@@ -316,6 +319,7 @@ class State:
                  one.transient, one.round)
                 for one in failures
             ]  # fmt: skip
+            self._count_not_found(shard, asked, not_found)
             if isinstance(asked, tuple):
                 self._db.execute("DELETE FROM failures WHERE place BETWEEN ? AND ?", asked)
             else:
@@ -328,6 +332,23 @@ class State:
                 before: dict[str, str] = self.get("read") or {}
                 self._set(read={"first": before.get("first", read[0]), "last": read[1]})
         reached("shard-committed")
+
+    def _count_not_found(self, shard: Shard | None, asked: tuple[int, int] | list[int], count: int) -> None:
+        """Of a whole shard what it has; of keys that are asked again, what they add."""
+        if isinstance(asked, tuple) and shard is not None:
+            self._db.execute("INSERT OR REPLACE INTO not_found VALUES (?, ?)", (shard.number, count))
+        elif isinstance(asked, list) and count:
+            number = (asked[0] - 1) // self.get("shard_keys")
+            self._db.execute("INSERT OR IGNORE INTO not_found VALUES (?, 0)", (number,))
+            self._db.execute("UPDATE not_found SET keys = keys + ? WHERE number = ?", (count, number))
+
+    def not_found(self) -> int | None:
+        """Keys whose list was answered with 404 and taken for empty; None where a 404 is an error."""
+        if (self.get("query") or {}).get("not_found") != "empty":
+            return None
+        query = "SELECT coalesce(sum(keys), 0) FROM not_found WHERE number IN (SELECT number FROM shards)"
+        (count,) = self._db.execute(query).fetchone()
+        return int(count)
 
     def counters(self) -> dict[str, int]:
         """What was counted so far."""
@@ -403,7 +424,7 @@ class State:
         failed, asked = self.failed(), self.get("asked", 0)
         found = sum(shard.found for shard in shards)
         totals = added(shard.totals for shard in shards)
-        keys, drift = Bag(), DriftCount()
+        keys, drift, not_found = Bag(), DriftCount(), self.not_found()
         for shard in shards:
             keys.join(Bag(shard.digest))
             drift.join(shard.drift)
@@ -413,6 +434,7 @@ class State:
                 "found": found,
                 "empty": sum(shard.keys for shard in shards) - found - failed,
                 "failed": failed,
+                **({} if not_found is None else {"not_found": not_found}),
                 "digest": self.get("ids_digest"),
             },
             "records": sum(shard.rows for shard in shards),

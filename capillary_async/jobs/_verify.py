@@ -394,7 +394,7 @@ class _Proof:
             self._same("state.sqlite", name, known[name], said.get(name))
         self._same("state.sqlite", "drift", known["drift"], drift_of(said))
         for name, value in known["ids"].items():
-            self._same("state.sqlite", f"ids.{name}", value, said["ids"][name])
+            self._same("state.sqlite", f"ids.{name}", value, said["ids"].get(name))
         shards = {shard["file"]: shard for shard in known["shards"]}
         if list(shards) != [entry["file"] for entry in said["shards"]]:
             self.faults.append(f"state.sqlite knows {len(shards)} shards, and not those that the manifest names")
