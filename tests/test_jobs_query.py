@@ -36,7 +36,7 @@ async def at_once(seconds: float) -> None:
 
 
 async def export(session: AsyncSession, out: Path, ids: Any = IDS, **options: Any) -> jobs.ExportResult:
-    given = {"shard_keys": 10, "sleep": at_once, "format": "jsonl", **QUERY, **options}
+    given: dict[str, Any] = {"shard_keys": 10, "sleep": at_once, "format": "jsonl", **QUERY, **options}
     return await jobs.export("allocations", ids, out, session=session, **given)
 
 
@@ -94,10 +94,8 @@ async def test_another_meaning_of_404_is_another_export(session: AsyncSession, t
     """Like every other setting; the default is the same said or unsaid."""
     await export(session, tmp_path / "one", not_found="error")
     assert (await export(session, tmp_path / "one")).already_complete
-    with pytest.raises(jobs.JobError, match="begun with another query.*not_found"):
+    with pytest.raises(jobs.JobError, match=r"begun with another query.*not_found"):
         await export(session, tmp_path / "one", not_found="empty")
     await export(session, tmp_path / "two", not_found="empty")
-    with pytest.raises(jobs.JobError, match="begun with another query.*not_found"):
+    with pytest.raises(jobs.JobError, match=r"begun with another query.*not_found"):
         await export(session, tmp_path / "two")
-
-

@@ -88,9 +88,9 @@ async def export(
         on_progress: Called with an `ExportProgress` some times a second.
         cluster: What is read, where the session's `base_url` does not say it.
         sleep: How pauses wait, for tests.
-        query: The arguments of the call beside the ids, e.g. `program_id=2282` or `not_found="empty"`; of a ledger `identifier` (its kind,
-            `customer_id`), `identifier_source` (`INSTORE`), `include` (names of `LedgerInclude`), and the rest of
-            `explode`'s.
+        query: The arguments of the call beside the ids, e.g. `program_id=2282` or `not_found="empty"`; of a ledger
+            `identifier` (its kind, `customer_id`), `identifier_source` (`INSTORE`), `include` (names of
+            `LedgerInclude`), and the rest of `explode`'s.
 
     Returns:
         What it came to.
