@@ -12,7 +12,10 @@ import random
 import re
 import threading
 from collections import Counter
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["QUERY", "Customers", "rows_of"]
 
@@ -24,7 +27,7 @@ QUERY: dict[str, Any] = {
 }
 UNKNOWN = 9_000  # customers from here on are refused
 _MISSING = b'{"errors":[{"status":false,"code":404,"message":"customer not found"}]}'
-_ASKED = re.compile(rb"[?&](entity_id|page|count)=([0-9]+)")
+_ASKED = re.compile(rb"[?&](entity_id|page|count|program_id|point_category_id)=([0-9]+)")
 _SOME = 50
 _END = b"\r\n\r\n"
 
@@ -51,6 +54,8 @@ class Customers:
     Attributes:
         failing: How often each customer is still answered with 500.
         rows: Rows of customers that have others than `rows_of` says.
+        rows_under: Gives the rows of a customer under a program and a category; None where they do not matter.
+        asked_under: How often page 1 of each customer, program and category was asked for.
         cap: The longest page that it gives, whatever is asked.
         throttled: Customers who are always answered with 429.
         missing: Customers that are answered with the API's own 404.
@@ -64,6 +69,8 @@ class Customers:
         self.latency = latency
         self.failing: Counter[int] = Counter()
         self.rows: dict[int, list[dict[str, Any]]] = {}
+        self.rows_under: Callable[[int, int, int], list[dict[str, Any]]] | None = None
+        self.asked_under: Counter[tuple[int, int, int]] = Counter()
         self.cap: int | None = None
         self.throttled: set[int] = set()
         self.missing: set[int] = set()
@@ -130,6 +137,10 @@ class Customers:
             text = b'{"errors":[{"status":false,"code":400,"message":"no such customer"}]}'
             return answer(text, b"400 Bad Request"), delay
         rows = self.rows.get(customer) or rows_of(customer)
+        if self.rows_under is not None:
+            under = customer, asked[b"program_id"], asked[b"point_category_id"]
+            self.asked_under[under] += asked[b"page"] == 1
+            rows = self.rows_under(*under)
         size = min(asked[b"count"], self.cap or asked[b"count"])
         first = (asked[b"page"] - 1) * size
         if customer in self.circles:

@@ -169,13 +169,18 @@ def _points(expiry: Expiry, sandbox: Sandbox | None, start: str, end: str) -> di
     first = None if sandbox is None else str(sandbox.expiry_date_start)
     last = None if sandbox is None else str(sandbox.expiry_date_end)
     return {
-        "program_id": needed("--program-id", expiry.program_id, sandbox and sandbox.program_id),
+        "program_id": needed("--program-id", _several(expiry.program_id), sandbox and sandbox.program_id),
         "point_category_id": needed(
-            "--point-category-id", expiry.point_category_id, sandbox and sandbox.point_category_id
+            "--point-category-id", _several(expiry.point_category_id), sandbox and sandbox.point_category_id
         ),
         start: needed("--expiry-date-start", expiry.expiry_date_start, first),
         end: needed("--expiry-date-end", expiry.expiry_date_end, last),
     }
+
+
+def _several(given: tuple[int, ...]) -> int | list[int] | None:
+    """What was given once as itself, what was given more often as a list."""
+    return list(given) if len(given) > 1 else given[0] if given else None
 
 
 def allocations(expiry: Expiry, missing: NotFound) -> Query:

@@ -108,14 +108,14 @@ class Expiry:
     """Which points, by program, category and expiry.
 
     Attributes:
-        program_id: The loyalty program.
-        point_category_id: The category of points.
+        program_id: The loyalty program; an export may have several: give the option more than once.
+        point_category_id: The category of points; an export may have several, each asked of each program.
         expiry_date_start: First day of expiry, YYYY-MM-DD, in the server's time zone.
         expiry_date_end: Last day of expiry.
     """
 
-    program_id: int | None = None
-    point_category_id: int | None = None
+    program_id: Annotated[tuple[int, ...], _FLAG] = ()
+    point_category_id: Annotated[tuple[int, ...], _FLAG] = ()
     expiry_date_start: Annotated[str | None, Parameter(name=("--expiry-date-start", "--start-expiry-date"))] = None
     expiry_date_end: Annotated[str | None, Parameter(name=("--expiry-date-end", "--end-expiry-date"))] = None
 

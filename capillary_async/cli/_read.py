@@ -110,11 +110,21 @@ async def _pump(fan: FanOut[Any, Any], job: Job, report: Report, writer: Writer,
 def _points(expiry: Expiry, sandbox: Sandbox | None) -> tuple[int, int, Any, Any]:
     """Program, category, first and last day."""
     return (
-        needed("--program-id", expiry.program_id, sandbox.program_id if sandbox else None),
-        needed("--point-category-id", expiry.point_category_id, sandbox.point_category_id if sandbox else None),
+        needed("--program-id", _one("--program-id", expiry.program_id), sandbox.program_id if sandbox else None),
+        needed(
+            "--point-category-id",
+            _one("--point-category-id", expiry.point_category_id),
+            sandbox.point_category_id if sandbox else None,
+        ),
         needed("--expiry-date-start", expiry.expiry_date_start, str(sandbox.expiry_date_start) if sandbox else None),
         needed("--expiry-date-end", expiry.expiry_date_end, str(sandbox.expiry_date_end) if sandbox else None),
     )
+
+
+def _one(option: str, given: tuple[int, ...]) -> int | None:
+    if len(given) > 1:
+        raise UnusableError(f"{option} is given {len(given)} times, and this command reads one; export reads several")
+    return given[0] if given else None
 
 
 def allocations(expiry: Expiry, event: EventOf, missing: NotFound) -> Job:

@@ -19,6 +19,7 @@ import msgspec
 
 from capillary_async.jobs._arrow import pa, pc
 from capillary_async.jobs._errors import UnfitError
+from capillary_async.jobs._several import ASKED, asked_of
 
 __all__ = ["DERIVED", "Columns"]
 
@@ -115,11 +116,19 @@ def _alternatives(hint: Any) -> list[Any]:
 
 
 class Columns:
-    """The columns of one model, with those that stand in front: the asked key, the shard, the row."""
+    """The columns of one model, with those in front: the asked key, the shard, the row.
 
-    def __init__(self, model: type[Any], key_type: Any) -> None:
+    Args:
+        model: The class of the records.
+        key_type: The type of the asked key.
+        several: Whether there are several programs or categories, with a column each for the one asked for.
+    """
+
+    def __init__(self, model: type[Any], key_type: Any, *, several: bool = False) -> None:
         self._fields = _fields(model)
+        self._several = several
         first = [("asked_key", key_type), ("shard", pa.int32()), ("row", pa.int32())]
+        first += [(name, pa.int64()) for name in ASKED] if several else []
         described: list[tuple[str, Any]] = list(first)
         for name, (kind, _) in self._fields.items():
             described.append((name, kind))
@@ -141,6 +150,9 @@ class Columns:
             pa.array([shard] * len(records), pa.int32()),
             pa.array([row for _, items in entries for row in range(len(items))], pa.int32()),
         ]
+        if self._several:
+            scopes = [scope for _, items in entries for scope in asked_of(items)]
+            arrays += [pa.array([int(scope[place]) for scope in scopes], pa.int64()) for place in range(len(ASKED))]
         for name, (kind, convert) in self._fields.items():
             array = self._array(name, kind, convert, records, entries[0][0] if len(entries) == 1 else None)
             arrays.append(array)

@@ -19,6 +19,7 @@ from capillary_async.jobs._compare_engine import file_literal, literal, name
 from capillary_async.jobs._compare_lines import FILE, is_amount, typed_lines
 from capillary_async.jobs._errors import JobError
 from capillary_async.jobs._manifest import read_manifest
+from capillary_async.jobs._several import ASKED, is_several
 from capillary_async.models import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Source:
         derived: Columns beside the model's own: aware times.
         group: The column by which totals are shown.
         asked: DuckDB's type of the key that was asked for.
+        several: Whether several programs or categories were asked for, with a column each.
     """
 
     model: type[Any]
@@ -51,13 +53,15 @@ class Source:
     group: str
     derived: tuple[str, ...] = ()
     asked: str = "BIGINT"
+    several: bool = False
 
     def types(self) -> dict[str, str]:
         """DuckDB's type of every column, by name."""
         hints = typing.get_type_hints(self.model)
         own = {field.name: _sql_type(hints[field.name]) for field in attrs.fields(self.model)}
         times = dict.fromkeys(self.derived, "TIMESTAMP WITH TIME ZONE")
-        return {"asked_key": self.asked, "shard": "INTEGER", "row": "INTEGER"} | own | times
+        scope = dict.fromkeys(ASKED, "BIGINT") if self.several else {}
+        return {"asked_key": self.asked, "shard": "INTEGER", "row": "INTEGER"} | scope | own | times
 
 
 SOURCES: Mapping[str, Source] = {
@@ -126,14 +130,15 @@ def open_folder(engine: Engine, path: str | Path, relation: str) -> Folder:
     manifest = _manifest(root)
     source_name = str(manifest["source"])
     files = _files(root, manifest)
-    select = _select(SOURCES[source_name], files)
+    source = attrs.evolve(SOURCES[source_name], several=is_several(manifest["query"]))
+    select = _select(source, files)
     if files and manifest["format"] == "jsonl":
-        select = typed_lines(engine, SOURCES[source_name], _reader(SOURCES[source_name], files), about=str(root))
+        select = typed_lines(engine, source, _reader(source, files), about=str(root))
     if not _QUANTITIES - set(SOURCES[source_name].types()):
         select = f"SELECT *, {_REMAINING} AS remaining FROM ({select})"
     engine.run(f"CREATE VIEW {name(relation)} AS {select}", about=str(root))
     columns = engine.columns(name(relation), about=str(root))
-    missing = [column for column in SOURCES[source_name].types() if column not in columns]
+    missing = [column for column in source.types() if column not in columns]
     if missing:
         raise JobError(
             f"{root}: the shards have no column {', '.join(missing)}: another release wrote them; export again",

@@ -88,7 +88,10 @@ async def export(
         on_progress: Called with an `ExportProgress` some times a second.
         cluster: What is read, where the session's `base_url` does not say it.
         sleep: How pauses wait, for tests.
-        query: The arguments of the call beside the ids, e.g. `program_id=2282` or `not_found="empty"`; of a ledger
+        query: The arguments of the call beside the ids, e.g. `program_id=2282` or `not_found="empty"`. `program_id` and
+            `point_category_id` of allocations and awarded ids may be several, e.g. `[17383, 17384]`: every pair of
+            them is asked of every customer, and the files have `asked_program_id` and `asked_point_category_id`
+            behind `row`. A record that comes under two pairs fails its customer, and counts in neither. Of a ledger
             `identifier` (its kind, `customer_id`), `identifier_source` (`INSTORE`), `include` (names of
             `LedgerInclude`), and the rest of `explode`'s.
 

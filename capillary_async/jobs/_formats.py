@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from itertools import repeat
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import attrs
@@ -16,10 +17,11 @@ from attrs import frozen
 
 from capillary_async.jobs._arrow import pa, pc, pq
 from capillary_async.jobs._columns import DERIVED, Columns
+from capillary_async.jobs._several import ASKED, asked_of, is_several
 from capillary_async.jobs._state import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from decimal import Decimal
     from pathlib import Path
 
@@ -103,7 +105,7 @@ class Format(Protocol):
 
 def format_of(name: str, source: Source, query: Mapping[str, Any]) -> Format:
     """The format of that name."""
-    return Parquet(source, query) if name == "parquet" else Jsonl(source)
+    return Parquet(source, query) if name == "parquet" else Jsonl(source, several=is_several(query))
 
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------
@@ -116,7 +118,8 @@ class Parquet:
 
     def __init__(self, source: Source, query: Mapping[str, Any]) -> None:
         self._source = source
-        self._columns = Columns(source.model, pa.string() if source.pairs else pa.int64())
+        key_type = pa.string() if source.pairs else pa.int64()
+        self._columns = Columns(source.model, key_type, several=is_several(query))
         self._metadata = {
             "capillary_async.source": source.name,
             "capillary_async.schema_version": str(SCHEMA_VERSION),
@@ -249,8 +252,8 @@ class Jsonl:
 
     ending = "jsonl"
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source: Source, *, several: bool = False) -> None:
+        self._source, self._several = source, several
         self._names = tuple(attribute.name for attribute in attrs.fields(source.model))
         self._encode = msgspec.json.Encoder().encode
 
@@ -263,13 +266,20 @@ class Jsonl:
                     "asked_key": key if isinstance(key, int) else str(key),
                     "shard": shard,
                     "row": row,
+                    **asked,
                     **self._row(record),
                 }
             )
             + b"\n"
             for key, items in entries
-            for row, record in enumerate(items)
+            for row, (record, asked) in enumerate(zip(items, self._asked(items), strict=True))
         )
+
+    def _asked(self, items: Sequence[Any]) -> Iterable[dict[str, int]]:
+        """The program and category under which each record came, where there are several."""
+        if not self._several:
+            return repeat({}, len(items))
+        return (dict(zip(ASKED, map(int, scope), strict=True)) for scope in asked_of(items))
 
     def _row(self, record: Any) -> dict[str, Any]:
         row: dict[str, Any] = {}

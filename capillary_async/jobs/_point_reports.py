@@ -291,8 +291,10 @@ class _Report:
                     "allocations",
                     path=str(export.path),
                 )
-        columns = ", ".join(("asked_key", *_USED))
-        parts = (f"SELECT {nth} AS export, {columns} FROM {name(each.relation)}" for nth, each in enumerate(exports))
+        parts = (
+            f"SELECT {nth} AS export, asked_key, {_used(each)} FROM {name(each.relation)}"
+            for nth, each in enumerate(exports)
+        )
         engine.run(f"CREATE TABLE {_ROWS} AS {' UNION ALL '.join(parts)}")  # the files are read once
         self._refuse_shared(engine, exports)
         notes = self._notes(engine, exports)
@@ -423,6 +425,12 @@ class _Csv:
 
 def _count(number: int, one: str) -> str:
     return f"{number:,} {one if number == 1 else f'{one}s'}"
+
+
+def _used(export: Folder) -> str:
+    """The columns that count; where a row has no program or category, the one it was asked under, if there is one."""
+    asked = {column: f"asked_{column}" for column in _USED if f"asked_{column}" in export.columns}
+    return ", ".join(f"coalesce({one}, {asked[one]}) AS {one}" if one in asked else one for one in _USED)
 
 
 def _counted(engine: Engine, condition: str) -> int:

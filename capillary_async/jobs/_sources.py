@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Union, cast, get_args, get_origin, get_type_hints
 
@@ -27,6 +28,7 @@ from capillary_async import (
 )
 from capillary_async.jobs._digest import add, added
 from capillary_async.jobs._ledger import LedgerOutcomes, LedgerQuery
+from capillary_async.jobs._several import SCOPED, Scope, SeveralOutcomes, is_several, scopes_of, several_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
@@ -51,6 +53,7 @@ class Source:
         fan: The call, as `fan(session, keys, query)`.
         pairs: Whether its input is pairs of an identifier and an event id: the ledger.
         paged: Whether each customer's records are a list of pages.
+        scoped: Whether it is asked by program and category, of which there may be several.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Source:
     fan: Callable[[AsyncSession, Any, Mapping[str, Any]], Any]
     pairs: bool = False
     paged: bool = False
+    scoped: bool = False
     _sums: Callable[[Sequence[Any]], dict[str, Decimal]] = field(init=False)
     _sums_of_rows: Callable[[Sequence[Any]], dict[str, Decimal]] = field(init=False)
 
@@ -91,7 +95,9 @@ class Source:
         Raises:
             InvalidRequestError: An argument of the call is missing, unknown, or cannot be.
         """
-        reading = Reading(self, session, _told(query), session.paging.verify if verify is None else verify)
+        given = {name: several_of(name, value) if name in SCOPED else value for name, value in query.items()}
+        asked = _told(given if self.scoped else query)
+        reading = Reading(self, session, asked, session.paging.verify if verify is None else verify)
         reading.check()
         return reading
 
@@ -118,7 +124,8 @@ class Reading:
     def check(self) -> None:
         """Have the call look at its arguments, without ids."""
         try:
-            self.source.fan(self.session, _NONE, self.query)
+            for scope in scopes_of(self.query) if self._several else (None,):
+                self.source.fan(self.session, _NONE, self._under(scope))
         except TypeError as error:  # a missing or unknown argument
             text = str(error).partition("() ")[2] or str(error)
             raise InvalidRequestError(f"the query of {self.source.name}: {text}") from None
@@ -133,8 +140,23 @@ class Reading:
             session: In place of the reading's own.
             strikes: How often a key answered with 429 is asked again while others are answered.
         """
-        asked = session or self.session
-        fan: FanOut[Any, Any] | LedgerOutcomes = self.source.fan(asked, keys, self.query)
+        read = partial(self._outcomes, session or self.session, strikes)
+        if not self._several:
+            return read(None, keys)
+        return SeveralOutcomes(keys, scopes_of(self.query), read, self.source.identity)
+
+    @property
+    def _several(self) -> bool:
+        return self.source.scoped and is_several(self.query)
+
+    def _under(self, scope: Scope | None) -> Mapping[str, Any]:
+        """The query, of one program and category where there are several."""
+        return self.query if scope is None else {**self.query, **scope._asdict()}
+
+    def _outcomes(
+        self, asked: AsyncSession, strikes: int, scope: Scope | None, keys: Iterable[Any] | AsyncIterable[Any]
+    ) -> Any:
+        fan: FanOut[Any, Any] | LedgerOutcomes = self.source.fan(asked, keys, self._under(scope))
         if isinstance(fan, LedgerOutcomes):
             return fan
         fan = fan.options(unique=False, paging=evolve(asked.paging, verify=self.verify))
@@ -229,8 +251,8 @@ def _ledger(session: AsyncSession, keys: Any, query: Mapping[str, Any]) -> Ledge
 SOURCES = {
     source.name: source
     for source in (
-        Source("allocations", PointsAllocation, ("id",), _allocations, paged=True),
-        Source("awarded", PointsAwarded, ("source_table", "id"), _awarded),
+        Source("allocations", PointsAllocation, ("id",), _allocations, paged=True, scoped=True),
+        Source("awarded", PointsAwarded, ("source_table", "id"), _awarded, scoped=True),
         Source("events", LoyaltyEvent, ("id",), _events, paged=True),
         Source("ledger", LedgerEvent, ("event_log_id", "unique_id"), _ledger, pairs=True),
     )

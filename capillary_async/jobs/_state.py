@@ -344,7 +344,8 @@ class State:
 
     def not_found(self) -> int | None:
         """Keys whose list was answered with 404 and taken for empty; None where a 404 is an error."""
-        if (self.get("query") or {}).get("not_found") != "empty":
+        asked: dict[str, Any] = self.get("query") or {}
+        if asked.get("not_found") != "empty":
             return None
         query = "SELECT coalesce(sum(keys), 0) FROM not_found WHERE number IN (SELECT number FROM shards)"
         (count,) = self._db.execute(query).fetchone()
