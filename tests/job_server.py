@@ -11,6 +11,7 @@ import json
 import random
 import re
 import threading
+import zlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -132,7 +133,7 @@ class Customers:
         if customer in self.throttled:
             return answer(b"", b"429 Too Many Requests"), delay
         if customer in self.missing:
-            return answer(_MISSING, b"404 Not Found"), delay
+            return answer(_MISSING, b"404 Not Found", target), delay
         if customer >= UNKNOWN:
             text = b'{"errors":[{"status":false,"code":400,"message":"no such customer"}]}'
             return answer(text, b"400 Bad Request"), delay
@@ -144,13 +145,14 @@ class Customers:
         size = min(asked[b"count"], self.cap or asked[b"count"])
         first = (asked[b"page"] - 1) * size
         if customer in self.circles:
-            return answer(json.dumps(random.sample(rows[:size], min(size, len(rows)))).encode()), delay
-        return answer(json.dumps(rows[first : first + size]).encode()), delay
+            return answer(json.dumps(random.sample(rows[:size], min(size, len(rows)))).encode(), target=target), delay
+        return answer(json.dumps(rows[first : first + size]).encode(), target=target), delay
 
 
-def answer(body: bytes, status: bytes = b"200 OK") -> bytes:
-    head = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-CAP-REQUEST-ID: r1\r\n\r\n"
-    return head % (status, len(body)) + body
+def answer(body: bytes, status: bytes = b"200 OK", target: bytes = b"") -> bytes:
+    """An answer; of equal ones to two requests the ids differ, or they would be copies."""
+    head = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-CAP-REQUEST-ID: r%d\r\n\r\n"
+    return head % (status, len(body), zlib.crc32(target) or 1) + body
 
 
 class _Connection(asyncio.Protocol):

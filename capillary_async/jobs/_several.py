@@ -71,8 +71,8 @@ def several_of(name: str, value: Any) -> Any:
 def _number(name: str, value: Any) -> int:
     """An id of several as a number; whether it is one that the call takes is for the call to say."""
     with suppress(TypeError, ValueError):
-        if isinstance(value, str) and len(value) <= _DIGITS:
-            return int(value)
+        if isinstance(value, str):
+            return int(value[: _DIGITS + 1])  # a longer one is larger than any id
         if not isinstance(value, bool):
             return operator.index(value)
     raise InvalidRequestError(f"{name} takes positive whole numbers, got {value!r:.100}", argument=name)
