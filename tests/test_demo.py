@@ -274,7 +274,7 @@ def test_the_default_demo_as_a_process(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=55, check=False, env=environment)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "AGREE: " in ended.stdout
-    assert "500, and 3 merged" in ended.stdout
+    assert "100, and 3 merged" in ended.stdout
     assert "FOUND: exactly the 9 planted differences, no more and no less" in ended.stdout
     (folder,) = tmp_path.iterdir()
     assert ended.stdout.endswith(f"report     {folder / 'report.html'}\n")

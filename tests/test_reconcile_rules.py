@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -74,8 +75,8 @@ async def test_the_sandbox_keeps_every_rule(tmp_path: Path) -> None:
     result = await reconcile(allocations, as_of=TODAY, **others)
     assert result.equal
     assert broken(result) == {}
-    assert len(result.findings) == 26
-    assert len({each.rule.name for each in result.findings}) == 26
+    assert len(result.findings) == 28
+    assert len({each.rule.name for each in result.findings}) == 28
     for other in (awarded, events):
         assert broken(await reconcile(other)) == {}
 
@@ -268,9 +269,13 @@ async def test_awarded_ids_of_one_status(tmp_path: Path) -> None:
     """Allocations of another status have no award in an export of one status, which is no finding."""
     result = await crossed(tmp_path, awards=[], query={"status": "EXPIRED"})
     assert broken(result) == {}
-    (tmp_path / "other").mkdir()
-    result = await crossed(tmp_path / "other", awards=[], query={"status": "AVAILABLE"})
-    assert broken(result) == {"allocation-has-award": (2, "note")}
+    for name, status in (("other", "AVAILABLE"), ("several", ["EXPIRED", "AVAILABLE"])):
+        (tmp_path / name).mkdir()
+        result = await crossed(tmp_path / name, awards=[], query={"status": status})
+        assert broken(result) == {"allocation-has-award": (2, "note")}
+    (tmp_path / "others").mkdir()
+    result = await crossed(tmp_path / "others", awards=[], query={"status": ["EXPIRED", "REDEEMED"]})
+    assert broken(result) == {}
 
 
 @pytest.mark.parametrize(
@@ -293,6 +298,36 @@ async def test_events_against_allocations_and_awards(
     result = await crossed(tmp_path, awards=BOTH, events=events, ledger=ledger, **manifest)
     expected = {rule.format(one): (2, "note") for rule in found for one in ("allocation", "awarded")}
     assert broken(result) == expected
+
+
+def taken(*deductions: tuple[str, int | None], kind: str = "REDEEMED") -> dict[str, Any]:
+    """A ledger entry that took points from these awards."""
+    details = [
+        {"point_awarded_ref_type": table, "point_awarded_ref_id": award_id, "deduction_type": kind}
+        for table, award_id in deductions
+    ]
+    return entry(manual_points_adjustment_details=json.dumps({"points_deduction_break_up_details": details}))
+
+
+@pytest.mark.parametrize(
+    ("deducted", "found"),
+    [
+        (taken(("POINT_AWARDED", 1), ("POINT_AWARDED", 2), ("POINT_AWARDED_LINEITEM", 9)), {}),
+        (
+            taken(("POINT_AWARDED", 1), ("POINT_AWARDED", 9)),
+            {"deduction-has-allocation": (1, "note"), "deduction-has-awarded": (1, "note")},
+        ),
+        # An id is that of its own table.
+        (taken(("POINT_AWARDED_LINEITEM", 1)), {"deduction-has-awarded": (1, "note")}),
+        # No endpoint shows promotion tables, and promised points are rows of another category.
+        (taken(("POINT_AWARDED_CUSTOMER_PROMOTION", 9), ("POINT_AWARDED_NEW", 9), ("POINT_AWARDED", None)), {}),
+        (taken(("POINT_AWARDED", 9), kind="REDEEMED_BY_CONVERSION"), {}),
+    ],
+)
+async def test_deductions_against_their_awards(tmp_path: Path, deducted: Any, found: dict[str, Any]) -> None:
+    """By table and id; each finding is a note."""
+    rows = [*BOTH, award(id=9, source_table="points_awarded_bill_lineitems")]
+    assert broken(await crossed(tmp_path, awards=rows, ledger=[deducted])) == found
 
 
 async def test_events_without_the_ledger(tmp_path: Path) -> None:

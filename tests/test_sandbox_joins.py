@@ -328,3 +328,42 @@ async def test_the_samples_of_all_five_pages_reconcile(session_at: Any, tmp_path
         whole = [(565039506, log_id) for log_id in sandbox.event_log_ids(565039506)]
         assert (await jobs.export("ledger", whole, tmp_path / "whole", session=session)).complete
         assert (await jobs.reconcile(tmp_path / "whole")).equal
+
+
+@pytest.mark.parametrize("format_name", ["parquet", "jsonl"])
+async def test_deductions_of_the_ledger_find_their_awards(session_at: Any, tmp_path: Path, format_name: Any) -> None:
+    """Nested as an export writes them: all awards are there, and one that an export lacks is named in a note."""
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("duckdb")
+    async with Sandbox(customers=12) as sandbox:
+        session: AsyncSession = session_at(sandbox.url, auth=sandbox.auth)
+        taken = {
+            (customer.id, each.award_id)
+            for one in sandbox.customer_ids
+            if (customer := sandbox._world.customer(one)) is not None
+            for event in customer.events
+            for each in event.deductions
+            if each.table == TABLE and each.kind == "MANUAL_ADJUSTMENT"
+        }
+        scope: dict[str, Any] = {
+            "program_id": sandbox.program_id,
+            "point_category_id": sandbox.point_category_id,
+            "expiry_date_start": sandbox.expiry_date_start,
+            "expiry_date_end": sandbox.expiry_date_end,
+        }
+        pairs = [(one, log_id) for one in sandbox.customer_ids for log_id in sandbox.event_log_ids(one)]
+        await jobs.export("ledger", pairs, tmp_path / "ledger", session=session, format=format_name)
+        others = sorted(set(sandbox.customer_ids) - {min(taken)[0]})
+        for name, ids in (("whole", list(sandbox.customer_ids)), ("part", others)):
+            await jobs.export("allocations", ids, tmp_path / name, session=session, **scope)
+        rule = "deduction-has-allocation"
+        whole = await jobs.reconcile(tmp_path / "whole", with_ledger=tmp_path / "ledger")
+        assert rule in {each.rule.name for each in whole.findings}
+        assert rule not in {each.rule.name for each in whole.broken}
+        part = await jobs.reconcile(tmp_path / "part", with_ledger=tmp_path / "ledger")
+        (found,) = (each for each in part.broken if each.rule.name == rule)
+        missing = {
+            f"points were taken from {TABLE} {award}, which is no row" for one, award in taken if one not in others
+        }
+        assert {example.detail for example in found.examples} == missing
+        assert not found.is_error

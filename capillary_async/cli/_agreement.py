@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from capillary_async import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
     from capillary_async.sandbox import Totals
 
-__all__ = ["Agreement"]
+__all__ = ["QUANTITIES", "Agreement"]
 
-_QUANTITIES = ("points_exclusive", "redeemed_exclusive_value", "returned_exclusive_value", "expired_exclusive_value")
+QUANTITIES = ("points_exclusive", "redeemed_exclusive_value", "returned_exclusive_value", "expired_exclusive_value")
 
 
 @define
@@ -94,7 +94,7 @@ class Agreement:
             if row.source_table == SourceTable.POINTS_AWARDED:  # no allocation shows a row of another table
                 customer.balance[_what(row)] -= 1
             customer.others += row.customer_id != customer_id
-            for column in _QUANTITIES:
+            for column in QUANTITIES:
                 _add(self.awarded_points, column, getattr(row, column))
             _add(self.awarded_by_status, status, row.points_exclusive)
         self._read(customer_id, customer)
@@ -151,7 +151,7 @@ class Agreement:
 
 def _what(row: PointsAllocation | PointsAwarded) -> tuple[Any, ...]:
     """What an allocation and its award have in common."""
-    return (row.id, row.event_log_id, *(getattr(row, name) for name in _QUANTITIES))
+    return (row.id, row.event_log_id, *(getattr(row, name) for name in QUANTITIES))
 
 
 def _dated(sums: Mapping[tuple[int, int], Decimal]) -> dict[str, Decimal]:

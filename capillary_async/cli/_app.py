@@ -102,7 +102,7 @@ def _dispatched(tokens: list[str]) -> int:
 @app.command(help_epilogue=_DEMO)
 def demo(
     *,
-    customers: int = 500,
+    customers: int = 100,
     seed: int = 7,
     latency: float = 0.01,
     faults: bool = True,
@@ -110,7 +110,7 @@ def demo(
     out: Path | None = None,
     quiet: Annotated[bool, _FLAG] = False,
 ) -> int:
-    """Start a sandbox, read all its customers from three endpoints at once, and check that the three agree.
+    """Start a sandbox, read all its customers from four endpoints at once, and check that the four agree.
 
     Then export them, kill the export, start it again, verify it, and reconcile it with books in which differences are
     planted. Ends with 0 only when every answer agreed with the others and with what the sandbox holds, and exactly the

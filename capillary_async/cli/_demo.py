@@ -56,7 +56,7 @@ class DemoOptions:
         quiet: No progress bar.
     """
 
-    customers: int = 500
+    customers: int = 100
     seed: int = 7
     latency: float = 0.01
     faults: bool = True

@@ -1,4 +1,4 @@
-"""The demo's books: what the sandbox holds, with differences planted, and whether a reconciliation found exactly those.
+"""The demo's books: the points left of each award, with differences planted, and whether exactly those were found.
 
 The rule kept here: the books are made of the sandbox's own rows, never of the export that they are compared with. Used
 by `_demo_chain.py`.
@@ -11,21 +11,24 @@ import io
 from collections import Counter
 from decimal import Decimal
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from capillary_async._durable_files import write_file
+from capillary_async.cli._agreement import QUANTITIES
 from capillary_async.cli._words import count
+from capillary_async.models.exact import EXACT, exact_sum
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from capillary_async.sandbox import Sandbox
 
 __all__ = ["COMPARE", "KEY", "Planted", "disagreements", "write_books"]
 
-KEY, COMPARE = {"id": "award_id"}, {"points_exclusive": "points"}
+KEY, COMPARE = {"id": "award_id"}, {"remaining": "points"}
 _LEFT_OUT = 3
 _CHANGES = tuple(map(Decimal, ("0.001", "-0.01", "1", "250")))
 _TOO_MANY = tuple(map(Decimal, ("12.345", "100")))
@@ -49,7 +52,9 @@ class Planted:
     def told(self) -> str:
         """In words."""
         kinds = Counter(kind for kind, *_ in self.differences)
-        changes = [abs(ours - theirs) for _, _, ours, theirs in self.differences if ours and theirs]
+        changes = [
+            abs(ours - theirs) for _, _, ours, theirs in self.differences if ours is not None and theirs is not None
+        ]
         sizes = f" by {min(changes)} to {max(changes)}" if changes else ""
         return (
             f"{count(self.rows, 'row')}: {kinds[_MISSING_IN_BOOKS]} left out, {kinds[_MISSING_IN_CAPILLARY]} too many, "
@@ -60,7 +65,7 @@ class Planted:
 def write_books(path: Path, sandbox: Sandbox, seed: int) -> Planted:
     """Write the books as a CSV file; the same seed plants the same differences."""
     rows = (row for customer in sandbox.customer_ids for row in sandbox.allocations(customer))
-    held = {row["id"]: Decimal(row["points_exclusive"]) for row in rows}
+    held = {row["id"]: _left(row) for row in rows}
     chosen = Random(seed).sample(sorted(held), min(_LEFT_OUT + len(_CHANGES), len(held)))
     books: dict[int, Decimal] = dict(held)
     differences: set[Difference] = set()
@@ -75,7 +80,7 @@ def write_books(path: Path, sandbox: Sandbox, seed: int) -> Planted:
         differences.add((_MISSING_IN_CAPILLARY, id_, None, points))
     lines = io.StringIO(newline="")
     writer = csv.writer(lines)
-    writer.writerow((KEY["id"], COMPARE["points_exclusive"]))
+    writer.writerow((KEY["id"], COMPARE["remaining"]))
     writer.writerows((id_, f"{points:f}") for id_, points in books.items())
     write_file(path, lines.getvalue().encode())
     return Planted(len(books), frozenset(differences))
@@ -92,6 +97,12 @@ def disagreements(planted: Planted, differences: Path) -> list[str]:
     expected = Counter(planted.differences)
     missed = [f"planted and not found: {_told(each)}" for each in sorted((expected - seen).elements(), key=str)]
     return missed + [f"found and not planted: {_told(each)}" for each in sorted((seen - expected).elements(), key=str)]
+
+
+def _left(row: Mapping[str, Any]) -> Decimal:
+    """What is owed of an award, not what was issued."""
+    points, *gone = (Decimal(row[column]) for column in QUANTITIES)
+    return EXACT.subtract(points, exact_sum(gone))
 
 
 def _amount(text: str | None) -> Decimal | None:

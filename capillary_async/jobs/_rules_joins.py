@@ -9,7 +9,7 @@ Run by `_reconcile.py`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from capillary_async.jobs._compare_engine import literal, name
 from capillary_async.jobs._rules import Example, Finding, Rule, SetRule, record_of
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["awarded_rules", "event_rules", "ledger_rules", "without_ledger"]
 
 _POINTS_TABLE = "source_table = 'points_awarded'"
+# `pointAwardedRefType` of the two tables, of five, that the endpoints show.
+_REF_TYPES = {"POINT_AWARDED": "points_awarded", "POINT_AWARDED_LINEITEM": "points_awarded_bill_lineitems"}
+_ADJUSTMENT, _DEDUCTIONS = "manual_points_adjustment_details", "points_deduction_break_up_details"
+_CONVERSION = "REDEEMED_BY_CONVERSION"  # takes promised points, which are rows of another category
 _HAS_EVENT = "r.event_log_id IS NOT NULL AND r.event_log_id <> -1"  # newer tables have -1 where there is none
 
 
@@ -30,8 +34,8 @@ def awarded_rules(allocations: Folder, awarded: Folder) -> list[SetRule]:
     what = ("event_log_id", *EXCLUSIVE)
     differs = " OR ".join(f"a.{each} IS DISTINCT FROM w.{each}" for each in what)
     differs = f"{differs} OR w.customer_id NOT IN (a.customer_id, coalesce(a.original_customer_id, a.customer_id))"
-    status = awarded.manifest.get("query", {}).get("status")
-    of_status = f" AND a.status = {literal(status)}" if isinstance(status, str) else ""
+    statuses = _statuses(awarded)
+    of_status = f" AND a.status IN ({', '.join(map(literal, statuses))})" if statuses else ""
     record = f"{record_of(awarded, 'w')} AS record, CAST(w.asked_key AS VARCHAR) AS asked_key"
     return [
         SetRule(
@@ -64,9 +68,10 @@ def awarded_rules(allocations: Folder, awarded: Folder) -> list[SetRule]:
 
 
 def ledger_rules(rows: Folder, ledger: Folder) -> list[SetRule]:
-    """Allocations or awarded ids against the ledger, by event log id."""
+    """Allocations or awarded ids against the ledger: by event log id, and by the award that a deduction names."""
     one, r, g = _one(rows), name(rows.relation), name(ledger.relation)
     return [
+        _deductions(rows, ledger),
         SetRule(
             f"{one}-has-ledger-entry",
             "note",
@@ -74,8 +79,39 @@ def ledger_rules(rows: Folder, ledger: Folder) -> list[SetRule]:
             "it, or points have no event that explains them. Rows without an event log id (null or -1) are left out.",
             f"SELECT {_record(rows)}, 'event_log_id ' || r.event_log_id || ' is not in the ledger' AS detail "
             f"FROM {r} r ANTI JOIN {g} g ON g.event_log_id = r.event_log_id WHERE {_HAS_EVENT}",
-        )
+        ),
     ]
+
+
+def _deductions(rows: Folder, ledger: Folder) -> SetRule:
+    """The award of each deduction, in the tables that the rows are of; promised points are of another category."""
+    one, r, g = _one(rows), name(rows.relation), name(ledger.relation)
+    table = "'points_awarded'" if rows.source_name == "allocations" else "r.source_table"  # allocations: one table
+    tables = " ".join(f"WHEN {literal(kind)} THEN {literal(table)}" for kind, table in _REF_TYPES.items())
+    is_text = ledger.columns[_ADJUSTMENT] in ("VARCHAR", "JSON")
+    adjustment = f"CAST({_ADJUSTMENT} AS JSON)" if is_text else f"to_json({_ADJUSTMENT})"
+    taken = (
+        f"SELECT *, unnest(json_extract({adjustment}, '$.{_DEDUCTIONS}[*]')) AS taken FROM {g} "
+        f"WHERE {_ADJUSTMENT} IS NOT NULL"
+    )
+    named = (
+        f"SELECT *, CASE taken ->> 'point_awarded_ref_type' {tables} END AS award_table, "
+        f"TRY_CAST(taken ->> 'point_awarded_ref_id' AS BIGINT) AS award_id FROM ({taken}) "
+        f"WHERE (taken ->> 'deduction_type') IS DISTINCT FROM {literal(_CONVERSION)}"
+    )
+    shown = ["points_awarded"] if rows.source_name == "allocations" else list(_REF_TYPES.values())
+    statuses = ", ".join(_statuses(rows))
+    why = f" The awarded ids were read with the status {statuses}, so some may be left out." if statuses else ""
+    return SetRule(
+        f"deduction-has-{one}",
+        "note",
+        f"The award that a deduction of the ledger names is among the {one} rows. Where it is not, points were taken "
+        f"from a row of another category, program or expiry date, or from none at all.{why}",
+        f"SELECT DISTINCT {record_of(ledger, 't')} AS record, CAST(t.asked_key AS VARCHAR) AS asked_key, "
+        f"'points were taken from ' || t.award_table || ' ' || t.award_id || ', which is no row' AS detail "
+        f"FROM ({named}) t ANTI JOIN {r} r ON r.id = t.award_id AND {table} = t.award_table "
+        f"WHERE t.award_id IS NOT NULL AND t.award_table IN ({', '.join(map(literal, shown))})",
+    )
 
 
 def event_rules(rows: Folder, events: Folder, ledger: Folder) -> list[SetRule]:
@@ -119,6 +155,14 @@ _WITHOUT_LEDGER = Rule(
 def without_ledger(events: Folder) -> Finding:
     """The finding that events were given and the ledger was not."""
     return Finding(_WITHOUT_LEDGER, 1, (Example(str(events.path), None, "no export of the ledger was given"),))
+
+
+def _statuses(awarded: Folder) -> list[str]:
+    """The statuses that awarded ids were asked for; none where the manifest has none."""
+    status: Any = awarded.manifest.get("query", {}).get("status")
+    if isinstance(status, list):
+        return [str(each) for each in cast("list[Any]", status)]
+    return [status] if isinstance(status, str) else []
 
 
 def _one(rows: Folder) -> str:
