@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import csv
 import inspect
 import json
 import os
@@ -246,6 +247,29 @@ def test_five_commands_of_a_night(night: Path) -> None:
     assert code == 3
     assert "missing in books 1, missing in Capillary 0" in told
     assert (night / look.split()[-1]).exists()
+
+
+@pytest.mark.slow
+def test_reports_of_an_export(night: Path) -> None:
+    """What the two files come to is what the sandbox has left of AVAILABLE rows; nobody is asked for it."""
+    export = fenced("bash")[0].values[0].splitlines()[0]
+    assert _run(export, night)[0] == 0
+    (block,) = [each.values[0] for each in fenced("bash") if "report liability" in each.values[0]]
+    for line in block.splitlines():
+        code, said = _run(line, night)
+        assert code == 0, said
+        assert "days and months: Asia/Kolkata" in said
+        assert "one of five award tables" in said
+        assert "in the categories that were exported" in said
+    owed = list(csv.DictReader((night / "owed.csv").read_text().splitlines()))
+    available = [row for row in owed if row["status"] == "AVAILABLE"]
+    books = list(csv.DictReader((night / "books.csv").read_text().splitlines()))
+    held = sum(Decimal(row["points"]) for row in books if row["status"] == "AVAILABLE")
+    assert sum(Decimal(row["points_remaining"]) for row in available) == held > 0
+    assert sum(Decimal(row["value"]) for row in available) == held / 4
+    assert {row["value"] for row in owed if row["status"] != "AVAILABLE"} == {""}
+    lost = list(csv.DictReader((night / "expiring.csv").read_text().splitlines()))
+    assert all(row["last_day"] <= "2026-12-31" for row in lost)
 
 
 @pytest.mark.slow

@@ -44,7 +44,8 @@ LIABILITY_COLUMNS = (
     "month", "status", "program_id", "point_category_id", "records", "points_issued", "points_remaining", "value",
 )  # fmt: skip
 _ONE_TABLE = (
-    "the allocation endpoints show one of five award tables: line-item and promotion points are not in these figures"
+    "the allocation endpoints show one of five award tables, in the categories that were exported: line-item points, "
+    "promotion points and other categories are not in these figures"
 )
 _RATE_BELOW, _RATE_DECIMALS = 10**9, 18
 
