@@ -323,6 +323,29 @@ async def test_ids_beyond_64_bits_are_told(tmp_path: Path) -> None:
         await reconcile(export)
 
 
+@pytest.mark.parametrize("given_as", ["argument", "export"])
+async def test_months_are_the_servers_and_of_what_can_be_used(tmp_path: Path, given_as: str) -> None:
+    """AVAILABLE rows alone, in the total too; the report names the zone, and what the endpoints do not show."""
+    evening = 1_780_257_600_000  # 2026-05-31 20:00 UTC, which is June in India
+    rows = [
+        allocation(1, "10.001", expiry_date=evening, redeemed_exclusive_value="1"),
+        allocation(2, "20", expiry_date=evening, status="INACTIVE"),
+        allocation(3, "30", expiry_date=evening, status="POINT_CATEGORY_CHANGED"),
+        allocation(4, "40", expiry_date=evening - 86_400_000),
+    ]
+    zone = {} if given_as == "argument" else {"server_timezone": "Asia/Kolkata"}
+    folder = write_export(tmp_path / "points", "allocations", rows, **zone)
+    arguments = {"timezone": "Asia/Kolkata"} if given_as == "argument" else {}
+    result = await reconcile(folder, report=tmp_path / "report.html", as_of=TODAY, **arguments)
+    assert result.months == {"2026-05": Decimal(40), "2026-06": Decimal("9.001")}
+    text = (tmp_path / "report.html").read_text()
+    assert "Asia/Kolkata" in result.timezone
+    assert "Asia/Kolkata" in text
+    assert "49.001 points in all" in text
+    assert "rows of one of five award tables" in text
+    assert "no sum here is a balance" in text
+
+
 async def test_an_expiry_that_means_never(export: Path) -> None:
     """What expires after the year 9999 counts in its last month; no record and no point is left out."""
     shard = next(export.glob("shards/*"))
