@@ -36,7 +36,8 @@ class WithBooks:
             it, only the rules are checked. A password belongs in PGPASSWORD or ~/.pgpass.
         table: The table of duckdb:// or postgresql://, e.g. finance.awards.
         key: Which columns tell a record, the export's first: id=award_id, or source_table=src,id=award_id.
-        compare: Which columns must say the same, in the same form: points_exclusive=points,status.
+        compare: Which columns must say the same, in the same form: remaining=points,status. remaining is what is left
+            of an award, points_exclusive what was issued.
         tolerance: Points by which amounts may differ and still be equal.
         out: A Parquet file for the differences: one row per missing record, one per field of a changed one.
         report: An HTML file for a person.
