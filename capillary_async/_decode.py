@@ -60,12 +60,14 @@ class Decoded(Generic[T]):
         received: Rows as received, null entries included: what the short-page rule counts.
         warnings: The SDK's own, e.g. of null entries dropped.
         nulls: The indexes of the null entries among the rows as received.
+        total: The rows of the whole list, where the answer says so.
     """
 
     items: tuple[T, ...]
     received: int
     warnings: tuple[ApiMessage, ...] = ()
     nulls: tuple[int, ...] = ()
+    total: int | None = None
     _drift: Any = field(default=None, repr=False, eq=False, alias="drift")
 
     __repr__ = brief_repr
@@ -168,7 +170,7 @@ def structure_rows(
     items = _structure.entries(model, received, path, timezone, body)
     nulls = tuple(index for index, value in enumerate(received) if value is None) if len(items) < len(received) else ()
     drift = _structure.drift_of(model, items, received)
-    return Decoded(items, len(received), _dropped(len(nulls)), nulls, drift)
+    return Decoded(items, len(received), _dropped(len(nulls)), nulls, drift=drift)
 
 
 def is_record(model: Any, value: Any) -> bool:

@@ -89,6 +89,11 @@ class Lengths:
                 known.waiting.append((loop, told))
             await asyncio.wait([told], timeout=_RECHECK)
 
+    def begin(self, endpoint: str, asked: int, received: int) -> None:
+        """A look begins that no verdict was asked for: the answer itself says that there is more."""
+        with self._lock:
+            self._of(endpoint, asked).looking.append((received, asyncio.get_running_loop()))
+
     def looked(self, endpoint: str, asked: int, received: int, *, found: bool | None) -> None:
         """A look ended: rows were found, or none, or it failed (None)."""
         loop = asyncio.get_running_loop()

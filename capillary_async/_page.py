@@ -168,6 +168,7 @@ class Fetched(Generic[T]):
         nulls: The indexes of the null entries among them.
         error: Raised behind the items: a part of the page that was refused.
         again: Gives the items once more, so that nobody has to hold them; None where they must be held.
+        total: The rows of the whole list, where the answer says so.
         later: Set where the page was read ahead and not decoded yet: gives it decoded. The items are empty then.
     """
 
@@ -181,6 +182,7 @@ class Fetched(Generic[T]):
     error: CapillaryError | None = None
     again: Callable[[], Sequence[T]] | None = None
     later: Callable[[], Awaitable[Fetched[T]]] | None = None
+    total: int | None = None
     _drift: Any = field(default=None, repr=False, eq=False, alias="drift")
 
     __repr__ = brief_repr

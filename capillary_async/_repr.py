@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from attrs import fields
 
-__all__ = ["LONGEST", "brief", "brief_repr", "cut", "error_repr", "record_repr", "shown"]
+__all__ = ["LONGEST", "brief", "brief_repr", "cut", "error_repr", "printable", "record_repr", "shown"]
 
 LONGEST = 480  # characters; the rest up to 500 is for what a log line puts around it
 _BRACKETS: dict[type[Any], tuple[str, str]] = {
@@ -45,6 +45,11 @@ def brief(value: Any, room: int = LONGEST) -> str:
         return cut(repr(value), room)
     except Exception:  # noqa: BLE001 - a user's own repr, or an integer of more digits than Python writes
         return cut(object.__repr__(value), room)
+
+
+def printable(text: str) -> str:
+    """The text with control characters, those that turn its direction included, as escapes."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def shown(value: Any) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
+from attrs import evolve
+
 from capillary_async._config import CarefulPaging
 from capillary_async._page import ALONE, Fetched, Position, past_of, placed
 from capillary_async._readahead import ReadAhead
@@ -102,6 +104,9 @@ class Walk(Generic[T]):
         # What was given before this reading may come again where rows moved: only what it met itself shows a circle,
         # unless the reading before ended in one.
         self._met: set[Hashable] | None = set() if self._past is not None and not self._stale else None
+        self._exports = isinstance(paging, CarefulPaging)
+        self._rows = (start.page - 1) * self.size  # received up to the last page given
+        self._total: int | None = None  # rows of the list, as its last answer with rows says
         self.requested = 0
         self.looks = 0
 
@@ -145,6 +150,8 @@ class Walk(Generic[T]):
         if page is not None and (self._is_full(page) or await self._is_capped(page)):
             return page
         page = await self._believed(page)
+        if page is None and self._lacking(self._rows, self._total):
+            return Fetched((), 0)
         self._done = self._done or page is None
         return page
 
@@ -216,7 +223,8 @@ class Walk(Generic[T]):
         """
         contradicted = len(self._ahead) > 0 and await self._ahead.any(partial(self._has_more, page))
         empty = page is None or not page.received
-        if not contradicted and not (empty and self._full_before):
+        doubted = page is not None and bool(self._lacking(self._rows + page.received, page.total))
+        if not contradicted and not doubted and not (empty and self._full_before):
             return page
         page = await self._ask(again=True)
         if contradicted and (page is None or not self._is_full(page)):
@@ -237,6 +245,9 @@ class Walk(Generic[T]):
             verdict = await lengths.verdict(endpoint, self.size, length)
         else:
             verdict = "cap" if lengths.is_cap(endpoint, self.size, length) else "end"
+        if verdict == "end" and self._lacking(self._rows + length, page.total):
+            lengths.begin(endpoint, self.size, length)
+            verdict = "look"
         if verdict == "cap" or (verdict == "look" and await self._look(page)):
             self._cap = length
         return self._cap is not None
@@ -295,12 +306,37 @@ class Walk(Generic[T]):
         items = self._within(sifted.rows, sifted.items)
         cut = len(items) < len(sifted.items)
         self._step(fetched.received, cut=cut)
+        fetched = self._counted(fetched)
         self._refused = None if self._left == 0 else fetched.error
         self._past = before.after(items) if cut else seen.past(seen.keys, seen.loose)
-        if begun and not fetched.received and self._source.pages is None and not fetched.warnings:
+        silent = not fetched.warnings and self._refused is None
+        if begun and not fetched.received and self._source.pages is None and silent:
             return None
         last = self._done and self._refused is None
         return fetched.page(number, items, sifted.rows, position=self.position, last=last, before=before)
+
+    def _counted(self, fetched: Fetched[T]) -> Fetched[T]:
+        """The page, with a warning where it ends the list and a total says more; in an export with an error."""
+        if self._source.pages is not None:
+            return fetched
+        self._rows += fetched.received
+        if fetched.received or self._total is None:
+            self._total = fetched.total
+        lacking = self._lacking(self._rows, self._total)
+        if not (self._done and lacking) or self._left == 0:
+            return fetched
+        text = (
+            f"{self._source.name}: the server says that the list has {self._total} rows, and it ended after "
+            f"{self._rows}: {lacking} may be missing. Read it again, and report it to Capillary if it comes again"
+        )
+        if self._exports:
+            return evolve(fetched, error=fetched.error or PagingError(text))
+        return evolve(fetched, warnings=(*fetched.warnings, ApiMessage(None, text)))
+
+    @staticmethod
+    def _lacking(rows: int, total: int | None) -> int:
+        """How many rows a total says beyond those that were received; a smaller one means something else."""
+        return 0 if total is None else max(0, total - rows)
 
     def _within(self, rows: Sequence[int], fresh: Sequence[T]) -> Sequence[T]:
         """As many as `max_items` leaves; where that cuts the page, the position stays within it."""

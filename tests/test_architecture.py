@@ -20,7 +20,8 @@ ROWS: list[set[str]] = [
     {"_forms", "_repeats"},
     {"_structure"},
     {
-        "_transport.advice", "_transport.owners", "_transport.refusal", "_transport.retry_rules", "_transport.watch",
+        "_transport.advice", "_transport.owners", "_transport.refusal", "_transport.totals",
+        "_transport.retry_rules", "_transport.watch",
         "_decode", "_readahead", "_page", "_keys", "_channel", "_spare",
         "_checks", "_underway", "_transport.permit", "_transport.reserve", "_transport.passage",
     },

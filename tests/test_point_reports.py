@@ -135,6 +135,13 @@ async def test_an_allocation_in_two_lists_counts_once_and_in_two_exports_is_refu
         await liability_report([folder, other], tmp_path / "l.csv")
 
 
+async def test_control_characters_in_a_status_part_no_row(tmp_path: Path) -> None:
+    out = tmp_path / "owed.csv"
+    await liability_report(export_of(tmp_path / "a", [allocation(1, status="A\rB\x1b[2J")]), out, timezone="UTC")
+    assert len(out.read_bytes().splitlines()) == 2
+    assert [row["status"] for row in rows_of(out)] == [r"A\rB\x1b[2J"]
+
+
 async def test_what_is_owed_by_month_status_and_category(tmp_path: Path) -> None:
     december, january = ms("2026-12-31T23:59:59"), ms("2027-01-31T23:59:59")
     first = export_of(

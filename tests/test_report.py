@@ -134,6 +134,14 @@ async def test_what_came_from_outside_is_escaped(tmp_path: Path) -> None:
     assert evil in Outline(page).text
 
 
+async def test_control_characters_from_outside_are_shown_as_escapes(tmp_path: Path) -> None:
+    """Those that move the cursor, and those that turn the direction of a text."""
+    await report(tmp_path, [ROWS[0] | {"status": "A\x1b[2J\x85\u202eB"}])
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert r"A\x1b[2J\x85\u202eB" in page
+    assert not [one for one in page if not one.isprintable() and one != "\n"]
+
+
 async def test_without_books_and_without_points(tmp_path: Path) -> None:
     """The sections that make no sense are left out."""
     _, page = await report(tmp_path)

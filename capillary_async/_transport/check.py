@@ -17,6 +17,7 @@ from capillary_async._transport import refusal
 from capillary_async._transport.message import LATE
 from capillary_async._transport.owners import foreign, misdirected, mixed
 from capillary_async._transport.retry_rules import WHOLE, asked_wait, decisive_status
+from capillary_async._transport.totals import total_of
 from capillary_async.errors import (
     APIError,
     AuthenticationError,
@@ -201,7 +202,10 @@ def _enveloped(parsed: Any, shape: Shape, body: bytes) -> Decoded[Any]:
         raise _misshapen(path, "missing", body, empty=not envelope, says=envelope)
     decoded = _decode.structure_rows(shape.model, envelope[shape.member], path=path, timezone=shape.timezone, body=body)
     given = refusal.messages(envelope.get("warnings")) + refusal.notices(envelope.get("errors"))
-    return evolve(decoded, warnings=given + decoded.warnings) if given else decoded
+    total = total_of(envelope)
+    if not given and total is None:
+        return decoded
+    return evolve(decoded, warnings=given + decoded.warnings, total=total)
 
 
 def _other_shape(shape: Shape, got: str, body: bytes, *, empty: bool, says: Any = None) -> DecodeError:

@@ -19,6 +19,7 @@ from capillary_async._lengths import Lengths
 from capillary_async._pager import Fetched, Pager, Source
 from capillary_async._transport.check import judge
 from capillary_async._transport.message import LATE, Headers, Request, Response, Shape
+from capillary_async._transport.totals import total_in
 from capillary_async._units import Reader
 
 __all__ = ["Caller", "Resource"]
@@ -136,6 +137,7 @@ def fetched(response: Response, shape: Shape) -> Fetched[Any]:
         response.status,
         response.elapsed,
         decoded.nulls,
+        total=total_in(response.headers) if decoded.total is None else decoded.total,
         drift=carried(decoded) or None,
         again=partial(_items_in, response.body, shape),
     )

@@ -19,7 +19,7 @@ from typing import Any, Self, cast
 from attrs import define, evolve, field, frozen
 
 from capillary_async._durable_files import PartFile
-from capillary_async._repr import brief_repr
+from capillary_async._repr import brief_repr, printable
 from capillary_async.jobs._compare_engine import Engine, name
 from capillary_async.jobs._compare_folder import Folder, open_folder
 from capillary_async.jobs._engine_thread import run_in_thread
@@ -402,7 +402,7 @@ class _Csv:
     def line(self, *values: object) -> None:
         """Write one line; amounts with every digit and no exponent."""
         with self._named():
-            self._writer.writerow([f"{value:f}" if isinstance(value, Decimal) else value for value in values])
+            self._writer.writerow(list(map(_cell, values)))
         self.rows += 1
 
     def __enter__(self) -> Self:
@@ -442,3 +442,10 @@ def _in_order(entry: tuple[tuple[Any, ...], Any]) -> tuple[Any, ...]:
     """By month, those without one last; then by status, program and category."""
     month, status, program, category = entry[0]
     return month == "", month, status or "", program or 0, category or 0
+
+
+def _cell(value: Any) -> Any:
+    """A value as the CSV has it: amounts without exponents, texts without control characters, which part rows."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return printable(value) if isinstance(value, str) else value

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from capillary_async import __version__
+from capillary_async._repr import printable
 from capillary_async.jobs._compare_result import CHANGED, EQUAL, MISSING_IN_BOOKS, MISSING_IN_CAPILLARY
 from capillary_async.jobs._report_chart import MONTHS, every_month, months_chart
 from capillary_async.models.exact import exact_sum
@@ -55,6 +56,7 @@ def render(result: ReconcileResult) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_printable,
     )
     environment.filters |= {"amount": _amount, "amount_text": _amount_text, "signed": _signed, "count": _count}
     months = every_month(result.months)
@@ -80,6 +82,11 @@ def render(result: ReconcileResult) -> str:
         duckdb_version=duckdb.__version__,
     )
     return page.lstrip()
+
+
+def _printable(value: Any) -> Any:
+    """What came from outside without control characters; markup of the template's own as it is."""
+    return "\n".join(map(printable, value.split("\n"))) if type(value) is str else value
 
 
 def _chart(months: Mapping[str, Decimal], now: str, *, narrow: bool) -> Markup:
