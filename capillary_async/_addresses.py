@@ -36,6 +36,12 @@ _QUOTED = re.compile(r"(?s)'((?:[^'\\]|\\.|'')*)'|\"((?:[^\"\\]|\\.|\"\")*)\"|\{
 # An unquoted value ends where the next name begins, so that a separator within a password hides more and shows none.
 _NEXT = re.compile(r"(?is)(?:[&;,\s]+|%3B|%26)[\"']?[A-Za-z_][\w .\-]{0,60}[\"']?\s*(?:=|%3D)|[\"']?\s*\Z")
 _BARE = re.compile(r"(?s)\s*['\"]?(?:jdbc:[\w:]*:)?(?![A-Za-z]:[\\/])([^\s/:@'\"]+)[:/](.*)@")
+_WITH_QUERY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^\s?#'\"]*([?#][^\s'\"]*)")
+_PARAMETER = re.compile(r"(?:[?&;]([^=&;#]*)=|#)([^&;#]*)")
+_HARMLESS = frozenset(
+    {"application_name", "connect_timeout", "database", "dbname", "format", "host", "hostaddr", "port", "role",
+     "schema", "sslmode", "table", "target_session_attrs", "user", "username", "version", "warehouse"}
+)  # fmt: skip
 _FILES = (".csv", ".parquet", ".gz", ".zst", ".duckdb", ".db", ".json", ".jsonl", ".html", ".txt", ".tsv", ".xlsx")
 _HINTS = {
     "file": "give the path alone, without file:",
@@ -80,7 +86,7 @@ def secrets_in(text: str) -> list[str]:
         raw = text[start:end]
         bare = raw.replace("''", "'").replace("}}", "}")
         less = (
-            part for part in re.split(r"[@&;\s]", raw) if len(part) >= _SHORTEST
+            part for part in re.split(r"[@&;\s/?#:]", raw) if len(part) >= _SHORTEST
         )  # it may reach less far than shown
         for each in (raw, bare, re.sub(r"\\(.)", r"\1", raw), *less):
             forms |= {each, unquote(each), unquote_plus(each)}
@@ -92,6 +98,7 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
     yield from _in_userinfo(text)
     yield from _in_names(text)
     yield from _in_bare(text)
+    yield from _in_queries(text)
 
 
 def _merged(spans: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -146,6 +153,14 @@ def _in_names(text: str) -> Iterator[tuple[int, int]]:
             continue
         following = _NEXT.search(text, found.end())
         yield found.end(), following.start() if following else len(text)
+
+
+def _in_queries(text: str) -> Iterator[tuple[int, int]]:
+    """The fragment of a URL, and the value of each parameter but for those that say no secret: `?key=secret#secret`."""
+    for url in _WITH_QUERY.finditer(text):
+        for found in _PARAMETER.finditer(text, url.start(1), url.end(1)):
+            if found[1] is None or found[1].lower() not in _HARMLESS:
+                yield found.span(2)
 
 
 def _in_bare(text: str) -> Iterator[tuple[int, int]]:

@@ -50,6 +50,10 @@ FORMS = [
     "postgresql://u:a?b=S3cret@h/d",
     "postgresql://u:#S3cret@h/d",
     "postgresql://u:p%40S3cret@h/d",
+    "sqlite:///x?key=S3cret",
+    "libsql://h/d?user=u&k=S3cret;x&mode=ro",
+    "postgresql://h/d#S3cret",
+    "https://h/x?format=csv#S3cret",
     '{"host": "h", "password": "S3cret", "user": "u"}',
     "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=S3cret==;EndpointSuffix=x",
     "could not connect with postgresql://u:S3cret@h/d: refused",
@@ -80,6 +84,12 @@ def test_no_secret_is_shown(address: str) -> None:
 def test_what_is_no_secret_stays(text: str) -> None:
     """Paths, hosts and users are needed to understand a message."""
     assert without_secrets(text) == text
+
+
+@pytest.mark.parametrize("between", "/?#:@&; ")
+def test_a_part_of_a_password_that_a_driver_repeats_is_a_secret(between: str) -> None:
+    """libpq takes `u:secret/more@h` for the host u with the port `secret`, and says so."""
+    assert {SECRET, "more"} <= set(secrets_in(f"postgresql://u:{SECRET}{between}more@h/d"))
 
 
 @given(
