@@ -88,7 +88,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 @pytest.mark.parametrize("between", "/?#:@&; ")
 def test_a_part_of_a_password_that_a_driver_repeats_is_a_secret(between: str) -> None:
-    """libpq takes `u:secret/more@h` for the host u with the port `secret`, and says so."""
+    """A driver takes `u:secret/more@h` for the host u with the port `secret`, and says so."""
     assert {SECRET, "more"} <= set(secrets_in(f"postgresql://u:{SECRET}{between}more@h/d"))
 
 
