@@ -41,6 +41,9 @@ class ReadAhead(Generic[R]):
         task = loop.create_task(fetch)
         task.add_done_callback(_retrieve)
         self._tasks.append(task)
+        # An eager task may have failed by now: its error has this frame behind its own, and would keep the task alive.
+        # (So does asyncio's `create_task` itself, in the first releases of Python 3.12 and 3.13: gh-128552.)
+        del task
 
     async def take(self) -> R:
         """The oldest result, as soon as it is there; a cancellation of the taker cancels it too."""

@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -194,6 +196,14 @@ async def test_a_failed_page_is_freed_at_once() -> None:
         assert task() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+async def test_an_eager_page_that_failed_in_its_first_step_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error has our own frame behind it; asyncio's, which keeps the task in early releases, is left out."""
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "create_task", partial(asyncio.Task, loop=loop, eager_start=True))
+    await test_a_failed_page_is_freed_at_once()
 
 
 async def test_dropping_the_owner_cancels() -> None:
