@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,6 +71,29 @@ async def test_a_customer_in_circles_is_one_failure(
     result = await export(session_at(server.url), tmp_path / "out", range(1, 21), rounds=1)
     assert (result.failed, result.records) == (1, records - 120)
     assert "PageLoopError" in (tmp_path / "out" / "failures.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "named"),
+    [
+        ({1: 37, 2: 5, 3: 37, 4: 36}, "2 customers have exactly 37 records, .*: 1, 3$"),
+        (dict.fromkeys(range(1, 13), 1), "12 customers have exactly 1 record, .*: 1, 2, 3 and 9 more$"),
+        ({1: 37, 2: 5}, ""),  # one is the longest anyway
+        ({1: 100, 2: 100}, ""),
+        ({1: 130, 2: 37, 3: 37}, ""),
+        ({1: 0, 2: 0}, ""),
+    ],
+)
+async def test_verify_notes_lists_that_end_at_the_longest_length(
+    server: Customers, session_at: Callable[..., AsyncSession], tmp_path: Path, lengths: dict[int, int], named: str
+) -> None:
+    """Over all shards; it is a note, and no fault."""
+    held(server, lengths)
+    await export(session_at(server.url), tmp_path / "out", sorted(lengths), shard_keys=2)
+    result = await jobs.verify(tmp_path / "out")
+    assert result.ok
+    assert len(result.notes) == bool(named)
+    assert not named or re.search(named, result.notes[0])
 
 
 async def test_reconcile_names_lists_that_end_at_the_longest_length(

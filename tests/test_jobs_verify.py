@@ -20,6 +20,7 @@ from job_server import QUERY, Customers, rows_of
 from capillary_async import AsyncSession, AuthenticationError, InvalidRequestError, RetryPolicy, jobs
 from capillary_async.jobs import _verify
 from capillary_async.jobs._digest import Bag, add, added, file_digest
+from capillary_async.jobs._local_days import server_zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,6 +66,24 @@ async def test_proven(out: Path) -> None:
     assert (result.asked, result.found, result.empty, result.failed, result.records) == (35, 31, 3, 1, len(held))
     assert result.totals["points_value"] == sum(Decimal(str(row["points_value"])) for row in held)
     assert (result.sampled, result.notes) == (0, ())
+
+
+async def test_the_zone_of_the_server(
+    server: Customers, session_at: Callable[..., AsyncSession], tmp_path: Path
+) -> None:
+    """The manifest names it, reports take their days from it, and `verify` sees it changed or gone."""
+    out = tmp_path / "out"
+    session = session_at(server.url, server_timezone="Asia/Kolkata")
+    await jobs.export("allocations", [1, 2], out, session=session, **QUERY)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["server_timezone"] == "Asia/Kolkata"
+    assert server_zone(None, [manifest]).name == "Asia/Kolkata"
+    assert (await jobs.verify(out)).ok
+    change_manifest(out, "server_timezone", "UTC")
+    expected = "state.sqlite: server_timezone is Asia/Kolkata, the manifest says UTC"
+    assert (await jobs.verify(out)).faults == (expected,)
+    change_manifest(out, "server_timezone", None)
+    assert (await jobs.verify(out)).faults == (expected.replace("UTC", "None"),)
 
 
 async def test_without_the_database(out: Path) -> None:

@@ -426,7 +426,7 @@ class _Job:
             "format": self.format_name,
             "shard_keys": self.shard_keys,
             "cluster": self.cluster,
-            **({} if get("page_size") is None else {"page_size": get("page_size")}),
+            **{name: get(name) for name in ("server_timezone", "page_size") if get(name) is not None},
             "consistency": "verified" if self.reading.verify else "fast",
             **summary,
             "read": get("read"),

@@ -55,7 +55,8 @@ class VerifyResult:
         sampled: Keys that were read again.
         unanswered: Why keys of the sample could not be read again: the service did not answer. Empty where all were.
         read: When the first and the last answer of the export came; None where its manifest does not say.
-        notes: What could not be checked, and why.
+        notes: What could not be checked, and why; and lists that end at the longest length, below the page size: a
+            server may have cut them.
         drift: Names that the documentation does not know, by `members`, `status`, `event_name` and `source_table`, each
             with `count` (of records) and `example`. No fault by itself.
     """
@@ -169,6 +170,23 @@ class _Manifest(msgspec.Struct):
     failures: _Count
 
 
+class _Longest:
+    """How long the longest list is, how many are as long, and the keys of the first few."""
+
+    def __init__(self) -> None:
+        self.length = self.lists = 0
+        self.keys: list[Any] = []
+
+    def add(self, length: int, lists: int, keys: Sequence[Any]) -> None:
+        """Add lists of one length."""
+        if length < self.length:
+            return
+        if length > self.length:
+            self.length, self.lists, self.keys = length, 0, []
+        self.lists += lists
+        self.keys += keys[: _SHOWN - len(self.keys)]
+
+
 @frozen(eq=False)
 class _Seen:
     """What one shard holds."""
@@ -177,6 +195,7 @@ class _Seen:
     found: int = 0
     totals: Mapping[str, Decimal] = field(factory=dict[str, Decimal])
     bag: Bag = field(factory=Bag)
+    longest: _Longest = field(factory=_Longest)
 
     __repr__ = brief_repr
 
@@ -203,6 +222,7 @@ class _Proof:
         try:
             proof._shards(state)
             proof._sums()
+            proof._caps()
             proof._failures(state)
             if state is not None:
                 proof._known(state)
@@ -282,12 +302,15 @@ class _Proof:
         """Read a shard: whose rows, in which order, how much."""
         places = self._places(number, entry, state)
         bag, totals, rows, keys, last = Bag(), list[Any](), 0, 0, 0
-        current: tuple[Any, int] = (None, 0)
+        current: tuple[Any, int] = (None, -1)
+        longest = _Longest()
         for batch in self.format.batches(path):
             for asked, shard, row in zip(batch.asked, batch.shards, batch.rows, strict=True):
                 rows += 1
                 begins = asked != current[0]
-                keys += begins
+                if begins:
+                    keys += 1
+                    longest.add(current[1] + 1, 1, (current[0],))
                 current = (asked, 0 if begins else current[1] + 1)
                 place = places.get(asked, 0) if places is not None else last + begins
                 if shard != number or row != current[1] or place < last or (begins and place == last):
@@ -295,7 +318,8 @@ class _Proof:
                 last = place
             bag.put((asked, *one) for asked, one in zip(batch.asked, batch.identities, strict=True))
             totals.append(batch.totals)
-        return _Seen(rows, keys, added(totals), bag)
+        longest.add(current[1] + 1, 1, (current[0],))
+        return _Seen(rows, keys, added(totals), bag, longest)
 
     def _places(self, number: int, entry: dict[str, Any], state: State | None) -> dict[Any, int] | None:
         if state is None:
@@ -345,6 +369,22 @@ class _Proof:
         self._same("manifest.json", "failures", said["failures"], ids["failed"])
         self._same("manifest.json", "complete", said.get("complete"), ids["failed"] == 0)
 
+    def _caps(self) -> None:
+        """Note the lists that a server may have cut: several are as long as the longest, below the page size."""
+        size, longest = self.manifest.get("page_size"), _Longest()
+        if type(size) is not int:
+            return
+        for seen in self.seen:
+            longest.add(seen.longest.length, seen.longest.lists, seen.longest.keys)
+        if 0 < longest.length < size and longest.lists > 1:
+            more, plural = longest.lists - len(longest.keys), "records" if longest.length > 1 else "record"
+            self.notes.append(
+                f"{longest.lists} customers have exactly {longest.length} {plural}, no customer has more, and pages of "
+                f"{size} were asked for: the server may have cut their lists there. The export looked behind the first "
+                "lists of that length and found nothing. Check one of these customers in another way: "
+                f"{', '.join(map(str, longest.keys))}{f' and {more} more' if more else ''}"
+            )
+
     def _failures(self, state: State | None) -> None:
         """The lines of failures.jsonl, one by one where the database says what they should be."""
         known = None if state is None else state.failure_lines()
@@ -380,6 +420,7 @@ class _Proof:
             "format",
             "shard_keys",
             "cluster",
+            "server_timezone",
             "page_size",
             "read",
             "started",
