@@ -10,6 +10,7 @@ from api_double import BASIC, HOST, Seen, refused, serving
 from raw_server import RawServer, said
 
 from capillary_async import (
+    DecodeError,
     EventName,
     Identifier,
     InvalidRequestError,
@@ -407,3 +408,53 @@ async def test_warnings_of_a_split_chunk_are_told_once(session_at: Sessions) -> 
     assert len(page) == 9
     assert page.status == 200
     assert page.elapsed > 0
+
+
+# --- whose ledger
+
+
+def adjustment(number: int, customer: int) -> dict[str, Any]:
+    """A manual adjustment: the one kind of event that names its customer."""
+    details = {"customerId": customer, "totalPointsDeducted": "100.000"}
+    return event(number) | {"eventName": "ManualPointsAdjustment", "manualPointsAdjustmentDetails": details}
+
+
+def ledger(*events: dict[str, Any]) -> Any:
+    return said({"events": events, "warnings": []})
+
+
+@pytest.mark.parametrize("asked", [Identifier.customer_id(7), Identifier("id", "7")], ids=lambda one: one.kind)
+async def test_another_customers_ledger_is_asked_for_again_and_refused(session_at: Sessions, asked: Identifier) -> None:
+    """As in the other endpoints: its connection is dropped, and the error names both."""
+    query: Any = {"identifier": asked, "source": "INSTORE", "type": "CUSTOMER", "event_ids": [1, 2]}
+    async with RawServer(ledger(adjustment(1, 8), event(2)), ledger(adjustment(1, 7), event(2))) as server:
+        events = await session_at(server.url).points_ledger.explode(**query).collect()
+        assert [one.event_log_id for one in events] == [1, 2]
+        assert events[0].manual_points_adjustment_details.customer_id == 7
+        assert server.connections == 2
+    async with RawServer(ledger(adjustment(1, 8), event(2))) as server:
+        with pytest.raises(DecodeError, match="records of customer 8 and none of customer 7") as caught:
+            await session_at(server.url).points_ledger.explode(**query).collect()
+    assert (caught.value.kind, caught.value.attempts) == ("misdirected", 2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "events", "warned"),
+    [
+        ({"identifier": Identifier.customer_id(7)}, [adjustment(1, 7), adjustment(2, 8)], True),
+        ({"identifier": Identifier.customer_id(7)}, [event(1), event(2)], False),
+        ({"identifier": Identifier.customer_id(7), "type": "USERGROUP2"}, [adjustment(1, 8), event(2)], False),
+        ({"identifier": Identifier.id(7)}, [adjustment(1, 8), event(2)], False),  # it may be a group's
+        ({"identifier": Identifier.primary_user_id(7)}, [adjustment(1, 8), event(2)], False),
+        ({"identifier": MOBILE}, [adjustment(1, 8), event(2)], False),
+    ],
+)
+async def test_a_ledger_that_may_be_the_one_asked_for_is_given(
+    session_at: Sessions, asked: Any, events: list[Any], *, warned: bool
+) -> None:
+    """What names nobody, the ledger of a group, and identifiers that are no customer's id; with a warning for both."""
+    async with RawServer(ledger(*events)) as server:
+        pager = session_at(server.url).points_ledger.explode(source="INSTORE", event_ids=[1, 2], **asked)
+        (page,) = [page async for page in pager.pages()]
+    assert [one.event_log_id for one in page] == [1, 2]
+    assert ["belong to customer 8" in warning.message for warning in page.warnings] == [True] * warned

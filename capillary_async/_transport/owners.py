@@ -21,9 +21,12 @@ _NAMED = 3  # customers that a text names
 def foreign(records: Sequence[Any], owners: frozenset[int]) -> Sequence[Any]:
     """The records that say whose they are, and that no owner has.
 
-    A record belongs to its `customer_id` and, behind a merge, to its `original_customer_id`.
+    A record belongs to its `customer_id` and, behind a merge, to its `original_customer_id`; a ledger's event, which
+    has neither, to the customer of its manual adjustment.
     """
-    if len(owners) == 1:
+    if records and not hasattr(records[0], "customer_id"):
+        others = records
+    elif len(owners) == 1:
         (owner,) = owners
         others = [record for record in records if record.customer_id != owner]  # none, nearly always
     else:
@@ -33,7 +36,12 @@ def foreign(records: Sequence[Any], owners: frozenset[int]) -> Sequence[Any]:
 
 def _said(record: Any) -> set[int]:
     """The customers that a record names."""
-    named = (record.customer_id, getattr(record, "original_customer_id", None))
+    adjusted = getattr(record, "manual_points_adjustment_details", None)
+    named = (
+        getattr(record, "customer_id", None),
+        getattr(record, "original_customer_id", None),
+        getattr(adjusted, "customer_id", None),
+    )
     return {customer for customer in named if customer is not None}
 
 
