@@ -18,7 +18,7 @@ from capillary_async._fork import bury, renew_in_child
 from capillary_async._transport.advice import with_next_step
 from capillary_async._transport.chain import build
 from capillary_async._transport.check import judge
-from capillary_async._transport.message import LATE, Headers
+from capillary_async._transport.message import LATE, Headers, after, decoded_of, keep
 from capillary_async._transport.stats import count
 from capillary_async._underway import UnderWay
 from capillary_async._version import __version__
@@ -100,12 +100,12 @@ class Calls:
         """
         self.check_open()
         if request.late and self._shared.middlewares:
-            request = request.after(None)  # users' middlewares see answers that were judged, and may keep them
+            request = after(request, None)  # users' middlewares see answers that were judged, and may keep them
         response = await self._under_way.run(self._handler(request))
         shape = cast("Shape", request.shape)
-        if response.decoded is None:
-            response.keep(_judged(request, response, shape))
-        if not shape.free and response.decoded is not LATE:
+        if decoded_of(response) is None:
+            keep(response, _judged(request, response, shape))
+        if not shape.free and decoded_of(response) is not LATE:
             self._count(response)
         return response
 
@@ -118,16 +118,16 @@ class Calls:
             CapillaryError: As the request came out.
         """
         try:
-            response.keep(judge(response, cast("Shape", request.shape)))
+            keep(response, judge(response, cast("Shape", request.shape)))
         except CapillaryError as error:
             fault = self._shared.credentials.scrub(error.with_traceback(None))
         else:
             self._count(response)
             return response
-        return await self.call(request.after(fault))
+        return await self.call(after(request, fault))
 
     def _count(self, response: Response) -> None:
-        count(self._shared.stats, records=len(cast("Decoded[Any]", response.decoded).items))
+        count(self._shared.stats, records=len(cast("Decoded[Any]", decoded_of(response)).items))
 
     def track(self, iterator: Any) -> None:
         """Remember a live iterator weakly, to end it with the session."""
@@ -150,7 +150,7 @@ class Calls:
         with self._lock:
             iterators, views = list(self._iterators), list(self._views)
         for iterator in iterators:
-            await iterator.end("was closed with its session")
+            await iterator._end("was closed with its session")  # noqa: SLF001 - of any of ours
         self._under_way.end()
         if self._root is not None:
             return

@@ -139,7 +139,7 @@ class FanOutIterator(AsyncOnly, Generic[T_co]):
         """The keys that failed and have no outcome, with the attempts of their calls. For the jobs."""
         return {} if self._run is None else self._run.crew.unsettled()
 
-    async def end(self, why: str) -> None:
+    async def _end(self, why: str) -> None:
         """End it for the session."""
         if asyncio.get_running_loop() is self._loop:
             await self._stop(why)

@@ -79,7 +79,7 @@ class PageIterator(AsyncOnly, Generic[T_co]):
         """End the reading; no request stays under way. Closing twice is fine."""
         await self._close(_END if self._waiting is None else "was closed while it waited")
 
-    async def end(self, why: str) -> None:
+    async def _end(self, why: str) -> None:
         """End it for the session."""
         if asyncio.get_running_loop() is self._loop:
             await self._close(why)
@@ -149,13 +149,13 @@ class RecordIterator(AsyncOnly, Generic[T_co]):
         self._stop()
         await self._pages.aclose()
 
-    async def end(self, why: str) -> None:
+    async def _end(self, why: str) -> None:
         """End it for the session."""
         if asyncio.get_running_loop() is self._loop:
             self._stop()
         else:
             _call_in(self._loop, self._stop)
-        await self._pages.end(why)
+        await self._pages._end(why)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
     def _stop(self) -> None:
         """Give nothing more of the page in hand, and remember where that was."""

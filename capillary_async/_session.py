@@ -31,7 +31,7 @@ from capillary_async._history import History, read_history
 from capillary_async._priority import PRIORITIES, Priority
 from capillary_async._repr import brief, shown
 from capillary_async._transport.chain import ClientSession, Shared, share
-from capillary_async._transport.message import Headers, Middleware, Request, Shape
+from capillary_async._transport.message import Headers, Middleware, Request, Shape, decoded_of
 from capillary_async._transport.retry import Quota
 from capillary_async._transport.stats import Stats
 from capillary_async.auth import BasicAuth, OAuthClient
@@ -242,7 +242,7 @@ class AsyncSession:
         shape = Shape(model, free=True, timezone=self.server_timezone)
         headers = self._calls.neo_headers if quoted.startswith(NEO) else Headers()
         response = await self._calls.call(Request("GET", quoted, encode_query(params), headers, shape=shape))
-        return response.decoded
+        return decoded_of(response)
 
     async def history(
         self,

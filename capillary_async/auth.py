@@ -102,14 +102,14 @@ class BasicAuth(_Credentials):
         self._password = None if hashed else _Secret(given)
         self._digest = _Secret(given.lower() if hashed else _md5(given))
 
-    def wire_password(self) -> str:
+    def _wire_password(self) -> str:
         """The MD5 hex that goes over the wire. For the transport only."""
         return self._digest.reveal()
 
-    def secrets(self) -> tuple[str, ...]:
+    def _secrets(self) -> tuple[str, ...]:
         """The texts that no message may show. For the transport only."""
         plain = () if self._password is None else (self._password.reveal(),)
-        return (*plain, self.wire_password())
+        return (*plain, self._wire_password())
 
     def __repr__(self) -> str:
         username = getattr(self, "username", None)  # half-made in tracebacks
@@ -160,13 +160,13 @@ class OAuthClient(_Credentials):
             raise ValueError("OAuthClient: secret takes a text that is not empty")
         self._secret = kept
 
-    def wire_secret(self) -> str:
+    def _wire_secret(self) -> str:
         """The secret itself. For the transport only."""
         return self._secret.reveal()
 
-    def secrets(self) -> tuple[str, ...]:
+    def _secrets(self) -> tuple[str, ...]:
         """The texts that no message may show. For the transport only."""
-        return (self.wire_secret(),)
+        return (self._wire_secret(),)
 
     def __repr__(self) -> str:
         return f"OAuthClient(key={shown(getattr(self, 'key', None))}, secret='***')"  # half-made in tracebacks

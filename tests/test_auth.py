@@ -17,19 +17,19 @@ DIGEST = hashlib.md5(PASSWORD.encode()).hexdigest()
 
 
 def test_the_wire_password_is_the_md5_of_the_till_password():
-    assert BasicAuth("till.id", password=PASSWORD).wire_password() == DIGEST
-    assert BasicAuth("till.id", password_md5=DIGEST.upper()).wire_password() == DIGEST
+    assert BasicAuth("till.id", password=PASSWORD)._wire_password() == DIGEST
+    assert BasicAuth("till.id", password_md5=DIGEST.upper())._wire_password() == DIGEST
 
 
 def test_a_password_that_looks_like_a_digest_is_a_password():
     """The two cannot be told apart, so they are two arguments."""
-    assert BasicAuth("u", password=DIGEST).wire_password() == hashlib.md5(DIGEST.encode()).hexdigest()
+    assert BasicAuth("u", password=DIGEST)._wire_password() == hashlib.md5(DIGEST.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("password", ["pässwörd", "密码", "\ud800 half", " "])
 def test_any_text_is_a_password(password: str):
     auth = BasicAuth("u", password=password)
-    assert auth.wire_password() == hashlib.md5(password.encode("utf-8", "surrogatepass")).hexdigest()
+    assert auth._wire_password() == hashlib.md5(password.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -129,6 +129,6 @@ def test_the_holder_of_a_secret_shows_and_pickles_nothing():
 
 def test_secrets_are_named_for_the_scrubber():
     """All that a server could echo."""
-    assert BasicAuth("u", password=PASSWORD).secrets() == (PASSWORD, DIGEST)
-    assert BasicAuth("u", password_md5=DIGEST).secrets() == (DIGEST,)
-    assert OAuthClient("k", PASSWORD).secrets() == (PASSWORD,)
+    assert BasicAuth("u", password=PASSWORD)._secrets() == (PASSWORD, DIGEST)
+    assert BasicAuth("u", password_md5=DIGEST)._secrets() == (DIGEST,)
+    assert OAuthClient("k", PASSWORD)._secrets() == (PASSWORD,)

@@ -428,7 +428,7 @@ async def test_an_answer_is_decoded_once_and_kept():
         return response
 
     assert (await check(Request("GET", "/", shape=NEO), handler)) is response
-    assert response.decoded.items[0].id == 1
+    assert response._decoded.items[0].id == 1
 
 
 async def test_a_request_without_a_shape_is_not_read():
@@ -437,7 +437,7 @@ async def test_a_request_without_a_shape_is_not_read():
     async def handler(_: Request) -> Response:
         return answer(b"<html>", 500)
 
-    assert (await check(Request("GET", "/"), handler)).decoded is None
+    assert (await check(Request("GET", "/"), handler))._decoded is None
 
 
 async def test_a_refusal_through_a_session_tells_its_story(session_at: Make):

@@ -455,7 +455,7 @@ def test_credentials_from_options(
     elif "md5" in way:
         if "empty" in way:
             monkeypatch.setenv("CAPILLARY_PASSWORD", "")
-        monkeypatch.setenv("CAPILLARY_PASSWORD_MD5", capillary_sandbox.auth.wire_password())
+        monkeypatch.setenv("CAPILLARY_PASSWORD_MD5", capillary_sandbox.auth._wire_password())
     else:
         monkeypatch.setenv(f"CAPILLARY_{variable}", secret.read_text().strip())
     assert main(["events", str(IDS[0]), "--base-url", capillary_sandbox.url, *arguments]) == 0

@@ -34,19 +34,19 @@ USERS = {
         "timeouts", "with_options", *CALLS,
     },
     "FanOut": {"collect", "items", "options", "ordered", "pages"},
-    "FanOutIterator": {"aclose", "end"},
+    "FanOutIterator": {"aclose"},
     "LoyaltyEventsResource": CALLS["loyalty_events"],
     "Outcome": {"error", "items", "key", "ok", "pages", "unwrap", "warnings"},
     "Page": {
         "elapsed", "items", "last", "number", "position", "position_behind", "request_id", "status", "warnings",
     },
-    "PageIterator": {"aclose", "end", "position"},
+    "PageIterator": {"aclose", "position"},
     "Pager": {"collect", "first", "options", "page", "pages"},
     "PointsAllocationResource": CALLS["points_allocation"],
     "PointsAwardedResource": CALLS["points_awarded"],
     "PointsLedgerResource": CALLS["points_ledger"],
     "Position": {"index", "page", "page_size"},
-    "RecordIterator": {"aclose", "end", "position"},
+    "RecordIterator": {"aclose", "position"},
     "Stats": {"bytes", "duplicates", "records", "requests", "retries", "snapshot", "throttles"},
 }  # fmt: skip
 

@@ -119,7 +119,7 @@ async def test_middlewares_see_answers_that_were_judged(session_at: Sessions) ->
 
     async def middleware(request: Any, handler: Any) -> Response:
         response = await handler(request)
-        seen.append(response.decoded is LATE)
+        seen.append(response._decoded is LATE)
         return evolve(response, body=response.body.replace(b"0.125", b"0.250"))
 
     api = Api({3: [TORN]})

@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from capillary_async import Request, Response, Timeouts
-from capillary_async._transport.message import Call, Headers, Shape, Veiled, VeiledBytes
+from capillary_async._transport.message import Call, Headers, Shape, Veiled, VeiledBytes, keep, part_of
 
 SECRETS = ["Authorization", "authorization", "X-CAP-API-OAUTH-TOKEN", "Cookie", "Set-Cookie", "Proxy-Authorization"]
 
@@ -34,7 +34,7 @@ def test_requests_are_values():
     """`of` and `with_header` make others; all else is kept."""
     request = Request("POST", "/path", "a=b", Headers({"A": "1"}), b"{}", Shape(free=True))
     call = Call(Timeouts())
-    changed = request.of(call).with_header("B", "2")
+    changed = part_of(request, call).with_header("B", "2")
     assert (changed.method, changed.path, changed.query, changed.body) == ("POST", "/path", "a=b", b"{}")
     assert (changed.headers, changed.call, changed.shape) == ({"A": "1", "B": "2"}, call, request.shape)
     assert (request.headers, request.call) == ({"A": "1"}, None)
@@ -60,9 +60,9 @@ def test_a_response_shows_neither_headers_nor_body():
 
 
 def test_what_a_body_says_is_kept_and_not_carried_to_another_body():
-    response = Response(200, body=b"[1]").keep([1])
-    assert response.decoded == [1]
-    assert attrs.evolve(response, body=b"[2]").decoded is None
+    response = keep(Response(200, body=b"[1]"), [1])
+    assert response._decoded == [1]
+    assert attrs.evolve(response, body=b"[2]")._decoded is None
 
 
 def test_veiled_texts_are_texts_that_hide_in_a_repr():

@@ -436,7 +436,7 @@ async def test_closing_twice_at_once_is_fine() -> None:
     await ticks()
     closing = asyncio.create_task(pages.aclose())
     await ticks(5)
-    await asyncio.gather(pages.aclose(), pages.end("was closed with its session"))
+    await asyncio.gather(pages.aclose(), pages._end("was closed with its session"))
     assert fake.flying == 0
     await closing
     assert "was closed while it waited" in str(await failing(task, RuntimeError))
@@ -450,7 +450,7 @@ async def test_the_session_ends_its_iterators() -> None:
     assert await anext(records) == Row(1)
     await anext(pages)
     for iterator in list(fake.owner.live):
-        await iterator.end("was closed with its session")
+        await iterator._end("was closed with its session")
     assert fake.flying == 0
     for iterator in (records, pages):
         assert "was closed with its session" in str(await failing(anext(iterator), RuntimeError))
@@ -465,7 +465,7 @@ async def test_the_session_interrupts_who_waits() -> None:
     pages = fake.pager().pages()
     task = asyncio.create_task(anext(pages))
     await ticks()
-    await pages.end("was closed with its session")
+    await pages._end("was closed with its session")
     assert "was closed with its session" in str(await failing(task, RuntimeError))
 
 
@@ -490,11 +490,11 @@ async def test_the_session_ends_iterators_of_another_loop() -> None:
 
     thread = asyncio.create_task(asyncio.to_thread(asyncio.run, main()))
     await asyncio.to_thread(ready.wait)
-    await iterators[0].end("was closed with its session")
+    await iterators[0]._end("was closed with its session")
     await thread
     assert ended == ["this iterator was closed with its session"]
     # That loop is closed now: nothing is left to end.
-    await iterators[0].end("was closed with its session")
+    await iterators[0]._end("was closed with its session")
 
 
 async def test_the_session_ends_idle_iterators_of_another_loop() -> None:
@@ -517,7 +517,7 @@ async def test_the_session_ends_idle_iterators_of_another_loop() -> None:
 
     thread = asyncio.create_task(asyncio.to_thread(asyncio.run, main()))
     await asyncio.to_thread(ready.wait)
-    await iterators[0].end("was closed with its session")
+    await iterators[0]._end("was closed with its session")
     ended.set()
     await thread
 

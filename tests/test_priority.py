@@ -15,7 +15,7 @@ from virtual_time import clock, run
 
 from capillary_async import AsyncSession, BasicAuth, InvalidRequestError, Limits, Rate
 from capillary_async._config import Timeouts
-from capillary_async._transport.message import Call, Request, Response
+from capillary_async._transport.message import Call, Request, Response, part_of
 from capillary_async._transport.reserve import Reserve
 from capillary_async._transport.throttle import Throttle
 
@@ -47,7 +47,7 @@ class World:
     async def ask(self, *, bulk: bool) -> float:
         """Seconds until the answer."""
         began = clock()
-        await self.gate(Request("GET", "/path").of(Call(Timeouts(), bulk=bulk)), self._answer)
+        await self.gate(part_of(Request("GET", "/path"), Call(Timeouts(), bulk=bulk)), self._answer)
         return clock() - began
 
     async def work(self, *, bulk: bool = True) -> None:

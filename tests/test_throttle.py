@@ -14,7 +14,7 @@ from raw_server import RawServer, http, in_thread
 from virtual_time import VirtualLoop, clock, run
 
 from capillary_async import AsyncSession, BasicAuth, Limits, Rate, Timeouts
-from capillary_async._transport.message import Call, Request, Response
+from capillary_async._transport.message import Call, Request, Response, part_of
 from capillary_async._transport.permit import Permit, permit_here
 from capillary_async._transport.throttle import Throttle
 from capillary_async.errors import DeadlineExceededError
@@ -289,7 +289,7 @@ def test_the_queue_ends_with_a_call_that_has_begun():
         call = Call(Timeouts(call=0.01))
         call.start()
         with pytest.raises(DeadlineExceededError, match="waiting for a permit to try again") as caught:
-            await gate(REQUEST.of(call), server)
+            await gate(part_of(REQUEST, call), server)
         assert caught.value.kind == "queue"
         assert not gate._line
         await holder
@@ -307,7 +307,7 @@ def test_a_wait_for_the_rate_that_is_known_to_come_too_late_is_not_begun():
         call, began = Call(Timeouts(call=50.0)), clock()
         call.start()
         with pytest.raises(DeadlineExceededError, match="would run out while waiting for a permit"):
-            await gate(REQUEST.of(call), server)
+            await gate(part_of(REQUEST, call), server)
         assert clock() == began
 
     run(main)
@@ -320,7 +320,7 @@ def test_the_queue_of_a_call_that_has_not_begun_has_no_end():
 
     async def main() -> None:
         call = Call(Timeouts(call=0.01))
-        await asyncio.gather(gate(REQUEST, server), gate(REQUEST.of(call), server))
+        await asyncio.gather(gate(REQUEST, server), gate(part_of(REQUEST, call), server))
         assert call.started is not None
 
     run(main)

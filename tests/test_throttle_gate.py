@@ -15,7 +15,7 @@ from virtual_time import clock, run
 from capillary_async import AsyncSession, BasicAuth, Limits, Rate, RetryPolicy, Timeouts
 from capillary_async._priority import begin_bulk
 from capillary_async._transport import message
-from capillary_async._transport.message import Call, Request, Response
+from capillary_async._transport.message import Call, Request, Response, part_of
 from capillary_async._transport.permit import permit_here
 from capillary_async._transport.retry import Quota, Retry
 from capillary_async._transport.retry_rules import NotSentError
@@ -304,7 +304,7 @@ def test_those_in_the_queue_are_told_when_the_gate_goes_shut_for_too_long():
         fresh = asyncio.ensure_future(client.get())
         begun = Call(Timeouts(call=30.0))
         begun.start()
-        waits = asyncio.ensure_future(client.throttle(REQUEST.of(begun), service))
+        waits = asyncio.ensure_future(client.throttle(part_of(REQUEST, begun), service))
         await asyncio.sleep(1)
         began = clock()
         shut(client, 60.0)

@@ -13,7 +13,7 @@ from capillary_async import AsyncSession, Paging
 from capillary_async._config import CarefulPaging
 from capillary_async._page import Fetched, Position, ReadOptions, Source
 from capillary_async._transport.check import judge
-from capillary_async._transport.message import Headers, Response, Shape
+from capillary_async._transport.message import Headers, Response, Shape, keep
 from capillary_async._transport.totals import total_in, total_of
 from capillary_async._verify import reading
 from capillary_async.endpoints._resource import fetched as as_page
@@ -40,13 +40,13 @@ Read = tuple[list[int | None], list[str], int]
 def test_a_total_is_read_in_every_usual_place_and_nothing_else_is_one(envelope: dict[str, Any], total: int | None):
     assert total_of(envelope) == total
     body = json.dumps({"data": [], **envelope}).encode()
-    assert as_page(Response(200, body=body).keep(judge(Response(200, body=body), EVENTS)), EVENTS).total == total
+    assert as_page(keep(Response(200, body=body), judge(Response(200, body=body), EVENTS)), EVENTS).total == total
 
 
 def test_a_header_says_it_where_the_body_is_an_array():
     response = Response(200, Headers({"X-Total-Count": "7"}), b'[{"id": 1}]')
     shape = Shape(PointsAllocation)
-    assert as_page(response.keep(judge(response, shape)), shape).total == 7
+    assert as_page(keep(response, judge(response, shape)), shape).total == 7
     assert (total_in({"X-Total-Count": "x"}), total_in({})) == (None, None)
 
 

@@ -17,7 +17,7 @@ from virtual_time import clock, run
 from capillary_async import AsyncSession, Limits, OAuthClient, RetryPolicy, Timeouts
 from capillary_async._transport import message
 from capillary_async._transport.auth import OAuth, _tell, credentials_step
-from capillary_async._transport.message import Call, Request, Response
+from capillary_async._transport.message import Call, Request, Response, keep
 from capillary_async.errors import (
     AuthenticationError,
     CapillaryError,
@@ -390,7 +390,7 @@ class Tokens:
         outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
         if isinstance(outcome, Exception):
             raise outcome
-        return Response(200).keep({"data": {"accessToken": f"token-{len(self.asked)}", "ttlSeconds": outcome}})
+        return keep(Response(200), {"data": {"accessToken": f"token-{len(self.asked)}", "ttlSeconds": outcome}})
 
 
 async def sent(step: OAuth, call: Call | None = None) -> str:

@@ -19,7 +19,7 @@ import msgspec
 from attrs import define, frozen
 
 from capillary_async._fork import bury, renew_in_child
-from capillary_async._transport.message import Headers, Request, Shape, Veiled, VeiledBytes
+from capillary_async._transport.message import Headers, Request, Shape, Veiled, VeiledBytes, decoded_of
 from capillary_async._transport.scrub import Scrub
 from capillary_async.auth import BasicAuth, OAuthClient
 from capillary_async.errors import (
@@ -56,9 +56,9 @@ class Basic:
     """HTTP Basic: till id and MD5 hex of the till password. There is nothing to refresh, so a 401 is final."""
 
     def __init__(self, auth: BasicAuth) -> None:
-        pair = f"{auth.username}:{auth.wire_password()}"
+        pair = f"{auth.username}:{auth._wire_password()}"  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         self._header = Veiled("Basic " + base64.b64encode(pair.encode()).decode())
-        self._scrub = Scrub(*auth.secrets(), self._header, self._header.removeprefix("Basic "))
+        self._scrub = Scrub(*auth._secrets(), self._header, self._header.removeprefix("Basic "))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Send with the header."""
@@ -107,7 +107,7 @@ class OAuth:
 
     def __init__(self, auth: OAuthClient, retry: Middleware, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._auth = auth
-        self._scrub = Scrub(*auth.secrets())
+        self._scrub = Scrub(*auth._secrets())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         self._retry = retry
         self._clock = clock
         # Reentrant: the collector may end the fetch of a dead loop while the lock is held.
@@ -230,11 +230,11 @@ class OAuth:
         # From before the request: the server's own clock started later than ours, so the token never outlives what we
         # think.
         early = min(max(EARLY_SECONDS, life * EARLY_SHARE), life / 2)
-        return _Token(text, asked + life - early, asked + life, Scrub(*self._auth.secrets(), text))
+        return _Token(text, asked + life - early, asked + life, Scrub(*self._auth._secrets(), text))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
     def _request(self) -> Request:
         # Made here, so that no local of a frame that may raise holds the secret.
-        body = VeiledBytes(msgspec.json.encode({"key": self._auth.key, "secret": self._auth.wire_secret()}))
+        body = VeiledBytes(msgspec.json.encode({"key": self._auth.key, "secret": self._auth._wire_secret()}))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         headers = Headers({"Content-Type": "application/json"})
         return Request("POST", TOKEN_PATH, headers=headers, body=body, shape=Shape(free=True))
 
@@ -278,7 +278,7 @@ def _tell(loop: asyncio.AbstractEventLoop, done: asyncio.Future[Exception | None
 
 def _token_in(response: Response) -> tuple[str, float] | None:
     """Token and life in seconds of `{"data": {"accessToken", "ttlSeconds"}, "errors": null}`; None without a token."""
-    answer = response.decoded
+    answer = decoded_of(response)
     data = cast("dict[str, Any]", answer).get("data") if isinstance(answer, dict) else None
     fields = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
     text = fields.get("accessToken")

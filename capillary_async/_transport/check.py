@@ -14,7 +14,7 @@ from attrs import evolve
 from capillary_async import _decode
 from capillary_async._faults import REPORT
 from capillary_async._transport import refusal
-from capillary_async._transport.message import LATE
+from capillary_async._transport.message import LATE, discard, keep
 from capillary_async._transport.owners import foreign, misdirected, mixed
 from capillary_async._transport.retry_rules import WHOLE, asked_wait, decisive_status
 from capillary_async._transport.totals import total_of
@@ -102,7 +102,7 @@ async def check(request: Request, handler: Handler) -> Response:
     if request.shape is None:
         return response
     late = request.late and looks_whole(response, request.shape)
-    return response.keep(LATE if late else judge(response, request.shape))
+    return keep(response, LATE if late else judge(response, request.shape))
 
 
 def looks_whole(response: Response, shape: Shape) -> bool:
@@ -128,7 +128,7 @@ def judge(response: Response, shape: Shape) -> Any:
     except DecodeError as error:
         fault = error
     if fault.kind == "misdirected":
-        response.discard()
+        discard(response)
     fault.status, fault.request_id = response.status, response.request_id
     raise fault
 

@@ -29,6 +29,14 @@ __all__ = [
     "Shape",
     "Veiled",
     "VeiledBytes",
+    "after",
+    "apart",
+    "came_over",
+    "decoded_of",
+    "discard",
+    "is_copy",
+    "keep",
+    "part_of",
 ]
 
 SECRET_HEADERS = frozenset({"authorization", "x-cap-api-oauth-token", "cookie", "set-cookie", "proxy-authorization"})
@@ -195,13 +203,6 @@ class Request:
 
     __repr__ = brief_repr
 
-    def of(self, call: Call) -> Request:
-        """The same request as part of `call`."""
-        return Request(
-            self.method, self.path, self.query, self.headers, self.body, self.shape, call, self.late, self.fault,
-            self.fresh,
-        )  # fmt: skip
-
     def with_header(self, name: str, value: str) -> Request:
         """The same request with one more header."""
         headers = Headers(self.headers)
@@ -210,14 +211,6 @@ class Request:
             self.method, self.path, self.query, headers, self.body, self.shape, self.call, self.late, self.fault,
             self.fresh,
         )  # fmt: skip
-
-    def apart(self) -> Request:
-        """The same request, decoded at once, over a connection that had no request before."""
-        return evolve(self, late=False, fresh=True)
-
-    def after(self, fault: CapillaryError | None) -> Request:
-        """The same request, decoded at once, whose first attempt was made and failed if there is a `fault`."""
-        return Request(self.method, self.path, self.query, self.headers, self.body, self.shape, fault=fault)
 
 
 @frozen(eq=False)
@@ -248,32 +241,58 @@ class Response:
         """The server's id of this request, None where it sent none."""
         return self.headers.get("X-CAP-REQUEST-ID") or self.headers.get("X-Cap-RequestID")
 
-    @property
-    def decoded(self) -> Any:
-        """What the body says, once `keep` was called, or `LATE`; else None. For the SDK's own steps."""
-        return self._decoded
-
-    @property
-    def copy(self) -> bool:
-        """Whether its connection brought the same bytes before, for another request. For the SDK's own steps."""
-        return self._copy
-
-    def came_over(self, discard: Callable[[], None] | None, *, copy: bool = False) -> Response:
-        """Remember how the connection is dropped that brought it. For the SDK's own steps."""
-        object.__setattr__(self, "_discard", discard)
-        object.__setattr__(self, "_copy", copy)
-        return self
-
-    def discard(self) -> None:
-        """Drop the connection that brought it: its next answer may be another's too. For the SDK's own steps."""
-        if self._discard is not None:
-            self._discard()
-
-    def keep(self, decoded: Any) -> Response:
-        """Remember what the body says, so that it is decoded once. For the SDK's own steps."""
-        object.__setattr__(self, "_decoded", decoded)
-        return self
-
 
 Handler = Callable[[Request], Awaitable[Response]]
 Middleware = Callable[[Request, Handler], Awaitable[Response]]
+
+
+# The SDK's own steps; users' middlewares are given values without them.
+
+
+def part_of(request: Request, call: Call) -> Request:
+    """The same request as part of `call`."""
+    return Request(
+        request.method, request.path, request.query, request.headers, request.body, request.shape, call, request.late,
+        request.fault, request.fresh,
+    )  # fmt: skip
+
+
+def apart(request: Request) -> Request:
+    """The same request, decoded at once, over a connection that had no request before."""
+    return evolve(request, late=False, fresh=True)
+
+
+def after(request: Request, fault: CapillaryError | None) -> Request:
+    """The same request, decoded at once, whose first attempt was made and failed if there is a `fault`."""
+    return Request(
+        request.method, request.path, request.query, request.headers, request.body, request.shape, fault=fault
+    )
+
+
+def decoded_of(response: Response) -> Any:
+    """What the body says, once `keep` was called, or `LATE`; else None."""
+    return response._decoded  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+def keep(response: Response, decoded: Any) -> Response:
+    """Remember what the body says, so that it is decoded once."""
+    object.__setattr__(response, "_decoded", decoded)
+    return response
+
+
+def came_over(response: Response, discard: Callable[[], None] | None, *, copy: bool = False) -> Response:
+    """Remember how the connection that brought the answer is dropped."""
+    object.__setattr__(response, "_discard", discard)
+    object.__setattr__(response, "_copy", copy)
+    return response
+
+
+def is_copy(response: Response) -> bool:
+    """Whether its connection brought the same bytes before, for another request."""
+    return response._copy  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+def discard(response: Response) -> None:
+    """Drop the connection that brought the answer: its next answer may be for another request too."""
+    if response._discard is not None:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        response._discard()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from capillary_async._fork import renew_in_child
 from capillary_async._priority import in_bulk
 from capillary_async._transport.advice import with_next_step
-from capillary_async._transport.message import Call
+from capillary_async._transport.message import Call, apart, discard, is_copy, part_of
 from capillary_async._transport.retry_rules import NotSentError, Verdict, decide, kind_of, repeats, status_of, throttled
 from capillary_async._transport.stats import count
 from capillary_async.errors import APIError, AttemptRecord, CapillaryError, DeadlineExceededError, DecodeError
@@ -97,7 +97,7 @@ class Retry:
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Send the request until it succeeds or must not be sent again."""
         call = self._call()
-        request = request.of(call)
+        request = part_of(request, call)
         cost = spent = 0
         known = request.fault
         if known is not None:
@@ -111,9 +111,9 @@ class Retry:
                 except CapillaryError as error:
                     fault = error
                 else:
-                    if response.copy and not request.fresh:
-                        response.discard()
-                        request = request.apart()
+                    if is_copy(response) and not request.fresh:
+                        discard(response)
+                        request = apart(request)
                         continue
                     self._quota.give(cost or FIRST_TRY_REFUND)
                     return response
@@ -124,7 +124,7 @@ class Retry:
                     self._quota.give(spent)  # it was answered: what is wrong with this answer takes nothing from others
                 raise finish(fault, request, call, verdict)
             if kind_of(fault) == "misdirected":
-                request = request.apart()
+                request = apart(request)
             cost = verdict.cost
             spent += cost
             count(self._stats, retries=1)

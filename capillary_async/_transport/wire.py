@@ -24,7 +24,7 @@ from capillary_async._config import Timeouts
 from capillary_async._fork import bury, renew_in_child
 from capillary_async._transport.body import check_size, decompressed
 from capillary_async._transport.copies import Copies
-from capillary_async._transport.message import Response
+from capillary_async._transport.message import Response, came_over
 from capillary_async._transport.passage import Passage
 from capillary_async._transport.stats import count
 from capillary_async._transport.watch import Watch
@@ -377,7 +377,7 @@ class Wire:
             response = Response(answer.status, answer.headers, body, time.monotonic() - began)
             protocol = getattr(answer, "_protocol", None)
             copy = self._pools.copies.has(protocol, f"{request.path}{query}", headers, answer, raw)
-            return response.came_over(partial(_discard, client.connector, protocol), copy=copy)
+            return came_over(response, partial(_discard, client.connector, protocol), copy=copy)
 
     def _timeout(self, request: Request) -> aiohttp.ClientTimeout:
         if request.call is None:

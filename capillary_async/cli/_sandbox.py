@@ -145,7 +145,7 @@ def how_to_use(sandbox: Sandbox, options: SandboxOptions) -> str:
         f"expiry_date_start={start}&expiry_date_end={end}&point_category_id={sandbox.point_category_id}"
         f"&program_id={sandbox.program_id}&entity_id={ids[0]}"
     )
-    basic = b64encode(f"{sandbox.username}:{sandbox.auth.wire_password()}".encode()).decode()
+    basic = b64encode(f"{sandbox.username}:{sandbox.auth._wire_password()}".encode()).decode()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     names = {"username": sandbox.username, "password": sandbox.password, "key": sandbox.key, "secret": sandbox.secret}
     points = {"program": sandbox.program_id, "category": sandbox.point_category_id, "start": start, "end": end}
     shown = ", ".join(map(str, ids[:3])) + (f", ... {ids[-1]}" if ids[3:] else "")

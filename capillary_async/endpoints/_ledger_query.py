@@ -13,7 +13,7 @@ from attrs import field, frozen
 from capillary_async._repr import brief_repr
 from capillary_async.endpoints._arguments import identity, positive, refuse
 
-__all__ = ["Identifier", "LedgerInclude"]
+__all__ = ["Identifier", "LedgerInclude", "include_params", "wire_name"]
 
 _KINDS = {
     "mobile": "mobile",
@@ -65,11 +65,6 @@ class Identifier:
     value: str = field(converter=_identifier, validator=_fitting)
 
     __repr__ = brief_repr
-
-    @property
-    def wire_name(self) -> str:
-        """The name as the API spells it."""
-        return _KINDS[self.kind]
 
     @classmethod
     def mobile(cls, value: str | int) -> Identifier:
@@ -134,15 +129,21 @@ class LedgerInclude:
 
     __repr__ = brief_repr
 
-    def params(self) -> dict[str, str | None]:
-        """As the wire spells them; only what is wanted is sent."""
-        wanted = {
-            "getBillDetails": self.bill_details,
-            "getPointsEarnedBreakup": self.points_earned_breakup,
-            "getCustomFields": self.custom_fields,
-            "getExtendedFields": self.extended_fields,
-            "getMaxConversionDetails": self.max_conversion_details,
-            "getPaymentModes": self.payment_modes,
-            "includeAlternateCurrencies": self.alternate_currencies,
-        }
-        return {name: "true" if value else None for name, value in wanted.items()}
+
+def wire_name(identifier: Identifier) -> str:
+    """The name of an identifier as the API spells it."""
+    return _KINDS[identifier.kind]
+
+
+def include_params(include: LedgerInclude) -> dict[str, str | None]:
+    """The flags as the API spells them; only those that are set are sent."""
+    wanted = {
+        "getBillDetails": include.bill_details,
+        "getPointsEarnedBreakup": include.points_earned_breakup,
+        "getCustomFields": include.custom_fields,
+        "getExtendedFields": include.extended_fields,
+        "getMaxConversionDetails": include.max_conversion_details,
+        "getPaymentModes": include.payment_modes,
+        "includeAlternateCurrencies": include.alternate_currencies,
+    }
+    return {name: "true" if value else None for name, value in wanted.items()}

@@ -18,7 +18,7 @@ from capillary_async._fanout import FanOut, PagedReader, fan_over
 from capillary_async._lengths import Lengths
 from capillary_async._pager import Fetched, Pager, Source
 from capillary_async._transport.check import judge
-from capillary_async._transport.message import LATE, Headers, Request, Response, Shape
+from capillary_async._transport.message import LATE, Headers, Request, Response, Shape, decoded_of
 from capillary_async._transport.totals import total_in
 from capillary_async._units import Reader
 
@@ -81,7 +81,7 @@ class Resource:
     async def _page(self, request: Request) -> Fetched[Any]:
         """One page; of a late request it may be one to be decoded later."""
         response = await self._caller.call(request)
-        if response.decoded is LATE:
+        if decoded_of(response) is LATE:
             return Fetched((), 0, later=partial(self._read, request, response))
         return fetched(response, cast("Shape", request.shape))
 
@@ -128,7 +128,7 @@ class Resource:
 
 def fetched(response: Response, shape: Shape) -> Fetched[Any]:
     """An answer as a page."""
-    decoded = response.decoded
+    decoded = decoded_of(response)
     return Fetched(
         decoded.items,
         decoded.received,

@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 from capillary_async import models
 from capillary_async._drift import carried
 from capillary_async._pager import Fetched, Pager, Source
-from capillary_async._transport.message import Response
+from capillary_async._transport.message import Response, decoded_of
 from capillary_async.endpoints._arguments import (
     choice_text,
     flag,
@@ -25,7 +25,7 @@ from capillary_async.endpoints._arguments import (
     refuse,
     text,
 )
-from capillary_async.endpoints._ledger_query import Identifier, LedgerInclude
+from capillary_async.endpoints._ledger_query import Identifier, LedgerInclude, include_params, wire_name
 from capillary_async.endpoints._resource import Resource
 from capillary_async.errors import ApiMessage, InvalidRequestError, LedgerRequestError
 
@@ -69,7 +69,7 @@ class _Answer:
     drift: list[Any] = field(factory=list[Any])
 
     def add(self, response: Response) -> None:
-        decoded = response.decoded
+        decoded = decoded_of(response)
         self.items.extend(decoded.items)
         self.nulls.extend(self.received + index for index in decoded.nulls)
         self.received += decoded.received
@@ -180,11 +180,11 @@ class PointsLedgerResource(Resource):
         if not isinstance(include, LedgerInclude):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse("include", "a LedgerInclude", include)
         params = {
-            "identifierName": identifier.wire_name,
+            "identifierName": wire_name(identifier),
             "identifierValue": identifier.value,
             "source": text("source", source),
             "accountId": None if account_id is None else identity("account_id", account_id),
-            **include.params(),
+            **include_params(include),
             "type": choice_text("type", type),
             "isPrimaryUser": flag("is_primary_user", is_primary_user),
             "alternateCurrencyNames": None
