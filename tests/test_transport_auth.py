@@ -17,7 +17,7 @@ from virtual_time import clock, run
 from capillary_async import AsyncSession, Limits, OAuthClient, RetryPolicy, Timeouts
 from capillary_async._transport import message
 from capillary_async._transport.auth import OAuth, _tell, credentials_step
-from capillary_async._transport.message import Call, Request, Response, keep
+from capillary_async._transport.message import Call, Request, Response, keep, part_of
 from capillary_async.errors import (
     AuthenticationError,
     CapillaryError,
@@ -401,7 +401,7 @@ async def sent(step: OAuth, call: Call | None = None) -> str:
         used.append(request.headers["X-CAP-API-OAUTH-TOKEN"])
         return Response(200)
 
-    await step(GET.of(call) if call else GET, handler)
+    await step(part_of(GET, call) if call else GET, handler)
     return used[-1]
 
 
@@ -557,7 +557,7 @@ def test_waiting_for_a_token_ends_with_the_call_and_not_before_its_first_permit(
         begun, fresh = Call(Timeouts(call=10)), Call(Timeouts(call=10))
         begun.start()
         with pytest.raises(DeadlineExceededError, match="while waiting for a token") as caught:
-            await step(GET.of(begun), lambda _: None)  # type: ignore[arg-type,return-value]
+            await step(part_of(GET, begun), lambda _: None)  # type: ignore[arg-type,return-value]
         assert caught.value.kind == "queue"
         assert await sent(step, fresh) == "token-1"
 
