@@ -61,7 +61,7 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
                 for each key that is a number, 90 for an `EventQuery`.
 
         Raises:
-            InvalidRequestError: A value that cannot be, or a page size the endpoint does not take.
+            InvalidRequestError: A value is invalid, or a page size the endpoint does not take.
         """
         whole = isinstance(concurrency, int) and not isinstance(concurrency, bool) and concurrency >= 1
         _refuse_unless(concurrency is None or whole, "concurrency", "a whole number of at least 1", concurrency)
@@ -120,7 +120,8 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
     async def collect(self) -> dict[K_co, Outcome[K_co, T_co]]:
         """All outcomes by key, errors included.
 
-        What is no key stands under itself, or under its `repr` where it has no hash or equals a key, as `True` does 1.
+        An input that is not a key is listed under itself, or under its `repr` where it has no hash or equals a key, as
+        `True` equals 1.
         """
         outcomes: dict[Any, Outcome[K_co, T_co]] = {}
         refused: list[Outcome[K_co, T_co]] = []

@@ -70,7 +70,7 @@ def _text(owner: str, name: str, value: object) -> str:
 class BasicAuth(_Credentials):
     """Till credentials, sent as HTTP Basic: the till id and the MD5 hex of the till password.
 
-    Give exactly one of the two: a password of 32 hex digits cannot be told from a digest.
+    Give exactly one of the two: a password of 32 hex digits looks like a digest.
 
     Args:
         username: The till id.

@@ -1,6 +1,6 @@
 """Whose ledger, and what of it: the two values that `session.points_ledger.explode` takes.
 
-The rule kept here: names and flags as on the page 'Get Points Ledger Explode Info', checked when they are made. Made by
+Invariant: names and flags as on the page 'Get Points Ledger Explode Info', checked when they are made. Made by
 users.
 """
 
@@ -104,7 +104,7 @@ def _wanted(owner: Any, attribute: Any, value: Any) -> None:  # noqa: ARG001 - a
 
 @frozen
 class LedgerInclude:
-    """What to tell beside the events themselves.
+    """Details to add to the events of a ledger.
 
     Attributes:
         bill_details: Bill number, amount, discount, line items.

@@ -1,4 +1,4 @@
-"""`session.points_ledger`: what stands behind events of a points ledger.
+"""`session.points_ledger`: the details of events of a points ledger.
 
 The rule kept here: as on the page 'Get Points Ledger Explode Info'; at most ten ids a call, and one bad id never costs
 the good ones of its ten. Made by the session.
@@ -97,7 +97,7 @@ class _Answer:
 
 
 def _missing(answer: _Answer, asked: Sequence[str], *, by_log_id: bool) -> list[str]:
-    """The ids that nothing of the answer stands for. A null entry stands for any one of them.
+    """The ids that the answer has no entry for. A null entry may be for any one of them.
 
     By reference id an event may come under another of its names: rows that fit no id may stand for one, too.
     """
@@ -147,7 +147,7 @@ class PointsLedgerResource(Resource):
         is_primary_user: bool | None = None,
         alternate_currency_names: Iterable[str] | None = None,
     ) -> Pager[models.LedgerEvent]:
-        """What stands behind events of a ledger, a page for each ten ids.
+        """Details of events of a ledger, one page per ten ids.
 
         Either `event_ids`, or `event_name` with `event_reference_ids`. The pager walks the ids: it ends with them, and
         empty pages are legitimate. An id that the server refuses is raised behind the good rows of its page;
@@ -164,13 +164,13 @@ class PointsLedgerResource(Resource):
             event_reference_ids: Transaction ids of transactional events (the `points_source_id` of allocations
                 [inferred]), request ids of behavioural ones. One of them may have several event log ids.
             account_id: The account, for sources with several.
-            include: What to tell beside the events.
+            include: Details to add to the events.
             type: `CUSTOMER` or `USERGROUP2`.
             is_primary_user: For groups: the primary member's entries.
             alternate_currency_names: Only these alternate currencies; `include.alternate_currencies` would list all.
 
         Raises:
-            InvalidRequestError: An argument cannot be, or both or neither way of naming events was used. Nothing is
+            InvalidRequestError: An argument is invalid, or both or neither way of naming events was used. Nothing is
                 sent.
             LedgerRequestError: While looping: the server refused the identifier, an event or a filter.
         """

@@ -93,7 +93,7 @@ class Source:
         """How to read it, checked.
 
         Raises:
-            InvalidRequestError: An argument of the call is missing, unknown, or cannot be.
+            InvalidRequestError: An argument of the call is missing, unknown or invalid.
         """
         given = {name: several_of(name, value) if name in SCOPED else value for name, value in query.items()}
         asked = _told(given if self.scoped else query)

@@ -1,6 +1,6 @@
 """`verify`: prove an export from its files alone, and by reading a sample of it again.
 
-The rule kept here: everything that the manifest says is computed anew from the bytes on the disk; each difference is
+Invariant: everything that the manifest says is recomputed from the bytes on the disk; each difference is
 named. Nothing is changed. Called by users and the command line.
 """
 
@@ -88,7 +88,9 @@ class VerifyResult:
 async def verify(
     out: str | os.PathLike[str], *, session: AsyncSession | None = None, sample: int = 100, seed: int | None = None
 ) -> VerifyResult:
-    """Compute everything anew that the manifest of an export says; with a session, read some customers again.
+    """Recompute counts, totals and hashes of an export and check them against its manifest.
+
+    With a session, a sample of its customers is read again and compared.
 
     Args:
         out: The folder.
@@ -98,7 +100,7 @@ async def verify(
 
     Raises:
         JobError: There is no manifest, since the export was not finished, or it is no manifest.
-        InvalidRequestError: `sample` cannot be.
+        InvalidRequestError: `sample` is invalid.
         CapillaryError: What concerns every key of the sample, e.g. wrong credentials. A service that does not answer is
             no error and no difference: see `VerifyResult.unanswered`.
     """
@@ -126,7 +128,7 @@ def _manifest(folder: Folder) -> dict[str, Any]:
     except msgspec.ValidationError as error:
         raise JobError(
             f"{folder.manifest} is no manifest of an export: members are missing or are not what they should be: "
-            f"{error}. Start the export again: it writes it anew"
+            f"{error}. Start the export again: it rewrites the manifest"
         ) from None
     if not is_drift(members.get("drift")):
         raise JobError(
