@@ -47,6 +47,7 @@ _TIME_TEXT: Final = re.compile(
 )
 _CALENDAR_DIGITS: Final = frozenset({8, 14})  # 20250131 and 20250131143045 are days and times, not milliseconds
 _BOOLEANS: Final = {"true": True, "false": False}
+_PLAIN: Final = 10**18  # integers below have few digits
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
@@ -161,6 +162,10 @@ def to_time(timezone: tzinfo | None, value: Any, _: Any) -> datetime:
 
 def to_amount(value: Any, target: Any) -> Decimal:
     """As `to_decimal`, and text with an exponent as Java's BigDecimal writes it."""
+    if type(value) is Decimal and bounded(value):  # nearly always
+        return value
+    if type(value) is int and -_PLAIN < value < _PLAIN:
+        return Decimal(value)
     if isinstance(value, str) and _EXPONENT_TEXT.fullmatch(value):
         return to_decimal(_of_exponent_text(value), target)
     return to_decimal(value, target)

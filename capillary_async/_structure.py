@@ -257,10 +257,20 @@ def _optional_hook(kind: Any, converter: Converter) -> Hook:
     """Structures `X | None`; cattrs' own looks for the hook of X at each value, which is a third of a page's time."""
     inner: Any = get_args(kind)[0]
     hook = converter.get_structure_hook(inner)
-    if isinstance(converter, _OfRecords) and inner is not str:
-        nothing = _forms.is_no_object if _is_object(inner) or _is_mapping(inner) else _forms.is_nothing
+    if not isinstance(converter, _OfRecords):
+        return lambda value, _: None if value is None else hook(value, inner)
+    if inner is str:
+        return lambda value, _: value if value is None or type(value) is str else hook(value, inner)
+    if inner is int or inner is bool:  # nearly every value is one
+        return lambda value, _: value if value is None or type(value) is inner else _unless_empty(value, hook, inner)
+    if _is_object(inner) or _is_mapping(inner):
+        nothing = _forms.is_no_object
         return lambda value, _: None if value is None or (not value and nothing(value)) else hook(value, inner)
-    return lambda value, _: None if value is None else hook(value, inner)
+    return lambda value, _: None if value is None or (type(value) is str and not value) else hook(value, inner)
+
+
+def _unless_empty(value: Any, hook: Hook, inner: Any) -> Any:
+    return None if _forms.is_nothing(value) else hook(value, inner)
 
 
 def _object_hook(kind: Any, converter: Converter) -> Hook:
