@@ -14,6 +14,7 @@ context: the frames behind one hold the customer's data.
 """
 
 import decimal
+import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import tzinfo
@@ -96,7 +97,10 @@ def parse(body: bytes) -> Any:
     except ValueError as error:  # msgspec.DecodeError, UnicodeDecodeError
         refusal = broken(error, body)
     if refusal.malformed and (paired := _paired(body)) != body:
-        return parse(paired)
+        value = parse(paired)
+        if _merges_names(body):
+            raise beyond("two names of one object differ only in lone halves of surrogate pairs", body)
+        return value
     raise refusal
 
 
@@ -109,6 +113,23 @@ _ESCAPE: Final = re.compile(
 def _paired(body: bytes) -> bytes:
     """The body with U+FFFD for each half of a surrogate pair that is alone: no text can hold one."""
     return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
+
+
+def _merges_names(body: bytes) -> bool:
+    """Whether two members of one object have one name once U+FFFD is in the place of each half that is alone."""
+    merged = False
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal merged
+        names = {name for name, _ in pairs}
+        merged = merged or len({_LONE_HALF.sub("\ufffd", name) for name in names}) < len(names)
+
+    # The standard library keeps halves apart, and numbers are of no interest here.
+    json.loads(body.removeprefix(_BOM), object_pairs_hook=look, parse_int=str, parse_float=str)
+    return merged
+
+
+_LONE_HALF: Final = re.compile("[\ud800-\udfff]")
 
 
 def _number(text: str) -> Decimal:

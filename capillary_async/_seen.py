@@ -201,7 +201,7 @@ class Seen(Generic[T]):
             self._bodies.append(again)
             self._near += len(keys)
         else:
-            self._digests.extend(_contents_of(items))
+            self._digests.extend(_contents_of(items, signed=getattr(again, "signed", True)))
         self._known.update(keys)
         self._order.append(keys)
 
@@ -220,16 +220,33 @@ class Seen(Generic[T]):
 
 
 def _content(item: Any) -> int:
-    """A digest of a record for this process: the record's own hash, where it has one."""
+    """A digest of a record for this process: the record's own hash, where it has one.
+
+    Python's hash of -1 is that of -2, so where a -1 is counts too.
+    """
     try:
-        return hash(item)
+        digest = hash(item)
     except TypeError:
         return hash(content_of(item))
+    ones = tuple(_minus_ones(item, 0))
+    return hash((digest, ones)) if ones else digest
 
 
-def _contents_of(items: Sequence[Any]) -> list[int]:
+def _minus_ones(value: Any, place: int) -> Iterator[int]:
+    """The places of each -1 in a record, one number for each."""
+    if has(cast("type[Any]", type(value))):
+        value = astuple(value, recurse=False)
+    if isinstance(value, tuple):
+        for number, one in enumerate(cast("tuple[Any, ...]", value), 1):
+            yield from _minus_ones(one, place * 1_000 + number)
+    elif value == -1:
+        yield place
+
+
+def _contents_of(items: Sequence[Any], *, signed: bool) -> list[int]:
+    """The digest of each record; `signed` where one may hold a negative number."""
     try:
-        return list(map(hash, items))  # three times as fast as one by one
+        return list(map(_content if signed else hash, items))  # by `hash` three times as fast
     except TypeError:
         return list(map(_content, items))
 

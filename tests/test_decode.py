@@ -433,7 +433,7 @@ def pages(draw: st.DrawFn) -> bytes:
     return f"{draw(SPACE)}[{','.join(texts)}]{draw(SPACE)}".encode()
 
 
-def outcome(read: Callable[[], _decode.Decoded[PointsAllocation]]) -> Any:
+def outcome(read: Callable[[], Any]) -> Any:
     """What a reading came to: the rows, or the faults."""
     try:
         return read()
@@ -559,6 +559,44 @@ def test_plain_pages_take_the_quick_way_alone(monkeypatch: pytest.MonkeyPatch):
     assert rows(PointsAllocation, body).received == 100
 
 
+@pytest.mark.parametrize(
+    ("rest", "good"),
+    [
+        ('"status":"AVAILABLE"', True),
+        ('"status":"AVAILABLE","till_id":null', True),
+        ('"status":"AVAILABLE","points_exclusive":7.25', True),
+        ('"status":"AVAILABLE","new_member":1', True),
+        ('"status":"AVAILABLE","points_value":2', True),
+        ('"status":"AVAILABLE","expired_value":{"id":1}', False),
+        ('"status":"AVAILABLE","expired_value":"NaN"', False),
+        ('"status":null,"expired_value":"NaN"', False),
+        ('"status":"AVAILABLE","expired_value":1e200', False),
+        ('"status":"AVAILABLE","expired_value":1E-200', False),
+        (f'"status":"AVAILABLE","expired_value":{"7" * 101}', False),
+    ],
+)
+def test_a_page_is_read_alike_whatever_pages_were_read_before(rest: str, good: bool):
+    """Rows are remembered by their texts: a page that only resembles them is looked at like any other."""
+    _decode._straight.cache_clear()
+    common = '"id":1,"points_value":1.50,"expired_value":0,'
+    plain = ",".join(f'{{{common}"status":"{status}"}}' for status in ("AVAILABLE", "EXPIRED", "AVAILABLE"))
+    body = f"[{plain},{{{common}{rest}}}]".encode()
+
+    def found() -> Any:
+        decoded = rows(PointsAllocation, body)
+        return decoded.items, [dict(members) for _, members in decoded._drift or ()]
+
+    first = outcome(found)
+    for _ in range(2):
+        assert rows(PointsAllocation, f"[{plain}]".encode()).received == 3
+        assert outcome(found) == first
+    assert len(_decode._straight(PointsAllocation).kinds) == 2
+    if good:
+        assert found()[0] == structure_rows(PointsAllocation, parse(body)).items
+    else:
+        refused(rows, PointsAllocation, body)
+
+
 def test_rows_of_a_camel_case_model_and_of_a_users_class():
     assert rows(LoyaltyEvent, b'[{"customerId": 5}]').items == (LoyaltyEvent(customer_id=5),)
     assert rows(LoyaltyEvent, b'[{"date": "2025-01-01T00:00:00"}]', timezone=IST).items[0].date == datetime(
@@ -568,6 +606,29 @@ def test_rows_of_a_camel_case_model_and_of_a_users_class():
 
 
 # --- rows of an envelope ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("members", "merged"),
+    [
+        (r'"x\ud800":1,"x\udbff":2', True),
+        (r'"x\ud800":1,"x\ufffd":2', True),
+        (r'"x\ud800":1,"x\uD800":2', False),  # one name twice, as JSON allows
+        (r'"x\ud800":1,"x\\ud800":2', False),
+        (r'"x\ud800":1},{"id":1,"eventLogId":1,"x\udbff":2', False),
+        (r'"x\ud83d\ude00":1,"x\ud83d":"\ud83d"', False),
+    ],
+)
+@pytest.mark.parametrize("model", [PointsAllocation, LedgerEvent])
+def test_names_that_only_halves_of_surrogate_pairs_keep_apart_are_refused(model: type, members: str, merged: bool):
+    """U+FFFD in the place of both would drop one of the two members."""
+    body = f'[{{"id":1,"eventLogId":1,{members}}}]'.encode()
+    if merged:
+        error = refused(rows, model, body)
+        assert not error.malformed
+        assert "surrogate" in error.message
+    else:
+        assert rows(model, body).received == body.count(b"eventLogId")
 
 
 def test_no_list_at_all_is_no_rows_and_anything_else_a_fault_at_its_path():

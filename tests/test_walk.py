@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import virtual_time
+from attrs import evolve
 from fake_list import (
     FakeIds,
     FakeList,
@@ -27,9 +28,12 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from capillary_async import Paging
+from capillary_async import Paging, PointsAllocation, _seen
 from capillary_async._pager import Pager, Position
+from capillary_async._seen import Seen
+from capillary_async._transport.message import Shape
 from capillary_async._walk import LIKELY_CAPS
+from capillary_async.endpoints._resource import IDENTITY, _Again
 from capillary_async.errors import (
     CapillaryError,
     CustomerNotFoundError,
@@ -376,6 +380,34 @@ async def test_equal_content_at_any_distance_is_a_duplicate(distance: int) -> No
     fake = FakeList([*rows(3 * distance), Row(1), Row(8000), Row(8001), Row(8002)])
     assert len(await fake.pager(3).collect()) == 3 * distance + 3
     assert fake.owner.duplicates == 1
+
+
+@pytest.mark.parametrize("kept", [1, 0])
+@pytest.mark.parametrize(
+    ("before", "after", "differs"),
+    [
+        ("-1", "-2", True),
+        ("-2", "-1", True),
+        ("-1.0", "-1", False),
+        ("-1", "1", True),
+        ("1.0", "1.00", False),
+        ("null", "-1", True),
+        ("-2", "-2", False),
+    ],
+)
+def test_content_far_behind_is_compared_as_content_near_is(
+    monkeypatch: pytest.MonkeyPatch, before: str, after: str, differs: bool, kept: int
+) -> None:
+    """Behind the bodies there is a digest alone, and Python's hash of -1 is that of -2."""
+    monkeypatch.setattr(_seen, "BODIES", kept)
+    seen: Seen[Any] = Seen(IDENTITY)
+    body = f'[{{"id":1,"points_value":{before}}},{{"id":2,"points_value":-1}}]'.encode()
+    again = _Again(body, Shape(PointsAllocation))
+    items = again()
+    seen.add([1, 2], items, loose=(), again=again, decoded=False)
+    (changed,) = _Again(f'[{{"id":1,"points_value":{after}}}]'.encode(), Shape(PointsAllocation))()
+    assert seen.differing([(2, items[1]), (1, changed)]) == (1 if differs else None)
+    assert seen.differing([(2, evolve(items[1], returned_value=-1))]) == 2
 
 
 async def test_other_content_within_one_page_is_refused() -> None:

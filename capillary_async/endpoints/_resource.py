@@ -12,6 +12,8 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Protocol, TypeVar, cast
 
+from attrs import define
+
 from capillary_async._config import Limits, Paging, Timeouts
 from capillary_async._drift import carried
 from capillary_async._fanout import FanOut, PagedReader, fan_over
@@ -139,10 +141,21 @@ def fetched(response: Response, shape: Shape) -> Fetched[Any]:
         decoded.nulls,
         total=total_in(response.headers) if decoded.total is None else decoded.total,
         drift=carried(decoded) or None,
-        again=partial(_items_in, response.body, shape),
+        again=_Again(response.body, shape),
     )
 
 
-def _items_in(body: bytes, shape: Shape) -> tuple[Any, ...]:
+@define(eq=False)
+class _Again:
     """The records of a body, decoded once more: a body is held much more cheaply than its records."""
-    return cast("tuple[Any, ...]", judge(Response(OK, body=body), shape).items)
+
+    body: bytes
+    shape: Shape
+
+    def __call__(self) -> tuple[Any, ...]:
+        return cast("tuple[Any, ...]", judge(Response(OK, body=self.body), self.shape).items)
+
+    @property
+    def signed(self) -> bool:
+        """Whether a number in it may be negative."""
+        return b"-" in self.body
