@@ -120,15 +120,13 @@ class Seen(Generic[T]):
         """The first so many keys and records without one; None where nothing is known."""
         return Past(self, keys, loose, stale) if keys or loose or stale or self._stored.known else None
 
-    @property
-    def keys(self) -> int:
-        """How many there are."""
-        return len(self._known)
+    def now(self, *, skipped: int = 0) -> Past:
+        """All that is known now; `skipped` keys of the page to come count as given before it."""
+        return Past(self, len(self._known) + skipped, len(self._loose))
 
-    @property
-    def loose(self) -> int:
-        """How many different records without a key there are."""
-        return len(self._loose)
+    def given(self, stale: int = 0) -> Past | None:
+        """The same, or None where nothing is known."""
+        return self.past(len(self._known), len(self._loose), stale)
 
     def knows_any(self, keys: frozenset[Hashable]) -> bool:
         """Whether one of the keys was seen."""
@@ -147,7 +145,7 @@ class Seen(Generic[T]):
     def differing(self, records: Sequence[tuple[Hashable, T]]) -> Hashable | None:
         """The first key that was seen with other content; None where there is none."""
         if self._numbers is None:
-            self._numbers = {key: number for number, key in enumerate(self._first(self.keys))}
+            self._numbers = {key: number for number, key in enumerate(self._first(len(self._known)))}
         pages: dict[int, dict[Hashable | None, T]] = {}
         for key, item in records:
             number = self._numbers.get(key)

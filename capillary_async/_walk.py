@@ -39,8 +39,9 @@ T = TypeVar("T")
 
 # Lengths at which servers cap a page. A page 1 shorter than asked and exactly so long is likely capped, not the end.
 LIKELY_CAPS = frozenset({10, 20, 25, 50, 100, 200, 250, 500})
-_BEGINNING = Position(1)
 STALE = 2  # full pages in a row without a record not seen before, and the server goes round in circles
+_BEGINNING = Position(1)
+_NONE: frozenset[Any] = frozenset()
 
 
 class _Sifted(NamedTuple, Generic[T]):
@@ -98,7 +99,7 @@ class Walk(Generic[T]):
         self._refused: CapillaryError | None = None
         past = past_of(start)
         self._seen: Seen[T] = Seen(source.key, past)
-        self._past = self._seen.past(self._seen.keys, self._seen.loose)
+        self._past = self._seen.given()
         self._stale = past.stale if isinstance(past, Past | Stored) else 0
         self._pages: set[int] = set()  # digests of the full ones
         # What was given before this reading may come again where rows moved: only what it met itself shows a circle,
@@ -301,14 +302,14 @@ class Walk(Generic[T]):
         number, begun, seen = self._number, self._begun, self._seen
         self._settle(fetched.received)
         sifted = self._sifted(fetched)
-        before = Past(seen, seen.keys + sifted.skipped, seen.loose)
+        before = seen.now(skipped=sifted.skipped)
         self._remember(fetched, sifted)
         items = self._within(sifted.rows, sifted.items)
         cut = len(items) < len(sifted.items)
         self._step(fetched.received, cut=cut)
         fetched = self._counted(fetched)
         self._refused = None if self._left == 0 else fetched.error
-        self._past = before.after(items) if cut else seen.past(seen.keys, seen.loose)
+        self._past = before.after(items) if cut else seen.given()
         silent = not fetched.warnings and self._refused is None
         if begun and not fetched.received and self._source.pages is None and silent:
             return None
@@ -385,8 +386,9 @@ class Walk(Generic[T]):
         return sifted
 
     def _remember(self, fetched: Fetched[T], sifted: _Sifted[T]) -> None:
-        again, decoded = fetched.items_again(), fetched.again is None
-        self._seen.add(sifted.keys, sifted.records, loose=sifted.loose, again=again, decoded=decoded)
+        if sifted.keys or sifted.loose:
+            again, decoded = fetched.items_again(), fetched.again is None
+            self._seen.add(sifted.keys, sifted.records, loose=sifted.loose, again=again, decoded=decoded)
         if sifted.duplicates:
             self._owner.count_duplicates(sifted.duplicates)
 
@@ -433,7 +435,7 @@ class Walk(Generic[T]):
 
         Digests are kept, not pages.
         """
-        contents = frozenset(map(content_of, sifted.loose))
+        contents = frozenset(map(content_of, sifted.loose)) if sifted.loose else _NONE
         digest = hash((keys, contents, len(fetched.nulls), fetched.received))
         if self._met is None:
             new = bool(sifted.keys) or not self._seen.knows_loose(sifted.loose)
@@ -446,7 +448,7 @@ class Walk(Generic[T]):
             self._stale = stale
             return
         # Who goes on from here learns of it at once, and not after one more page.
-        self._past = self._seen.past(self._seen.keys, self._seen.loose, STALE - 1)
+        self._past = self._seen.given(STALE - 1)
         raise PageLoopError(
             f"{self._source.name}: page {self._number} has no record that was not on earlier pages: the server does "
             "not seem to honour the page parameters, or the list moved by whole pages; nothing of this page was "
