@@ -70,6 +70,15 @@ async def test_what_has_no_id_of_its_own_is_no_copy(session_at: Make, chosen: st
         assert (server.hits, server.connections) == (30, 1)
 
 
+async def test_ids_that_never_change_are_learnt_by_one_request(session_at: Make):
+    """A server or a gateway with the same id on all answers: one request more for the session, not one for each."""
+    async with RawServer(http("[]", headers={"X-CAP-REQUEST-ID": "constant"})) as server:
+        session = session_at(server.url, limits=ONE)
+        for first in (1, 31):
+            await session.points_allocation.by_expiry_many(range(first, first + 30), **EXPIRY).collect()
+        assert (server.hits, server.connections) == (61, 2)
+
+
 async def test_the_same_request_may_be_answered_alike(session_at: Make):
     """A list that is read again is no copy, whatever its id."""
     async with RawServer(http("[]", headers={"X-CAP-REQUEST-ID": "constant"})) as server:

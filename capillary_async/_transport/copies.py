@@ -5,6 +5,7 @@ Rows say whose they are, an empty list does not.
 
 Invariant: only an answer with a request id is a copy, since the server gives each answer another one: without it, two
 empty lists are the same bytes. Called by the wire; the retry step sends such a request again, over a new connection.
+Where that brings the same id again, the server's ids are no ids of answers, and nothing is a copy any more.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Copies:
 
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[Any, _Answers] = WeakKeyDictionary()
+        self._suspected: OrderedDict[str, str] = OrderedDict()  # target: request id
+        self._constant = False
 
     def has(self, connection: Any, target: str, sent: Mapping[str, str], answer: Any, body: bytes) -> bool:
         """Whether the connection brought this answer before, byte for byte, for another target; and remember it.
@@ -40,8 +43,11 @@ class Copies:
             answer: The answer of aiohttp.
             body: Its body, as it came.
         """
-        if connection is None or not any(name in answer.headers for name in _ID_HEADERS):
+        number = next((answer.headers[name] for name in _ID_HEADERS if name in answer.headers), None)
+        if connection is None or number is None or self._constant:
             return False
+        if self._suspected and self._suspected.pop(target, None) == number:
+            self._constant = True
         answers = self._known.get(connection)
         if answers is None:
             answers = self._known[connection] = OrderedDict()
@@ -50,4 +56,9 @@ class Copies:
         answers[digest] = target
         if len(answers) > _KEPT:
             answers.popitem(last=False)
-        return copied and not any(name.lower() in _ID_HEADERS for name in sent)
+        if not copied or any(name.lower() in _ID_HEADERS for name in sent):
+            return False
+        self._suspected[target] = number
+        if len(self._suspected) > _KEPT:
+            self._suspected.popitem(last=False)
+        return True
