@@ -22,11 +22,11 @@ __all__ = ["Copies"]
 _KEPT = 64  # answers per connection
 _ID_HEADERS = ("x-cap-request-id", "x-cap-requestid")
 
-_Answers = OrderedDict[tuple[Any, ...], str]
+_Answers = OrderedDict[int, str]
 
 
 class Copies:
-    """The last answers of each connection, by hash, and what was asked for."""
+    """The last answers of each connection, by the hash of their headers, and what was asked for."""
 
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[Any, _Answers] = WeakKeyDictionary()
@@ -34,7 +34,9 @@ class Copies:
         self._constant = False
 
     def has(self, connection: Any, target: str, sent: Mapping[str, str], answer: Any, body: bytes) -> bool:
-        """Whether the connection brought this answer before, byte for byte, for another target; and remember it.
+        """Whether the connection brought this answer before, for another target; and remember it.
+
+        Its headers and its length say so: the body of a copy is behind the same id.
 
         Args:
             connection: The connection, None for a test double.
@@ -51,7 +53,7 @@ class Copies:
         answers = self._known.get(connection)
         if answers is None:
             answers = self._known[connection] = OrderedDict()
-        digest = (answer.status, hash(answer.raw_headers), hash(body))
+        digest = hash((answer.status, answer.raw_headers, len(body)))
         copied = answers.pop(digest, target) != target
         answers[digest] = target
         if len(answers) > _KEPT:

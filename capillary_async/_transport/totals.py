@@ -36,8 +36,10 @@ def total_of(envelope: Mapping[str, Any], depth: int = _DEEPEST) -> int | None:
 
 def total_in(headers: Mapping[str, str]) -> int | None:
     """The rows of the whole list, as a header says; None where none does."""
-    totals = (_whole(headers.get(name)) for name in _HEADERS)
-    return next((total for total in totals if total is not None), None)
+    for name in _HEADERS:
+        if name in headers and (number := _whole(headers[name])) is not None:
+            return number
+    return None
 
 
 def _plain(name: str) -> str:
