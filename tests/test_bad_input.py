@@ -295,7 +295,7 @@ async def test_an_object_where_an_array_is_due(session_at: Sessions) -> None:
     """And the other way round."""
     with serving({"rows": []}), pytest.raises(DecodeError, match="expected an array, got an object"):
         await session_at(HOST).points_allocation.by_expiry(entity_id=1, **EXPIRY).collect()
-    with serving([]), pytest.raises(DecodeError, match="expected an object, got an array"):
+    with serving([[]]), pytest.raises(DecodeError, match="expected an object, got an array"):
         await session_at(HOST).loyalty_events.list(1).collect()
 
 

@@ -567,7 +567,8 @@ def test_plain_pages_take_the_quick_way_alone(monkeypatch: pytest.MonkeyPatch):
         ('"status":"AVAILABLE","till_id":null', True),
         ('"status":"AVAILABLE","points_exclusive":7.25', True),
         ('"status":"AVAILABLE","new_member":1', True),
-        ('"status":"AVAILABLE","points_value":2', True),
+        ('"status":"AVAILABLE","points_value":1.50', True),
+        ('"status":"AVAILABLE","points_value":2', False),
         ('"status":"AVAILABLE","expired_value":{"id":1}', False),
         ('"status":"AVAILABLE","expired_value":"NaN"', False),
         ('"status":null,"expired_value":"NaN"', False),
@@ -614,7 +615,7 @@ def test_rows_of_a_camel_case_model_and_of_a_users_class():
     [
         (r'"x\ud800":1,"x\udbff":2', True),
         (r'"x\ud800":1,"x\ufffd":2', True),
-        (r'"x\ud800":1,"x\uD800":2', False),  # one name twice, as JSON allows
+        (r'"x\ud800":1,"x\uD800":1', False),  # one name twice, with one value
         (r'"x\ud800":1,"x\\ud800":2', False),
         (r'"x\ud800":1},{"id":1,"eventLogId":1,"x\udbff":2', False),
         (r'"x\ud83d\ude00":1,"x\ud83d":"\ud83d"', False),
@@ -627,7 +628,7 @@ def test_names_that_only_halves_of_surrogate_pairs_keep_apart_are_refused(model:
     if merged:
         error = refused(rows, model, body)
         assert not error.malformed
-        assert "surrogate" in error.message
+        assert "surrogate" in error.message or "comes twice in one object" in error.message
     else:
         assert rows(model, body).received == body.count(b"eventLogId")
 

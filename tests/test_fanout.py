@@ -271,13 +271,13 @@ async def test_a_session_ends_its_iterators() -> None:
     waiting = stuck()
     first = asyncio.ensure_future(anext(waiting))
     await settle()
-    await waiting.end("was closed with its session")
+    await waiting._end("was closed with its session")
     with pytest.raises(RuntimeError, match="was closed with its session"):
         await first
     idle = aiter(fan_over(range(1, 100), Shelf(), owner=owner))
     await anext(idle)
     assert list(owner.tracked) == [idle]
-    await idle.end("was closed with its session")
+    await idle._end("was closed with its session")
     with pytest.raises(RuntimeError, match="was closed with its session"):
         await anext(idle)
     assert not others()
@@ -301,11 +301,11 @@ async def test_a_session_ends_an_iterator_of_another_thread() -> None:
     thread = threading.Thread(target=lambda: asyncio.run(main()))
     thread.start()
     await asyncio.to_thread(ready.wait)
-    await iterators[0].end("was closed with its session")
+    await iterators[0]._end("was closed with its session")
     await asyncio.to_thread(thread.join)
     assert told == ["this iterator was closed with its session; loop over the fan-out again"]
     # Its loop is closed now; ending again, and what was never started, is fine.
-    await iterators[0].end("again")
+    await iterators[0]._end("again")
 
 
 async def test_ending_what_never_started_in_a_loop_that_is_gone() -> None:
@@ -315,7 +315,7 @@ async def test_ending_what_never_started_in_a_loop_that_is_gone() -> None:
         return aiter(fan_over([1], Shelf()))
 
     iterator = await asyncio.to_thread(lambda: asyncio.run(make()))
-    await iterator.end("was closed with its session")
+    await iterator._end("was closed with its session")
     with pytest.raises(RuntimeError, match="was closed with its session"):
         await anext(iterator)
 

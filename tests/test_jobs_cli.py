@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,7 +80,7 @@ def test_export_and_verify(ids: Path, tmp_path: Path, capfd: pytest.CaptureFixtu
     assert said.out == ""
     assert "export allocations: reading: 0 of 30 keys" in said.err
     assert "30 asked, 27 found, 3 empty, 0 failed; " in said.err
-    assert "in 3 shards; 4" in said.err
+    assert re.search(r"in 3 shards; (3|4)\d requests", said.err)
     assert str(out / "manifest.json") in said.err
     assert main(["verify", str(out)]) == 0
     said = capfd.readouterr()

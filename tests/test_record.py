@@ -33,6 +33,7 @@ from capillary_async.models import (
 from capillary_async.models._record import Record
 
 DERIVED = {
+    PointsAwarded: {"remaining"},
     PointsAllocation: {"awarded_at", "expires_at", "updated_at", "remaining"},
     LedgerEvent: {"targets_completed"},
 }
