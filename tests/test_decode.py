@@ -615,6 +615,7 @@ def test_rows_of_a_camel_case_model_and_of_a_users_class():
     [
         (r'"x\ud800":1,"x\udbff":2', True),
         (r'"x\ud800":1,"x\ufffd":2', True),
+        (r'"x\ud800":1,"x\udbff":1', True),
         (r'"x\ud800":1,"x\uD800":1', False),  # one name twice, with one value
         (r'"x\ud800":1,"x\\ud800":2', False),
         (r'"x\ud800":1},{"id":1,"eventLogId":1,"x\udbff":2', False),
@@ -628,7 +629,7 @@ def test_names_that_only_halves_of_surrogate_pairs_keep_apart_are_refused(model:
     if merged:
         error = refused(rows, model, body)
         assert not error.malformed
-        assert "surrogate" in error.message or "comes twice in one object" in error.message
+        assert ("comes twice in one object" if members.endswith("2") else "surrogate") in error.message
     else:
         assert rows(model, body).received == body.count(b"eventLogId")
 

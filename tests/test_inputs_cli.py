@@ -80,7 +80,7 @@ def line_of(capfd: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize("how", ["fd", "fifo", "stdin", "-", "gz"])
 def test_a_pipe_loses_no_id(how: str, tmp_path: Path) -> None:
     """Process substitution, a named FIFO, /dev/stdin, -, and a compressed pipe: all ids, of one pass."""
-    data = b"".join(b"%d\n" % number for number in range(1, 301))
+    data = b"".join(b"%d\n" % number for number in range(1, 1501))
     ids = tmp_path / "ids"
     if how == "fifo":
         os.mkfifo(ids)
@@ -101,7 +101,7 @@ def test_a_pipe_loses_no_id(how: str, tmp_path: Path) -> None:
         feeder.join()
     if how == "fifo":
         os.close(start)
-    assert (process.returncode, asked(tmp_path / "out")) == (0, 300), err
+    assert (process.returncode, asked(tmp_path / "out")) == (0, 1500), err
 
 
 @pytest.mark.slow
