@@ -247,7 +247,7 @@ class APIError(CapillaryError):
         retry_after: Seconds the server asked to wait, None where it did not say.
         html: True where the body was an HTML page, so that something before the API answered.
         body: The beginning of the body, at most 500 characters, without credentials, queries of URLs and control
-            characters; JSON is written anew, with `***` for secret members. Empty where nothing came, and for the
+            characters; JSON is encoded again, with `***` for secret members. Empty where nothing came, and for the
             token's own request.
         sent: False where the session sent nothing, since the server had refused its other requests just before.
     """

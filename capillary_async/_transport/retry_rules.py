@@ -211,7 +211,7 @@ def _backoff(
 
 
 def parse_retry_after(value: str | None, now: datetime | None = None) -> float | None:
-    """Seconds that a `Retry-After` header asks for; None for anything that cannot be obeyed. Never raises.
+    """Seconds that a `Retry-After` header asks for; None for anything that is no time. Never raises.
 
     Args:
         value: The header: ASCII digits, decimals or an HTTP date.
@@ -235,9 +235,9 @@ def asked_wait(headers: Mapping[str, str], status: int) -> float | None:
         status: The status that decides.
     """
     now = parse_http_date(headers.get("Date"))
-    told = headers.get("Retry-After")
-    if told is not None and told.strip():
-        return parse_retry_after(told, now)
+    retry_after = headers.get("Retry-After")
+    if retry_after is not None and retry_after.strip():
+        return parse_retry_after(retry_after, now)
     if status not in THROTTLED_STATUSES or (status != _TOO_MANY and _some_remain(headers)):
         return None
     resets = (parse_reset(text, now) for name in _RESETS if (text := headers.get(name)) is not None)
@@ -253,7 +253,7 @@ def _some_remain(headers: Mapping[str, str]) -> bool:
 def parse_reset(value: str, now: datetime | None = None) -> float | None:
     """Seconds until a rate limit is reset: a wait, epoch seconds or milliseconds by size, or an HTTP date.
 
-    None for anything that cannot be obeyed. Never raises.
+    None for anything that is no time. Never raises.
     """
     text = value.strip(" \t")
     if not _SECONDS.fullmatch(text) or float(text) < _EPOCH_SECONDS:

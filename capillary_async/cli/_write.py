@@ -97,7 +97,7 @@ class Writer:
                     await self._blocking.call(self._part.publish)
         finally:
             if self._part is not None:
-                self._part.unlink()  # nobody waits for the thread: the process may end before it
+                self._part.unlink()  # the process may end before the thread does
             self._blocking.end(self._close)
 
     def _close(self) -> None:

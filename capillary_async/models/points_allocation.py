@@ -122,7 +122,7 @@ class PointsAllocation(Record):
         """Exclusive points less the redeemed, returned and expired exclusive ones, never rounded.
 
         The points that are held are the sum of `remaining` over AVAILABLE rows; `points_exclusive` is what was issued
-        and never changes. A row of another status may have points left that nobody can use.
+        and never changes. A row of another status may have points left that cannot be spent.
 
         None where the server left out any of the four: a missing deduction taken for zero would invent points.
         """

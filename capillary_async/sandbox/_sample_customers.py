@@ -1,6 +1,6 @@
 """The customers that the pages' samples speak of, made whole: each of their rows has its event.
 
-Invariant: what a page shows is answered as it stands there; what it leaves open is filled in with the same ids: an
+Invariant: what a page shows is answered as it is there; what it leaves open is filled in with the same ids: an
 allocation is an award of `points_awarded` with the same id, and an event has the same unique id as a loyalty event and
 in the ledger. `World` falls back on them after its own customers.
 """
