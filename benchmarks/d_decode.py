@@ -52,7 +52,7 @@ def measure(bench: Bench) -> Section:
 
 def _ways() -> dict[str, Callable[[bytes], Any]]:
     from benchmarks.clients.bare import int_model  # noqa: PLC0415
-    from capillary_async import _decode  # noqa: PLC0415 - the measuring process alone needs it
+    from capillary_async._codec import decode as _decode  # noqa: PLC0415 - the measuring process alone needs it
     from capillary_async.models import PointsAllocation  # noqa: PLC0415
 
     ways: dict[str, Callable[[bytes], Any]] = {

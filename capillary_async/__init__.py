@@ -19,14 +19,14 @@ from capillary_async._version import __version__
 
 if TYPE_CHECKING:
     from capillary_async._config import Limits, Paging, Rate, RetryPolicy, Timeouts
-    from capillary_async._fanout import FanOut, Outcome
-    from capillary_async._history import History, HistoryEntry, Unjoined
-    from capillary_async._pager import Page, Pager, Position
+    from capillary_async._fanout.fanout import FanOut, Outcome
+    from capillary_async._paging.pager import Page, Pager, Position
     from capillary_async._session import AsyncSession
-    from capillary_async._transport.message import Request, Response
+    from capillary_async._transport.messages import Request, Response
     from capillary_async._transport.stats import Stats
     from capillary_async.auth import BasicAuth, OAuthClient
     from capillary_async.endpoints import EventQuery, Identifier, LedgerInclude
+    from capillary_async.endpoints._history import History, HistoryEntry, Unjoined
     from capillary_async.errors import (
         APIError,
         ApiMessage,
@@ -129,11 +129,11 @@ if not TYPE_CHECKING:  # type checkers read the imports above, and refuse a name
         __name__,
         {
             "_config": ("Limits", "Paging", "Rate", "RetryPolicy", "Timeouts"),
-            "_fanout": ("FanOut", "Outcome"),
-            "_history": ("History", "HistoryEntry", "Unjoined"),
-            "_pager": ("Page", "Pager", "Position"),
+            "_fanout.fanout": ("FanOut", "Outcome"),
+            "endpoints._history": ("History", "HistoryEntry", "Unjoined"),
+            "_paging.pager": ("Page", "Pager", "Position"),
             "_session": ("AsyncSession",),
-            "_transport.message": ("Request", "Response"),
+            "_transport.messages": ("Request", "Response"),
             "_transport.stats": ("Stats",),
             "auth": ("BasicAuth", "OAuthClient"),
             "endpoints": ("EventQuery", "Identifier", "LedgerInclude"),

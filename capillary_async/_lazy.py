@@ -25,7 +25,7 @@ def lazily(package: str, sources: Mapping[str, Iterable[str]]) -> tuple[Callable
         sources: The modules below it, and the names that it shows of each. Modules without an underscore are shown too.
     """
     modules = {name: f"{package}.{module}" for module, names in sources.items() for name in names}
-    shown = {module for module in sources if not module.startswith("_")}
+    shown = {module for module in sources if not any(part.startswith("_") for part in module.split("."))}
 
     def __getattr__(name: str) -> Any:  # noqa: N807 - becomes the package's own
         if name in modules:

@@ -14,8 +14,14 @@ from typing import Any, Generic, NoReturn, ParamSpec, Self, TypeVar, cast, overl
 
 from attrs import evolve
 
-from capillary_async._calls import Calls, Settings
-from capillary_async._checks import (
+from capillary_async._config import Limits, Paging, RetryPolicy, Timeouts
+from capillary_async._priority import PRIORITIES, Priority
+from capillary_async._repr import brief, shown
+from capillary_async._transport.chain import ClientSession, Shared, share
+from capillary_async._transport.messages import Headers, Middleware, Request, Shape, decoded_of
+from capillary_async._transport.retry import Quota
+from capillary_async._transport.stats import Stats
+from capillary_async._validation import (
     check_base_url,
     check_dag_scope,
     check_headers,
@@ -26,14 +32,6 @@ from capillary_async._checks import (
     expect,
     merged,
 )
-from capillary_async._config import Limits, Paging, RetryPolicy, Timeouts
-from capillary_async._history import History, read_history
-from capillary_async._priority import PRIORITIES, Priority
-from capillary_async._repr import brief, shown
-from capillary_async._transport.chain import ClientSession, Shared, share
-from capillary_async._transport.message import Headers, Middleware, Request, Shape, decoded_of
-from capillary_async._transport.retry import Quota
-from capillary_async._transport.stats import Stats
 from capillary_async.auth import BasicAuth, OAuthClient
 from capillary_async.endpoints import (
     LedgerInclude,
@@ -42,6 +40,8 @@ from capillary_async.endpoints import (
     PointsAwardedResource,
     PointsLedgerResource,
 )
+from capillary_async.endpoints._caller import Calls, Settings
+from capillary_async.endpoints._history import History, read_history
 from capillary_async.errors import InvalidRequestError
 from capillary_async.models import PointsStatus
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, frozen
 
 from capillary_async import Paging
-from capillary_async._lengths import Lengths
-from capillary_async._pager import Fetched, Page, Pager, Position, Source
+from capillary_async._paging.lengths import Lengths
+from capillary_async._paging.pager import Fetched, Page, Pager, Position, Source
 from capillary_async.errors import CapillaryError, DecodeError, NotFoundError, ServerError
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import evolve
 
 from capillary_async import ApiMessage, Paging, ServerError
-from capillary_async._fanout import BatchReader, FanOut, PagedReader
-from capillary_async._fanout import fan_over as over
-from capillary_async._lengths import Lengths
-from capillary_async._pager import Fetched, Page, Source
+from capillary_async._fanout.fanout import BatchReader, FanOut, PagedReader
+from capillary_async._fanout.fanout import fan_over as over
+from capillary_async._paging.lengths import Lengths
+from capillary_async._paging.pager import Fetched, Page, Source
 from capillary_async.endpoints._arguments import positive
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from attrs import evolve
 from fan_fakes import Shelf, fan_over
 from virtual_time import clock
 
-from capillary_async._pager import Fetched
+from capillary_async._paging.pager import Fetched
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,10 @@ import warnings
 from typing import Any
 
 from capillary_async import AsyncSession, BasicAuth, RetryPolicy, jobs
-from capillary_async.jobs import _export, _points, _publish, _shards
+from capillary_async.jobs import _export
+from capillary_async.jobs._common import kill_points as _points
+from capillary_async.jobs._exporting import shard as _shards
+from capillary_async.jobs._exporting import writer as _publish
 
 
 async def export(asked: dict[str, Any]) -> int:

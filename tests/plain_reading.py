@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
 
-from capillary_async._pager import Position
+from capillary_async._paging.pager import Position
 from capillary_async.errors import CustomerNotFoundError, NotFoundError, PageLoopError, PagingError, RecordConflictError
 
 if TYPE_CHECKING:

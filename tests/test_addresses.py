@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capillary_async._addresses import secrets_in, why_no_path, without_secrets
+from capillary_async._files.addresses import secrets_in, why_no_path, without_secrets
 
 SECRET = "S3cret"
 FORMS = [

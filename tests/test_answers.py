@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from raw_server import Answer, RawServer, http, said
 
 from capillary_async import AsyncSession, Identifier, LoyaltyEvent, PointsAllocation, PointsAwarded, RetryPolicy, jobs
-from capillary_async._decode import decode, parse, rows, structure_rows
+from capillary_async._codec.decode import decode, parse, rows, structure_rows
 from capillary_async._transport.owners import foreign, misdirected
 from capillary_async.endpoints.points_ledger import MissingEvent
 from capillary_async.errors import DecodeError

@@ -9,7 +9,7 @@ from raw_server import RawServer, http, said
 
 from capillary_async import AsyncSession, Request, Response, RetryPolicy
 from capillary_async._transport.chain import compose
-from capillary_async._transport.message import Handler, Middleware
+from capillary_async._transport.messages import Handler, Middleware
 from capillary_async.errors import NotFoundError, ServerError
 
 Make = Callable[..., AsyncSession]

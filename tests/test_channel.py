@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from capillary_async._channel import Channel
+from capillary_async._fanout.handoff import Channel
 
 
 async def settle() -> None:

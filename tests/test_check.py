@@ -12,10 +12,10 @@ from attrs import frozen
 from raw_server import RawServer, http, said
 
 from capillary_async import AsyncSession
-from capillary_async._transport.check import ADVICE, check, judge, refusal_in
-from capillary_async._transport.message import Headers, Request, Response, Shape
+from capillary_async._transport.classify import ADVICE, check, judge, refusal_in
+from capillary_async._transport.messages import Headers, Request, Response, Shape
+from capillary_async._transport.redaction import Scrub
 from capillary_async._transport.refusal import messages
-from capillary_async._transport.scrub import Scrub
 from capillary_async.errors import (
     APIError,
     ApiMessage,

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import strategies as st
 
 from capillary_async import InvalidRequestError
-from capillary_async import _checks as checks
+from capillary_async import _validation as checks
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,12 @@ from capillary_async import (
     ServerError,
     __version__,
 )
-from capillary_async.cli import _blocking, _options, _report, _rows, _run, _silence, _words, _write, main
+from capillary_async.cli import _options, _run, _words, main
+from capillary_async.cli._io import io_thread as _blocking
+from capillary_async.cli._io import progress as _report
+from capillary_async.cli._io import rows as _rows
+from capillary_async.cli._io import stall_notice as _silence
+from capillary_async.cli._io import writer as _write
 from capillary_async.sandbox import ErrorEnvelope, NullEntries, Sandbox, ServerFailure, SlowFirstByte
 
 if TYPE_CHECKING:
@@ -271,7 +276,7 @@ def test_ids_from_a_file(  # noqa: PLR0917 - fixtures
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One a line or a column of a CSV, with or without BOM, CR and quotes, however the file is cut into pieces."""
-    monkeypatch.setattr("capillary_async.cli._ids._PIECE", piece)
+    monkeypatch.setattr("capillary_async.cli._io.id_input._PIECE", piece)
     path = tmp_path / "ids.txt"
     path.write_bytes(text.format(*IDS[:2]).encode())
     columns = ("--ids-column", column) if column else ()
@@ -570,7 +575,7 @@ def test_another_missing_module_is_a_bug_of_ours(monkeypatch: pytest.MonkeyPatch
     """It is not blamed on the extra."""
     for name in [name for name in sys.modules if name.startswith("capillary_async.cli._app")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "capillary_async.cli._demo", None)
+    monkeypatch.setitem(sys.modules, "capillary_async.cli._demo.demo", None)
     with pytest.raises(ModuleNotFoundError, match="_demo"):
         main(["--version"])
 

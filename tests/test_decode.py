@@ -21,8 +21,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capillary_async import _decode, _structure
-from capillary_async._decode import decode, parse, rows, structure, structure_rows, unstructure
+from capillary_async._codec import converter as _structure
+from capillary_async._codec import decode as _decode
+from capillary_async._codec.decode import decode, parse, rows, structure, structure_rows, unstructure
 from capillary_async.errors import DecodeError
 from capillary_async.models import (
     BillDetails,
@@ -944,7 +945,7 @@ def test_faults_begin_at_the_given_path():
 
 def test_importing_builds_nothing():
     code = (
-        "from capillary_async import _decode as d, _structure as s;"
+        "from capillary_async._codec import decode as d; from capillary_async._codec import converter as s;"
         "print(s._converter.cache_info().currsize, d._straight.cache_info().currsize)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=15)

@@ -13,9 +13,11 @@ import pytest
 from attrs import evolve
 
 from capillary_async import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
-from capillary_async.cli import _demo, _summary, main
-from capillary_async.cli._agreement import Agreement
-from capillary_async.cli._demo import DemoOptions, faults_of
+from capillary_async.cli import main
+from capillary_async.cli._demo import demo as _demo
+from capillary_async.cli._demo import summary as _summary
+from capillary_async.cli._demo.agreement import Agreement
+from capillary_async.cli._demo.demo import DemoOptions, faults_of
 from capillary_async.sandbox import Answer, ErrorEnvelope, Fault, RowsChanged, Sandbox, Totals
 
 pytestmark = pytest.mark.slow

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from attrs import evolve
 
-from capillary_async.cli import _demo_chain, main
-from capillary_async.cli._demo_books import disagreements, write_books
-from capillary_async.cli._demo_chain import Chain
+from capillary_async.cli import main
+from capillary_async.cli._demo import jobs_chain as _demo_chain
+from capillary_async.cli._demo.jobs_chain import Chain
+from capillary_async.cli._demo.planted_books import disagreements, write_books
 from capillary_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from capillary_async.cli._demo_books import Planted
+    from capillary_async.cli._demo.planted_books import Planted
 
 TINY = ["demo", "--latency", "0", "--quiet", "--customers"]
 SMALL = [*TINY, "12"]

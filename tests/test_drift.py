@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from capillary_async import _decode
+from capillary_async._codec import decode as _decode
 from capillary_async.models import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ from test_jobs_kill import POINTS, Runner
 
 from capillary_async import AsyncSession, BasicAuth, Paging, RetryPolicy, jobs
 from capillary_async.cli import main
-from capillary_async.jobs._drift import MOST, REST, DriftCount, is_drift, lines_of
+from capillary_async.jobs._dataset.drift import MOST, REST, DriftCount, is_drift, lines_of
 
 HOSTILE = ['<script>"x"</script>', "a\\b\n\x1b[31m", "n" * 10_000, "", "é", "}", '":', "id "]
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from capillary_async import _durable_files
-from capillary_async._durable_files import PartFile, give_name, open_own, sweep, sync_folder, take_lock, write_file
+from capillary_async._files import durable as _durable_files
+from capillary_async._files.durable import PartFile, give_name, open_own, sweep, sync_folder, take_lock, write_file
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links and locks as POSIX has them")
 
@@ -69,7 +69,7 @@ def test_a_part_that_is_dropped(tmp_path: Path) -> None:
 KILLED = """
 import os, sys, time
 from pathlib import Path
-from capillary_async._durable_files import PartFile
+from capillary_async._files.durable import PartFile
 part = PartFile(Path(sys.argv[1]))
 print(part.path.name, flush=True)
 time.sleep(60)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capillary_async import EventQuery, EventType, Identifier, InvalidRequestError
-from capillary_async._feed import AHEAD
-from capillary_async._keys import Keys, compact
+from capillary_async._fanout.feed import AHEAD
+from capillary_async._fanout.keys import Keys, compact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -12,10 +12,10 @@ import msgspec
 import pytest
 from test_decode import LEDGER, page_json
 
-from capillary_async import _structure
-from capillary_async._decode import rows
-from capillary_async._transport.check import judge
-from capillary_async._transport.message import Response, Shape
+from capillary_async._codec import converter as _structure
+from capillary_async._codec.decode import rows
+from capillary_async._transport.classify import judge
+from capillary_async._transport.messages import Response, Shape
 from capillary_async.errors import DecodeError
 from capillary_async.models import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
 from capillary_async.models.points_ledger import BehavioralFieldAttribute

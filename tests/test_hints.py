@@ -15,8 +15,8 @@ import pytest
 
 import capillary_async
 from capillary_async import AsyncSession, BasicAuth, CapillaryError, FanOut, Pager, Paging, Timeouts
-from capillary_async._fan_iterator import FanOutIterator
-from capillary_async._iterator import PageIterator, RecordIterator
+from capillary_async._fanout.iterator import FanOutIterator
+from capillary_async._paging.iterators import PageIterator, RecordIterator
 from capillary_async.endpoints import PointsAllocationResource, PointsAwardedResource, PointsLedgerResource
 from capillary_async.models._record import Record
 

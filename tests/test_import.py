@@ -52,11 +52,11 @@ def test_errors_and_settings_load_no_transport() -> None:
 def test_a_session_loads_neither_the_converter_nor_the_ledger() -> None:
     """What most programs import, and then read plain pages of points with."""
     names = loaded(
-        "from capillary_async import AsyncSession, PointsAllocation, _decode\n"
-        """assert _decode.rows(PointsAllocation, b'[{"id":1,"points_value":1.5,"status":"AVAILABLE"}]').received == 1"""
+        "from capillary_async._codec import decode; from capillary_async import AsyncSession, PointsAllocation\n"
+        """assert decode.rows(PointsAllocation, b'[{"id":1,"points_value":1.5,"status":"AVAILABLE"}]').received == 1"""
     )
-    assert {"aiohttp", "msgspec", "capillary_async._decode"} <= names
-    assert "capillary_async._structure" not in names
+    assert {"aiohttp", "msgspec", "capillary_async._codec.decode"} <= names
+    assert "capillary_async._codec.converter" not in names
     assert "capillary_async.models.points_ledger" not in names
     assert not {name for name in names if name.split(".")[0] in {"cattrs", "pydantic", "cyclopts", "rich", "uvloop"}}
 
@@ -64,7 +64,7 @@ def test_a_session_loads_neither_the_converter_nor_the_ledger() -> None:
 def test_loyalty_events_load_no_ledger() -> None:
     """The converter knows a model of ours without loading the others."""
     names = loaded(
-        "from capillary_async import LoyaltyEvent, _decode\n"
+        "from capillary_async._codec import decode as _decode; from capillary_async import LoyaltyEvent\n"
         """assert _decode.rows(LoyaltyEvent, b'[{"customerId":5}]').items[0].customer_id == 5"""
     )
     assert "cattrs" in names
@@ -157,9 +157,9 @@ def test_threads_may_touch_and_decode_first_at_the_same_time() -> None:
         "    start.wait()\n"
         "    try:\n"
         "        if number % 2:\n"
-        "            from capillary_async import LedgerEvent, _decode\n"
+        "            from capillary_async._codec import decode as _decode; from capillary_async import LedgerEvent\n"
         "        else:\n"
-        "            from capillary_async import AsyncSession, _decode\n"
+        "            from capillary_async._codec import decode as _decode; from capillary_async import AsyncSession\n"
         "            LedgerEvent = capillary_async.models.LedgerEvent\n"
         "        event = {'eventLogId': 1, 'eventDetails': {'tillId': 2}, 'new': 3}\n"
         "        got.append(_decode.structure_rows(LedgerEvent, [event]).items)\n"

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capillary_async._inputs import (
+from capillary_async._files import (
     Fault,
     Layout,
     Source,
@@ -189,7 +189,7 @@ def test_a_cell_of_megabytes() -> None:
 
 def test_a_row_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded: the fault names the open mark, or the row."""
-    monkeypatch.setattr("capillary_async._inputs.layout.LONGEST", 1 << 20)
+    monkeypatch.setattr("capillary_async._files.layout.LONGEST", 1 << 20)
     assert "no partner within 1 MiB" in fault(b'a\nb\n"' + b"x\n" * (1 << 20)).reason
     assert fault(b'a\nb\n"' + b"x\n" * (1 << 20)).line == 3
     assert "a row of more than 1 MiB" in fault(b"a\nb\n" + b"x" * (2 << 20)).reason

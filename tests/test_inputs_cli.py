@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from job_server import Customers
 
 from capillary_async.cli import main
-from capillary_async.cli._write import csv_line
+from capillary_async.cli._io.writer import csv_line
 from capillary_async.sandbox import Sandbox
 
 if TYPE_CHECKING:

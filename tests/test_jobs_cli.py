@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from job_server import UNKNOWN, Customers
 
 from capillary_async.cli import main
-from capillary_async.cli._job_report import JobReport, told
+from capillary_async.cli._io.job_progress import JobReport, told
 from capillary_async.jobs import ExportProgress
 
 if TYPE_CHECKING:

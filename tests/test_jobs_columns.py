@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from capillary_async import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
-from capillary_async.jobs._columns import DERIVED, Columns
-from capillary_async.jobs._errors import UnfitError
-from capillary_async.jobs._formats import GROUP, format_of
-from capillary_async.jobs._sources import SOURCES
+from capillary_async.jobs._common.errors import UnfitError
+from capillary_async.jobs._common.sources import SOURCES
+from capillary_async.jobs._dataset.columns import DERIVED, Columns
+from capillary_async.jobs._dataset.formats import GROUP, format_of
 from capillary_async.models import (
     BehavioralEventMetadata,
     BehavioralField,

@@ -32,8 +32,10 @@ from capillary_async import (
     Timeouts,
     jobs,
 )
-from capillary_async.jobs import _export, _outage, _shards
-from capillary_async.jobs._folder import Folder
+from capillary_async.jobs import _export
+from capillary_async.jobs._dataset.folder import Folder
+from capillary_async.jobs._exporting import outage as _outage
+from capillary_async.jobs._exporting import shard as _shards
 from capillary_async.sandbox import Sandbox
 
 if TYPE_CHECKING:

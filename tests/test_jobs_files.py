@@ -26,7 +26,7 @@ from job_server import QUERY, UNKNOWN, Customers
 from capillary_async import AsyncSession, Limits, RetryPolicy, Timeouts, jobs
 from capillary_async.cli import main
 from capillary_async.jobs import JobError
-from capillary_async.jobs._books_address import Address
+from capillary_async.jobs._books.address import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

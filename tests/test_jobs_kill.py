@@ -20,7 +20,7 @@ pytest.importorskip("pyarrow")
 
 from job_server import QUERY, UNKNOWN, Customers
 
-from capillary_async.jobs._points import POINTS
+from capillary_async.jobs._common.kill_points import POINTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("pyarrow")
 
 from capillary_async import AsyncSession, AuthenticationError, BasicAuth, InvalidRequestError, LedgerInclude, jobs
-from capillary_async.jobs._ledger import LedgerKey, LedgerOutcomes, LedgerQuery
+from capillary_async.jobs._common.ledger import LedgerKey, LedgerOutcomes, LedgerQuery
 from capillary_async.sandbox import Sandbox, SlowFirstByte
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from test_jobs_kill import Runner, contents
 
 from capillary_async import AsyncSession, InvalidRequestError, Outcome, RetryPolicy, ServerError, Timeouts, jobs
 from capillary_async.cli import main
-from capillary_async.jobs import _shards
-from capillary_async.jobs._several import AHEAD, Scope, SeveralOutcomes
+from capillary_async.jobs._common.several import AHEAD, Scope, SeveralOutcomes
+from capillary_async.jobs._exporting import shard as _shards
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -19,8 +19,8 @@ from job_server import QUERY, Customers, rows_of
 
 from capillary_async import AsyncSession, AuthenticationError, InvalidRequestError, RetryPolicy, jobs
 from capillary_async.jobs import _verify
-from capillary_async.jobs._digest import Bag, add, added, file_digest
-from capillary_async.jobs._local_days import server_zone
+from capillary_async.jobs._common.digest import Bag, add, added, file_digest
+from capillary_async.jobs._common.local_days import server_zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,8 +22,8 @@ from capillary_async import (
     RetryPolicy,
     Timeouts,
 )
-from capillary_async._transport.check import looks_whole
-from capillary_async._transport.message import LATE, Response, Shape
+from capillary_async._transport.classify import looks_whole
+from capillary_async._transport.messages import LATE, Response, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from fake_list import FakeList, FakePages, Row, failing, fault, quiet, rows, tic
 
 from capillary_async import Paging
 from capillary_async._config import CarefulPaging
-from capillary_async._lengths import LOOKS, Lengths
-from capillary_async._pager import Pager, Position
+from capillary_async._paging.lengths import LOOKS, Lengths
+from capillary_async._paging.pager import Pager, Position
 from capillary_async.errors import NotFoundError, ServerError
 
 ODD_CAPS = (1, 5, 7, 15, 30, 37, 40, 60, 75, 80, 90, 99)

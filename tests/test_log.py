@@ -9,7 +9,7 @@ from raw_server import Answer, RawServer, http
 
 from capillary_async import AsyncSession, RetryPolicy
 from capillary_async._transport.log import log
-from capillary_async._transport.message import Headers, Request, Response
+from capillary_async._transport.messages import Headers, Request, Response
 from capillary_async.errors import CapillaryError, ServerError
 
 Make = Callable[..., AsyncSession]

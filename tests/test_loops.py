@@ -14,8 +14,8 @@ import pytest
 from raw_server import Answer, RawServer, http, in_thread, said
 
 from capillary_async import AsyncSession, BasicAuth, Limits, OAuthClient, Rate
-from capillary_async._transport.message import Request, Response
-from capillary_async._transport.throttle import Throttle
+from capillary_async._transport.limiter import Throttle
+from capillary_async._transport.messages import Request, Response
 
 REQUEST, RIGHT = Request("GET", "/path"), Response(200)
 TOKEN = said({"data": {"accessToken": "token", "ttlSeconds": 3000}, "errors": None})
@@ -144,7 +144,7 @@ def test_ctrl_c_during_the_token_request(loop: asyncio.AbstractEventLoop, again:
 
 def test_a_fetch_whose_loop_stops_is_taken_over_by_those_who_wait(monkeypatch: pytest.MonkeyPatch):
     """Two threads: one started the fetch, its loop stops; the other looks and fetches its own."""
-    monkeypatch.setattr("capillary_async._transport.auth._LOOK_AGAIN", 0.05)
+    monkeypatch.setattr("capillary_async._transport.credentials._LOOK_AGAIN", 0.05)
     with in_thread(http(b"[]"), **{"v3/oauth/token/generate": [STALL, TOKEN]}) as server:
         session = AsyncSession(server.url, auth=OAUTH)
         first = asyncio.new_event_loop()
@@ -248,7 +248,7 @@ def test_waiters_of_a_stopped_loop_hold_nobody_up_and_go_on_when_it_runs_again(l
 
 def test_a_task_that_ended_without_giving_its_permit_back(monkeypatch: pytest.MonkeyPatch):
     """As a KeyboardInterrupt between two instructions may leave it, in a loop that runs on."""
-    monkeypatch.setattr("capillary_async._transport.throttle._LOOK_AGAIN", 0.02)
+    monkeypatch.setattr("capillary_async._transport.limiter._LOOK_AGAIN", 0.02)
     gate = Throttle(Limits(concurrency=1))
     monkeypatch.setattr(gate, "_answered", lambda permit: None)
 

@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from capillary_async import Request, Response, Timeouts
-from capillary_async._transport.message import Call, Headers, Shape, Veiled, VeiledBytes, keep, part_of
+from capillary_async._transport.messages import Call, Headers, Shape, Veiled, VeiledBytes, keep, part_of
 
 SECRETS = ["Authorization", "authorization", "X-CAP-API-OAUTH-TOKEN", "Cookie", "Set-Cookie", "Proxy-Authorization"]
 
@@ -74,7 +74,7 @@ def test_veiled_texts_are_texts_that_hide_in_a_repr():
 
 def test_a_call_starts_its_clock_once(monkeypatch: pytest.MonkeyPatch):
     now = 100.0
-    monkeypatch.setattr("capillary_async._transport.message.time.monotonic", lambda: now)
+    monkeypatch.setattr("capillary_async._transport.messages.time.monotonic", lambda: now)
     call = Call(Timeouts(call=10))
     assert (call.remaining(), call.elapsed()) == (10, 0)
     call.start()

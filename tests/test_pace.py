@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capillary_async import Limits, Rate, RetryPolicy, Timeouts
-from capillary_async._transport import message
-from capillary_async._transport.message import Call
-from capillary_async._transport.pace import Pace
-from capillary_async._transport.retry_rules import NotSentError
+from capillary_async._transport import messages as message
+from capillary_async._transport.adaptive_limit import Pace
+from capillary_async._transport.messages import Call
+from capillary_async._transport.retry_decision import NotSentError
 from capillary_async.errors import (
     APIError,
     AttemptRecord,

@@ -23,7 +23,7 @@ from aiohttp.test_utils import TestServer
 from fake_list import FakeIds, FakeList, Row, all_pages, failing, fault, quiet, resumed, rows, ticks
 
 from capillary_async import AsyncSession, Paging, Position
-from capillary_async._pager import Fetched, Page, PageIterator, Pager, RecordIterator, Source
+from capillary_async._paging.pager import Fetched, Page, PageIterator, Pager, RecordIterator, Source
 from capillary_async.errors import (
     InvalidRequestError,
     LedgerRequestError,

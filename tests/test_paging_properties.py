@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from plain_reading import Answer, Given, Reading, read_plainly
 
 from capillary_async import Paging
-from capillary_async._pager import Fetched, Pager, Position, Source
+from capillary_async._paging.pager import Fetched, Pager, Position, Source
 from capillary_async.errors import (
     CapillaryError,
     CustomerNotFoundError,

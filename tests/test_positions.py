@@ -13,7 +13,7 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from capillary_async._pager import Position
+from capillary_async._paging.pager import Position
 from capillary_async.errors import CapillaryError, RecordConflictError
 
 

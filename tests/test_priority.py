@@ -15,9 +15,9 @@ from virtual_time import clock, run
 
 from capillary_async import AsyncSession, BasicAuth, InvalidRequestError, Limits, Rate
 from capillary_async._config import Timeouts
-from capillary_async._transport.message import Call, Request, Response, part_of
+from capillary_async._transport.limiter import Throttle
+from capillary_async._transport.messages import Call, Request, Response, part_of
 from capillary_async._transport.reserve import Reserve
-from capillary_async._transport.throttle import Throttle
 
 FIXED = settings(derandomize=True, database=None, deadline=None, max_examples=60)
 RIGHT = Response(200)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fake_list import quiet, ticks
 
-from capillary_async._readahead import ReadAhead
+from capillary_async._paging.prefetch import ReadAhead
 
 
 @pytest.fixture(autouse=True)

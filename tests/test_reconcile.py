@@ -28,7 +28,9 @@ from hypothesis import strategies as st
 
 from capillary_async import CapillaryError
 from capillary_async.cli import main
-from capillary_async.jobs import JobError, ReconcileResult, _compare, _compare_engine, reconcile
+from capillary_async.jobs import JobError, ReconcileResult, reconcile
+from capillary_async.jobs._books import duckdb_engine as _compare_engine
+from capillary_async.jobs._comparing import compare as _compare
 from capillary_async.sandbox import Sandbox
 
 HELD = Sandbox(customers=20)

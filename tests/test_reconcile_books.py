@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capillary_async.jobs import JobError, ReconcileResult, reconcile
-from capillary_async.jobs._books_address import Address, without_password
-from capillary_async.jobs._books_tables import wide
+from capillary_async.jobs._books.address import Address, without_password
+from capillary_async.jobs._books.duckdb_parquet import wide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

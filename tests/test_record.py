@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capillary_async import _decode, models
-from capillary_async.cli._rows import ALLOCATION, AWARDED, EVENT, LEDGER
-from capillary_async.cli._write import _JsonLines
+from capillary_async import models
+from capillary_async._codec import decode as _decode
+from capillary_async.cli._io.rows import ALLOCATION, AWARDED, EVENT, LEDGER
+from capillary_async.cli._io.writer import _JsonLines
 from capillary_async.models import (
     BehavioralField,
     BehavioralFieldAttribute,

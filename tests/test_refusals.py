@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from raw_server import RawServer, http, said
 
 from capillary_async import AsyncSession, OAuthClient
-from capillary_async._transport.check import judge
-from capillary_async._transport.message import Headers, Response, Shape
+from capillary_async._transport.classify import judge
+from capillary_async._transport.messages import Headers, Response, Shape
 from capillary_async._transport.refusal import cleaned, extract, messages
 from capillary_async.errors import (
     APIError,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capillary_async import DecodeError, PointsAllocation
-from capillary_async._decode import parse, rows
+from capillary_async._codec.decode import parse, rows
 
 TWICE = [
     b'[{"id":1,"points_exclusive":12.5,"points_exclusive":99}]',

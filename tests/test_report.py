@@ -13,8 +13,8 @@ import pytest
 from export_folder import write_export
 
 from capillary_async.jobs import reconcile
-from capillary_async.jobs._report import _amount, _signed
-from capillary_async.jobs._report_chart import every_month, months_chart
+from capillary_async.jobs._report.chart import every_month, months_chart
+from capillary_async.jobs._report.html import _amount, _signed
 from capillary_async.sandbox import Sandbox
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ from capillary_async import (
     Response,
     Unjoined,
 )
-from capillary_async._plan import Plan
+from capillary_async._fanout.outcome import Plan
 from capillary_async._repr import brief
 from capillary_async.models import BillDetails, EventDetails, LineItem
 from capillary_async.sandbox import Answer, Sandbox

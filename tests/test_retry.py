@@ -15,11 +15,11 @@ from virtual_time import clock, run
 
 from capillary_async import AsyncSession, Limits, Rate, RetryPolicy, Timeouts
 from capillary_async._priority import begin_bulk
-from capillary_async._transport import message
-from capillary_async._transport.message import Call, Request, Response
+from capillary_async._transport import messages as message
+from capillary_async._transport.limiter import Throttle
+from capillary_async._transport.messages import Call, Request, Response
 from capillary_async._transport.retry import Quota, Retry
 from capillary_async._transport.stats import Stats
-from capillary_async._transport.throttle import Throttle
 from capillary_async.errors import (
     AttemptRecord,
     BadRequestError,

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from capillary_async import RetryPolicy
-from capillary_async._transport.retry_rules import (
+from capillary_async._transport.retry_decision import (
     RETRIED_STATUSES,
     Verdict,
     asked_wait,

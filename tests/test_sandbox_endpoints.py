@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from capillary_async.sandbox import Sandbox
-from capillary_async.sandbox._answers import Answer, Refused
-from capillary_async.sandbox._routes import Setup, answer_to
-from capillary_async.sandbox._script import Script
+from capillary_async.sandbox._faults.schedule import Script
+from capillary_async.sandbox._protocol.answers import Answer, Refused
+from capillary_async.sandbox._server.routes import Setup, answer_to
 
 SANDBOX = Sandbox(customers=60, whales=1, whale_rows=1600)
 WORLD = SANDBOX._world

@@ -11,7 +11,7 @@ import pytest
 from capillary_async import AsyncSession, EventType, Identifier, LedgerInclude, PointsAwarded, jobs
 from capillary_async.models import PointsDeduction
 from capillary_async.sandbox import Sandbox
-from capillary_async.sandbox._records import REF_TYPES, Award, Customer, Event
+from capillary_async.sandbox._world.records import REF_TYPES, Award, Customer, Event
 
 WORLD = Sandbox(customers=300, seed=7)
 TABLE, LINES = "points_awarded", "points_awarded_bill_lineitems"

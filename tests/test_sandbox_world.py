@@ -10,7 +10,7 @@ import pytest
 
 from capillary_async.models import PointsStatus, SourceTable
 from capillary_async.sandbox import Sandbox
-from capillary_async.sandbox._records import TODAY
+from capillary_async.sandbox._world.records import TODAY
 
 IST = timezone(timedelta(hours=5, minutes=30))
 SHARED = (

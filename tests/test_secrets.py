@@ -36,7 +36,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from raw_server import Answer, RawServer, chunked, http, said, tls_server
 
 from capillary_async import AsyncSession, BasicAuth, Limits, OAuthClient, RetryPolicy, Timeouts
-from capillary_async._transport.scrub import Scrub
+from capillary_async._transport.redaction import Scrub
 from capillary_async.errors import CapillaryError, DecodeError, InvalidRequestError, ServerError
 
 PASSWORD = "hunted/p4ss+w<rd'"

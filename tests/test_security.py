@@ -207,7 +207,7 @@ async def test_a_path_of_request_never_climbs_nor_grows_a_query(session_at: Make
 @given(st.text(max_size=12))
 def test_any_text_as_a_parameter_is_one_parameter(value: str) -> None:
     """The same, of all texts."""
-    from capillary_async._checks import encode_query
+    from capillary_async._validation import encode_query
 
     try:
         query = encode_query({"q": value, "r": "1"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capillary_async._spare import Spare
+from capillary_async._fanout.spare import Spare
 
 
 @given(st.sets(st.integers(0, 39)), st.integers(1, 40))

@@ -14,9 +14,9 @@ from raw_server import RawServer, http, in_thread
 from virtual_time import VirtualLoop, clock, run
 
 from capillary_async import AsyncSession, BasicAuth, Limits, Rate, Timeouts
-from capillary_async._transport.message import Call, Request, Response, part_of
+from capillary_async._transport.limiter import Throttle
+from capillary_async._transport.messages import Call, Request, Response, part_of
 from capillary_async._transport.permit import Permit, permit_here
-from capillary_async._transport.throttle import Throttle
 from capillary_async.errors import DeadlineExceededError
 
 FIXED = settings(derandomize=True, database=None, deadline=None, max_examples=60)
@@ -544,7 +544,7 @@ def test_a_late_release_takes_no_permit_of_another_loop():
 
 def test_those_who_wait_already_get_the_permits_of_a_loop_that_stops_meanwhile(monkeypatch: pytest.MonkeyPatch):
     """Nobody wakes them: they look."""
-    monkeypatch.setattr("capillary_async._transport.throttle._LOOK_AGAIN", 0.02)
+    monkeypatch.setattr("capillary_async._transport.limiter._LOOK_AGAIN", 0.02)
     gate = Throttle(Limits(concurrency=1))
     loop = asyncio.new_event_loop()
 

@@ -14,13 +14,13 @@ from virtual_time import clock, run
 
 from capillary_async import AsyncSession, BasicAuth, Limits, Rate, RetryPolicy, Timeouts
 from capillary_async._priority import begin_bulk
-from capillary_async._transport import message
-from capillary_async._transport.message import Call, Request, Response, part_of
+from capillary_async._transport import messages as message
+from capillary_async._transport.limiter import Throttle
+from capillary_async._transport.messages import Call, Request, Response, part_of
 from capillary_async._transport.permit import permit_here
 from capillary_async._transport.retry import Quota, Retry
-from capillary_async._transport.retry_rules import NotSentError
+from capillary_async._transport.retry_decision import NotSentError
 from capillary_async._transport.stats import Stats
-from capillary_async._transport.throttle import Throttle
 from capillary_async.errors import (
     CapillaryError,
     DeadlineExceededError,

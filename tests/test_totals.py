@@ -11,11 +11,11 @@ from raw_server import RawServer, said
 
 from capillary_async import AsyncSession, Paging
 from capillary_async._config import CarefulPaging
-from capillary_async._page import Fetched, Position, ReadOptions, Source
-from capillary_async._transport.check import judge
-from capillary_async._transport.message import Headers, Response, Shape, keep
+from capillary_async._paging.page import Fetched, Position, ReadOptions, Source
+from capillary_async._paging.verified import reading
+from capillary_async._transport.classify import judge
+from capillary_async._transport.messages import Headers, Response, Shape, keep
 from capillary_async._transport.totals import total_in, total_of
-from capillary_async._verify import reading
 from capillary_async.endpoints._resource import fetched as as_page
 from capillary_async.errors import NotFoundError, PagingError
 from capillary_async.models import LoyaltyEvent, PointsAllocation

@@ -15,9 +15,9 @@ from raw_server import Answer, RawServer, http, in_thread, said
 from virtual_time import clock, run
 
 from capillary_async import AsyncSession, Limits, OAuthClient, RetryPolicy, Timeouts
-from capillary_async._transport import message
-from capillary_async._transport.auth import OAuth, _tell, credentials_step
-from capillary_async._transport.message import Call, Request, Response, keep, part_of
+from capillary_async._transport import messages as message
+from capillary_async._transport.credentials import OAuth, _tell, credentials_step
+from capillary_async._transport.messages import Call, Request, Response, keep, part_of
 from capillary_async.errors import (
     AuthenticationError,
     CapillaryError,

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from fake_list import FakeList, FakePages, Row, all_pages, failing, fault, quiet, rows, ticks
 
-from capillary_async._pager import Position
+from capillary_async._paging.pager import Position
 from capillary_async.errors import InvalidRequestError, PageDriftError, PageLoopError, ServerError
 
 

@@ -28,11 +28,12 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from capillary_async import Paging, PointsAllocation, _seen
-from capillary_async._pager import Pager, Position
-from capillary_async._seen import Seen
-from capillary_async._transport.message import Shape
-from capillary_async._walk import LIKELY_CAPS
+from capillary_async import Paging, PointsAllocation
+from capillary_async._paging import duplicates as _seen
+from capillary_async._paging.duplicates import Seen
+from capillary_async._paging.pager import Pager, Position
+from capillary_async._paging.reader import LIKELY_CAPS
+from capillary_async._transport.messages import Shape
 from capillary_async.endpoints._resource import IDENTITY, _Again
 from capillary_async.errors import (
     CapillaryError,

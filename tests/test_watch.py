@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from capillary_async import Timeouts
-from capillary_async._transport.message import Call
-from capillary_async._transport.watch import Watch
+from capillary_async._transport.attempt_timer import Watch
+from capillary_async._transport.messages import Call
 
 LIMITS = Timeouts(connect=1, read=2, attempt=10, call=20)
 

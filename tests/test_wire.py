@@ -19,7 +19,7 @@ from raw_server import MOMENT, Answer, RawServer, free_port, http, in_thread
 from capillary_async import AsyncSession, BasicAuth, Limits, RetryPolicy, Timeouts
 from capillary_async._transport import wire
 from capillary_async._transport.chain import share
-from capillary_async._transport.message import Request
+from capillary_async._transport.messages import Request
 from capillary_async._transport.stats import Stats
 from capillary_async._transport.wire import Pools, Wire
 from capillary_async.errors import CapillaryError, InvalidRequestError, TLSError, TransportError

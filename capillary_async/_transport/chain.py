@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
-from capillary_async._lengths import Lengths
-from capillary_async._transport.auth import credentials_step
-from capillary_async._transport.check import check
+from capillary_async._paging.lengths import Lengths
+from capillary_async._transport.classify import check
+from capillary_async._transport.credentials import credentials_step
+from capillary_async._transport.limiter import Throttle
 from capillary_async._transport.log import log
 from capillary_async._transport.retry import Quota, Retry
 from capillary_async._transport.stats import Stats
-from capillary_async._transport.throttle import Throttle
 from capillary_async._transport.wire import ClientSession, Pools, Wire
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from capillary_async._config import Limits, RetryPolicy, Timeouts
     from capillary_async._priority import Priority
-    from capillary_async._transport.auth import Basic, OAuth
-    from capillary_async._transport.message import Handler, Middleware, Request, Response
+    from capillary_async._transport.credentials import Basic, OAuth
+    from capillary_async._transport.messages import Handler, Middleware, Request, Response
     from capillary_async.auth import BasicAuth, OAuthClient
 
 __all__ = ["ClientSession", "Shared", "build", "compose", "share"]

@@ -14,7 +14,7 @@ from attrs import define
 if TYPE_CHECKING:
     import asyncio
 
-    from capillary_async._transport.message import Call
+    from capillary_async._transport.messages import Call
     from capillary_async._transport.permit import Permit
     from capillary_async.errors import CapillaryError
 

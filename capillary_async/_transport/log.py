@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from capillary_async.errors import CapillaryError
 
 if TYPE_CHECKING:
-    from capillary_async._transport.message import Handler, Request, Response
+    from capillary_async._transport.messages import Handler, Request, Response
 
 __all__ = ["log"]
 

@@ -12,11 +12,19 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
-from capillary_async._fork import renew_in_child
+from capillary_async._loops import renew_in_child
 from capillary_async._priority import in_bulk
 from capillary_async._transport.advice import with_next_step
-from capillary_async._transport.message import Call, apart, discard, is_copy, part_of
-from capillary_async._transport.retry_rules import NotSentError, Verdict, decide, kind_of, repeats, status_of, throttled
+from capillary_async._transport.messages import Call, apart, discard, is_copy, part_of
+from capillary_async._transport.retry_decision import (
+    NotSentError,
+    Verdict,
+    decide,
+    kind_of,
+    repeats,
+    status_of,
+    throttled,
+)
 from capillary_async._transport.stats import count
 from capillary_async.errors import APIError, AttemptRecord, CapillaryError, DeadlineExceededError, DecodeError
 
@@ -25,7 +33,7 @@ if TYPE_CHECKING:
 
     from capillary_async._config import RetryPolicy, Timeouts
     from capillary_async._priority import Priority
-    from capillary_async._transport.message import Handler, Request, Response
+    from capillary_async._transport.messages import Handler, Request, Response
     from capillary_async._transport.stats import Stats
 
 __all__ = ["Quota", "Retry"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from capillary_async._fork import renew_in_child
+from capillary_async._loops import renew_in_child
 
 __all__ = ["Stats", "count"]
 

@@ -21,13 +21,13 @@ from attrs import define, field
 from yarl import URL
 
 from capillary_async._config import Timeouts
-from capillary_async._fork import bury, renew_in_child
+from capillary_async._loops import bury, renew_in_child
+from capillary_async._transport.attempt_timer import Watch
 from capillary_async._transport.body import check_size, decompressed
 from capillary_async._transport.copies import Copies
-from capillary_async._transport.message import Response, came_over
+from capillary_async._transport.messages import Response, came_over
 from capillary_async._transport.passage import Passage
 from capillary_async._transport.stats import count
-from capillary_async._transport.watch import Watch
 from capillary_async.errors import (
     CapillaryError,
     ConnectError,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from capillary_async._config import Limits
-    from capillary_async._transport.message import Request
+    from capillary_async._transport.messages import Request
     from capillary_async._transport.stats import Stats
 
 __all__ = ["ClientSession", "Pools", "Wire"]

@@ -10,18 +10,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from capillary_async._addresses import without_secrets
+from capillary_async._files.addresses import without_secrets
 from capillary_async._version import __version__
-from capillary_async.cli._demo import DemoOptions
-from capillary_async.cli._demo import demo as run_demo
-from capillary_async.cli._export import Exported
-from capillary_async.cli._export import allocations as allocations_query
-from capillary_async.cli._export import awarded as awarded_query
-from capillary_async.cli._export import events as events_query
-from capillary_async.cli._export import export as run_export
-from capillary_async.cli._export import ledger as ledger_query
-from capillary_async.cli._ids import STREAM
-from capillary_async.cli._ledger import ledger as read_ledger
+from capillary_async.cli._commands.export import Exported
+from capillary_async.cli._commands.export import allocations as allocations_query
+from capillary_async.cli._commands.export import awarded as awarded_query
+from capillary_async.cli._commands.export import events as events_query
+from capillary_async.cli._commands.export import export as run_export
+from capillary_async.cli._commands.export import ledger as ledger_query
+from capillary_async.cli._commands.ledger import ledger as read_ledger
+from capillary_async.cli._commands.point_reports import ReportOf
+from capillary_async.cli._commands.point_reports import expiry as run_expiry
+from capillary_async.cli._commands.point_reports import liability as run_liability
+from capillary_async.cli._commands.read import Asked, read
+from capillary_async.cli._commands.read import allocations as allocations_job
+from capillary_async.cli._commands.read import awarded as awarded_job
+from capillary_async.cli._commands.read import events as events_job
+from capillary_async.cli._commands.reconcile import WithBooks
+from capillary_async.cli._commands.reconcile import reconcile as run_reconcile
+from capillary_async.cli._commands.sandbox import SandboxOptions, latency_of, rate_of, serve
+from capillary_async.cli._commands.verify import Checked
+from capillary_async.cli._commands.verify import verify as run_verify
+from capillary_async.cli._demo.demo import DemoOptions
+from capillary_async.cli._demo.demo import demo as run_demo
+from capillary_async.cli._io.id_input import STREAM
 from capillary_async.cli._options import (
     Connection,
     EventOf,
@@ -36,20 +48,8 @@ from capillary_async.cli._options import (
     Output,
     SandboxOf,
 )
-from capillary_async.cli._point_reports import ReportOf
-from capillary_async.cli._point_reports import expiry as run_expiry
-from capillary_async.cli._point_reports import liability as run_liability
-from capillary_async.cli._read import Asked, read
-from capillary_async.cli._read import allocations as allocations_job
-from capillary_async.cli._read import awarded as awarded_job
-from capillary_async.cli._read import events as events_job
-from capillary_async.cli._reconcile import WithBooks
-from capillary_async.cli._reconcile import reconcile as run_reconcile
 from capillary_async.cli._run import UnusableError, ending
 from capillary_async.cli._run import run as run_coroutine
-from capillary_async.cli._sandbox import SandboxOptions, latency_of, rate_of, serve
-from capillary_async.cli._verify import Checked
-from capillary_async.cli._verify import verify as run_verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,15 +14,15 @@ from typing import Any, Protocol, TypeVar, cast
 
 from attrs import define
 
+from capillary_async._codec.drift import carried
 from capillary_async._config import Limits, Paging, Timeouts
-from capillary_async._drift import carried
-from capillary_async._fanout import FanOut, PagedReader, fan_over
-from capillary_async._lengths import Lengths
-from capillary_async._pager import Fetched, Pager, Source
-from capillary_async._transport.check import judge
-from capillary_async._transport.message import LATE, Headers, Request, Response, Shape, decoded_of
+from capillary_async._fanout.fanout import FanOut, PagedReader, fan_over
+from capillary_async._fanout.work import Reader
+from capillary_async._paging.lengths import Lengths
+from capillary_async._paging.pager import Fetched, Pager, Source
+from capillary_async._transport.classify import judge
+from capillary_async._transport.messages import LATE, Headers, Request, Response, Shape, decoded_of
 from capillary_async._transport.totals import total_in
-from capillary_async._units import Reader
 
 __all__ = ["Caller", "Resource"]
 

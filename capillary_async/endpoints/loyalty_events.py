@@ -10,8 +10,8 @@ from collections.abc import AsyncIterable, Iterable
 from datetime import date
 from typing import Any
 
-from capillary_async._fanout import FanOut
-from capillary_async._pager import Fetched, Pager, Source
+from capillary_async._fanout.fanout import FanOut
+from capillary_async._paging.pager import Fetched, Pager, Source
 from capillary_async.endpoints._arguments import choice_text, day, days, positive, query
 from capillary_async.endpoints._resource import IDENTITY, Resource, fetched
 from capillary_async.models import LoyaltyEvent

@@ -13,10 +13,10 @@ from typing import Any, Literal, TypeAlias
 
 from attrs import field, frozen
 
-from capillary_async._fanout import FanOut
-from capillary_async._pager import Fetched, Pager, Source
+from capillary_async._fanout.fanout import FanOut
+from capillary_async._paging.pager import Fetched, Pager, Source
 from capillary_async._repr import brief_repr
-from capillary_async._transport.message import Request
+from capillary_async._transport.messages import Request
 from capillary_async.endpoints._arguments import days, positive, query, refuse, text
 from capillary_async.endpoints._resource import IDENTITY, NEO_LARGEST_PAGE, Resource
 from capillary_async.errors import APIError, ApiMessage, NotFoundError

@@ -14,12 +14,12 @@ from typing import Any, cast
 
 from attrs import field, frozen
 
+from capillary_async._codec.drift import joined
 from capillary_async._config import Paging
-from capillary_async._drift import joined
-from capillary_async._fanout import BatchReader, FanOut
-from capillary_async._pager import Fetched, Page, Source
+from capillary_async._fanout.fanout import BatchReader, FanOut
+from capillary_async._paging.pager import Fetched, Page, Source
+from capillary_async._paging.verified import reading
 from capillary_async._transport.owners import foreign
-from capillary_async._verify import reading
 from capillary_async.endpoints._arguments import days, positive, query, refuse, text, whole
 from capillary_async.endpoints._resource import Resource, fetched
 from capillary_async.errors import (

@@ -12,9 +12,9 @@ from typing import Any
 from attrs import define, field, frozen
 
 from capillary_async import models
-from capillary_async._drift import carried
-from capillary_async._pager import Fetched, Pager, Source
-from capillary_async._transport.message import Response, decoded_of
+from capillary_async._codec.drift import carried
+from capillary_async._paging.pager import Fetched, Pager, Source
+from capillary_async._transport.messages import Response, decoded_of
 from capillary_async.endpoints._arguments import (
     choice_text,
     flag,

@@ -15,13 +15,13 @@ extra `jobs`.
 
 from __future__ import annotations
 
-from capillary_async.jobs._errors import JobError
+from capillary_async.jobs._common.errors import JobError
+from capillary_async.jobs._comparing.result import ReconcileResult
 from capillary_async.jobs._export import export
-from capillary_async.jobs._ids import ids_in_parquet
-from capillary_async.jobs._point_reports import PointsReport, expiry_report, liability_report
-from capillary_async.jobs._progress import ExportProgress, ExportResult
+from capillary_async.jobs._exporting.customer_ids import ids_in_parquet
+from capillary_async.jobs._exporting.progress import ExportProgress, ExportResult
 from capillary_async.jobs._reconcile import reconcile
-from capillary_async.jobs._reconcile_result import ReconcileResult
+from capillary_async.jobs._report.point_reports import PointsReport, expiry_report, liability_report
 from capillary_async.jobs._verify import VerifyResult, verify
 
 __all__ = [

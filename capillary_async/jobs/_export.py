@@ -17,21 +17,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from capillary_async import AsyncSession, CapillaryError, InvalidRequestError, __version__
-from capillary_async.jobs._digest import file_digest
-from capillary_async.jobs._errors import JobError, about
-from capillary_async.jobs._folder import Folder, is_own_file
-from capillary_async.jobs._formats import FormatName, format_of
-from capillary_async.jobs._ids import spool
-from capillary_async.jobs._intake import Intake
-from capillary_async.jobs._manifest import read_of, refuse_foreign
-from capillary_async.jobs._outage import Outage
-from capillary_async.jobs._points import reached
-from capillary_async.jobs._progress import ExportProgress, ExportResult, Tally
-from capillary_async.jobs._publish import Publisher, Thread
-from capillary_async.jobs._shards import ShardTask, Waiting
-from capillary_async.jobs._shards import Waiting as WaitingType
-from capillary_async.jobs._sources import SOURCES, Reading
-from capillary_async.jobs._state import SCHEMA_VERSION, Shard, State
+from capillary_async.jobs._common.digest import file_digest
+from capillary_async.jobs._common.errors import JobError, about
+from capillary_async.jobs._common.kill_points import reached
+from capillary_async.jobs._common.sources import SOURCES, Reading
+from capillary_async.jobs._dataset.folder import Folder, is_own_file
+from capillary_async.jobs._dataset.formats import FormatName, format_of
+from capillary_async.jobs._dataset.manifest import read_of, refuse_foreign
+from capillary_async.jobs._dataset.state import SCHEMA_VERSION, Shard, State
+from capillary_async.jobs._exporting.customer_ids import spool
+from capillary_async.jobs._exporting.outage import Outage
+from capillary_async.jobs._exporting.progress import ExportProgress, ExportResult, Tally
+from capillary_async.jobs._exporting.reading import Intake
+from capillary_async.jobs._exporting.shard import ShardTask, Waiting
+from capillary_async.jobs._exporting.shard import Waiting as WaitingType
+from capillary_async.jobs._exporting.writer import Publisher, Thread
 
 __all__ = ["SourceName", "export"]
 

@@ -18,23 +18,17 @@ from typing import Any, cast
 
 from attrs import evolve, field, frozen
 
-from capillary_async._durable_files import give_name, write_file
-from capillary_async.jobs import _rules
-from capillary_async.jobs._books import is_export, open_books, stage_books
-from capillary_async.jobs._books_address import Address
-from capillary_async.jobs._books_columns import Pair, Wanted, kind_of
-from capillary_async.jobs._compare import compare, file_rows
-from capillary_async.jobs._compare_engine import Engine, literal
-from capillary_async.jobs._compare_folder import Folder, open_folder
-from capillary_async.jobs._compare_result import Comparison
-from capillary_async.jobs._compare_stage import stage_export
-from capillary_async.jobs._drift import drift_of, lines_of
-from capillary_async.jobs._engine_thread import run_in_thread
-from capillary_async.jobs._errors import JobError
-from capillary_async.jobs._folder import local_path
-from capillary_async.jobs._local_days import server_zone
-from capillary_async.jobs._reconcile_alike import unlike
-from capillary_async.jobs._reconcile_arguments import (
+from capillary_async._files.durable import give_name, write_file
+from capillary_async.jobs._books.address import Address
+from capillary_async.jobs._books.columns import Pair, Wanted, kind_of
+from capillary_async.jobs._books.duckdb_engine import Engine, literal
+from capillary_async.jobs._books.engine_thread import run_in_thread
+from capillary_async.jobs._books.open import is_export, open_books, stage_books
+from capillary_async.jobs._common.errors import JobError
+from capillary_async.jobs._common.local_days import server_zone
+from capillary_async.jobs._comparing import rules as _rules
+from capillary_async.jobs._comparing.alike import unlike
+from capillary_async.jobs._comparing.arguments import (
     Columns,
     PathLike,
     moment_of,
@@ -43,11 +37,17 @@ from capillary_async.jobs._reconcile_arguments import (
     target_of,
     tolerance_of,
 )
-from capillary_async.jobs._reconcile_result import ReconcileResult, Subject
-from capillary_async.jobs._reconcile_subjects import books_subject, groups_of, months_of, read_time, subject_of
-from capillary_async.jobs._rules import Finding, check_manifest, check_rows, check_set
-from capillary_async.jobs._rules_joins import awarded_rules, event_rules, ledger_rules, without_ledger
-from capillary_async.jobs._rules_list import EXCLUSIVE, row_rules, set_rules
+from capillary_async.jobs._comparing.compare import compare, file_rows
+from capillary_async.jobs._comparing.comparison import Comparison
+from capillary_async.jobs._comparing.export_reader import Folder, open_folder
+from capillary_async.jobs._comparing.result import ReconcileResult, Subject
+from capillary_async.jobs._comparing.rule_catalog import EXCLUSIVE, row_rules, set_rules
+from capillary_async.jobs._comparing.rule_joins import awarded_rules, event_rules, ledger_rules, without_ledger
+from capillary_async.jobs._comparing.rules import Finding, check_manifest, check_rows, check_set
+from capillary_async.jobs._comparing.staging import stage_export
+from capillary_async.jobs._comparing.summary import books_subject, groups_of, months_of, read_time, subject_of
+from capillary_async.jobs._dataset.drift import drift_of, lines_of
+from capillary_async.jobs._dataset.folder import local_path
 
 __all__ = ["reconcile"]
 
@@ -179,7 +179,7 @@ class _Job:
             engine.go_on()
         if self.report is not None:
             result = evolve(result, report=self.report, elapsed=time.monotonic() - clock)
-            from capillary_async.jobs._report import render  # noqa: PLC0415 - matplotlib takes a while to import
+            from capillary_async.jobs._report.html import render  # noqa: PLC0415 - matplotlib takes a while to import
 
             text = render(result)
             with _writing(self.report):

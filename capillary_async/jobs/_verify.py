@@ -23,16 +23,16 @@ from attrs import field, frozen
 
 from capillary_async import AsyncSession, CapillaryError, InvalidRequestError, TLSError
 from capillary_async._repr import brief_repr
-from capillary_async.jobs._digest import Bag, added, file_digest, plain
-from capillary_async.jobs._drift import drift_of, is_drift
-from capillary_async.jobs._errors import JobError
-from capillary_async.jobs._folder import Folder, is_own_file
-from capillary_async.jobs._formats import Format, format_of
-from capillary_async.jobs._manifest import load_manifest, read_of
-from capillary_async.jobs._publish import in_thread
-from capillary_async.jobs._shards import is_answer
-from capillary_async.jobs._sources import SOURCES, Source
-from capillary_async.jobs._state import COUNTERS, State
+from capillary_async.jobs._common.digest import Bag, added, file_digest, plain
+from capillary_async.jobs._common.errors import JobError
+from capillary_async.jobs._common.sources import SOURCES, Source
+from capillary_async.jobs._dataset.drift import drift_of, is_drift
+from capillary_async.jobs._dataset.folder import Folder, is_own_file
+from capillary_async.jobs._dataset.formats import Format, format_of
+from capillary_async.jobs._dataset.manifest import load_manifest, read_of
+from capillary_async.jobs._dataset.state import COUNTERS, State
+from capillary_async.jobs._exporting.shard import is_answer
+from capillary_async.jobs._exporting.writer import in_thread
 
 __all__ = ["VerifyResult", "verify"]
 

@@ -10,8 +10,7 @@ The rule kept here: what is listed below is all that users import; the files beh
 
 from __future__ import annotations
 
-from capillary_async.sandbox._answers import Answer
-from capillary_async.sandbox._faults import (
+from capillary_async.sandbox._faults.faults import (
     ConnectionReset,
     CutBody,
     ErrorEnvelope,
@@ -21,8 +20,7 @@ from capillary_async.sandbox._faults import (
     SlowFirstByte,
     Throttle,
 )
-from capillary_async.sandbox._journal import Exchange
-from capillary_async.sandbox._list_faults import (
+from capillary_async.sandbox._faults.list_faults import (
     NotFoundPastEnd,
     NullEntries,
     PageCap,
@@ -32,8 +30,10 @@ from capillary_async.sandbox._list_faults import (
     RowsInserted,
     RowsRemoved,
 )
-from capillary_async.sandbox._server import Sandbox
-from capillary_async.sandbox._totals import Totals
+from capillary_async.sandbox._protocol.answers import Answer
+from capillary_async.sandbox._server.journal import Exchange
+from capillary_async.sandbox._server.server import Sandbox
+from capillary_async.sandbox._world.totals import Totals
 
 __all__ = [
     "Answer",

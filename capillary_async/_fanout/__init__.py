@@ -1,0 +1,1 @@
+"""Many keys: one outcome for each; knows no HTTP."""

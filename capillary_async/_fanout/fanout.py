@@ -1,0 +1,172 @@
+"""The same question for many keys: `FanOut`, a recipe.
+
+The rule kept here: a fan-out holds no place, so that looping twice asks twice; what cannot be is refused before
+anything is asked. Knows no HTTP; made by the endpoints, looped over by users.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar, cast
+
+from attrs import evolve
+
+from capillary_async._config import CarefulPaging, Paging
+from capillary_async._fanout.iterator import FanOutIterator
+from capillary_async._fanout.keys import Keys
+from capillary_async._fanout.outcome import FanOptions, Outcome, Plan
+from capillary_async._fanout.work import BatchReader, PagedReader, Reader
+from capillary_async._paging.misuse import AsyncOnly
+from capillary_async._paging.pager import Owner, Page
+from capillary_async._repr import cut, shown
+from capillary_async.errors import InvalidRequestError
+
+__all__ = ["BatchReader", "FanOut", "FanOutIterator", "Outcome", "PagedReader", "fan_over"]
+
+K = TypeVar("K")
+K_co = TypeVar("K_co", covariant=True)
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class FanOut(AsyncOnly, Generic[K_co, T_co]):
+    """The same question for many keys, asked concurrently.
+
+    `async for outcome in fan` gives one `Outcome` a key, as they finish.
+
+    A failed key does not stop the rest. An outage does not burn the input: while the session's retry quota is empty no
+    new key is taken, and keys that failed for want of retries are asked again. Raised from the loop is what concerns
+    every key: `AuthenticationError`, `TLSError`, and an outage longer than `Timeouts.call`; keys without an outcome
+    were not answered.
+
+    The input is any iterable or async iterable, read by one task at most 256 keys ahead of the requests on their way;
+    its own error is raised behind the outcomes in flight.
+    """
+
+    __slots__ = ("__weakref__", "_name", "_owner", "_plan")
+
+    def __init__(self, plan: Plan[K_co, T_co], name: str, owner: Owner) -> None:
+        self._plan = plan
+        self._name = name
+        self._owner = owner
+
+    def options(
+        self, *, concurrency: int | None = None, paging: Paging | None = None, unique: bool | None = None
+    ) -> FanOut[K_co, T_co]:
+        """A copy that works otherwise; what is not given stays.
+
+        Args:
+            concurrency: Workers at most; the session's `Limits.concurrency` bounds their requests all the same.
+            paging: How each key's list is read.
+            unique: False to ask repeated keys again and save the memory of remembering them: about 70 bytes
+                for each key that is a number, 90 for an `EventQuery`.
+
+        Raises:
+            InvalidRequestError: A value is invalid, or a page size the endpoint does not take.
+        """
+        whole = isinstance(concurrency, int) and not isinstance(concurrency, bool) and concurrency >= 1
+        _refuse_unless(concurrency is None or whole, "concurrency", "a whole number of at least 1", concurrency)
+        _refuse_unless(paging is None or isinstance(cast("object", paging), Paging), "paging", "a Paging", paging)
+        _refuse_unless(unique is None or isinstance(cast("object", unique), bool), "unique", "True or False", unique)
+        given = {"concurrency": concurrency, "paging": paging, "unique": unique}
+        changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        options = evolve(self._plan.options, **changed)
+        self._plan.reader.check_paging(options.paging)
+        return FanOut(evolve(self._plan, options=options), self._name, self._owner)
+
+    def _for_jobs(self, strikes: int) -> FanOut[K_co, T_co]:
+        """A copy that looks behind each short page 1 that may be a server's cap.
+
+        Args:
+            strikes: As in `Plan`.
+        """
+        paging = self._plan.options.paging
+        fan = FanOut(evolve(self._plan, strikes=strikes), self._name, self._owner)
+        return fan.options(paging=CarefulPaging(paging.page_size, paging.prefetch, paging.verify))
+
+    def _iterate(self, mode: str) -> FanOutIterator[Any]:
+        iterator: FanOutIterator[Any] = FanOutIterator(evolve(self._plan, mode=mode))
+        self._owner.track(iterator)
+        return iterator
+
+    def __aiter__(self) -> FanOutIterator[Outcome[K_co, T_co]]:
+        """One outcome a key, as they finish."""
+        return self._iterate("outcomes")
+
+    def ordered(self) -> FanOutIterator[Outcome[K_co, T_co]]:
+        """One outcome a key, in the order of the input.
+
+        At most 2 x concurrency units are held back: that many outcomes, or batches of outcomes.
+        """
+        return self._iterate("ordered")
+
+    def items(self) -> FanOutIterator[T_co]:
+        """The records of all keys, as they come.
+
+        Raises (while looping):
+            CapillaryError: The first error of a key, as itself, with `.key`.
+        """
+        return self._iterate("items")
+
+    def pages(self) -> FanOutIterator[tuple[K_co, Page[T_co]]]:
+        """`(key, page)` as they come, for customers too big to hold.
+
+        The last page of a key has `.last` true and may be empty.
+
+        Raises (while looping):
+            CapillaryError: The first error of a key, as itself, with `.key`.
+        """
+        return self._iterate("pages")
+
+    async def collect(self) -> dict[K_co, Outcome[K_co, T_co]]:
+        """All outcomes by key, errors included.
+
+        An input that is not a key is listed under itself, or under its `repr` where it has no hash or equals a key, as
+        `True` equals 1.
+        """
+        outcomes: dict[Any, Outcome[K_co, T_co]] = {}
+        refused: list[Outcome[K_co, T_co]] = []
+        iterator = aiter(self)
+        try:
+            async for outcome in iterator:
+                if isinstance(outcome.error, InvalidRequestError):
+                    refused.append(outcome)
+                else:
+                    outcomes[outcome.key] = outcome
+        finally:
+            await iterator.aclose()
+        for outcome in refused:
+            outcomes[_name_beside(outcomes, outcome.key)] = outcome
+        return outcomes
+
+    def __repr__(self) -> str:
+        length = self._plan.keys.length
+        return f"<FanOut {cut(self._name, 400)} over {'an iterator' if length is None else f'{length} keys'}>"
+
+
+def fan_over(
+    source: Any,
+    reader: Reader[K],
+    *,
+    argument: str,
+    name: str,
+    concurrency: int,
+    paging: Paging,
+    patience: float,
+    owner: Owner,
+) -> FanOut[K, Any]:
+    """A fan-out over an input, which is checked here where it has a length. For the endpoints."""
+    keys = Keys(source, reader.check, argument)
+    return FanOut(Plan(keys, reader, FanOptions(concurrency, paging), patience), name, owner)
+
+
+def _refuse_unless(right: bool, name: str, allowed: str, came: object) -> None:  # noqa: FBT001
+    if not right:
+        raise InvalidRequestError(f"{name} takes {allowed}, got {shown(came)}", argument=name)
+
+
+def _name_beside(outcomes: dict[Any, Any], key: Any) -> Any:
+    """What stands for a refused key among others."""
+    try:
+        return repr(key) if key in outcomes else key
+    except TypeError:  # it has no hash
+        return repr(key)

@@ -1,0 +1,129 @@
+"""What a fan-out gives and works by: `Outcome`, its options, and the plan of one run.
+
+The rule kept here: data only; a plan holds no place, so that it can be run twice. Made by `_fanout.py`, followed by the
+crew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+from attrs import field, frozen
+
+from capillary_async._config import Paging
+from capillary_async._fanout.keys import Keys
+from capillary_async._fanout.work import Reader
+from capillary_async._paging.pager import Position
+from capillary_async._repr import brief_repr
+from capillary_async.errors import ApiMessage, CapillaryError
+
+__all__ = ["STRIKES", "FanOptions", "Outcome", "Plan"]
+
+STRIKES = 3  # how often a key is asked again that keeps failing while others are answered
+
+K = TypeVar("K")
+K_co = TypeVar("K_co", covariant=True)
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@frozen
+class Outcome(Generic[K_co, T_co]):
+    """What came of one key.
+
+    Attributes:
+        key: The key asked, as the endpoint understands it (a decimal string became an int); what was given, where it is
+            no key.
+        items: The records; empty when `error` is set.
+        error: Why there are none, else None. Its `position` is the beginning, since nothing was given.
+        warnings: Of all its pages.
+        pages: How many pages were read.
+    """
+
+    key: K_co
+    items: tuple[T_co, ...] = ()
+    error: CapillaryError | None = None
+    warnings: tuple[ApiMessage, ...] = ()
+    pages: int = 0
+    _drift: Any = field(default=None, repr=False, eq=False, alias="drift")  # for the jobs
+
+    __repr__ = brief_repr
+
+    @property
+    def ok(self) -> bool:
+        """Whether the key was answered."""
+        return self.error is None
+
+    def unwrap(self) -> tuple[T_co, ...]:
+        """The items.
+
+        Raises:
+            CapillaryError: The error of this key, as itself.
+        """
+        if self.error is not None:
+            raise self.error
+        return self.items
+
+
+@frozen
+class FanOptions:
+    """What `FanOut.options` sets."""
+
+    concurrency: int
+    paging: Paging
+    unique: bool = True
+
+    __repr__ = brief_repr
+
+
+@frozen(eq=False, repr=False)
+class Plan(Generic[K, T]):
+    """What a run works by.
+
+    Attributes:
+        keys: The input.
+        reader: How an endpoint reads keys.
+        options: Workers, paging, and whether repeated keys are asked once.
+        patience: Seconds an outage may last.
+        strikes: How often a key answered with 429 is asked again while others are answered.
+        mode: `outcomes`, `ordered`, `pages` or `items`: what the loop wants.
+        sleep: How the probes of an outage wait, for tests.
+        clock: Monotonic seconds, for tests.
+    """
+
+    keys: Keys[K]
+    reader: Reader[K]
+    options: FanOptions
+    patience: float
+    mode: str = "outcomes"
+    strikes: int = STRIKES
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    clock: Callable[[], float] = time.monotonic
+
+    @property
+    def whole(self) -> bool:
+        """Whether the loop wants outcomes, and not pages as they come."""
+        return self.mode in ("outcomes", "ordered")
+
+    @property
+    def workers(self) -> int:
+        """How many can have work."""
+        length = self.keys.length
+        if length is None:
+            return self.options.concurrency
+        return min(self.options.concurrency, -(-length // self.reader.batch))
+
+    @property
+    def held(self) -> int | None:
+        """Outcomes that may wait for an earlier one; None where none has to."""
+        return 2 * self.options.concurrency * self.reader.batch if self.mode == "ordered" else None
+
+    def about(self, error: CapillaryError, key: Any) -> CapillaryError:
+        """The error with its key; where outcomes are wanted, not with a place behind pages that are not given out."""
+        error.key = key
+        if self.whole and error.position is not None:
+            error.position = Position(1)
+        return error

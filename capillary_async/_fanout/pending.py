@@ -1,0 +1,183 @@
+"""A unit of a fan-out under way: what was read of its keys so far, and where that goes.
+
+The rule kept here: each key of a unit comes to exactly one outcome, or to pages of which one is the last; a unit asked
+again keeps what was read. Made by the crew, filled by the unit.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from capillary_async._codec.drift import carried
+from capillary_async._fanout.outcome import Outcome
+from capillary_async._paging.page import Page
+from capillary_async.errors import DecodeError, RateLimitedError, ServerError, TransportError
+
+if TYPE_CHECKING:
+    from capillary_async._fanout.handoff import Channel
+    from capillary_async._fanout.outcome import Plan
+    from capillary_async._fanout.work import Unit
+    from capillary_async.errors import ApiMessage, AttemptRecord, CapillaryError
+
+__all__ = ["Answered", "Control", "Pending", "answers", "throttled", "unsent"]
+
+_NO_ANSWER = (TransportError, ServerError, RateLimitedError)
+
+
+class _Gathered:
+    """What was read of one key so far."""
+
+    __slots__ = ("drift", "ended", "pages", "parts", "warnings")
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[Any, ...]] = []
+        self.warnings: tuple[ApiMessage, ...] = ()
+        self.pages = 0
+        self.ended = False
+        self.drift: list[Any] = []
+
+    def items(self) -> tuple[Any, ...]:
+        """Of all pages; those of a single page are not copied."""
+        return self.parts[0] if len(self.parts) == 1 else tuple(chain.from_iterable(self.parts))
+
+
+class Pending:
+    """A unit, the places of its keys in the input, what was read of them, and how it fared so far.
+
+    Waits while the loop is slower than the service.
+
+    Attributes:
+        seen: The crew's count of answers when the unit was drawn, or when it last failed.
+        strikes: How often it failed while others were answered.
+        attempts: Of the calls that failed so far.
+    """
+
+    __slots__ = (
+        "_channel",
+        "_elapsed",
+        "_gathered",
+        "_history",
+        "_places",
+        "_plan",
+        "attempts",
+        "seen",
+        "strikes",
+        "unit",
+    )
+
+    def __init__(
+        self, plan: Plan[Any, Any], channel: Channel[Any], unit: Unit, places: dict[Any, int], seen: int
+    ) -> None:
+        self.unit = unit
+        self.seen = seen
+        self.strikes = 0
+        self.attempts = 0
+        self._elapsed = 0.0
+        self._history: tuple[AttemptRecord, ...] = ()
+        self._plan = plan
+        self._channel = channel
+        self._places = places
+        self._gathered: dict[Any, _Gathered] = {}
+
+    def _of(self, key: Any) -> _Gathered:
+        gathered = self._gathered.get(key)
+        if gathered is None:
+            gathered = self._gathered[key] = _Gathered()
+        return gathered
+
+    async def page(self, key: Any, page: Page[Any]) -> None:
+        """One more page of a key."""
+        gathered = self._of(key)
+        gathered.pages += 1
+        gathered.ended = page.last
+        if not self._plan.whole:
+            await self._channel.send((key, page))
+            return
+        gathered.parts.append(page.items)
+        if page.warnings:
+            gathered.warnings += page.warnings
+        gathered.drift.extend(carried(page))
+
+    async def done(self, key: Any) -> None:
+        """The key was read to its end."""
+        gathered = self._of(key)
+        if self._plan.whole:
+            await self._outcome(key, gathered.items(), None)
+        elif not gathered.ended:
+            # The end showed only behind the last full page: an empty page says so.
+            await self._channel.send((key, Page((), gathered.pages + 1, last=True)))
+
+    def whole_story(self, error: CapillaryError) -> CapillaryError:
+        """The error of a call of the unit, with the attempts of its calls before."""
+        if self.attempts:
+            before = len(self._history)
+            error.attempts += self.attempts
+            error.elapsed += self._elapsed
+            error.history = (*self._history, *(evolve(one, number=before + one.number) for one in error.history))
+            error.args = (f"{error.message} ({error.attempts} attempts in all, with those of earlier calls)",)
+        return error
+
+    def put_off(self, error: CapillaryError) -> None:
+        """The unit failed with this error, its whole story, and is to be asked again."""
+        self.attempts, self._elapsed, self._history = error.attempts, error.elapsed, error.history
+
+    async def failed(self, key: Any, error: CapillaryError) -> None:
+        """The key has no answer in the call that answered others of its batch."""
+        await self.fail(key, self.whole_story(error))
+
+    async def fail(self, key: Any, error: CapillaryError) -> None:
+        """The key has no answer: the error with its whole story."""
+        self._plan.about(error, key)
+        if not self._plan.whole:
+            raise error
+        await self._outcome(key, (), error)
+
+    async def _outcome(self, key: Any, items: tuple[Any, ...], error: CapillaryError | None) -> None:
+        gathered = self._of(key)
+        sent = (
+            self._places[key],
+            Outcome(key, items, error, gathered.warnings, gathered.pages, tuple(gathered.drift) or None),
+        )
+        if not self._channel.offer(sent):
+            await self._channel.send(sent)
+
+
+def answers(error: CapillaryError) -> bool:
+    """Whether an error is an answer of the service, and not for want of one."""
+    if isinstance(error, DecodeError):
+        return not error.cut and error.kind != "not-json"
+    return not isinstance(error, _NO_ANSWER)
+
+
+def throttled(error: CapillaryError) -> bool:
+    """Whether the server told to wait: that may be meant for the session, and not for the key that heard it."""
+    return isinstance(error, RateLimitedError) or (isinstance(error, ServerError) and error.retry_after is not None)
+
+
+def unsent(error: CapillaryError) -> bool:
+    """Whether the session sent nothing, since the server told it to wait for too long: every key would hear that."""
+    return isinstance(error, ServerError | RateLimitedError) and not error.sent
+
+
+class Answered(Exception):  # noqa: N818 - good news
+    """One page is enough."""
+
+
+class Control:
+    """Takes what a unit reads only to see that it is answered."""
+
+    async def page(self, key: Any, page: Page[Any]) -> None:  # noqa: ARG002
+        """The service is up."""
+        raise Answered
+
+    async def done(self, key: Any) -> None:
+        """There was nothing to read."""
+
+    async def failed(self, key: Any, error: CapillaryError) -> None:  # noqa: ARG002
+        """Other keys of a batch may be answered."""
+        if answers(error):
+            raise Answered
+        raise error

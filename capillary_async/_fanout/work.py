@@ -1,0 +1,167 @@
+"""What a worker of a fan-out does: units of work, and the readers with which endpoints make them.
+
+The rule kept here: a unit that failed may be run again and goes on where it stood. Knows no HTTP; made by the
+endpoints, run by the crew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from attrs import frozen
+
+from capillary_async._fanout.feed import Measure
+from capillary_async._paging.verified import reading
+from capillary_async.errors import CapillaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from capillary_async._config import Paging
+    from capillary_async._paging.page import Owner, Pace, Page, Source
+    from capillary_async._paging.reader import Walk
+    from capillary_async._paging.verified import Verified
+
+__all__ = ["BatchReader", "Emit", "PagedReader", "Reader", "Unit"]
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+class Emit(Protocol):
+    """Where a unit puts what it reads."""
+
+    async def page(self, key: Any, page: Page[Any]) -> None:
+        """One more page of a key."""
+        ...
+
+    async def done(self, key: Any) -> None:
+        """The key was read to its end."""
+        ...
+
+    async def failed(self, key: Any, error: CapillaryError) -> None:
+        """The key has no answer."""
+        ...
+
+
+class Unit(Protocol):
+    """Work for one worker."""
+
+    keys: tuple[Any, ...]
+
+    async def run(self, emit: Emit) -> None:
+        """Read the keys. Run again after an error, it goes on where it stood."""
+        ...
+
+    async def aclose(self) -> None:
+        """Drop what is under way."""
+        ...
+
+
+class Reader(Measure[K], Protocol[K]):
+    """How an endpoint reads keys."""
+
+    @property
+    def check(self) -> Callable[[Any], K]:
+        """Gives a key as the endpoint understands it, or raises InvalidRequestError."""
+        ...
+
+    def unit(self, keys: tuple[K, ...], paging: Paging, pace: Pace) -> Unit:
+        """The work of reading these keys."""
+        ...
+
+    @property
+    def check_paging(self) -> Callable[[Paging], None]:
+        """Refuses a page size that the endpoint does not take."""
+        ...
+
+
+class _PagedUnit(Generic[K]):
+    """One key, whose list is walked; a second run goes on with the same walk."""
+
+    def __init__(self, keys: tuple[K, ...], walk: Walk[Any] | Verified[Any]) -> None:
+        self.keys = keys
+        self._walk = walk
+
+    async def run(self, emit: Emit) -> None:
+        key = self.keys[0]
+        while (page := await self._walk.next_page()) is not None:
+            await emit.page(key, page)
+        await emit.done(key)
+
+    async def aclose(self) -> None:
+        await self._walk.aclose()
+
+
+@frozen(eq=False, repr=False)
+class PagedReader(Generic[K, T]):
+    """Reads each key's list, page after page."""
+
+    check: Callable[[Any], K]
+    source: Callable[[K], Source[T]]
+    owner: Owner
+    check_paging: Callable[[Paging], None]
+    batch: int = 1
+
+    def weigh(self, key: K) -> int:  # noqa: ARG002 - one is all
+        """One key a unit, whatever its length."""
+        return 0
+
+    def fits(self, count: int, weight: int) -> bool:  # noqa: ARG002
+        """One key a unit."""
+        return count == 1
+
+    def unit(self, keys: tuple[K, ...], paging: Paging, pace: Pace) -> Unit:
+        """The walk over one key's pages."""
+        return _PagedUnit(keys, reading(self.source(keys[0]), paging, self.owner, pace=pace))
+
+
+class _BatchUnit(Generic[K, T]):
+    """Several keys in one request; each of them comes to one page or one error."""
+
+    def __init__(
+        self, keys: tuple[K, ...], ask: Callable[[tuple[K, ...]], Awaitable[dict[K, Page[T] | CapillaryError]]]
+    ) -> None:
+        self.keys = keys
+        self._ask = ask
+
+    async def run(self, emit: Emit) -> None:
+        answers = await self._ask(self.keys)
+        for key in self.keys:
+            answer = answers[key]
+            if isinstance(answer, CapillaryError):
+                await emit.failed(key, answer)
+                continue
+            await emit.page(key, answer)
+            await emit.done(key)
+
+    async def aclose(self) -> None:
+        """Nothing is kept between two runs."""
+
+
+def _any_paging(paging: Paging) -> None:
+    """Batches have no pages."""
+
+
+@frozen(eq=False, repr=False)
+class BatchReader(Generic[K, T]):
+    """Reads keys in batches, bounded by their number and by the bytes they add to a request."""
+
+    check: Callable[[Any], K]
+    ask: Callable[[tuple[K, ...]], Awaitable[dict[K, Page[T] | CapillaryError]]]
+    batch: int
+    room: int
+    weight: Callable[[K], int]
+    check_paging: Callable[[Paging], None] = _any_paging
+
+    def weigh(self, key: K) -> int:
+        """The bytes that a key adds to a request."""
+        return self.weight(key)
+
+    def fits(self, count: int, weight: int) -> bool:
+        """Whether the batch stays within number and length; a single key always does."""
+        return count == 1 or (count <= self.batch and weight <= self.room)
+
+    def unit(self, keys: tuple[K, ...], paging: Paging, pace: Pace) -> Unit:  # noqa: ARG002 - no pages
+        """One request for these keys."""
+        return _BatchUnit(keys, self.ask)

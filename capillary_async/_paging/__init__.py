@@ -1,0 +1,1 @@
+"""One list: its pages, its end, its positions; knows no HTTP."""

@@ -1,0 +1,318 @@
+"""The values that paging deals in: places, pages, and how a list is read.
+
+The rule kept here: data only; a page holds nothing of the session that read it. Endpoints make `Source` and `Fetched`,
+users hold `Page` and `Position`, the walk and the pager join them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from typing import Any, Generic, Protocol, TypeVar, cast, overload
+
+from attrs import field, fields, frozen
+
+from capillary_async._paging.duplicates import Past, Stored
+from capillary_async._paging.lengths import Lengths
+from capillary_async._repr import brief_repr, shown
+from capillary_async.errors import ApiMessage, CapillaryError, InvalidRequestError
+
+__all__ = ["ALONE", "Fetched", "Owner", "Pace", "Page", "Position", "ReadOptions", "Source", "past_of", "placed"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+def _counted(owner: Any, attribute: Any, value: Any) -> None:  # noqa: ARG001 - attrs hands it in
+    least = 0 if attribute.name == "index" else 1
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InvalidRequestError(
+            f"Position.{attribute.name} takes a whole number of at least {least}, got {shown(value)}",
+            argument=attribute.name,
+        )
+
+
+def _counted_or_none(owner: Any, attribute: Any, value: Any) -> None:
+    if value is not None:
+        _counted(owner, attribute, value)
+
+
+class _WithPast:
+    """What a position carries beside its numbers, and neither shows nor compares."""
+
+    __slots__ = ("_past",)
+
+    _past: Past | Stored | None
+
+
+@frozen
+class Position(_WithPast):
+    """Where reading goes on: a value of three numbers.
+
+    A position that a reading made also knows the records given before it, so that a reading that starts there gives
+    none of them again, also where rows moved meanwhile, and reports those that changed. Pickled, it takes along digests
+    of the last 4,096 keys (8 bytes each). One made by hand from three numbers knows no records: a row that moved behind
+    it since then is given a second time.
+
+    Attributes:
+        page: The page, from 1.
+        index: Rows of that page, as received, that were given already.
+        page_size: The page size that the two are counted in; None for the pager's own.
+    """
+
+    page: int = field(validator=_counted)
+    index: int = field(default=0, validator=_counted)
+    page_size: int | None = field(default=None, validator=_counted_or_none)
+
+    __repr__ = brief_repr
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        past = past_of(self)
+        stored = past.stored() if isinstance(past, Past) else past
+        packed = None if stored is None else (stored.keys, stored.contents, stored.stale)
+        return _restored, (self.page, self.index, self.page_size, packed)
+
+
+def _restored(page: int, index: int, page_size: int | None, packed: tuple[bytes, bytes, int] | None) -> Position:
+    Position(page, index, page_size)  # checks them
+    return placed(page, index, page_size, None if packed is None else Stored(*packed))
+
+
+def placed(page: int, index: int, page_size: int | None, past: Past | Stored | None) -> Position:
+    """A position that knows what was given before it. The numbers are a reading's own, and not checked again."""
+    position, fill = object.__new__(Position), object.__setattr__
+    fill(position, "page", page)
+    fill(position, "index", index)
+    fill(position, "page_size", page_size)
+    fill(position, "_past", past)
+    return position
+
+
+def past_of(position: Position | None) -> Past | Stored | None:
+    """What was given before a position, as far as it knows."""
+    return getattr(position, "_past", None)
+
+
+@frozen(eq=False)
+class Page(Generic[T_co]):
+    """One page of a list, as given out: duplicates dropped, `max_items` kept.
+
+    Attributes:
+        items: The records.
+        number: Of the page, from 1.
+        request_id: The server's id of the request that brought it.
+        warnings: Of the answer, and of the SDK where it dropped null entries.
+        status: The HTTP status.
+        elapsed: Seconds of the attempt that brought it.
+        position: Where reading goes on behind this page.
+        last: True where this page is known to end the list, or `max_items` was reached.
+    """
+
+    items: tuple[T_co, ...]
+    number: int
+    request_id: str | None = None
+    warnings: tuple[ApiMessage, ...] = ()
+    status: int = 200
+    elapsed: float = 0.0
+    position: Position | None = None
+    last: bool = False
+    # The row, as received, of each item; None where item n is row n.
+    _rows: Sequence[int] | None = field(default=None, repr=False)
+    # What was known before this page; None where nothing was.
+    _before: Past | None = field(default=None, repr=False)
+    _drift: Any = field(default=None, repr=False, eq=False, alias="drift")  # for the jobs
+
+    def position_behind(self, count: int) -> Position:
+        """Where reading goes on when only the first `count` items were used."""
+        behind = self.position or Position(self.number + 1)
+        if count >= len(self.items):
+            return behind
+        row = count if self._rows is None else self._rows[count]
+        past = None if self._before is None else self._before.after(self.items[:count])
+        return placed(self.number, row, behind.page_size, past)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The position carries what other processes need to know; a page of a list would bring all of it once more.
+        return {name: None if name in ("_before", "_drift") else getattr(self, name) for name in _PAGE}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[T_co]:
+        return iter(self.items)
+
+    @overload
+    def __getitem__(self, index: int) -> T_co: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T_co, ...]: ...
+    def __getitem__(self, index: int | slice) -> T_co | tuple[T_co, ...]:
+        return self.items[index]
+
+    def __repr__(self) -> str:
+        return f"<Page {self.number}: {len(self.items)} items, request_id={shown(self.request_id)}>"
+
+
+_PAGE = tuple(attribute.name for attribute in fields(Page))
+
+
+@frozen(eq=False)
+class Fetched(Generic[T]):
+    """One page as the endpoint got it.
+
+    Attributes:
+        items: The records, without null entries.
+        received: Rows as received, null entries included.
+        nulls: The indexes of the null entries among them.
+        error: Raised behind the items: a part of the page that was refused.
+        again: Gives the items once more, so that nobody has to hold them; None where they must be held.
+        total: The rows of the whole list, where the answer says so.
+        later: Set where the page was read ahead and not decoded yet: gives it decoded. The items are empty then.
+    """
+
+    items: Sequence[T]
+    received: int
+    request_id: str | None = None
+    warnings: tuple[ApiMessage, ...] = ()
+    status: int = 200
+    elapsed: float = 0.0
+    nulls: tuple[int, ...] = ()
+    error: CapillaryError | None = None
+    again: Callable[[], Sequence[T]] | None = None
+    later: Callable[[], Awaitable[Fetched[T]]] | None = None
+    total: int | None = None
+    _drift: Any = field(default=None, repr=False, eq=False, alias="drift")
+
+    __repr__ = brief_repr
+
+    def items_again(self) -> Callable[[], Sequence[T]]:
+        """What gives the items later, without holding them where that can be."""
+        return self.again or _Held(self.items)
+
+    @property
+    def rows(self) -> Sequence[int]:
+        """The row, as received, of each item."""
+        if not self.nulls:
+            return range(len(self.items))
+        nulls = frozenset(self.nulls)
+        return [row for row in range(self.received) if row not in nulls]
+
+    def page(
+        self,
+        number: int,
+        items: Sequence[T],
+        rows: Sequence[int],
+        *,
+        position: Position,
+        last: bool,
+        before: Past | None = None,
+    ) -> Page[T]:
+        """What of it is given out."""
+        given = tuple(items)
+        return Page(
+            given,
+            number,
+            self.request_id,
+            self.warnings,
+            self.status,
+            self.elapsed,
+            position,
+            last,
+            rows,
+            before,
+            self._drift,
+        )
+
+
+@frozen(eq=False)
+class _Held(Generic[T]):
+    """Items held, since nothing gives them again."""
+
+    items: Sequence[T]
+
+    def __call__(self) -> Sequence[T]:
+        return self.items
+
+
+class Owner(Protocol):
+    """What a pager needs of its session."""
+
+    def track(self, iterator: Any) -> None:
+        """Remember a live iterator weakly, to close it with the session."""
+
+    def count_duplicates(self, number: int) -> None:
+        """Count records that came twice."""
+
+    @property
+    def lengths(self) -> Lengths:
+        """How long pages come, for all readings of the session."""
+        ...
+
+
+@frozen(eq=False)
+class Source(Generic[T]):
+    """How one list is read.
+
+    Attributes:
+        name: For messages and reprs, e.g. `points_allocation.by_expiry(entity_id=1)`.
+        fetch: Page number and size to a page.
+        key: The identity of a record; None where a part of it is null.
+        pages: How many pages there are, where that is known beforehand: a walk over ids. The rules of lists do not
+            apply to it then.
+        largest: The largest page size the endpoint takes.
+        ahead: As `fetch`, for pages that will wait: they may come undecoded (`Fetched.later`). None for `fetch`.
+    """
+
+    name: str
+    fetch: Callable[[int, int], Awaitable[Fetched[T]]]
+    key: Callable[[T], Hashable | None]
+    pages: int | None = None
+    largest: int | None = None
+    ahead: Callable[[int, int], Awaitable[Fetched[T]]] | None = None
+
+    __repr__ = brief_repr
+
+    @property
+    def endpoint(self) -> str:
+        """Which call it is, whoever's list: its name without arguments."""
+        return self.name.partition("(")[0]
+
+    def check_size(self, size: int) -> None:
+        """Refuse a page size that the endpoint does not take."""
+        right = isinstance(cast("object", size), int) and not isinstance(size, bool) and size >= 1
+        if self.pages is None and (not right or (self.largest is not None and size > self.largest)):
+            span = f"from 1 to {self.largest}" if self.largest else "of at least 1"
+            raise InvalidRequestError(
+                f"page_size takes a whole number {span} here, got {shown(size)}", argument="page_size"
+            )
+
+
+@frozen
+class ReadOptions:
+    """What `Pager.options` sets; None where it was not said."""
+
+    page_size: int | None = None
+    max_items: int | None = None
+    start: Position | None = None
+
+    __repr__ = brief_repr
+
+
+@frozen(eq=False)
+class Pace:
+    """How fast a list is read beside others.
+
+    Attributes:
+        spare: Pages that may be under way ahead just now; None for no bound but `Paging.prefetch`.
+        turn: Waits until a page may be decoded, where others have decoded ones to give first; None not to wait.
+    """
+
+    spare: Callable[[], int] | None = None
+    turn: Callable[[], Awaitable[None]] | None = None
+
+    __repr__ = brief_repr
+
+
+ALONE = Pace()

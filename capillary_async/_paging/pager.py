@@ -1,0 +1,200 @@
+"""Lists that page by themselves: `Pager`, a recipe for reading one.
+
+The rule kept here: a pager holds no place, so that looping twice reads twice; what cannot be is refused before anything
+is asked. Knows no HTTP; made by the endpoints, looped over by users.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar, cast
+
+from attrs import evolve
+
+from capillary_async._config import Paging
+from capillary_async._paging.iterators import PageIterator, RecordIterator
+from capillary_async._paging.misuse import AsyncOnly
+from capillary_async._paging.page import Fetched, Owner, Page, Position, ReadOptions, Source
+from capillary_async._paging.reader import LIKELY_CAPS, settled_size
+from capillary_async._paging.verified import reading
+from capillary_async._repr import cut, shown
+from capillary_async.errors import InvalidRequestError
+
+__all__ = ["Fetched", "Owner", "Page", "PageIterator", "Pager", "Position", "RecordIterator", "Source"]
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Pager(AsyncOnly, Generic[T_co]):
+    """A list of the API: a recipe, not a cursor. Looping twice reads twice.
+
+    `async for record in pager` gives every record, page after page; a record that comes twice is given once. What the
+    server's paging over moving data cannot promise, `verify` checks by reading again.
+
+    Raises (while looping):
+        CapillaryError: With `.position`, from where `.options(start=...)` goes on.
+        RuntimeError: The session is closed.
+    """
+
+    __slots__ = ("__weakref__", "_options", "_owner", "_paging", "_source")
+
+    def __init__(self, source: Source[T_co], paging: Paging, owner: Owner, options: ReadOptions | None = None) -> None:
+        self._source = source
+        self._paging = paging
+        self._owner = owner
+        self._options = options or ReadOptions()
+        self._check()
+
+    def _check(self) -> None:
+        options, start = self._options, self._options.start
+        self._source.check_size(options.page_size or self._paging.page_size)
+        if start is not None and start.page_size is not None:
+            self._source.check_size(start.page_size)
+            if options.page_size not in (None, start.page_size):
+                raise InvalidRequestError(
+                    f"start goes on with its own page_size {start.page_size}; "
+                    f"page_size={options.page_size} cannot stand beside it",
+                    argument="page_size",
+                )
+        if self._verifies and (start is not None or options.max_items is not None):
+            raise InvalidRequestError(
+                "verify compares whole lists: start and max_items cannot stand beside it", argument="verify"
+            )
+
+    @property
+    def _verifies(self) -> bool:
+        """A walk over ids has no borders between its pages that records could slip over."""
+        return self._paging.verify and self._source.pages is None
+
+    def options(
+        self,
+        *,
+        page_size: int | None = None,
+        prefetch: int | None = None,
+        max_items: int | None = None,
+        start: Position | None = None,
+    ) -> Pager[T_co]:
+        """A copy that reads otherwise; what is not given stays.
+
+        Args:
+            page_size: Records asked for a page.
+            prefetch: Pages in flight or waiting at most; 0 asks only when a page is wanted.
+            max_items: Give so many records at most, and ask for no page that cannot be needed.
+            start: Where to go on: the `.position` of a page or of an error.
+
+        Raises:
+            InvalidRequestError: A value that cannot be, `page_size` beside a `start` of another size, or `start` or
+                `max_items` beside verify.
+        """
+        paging = self._paging
+        if prefetch is not None:
+            paging = evolve(paging, prefetch=_whole("prefetch", prefetch, 0))
+        if max_items is not None:
+            _whole("max_items", max_items, 0)
+        if page_size is not None:
+            self._source.check_size(page_size)
+        if start is not None and not isinstance(cast("object", start), Position):
+            raise InvalidRequestError(
+                f"start takes a Position, e.g. error.position, got {shown(start)}", argument="start"
+            )
+        given = {"page_size": page_size, "max_items": max_items, "start": start}
+        changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return Pager(self._source, paging, self._owner, evolve(self._options, **changed))
+
+    def _read(self) -> PageIterator[T_co]:
+        """A new reading."""
+        return PageIterator(reading(self._source, self._paging, self._owner, self._options))
+
+    def __aiter__(self) -> RecordIterator[T_co]:
+        """Every record, page after page."""
+        iterator = RecordIterator(self._read())
+        self._owner.track(iterator)
+        return iterator
+
+    def pages(self) -> PageIterator[T_co]:
+        """Whole pages. An empty list is one empty page.
+
+        Other pages are empty only where all their rows were duplicates or nulls, and where the page that showed the end
+        of the list came with warnings.
+        """
+        iterator = self._read()
+        self._owner.track(iterator)
+        return iterator
+
+    async def page(self, number: int) -> Page[T_co]:
+        """One page by its number from 1, as it is: no other page is read, so duplicates stay.
+
+        Raises:
+            InvalidRequestError: There can be no such page.
+            NotFoundError: The server answers so behind the end; most give an empty page.
+            LedgerRequestError: An id was refused; `.position` is this page's, since nothing of it was given.
+        """
+        pages, start = self._source.pages, self._options.start
+        _whole("number", number, 1)
+        if pages is not None and number > pages:
+            raise InvalidRequestError(f"number takes 1 to {pages} here, got {number}", argument="number")
+        settled = start.page_size if start else None
+        size = settled or self._options.page_size or self._paging.page_size
+        fetched = await self._source.fetch(number, size)
+        if fetched.error is not None:
+            fetched.error.position = Position(number)
+            raise fetched.error
+        if pages is not None:
+            position, last = Position(number + 1), number == pages
+        else:
+            position, last = _behind(number, fetched.received, size, settled)
+        return fetched.page(number, fetched.items, fetched.rows, position=position, last=last)
+
+    async def first(self) -> T_co | None:
+        """The first record, or None for an empty list."""
+        pager = self if self._verifies or self._options.max_items == 0 else self.options(max_items=1)
+        iterator = aiter(pager)
+        try:
+            return await anext(iterator, None)
+        finally:
+            await iterator.aclose()
+
+    async def collect(self, *, verify: bool | None = None) -> list[T_co]:
+        """All records as a list.
+
+        Args:
+            verify: Read a list of several pages at least twice and compare; None for the session's `Paging.verify`.
+
+        Raises:
+            PageDriftError: With verify, three readings gave three lists.
+        """
+        pager = self
+        if verify is not None and verify != self._paging.verify:
+            pager = Pager(self._source, evolve(self._paging, verify=verify), self._owner, self._options)
+        records: list[T_co] = []
+        pages = pager.pages()
+        try:
+            async for page in pages:
+                records.extend(page.items)
+        finally:
+            await pages.aclose()
+        return records
+
+    def __repr__(self) -> str:
+        said = [f"{name}={value!r}" for name, value in _said(self._options)]
+        return f"<Pager {cut(''.join((self._source.name, *(' ' + text for text in said))))}>"
+
+
+def _behind(number: int, received: int, size: int, settled: int | None) -> tuple[Position, bool]:
+    """Where a list goes on behind a page that was read alone, and whether it is known to have ended."""
+    if not received:
+        return Position(number, 0, settled), True
+    full = settled_size(size, received) if settled is None else size
+    # Behind page 1, a length at which servers cap may be a cap: one page alone cannot tell, so no size is pinned.
+    pinned = None if full < size and number > 1 else full
+    return Position(number + 1, 0, pinned), received < size and received not in LIKELY_CAPS
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    if not isinstance(cast("object", value), int) or isinstance(value, bool) or value < least:
+        raise InvalidRequestError(f"{name} takes a whole number of at least {least}, got {shown(value)}", argument=name)
+    return value
+
+
+def _said(options: ReadOptions) -> list[tuple[str, Any]]:
+    named = (("page_size", options.page_size), ("max_items", options.max_items), ("start", options.start))
+    return [(name, value) for name, value in named if value is not None]

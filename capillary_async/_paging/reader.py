@@ -1,0 +1,480 @@
+"""One reading of a list: `Walk` asks for page after page and keeps the rules of paging.
+
+Invariant: every record of the list is given once, in order, or an error has the position of what is missing; only the
+walk ends a list, and only as far as nothing contradicts the end. Knows no HTTP: an endpoint hands in a `Source`; the
+pager's iterators and the fan-out walk it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
+
+from attrs import evolve
+
+from capillary_async._config import CarefulPaging
+from capillary_async._paging.duplicates import Past, Seen, Stored, content_of
+from capillary_async._paging.page import ALONE, Fetched, Position, past_of, placed
+from capillary_async._paging.prefetch import ReadAhead
+from capillary_async.errors import (
+    ApiMessage,
+    CapillaryError,
+    CustomerNotFoundError,
+    DecodeError,
+    NotFoundError,
+    PageLoopError,
+    PagingError,
+    RecordConflictError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable, Sequence
+
+    from capillary_async._config import Paging
+    from capillary_async._paging.page import Owner, Pace, Page, ReadOptions, Source
+
+__all__ = ["LIKELY_CAPS", "Walk", "settled_size"]
+
+T = TypeVar("T")
+
+# Lengths at which servers cap a page. A page 1 shorter than asked and exactly so long is likely capped, not the end.
+LIKELY_CAPS = frozenset({10, 20, 25, 50, 100, 200, 250, 500})
+STALE = 2  # full pages in a row without a record not seen before, and the server goes round in circles
+_BEGINNING = Position(1)
+_NONE: frozenset[Any] = frozenset()
+
+
+class _Sifted(NamedTuple, Generic[T]):
+    """What a page has to give."""
+
+    rows: Sequence[int]
+    items: Sequence[T]
+    keys: Sequence[Hashable]  # not seen before, each once
+    records: Sequence[T]  # under these keys
+    loose: Sequence[T] = ()  # records without a key
+    duplicates: int = 0
+    skipped: int = 0  # of the keys: those of rows before the position that reading began from
+
+
+class Walk(Generic[T]):
+    """One reading of a list, page after page. After an error it may be asked again, and goes on from there.
+
+    Attributes:
+        size: The page size in use.
+        requested: Pages asked for.
+        looks: Those of them that only looked for a cap and found none.
+    """
+
+    def __init__(
+        self,
+        source: Source[T],
+        paging: Paging,
+        options: ReadOptions,
+        owner: Owner,
+        *,
+        fixed: bool = False,
+        pace: Pace = ALONE,
+    ) -> None:
+        start = options.start or _BEGINNING
+        self._source = source
+        self._owner = owner
+        self._prefetch = paging.prefetch
+        self._careful = paging.verify or isinstance(paging, CarefulPaging)
+        self._pace = pace
+        self._left = options.max_items
+        self._number = start.page
+        self._skip = start.index
+        self.size = start.page_size or options.page_size or paging.page_size
+        # A position that names its size was settled by the walk that made it.
+        self._settled = fixed or start.page_size is not None
+        self._from_first = start.page == 1
+        self._full = self.size  # rows of a page that another may follow
+        self._cap: int | None = None  # the length of page 1, where that is known to be a server's cap
+        # A position behind page 1 was made where the page before had been full.
+        self._full_before = start.page > 1 and not start.index
+        self._begun = False
+        self._width = 1
+        self._done = self._left == 0 or (source.pages is not None and self._number > source.pages)
+        self._ahead: ReadAhead[Fetched[T]] = ReadAhead()
+        self._refused: CapillaryError | None = None
+        past = past_of(start)
+        self._seen: Seen[T] = Seen(source.key, past)
+        self._past = self._seen.given()
+        self._stale = past.stale if isinstance(past, Past | Stored) else 0
+        self._pages: set[int] = set()  # digests of the full ones
+        # What was given before this reading may come again where rows moved: only what it met itself shows a circle,
+        # unless the reading before ended in one.
+        self._met: set[Hashable] | None = set() if self._past is not None and not self._stale else None
+        self._exports = isinstance(paging, CarefulPaging)
+        self._rows = (start.page - 1) * self.size  # received up to the last page given
+        self._total: int | None = None  # rows of the list, as its last answer with rows says
+        self.requested = 0
+        self.looks = 0
+
+    @property
+    def position(self) -> Position:
+        """Where reading goes on: behind the last page given. An unsettled size is left to the next walk to settle."""
+        sized = self._source.pages is None and self._settled
+        return placed(self._number, self._skip, self.size if sized else None, self._past)
+
+    async def next_page(self) -> Page[T] | None:
+        """The next page; None at the end.
+
+        Raises:
+            CapillaryError: With `.position`; what was read ahead is dropped, and the walk may be asked again.
+        """
+        if self._refused is not None:
+            await self._ahead.aclose()
+            error, self._refused = self._refused, None
+            error.position = self.position
+            raise error
+        page = None
+        try:
+            fetched = None if self._done else await self._take()
+            page = None if fetched is None else self._accept(fetched)
+        except CapillaryError as error:
+            error.position = self.position
+            raise
+        finally:
+            if page is None:
+                await self._ahead.aclose()
+        self._look_ahead()
+        return page
+
+    # What is asked.
+
+    async def _take(self) -> Fetched[T] | None:
+        """The page whose turn it is; None at the end."""
+        page = await self._ask(again=False)
+        if self._source.pages is not None:
+            return page
+        if page is not None and (self._is_full(page) or await self._is_capped(page)):
+            return page
+        page = await self._believed(page)
+        if page is None and self._lacking(self._rows, self._total):
+            return Fetched((), 0)
+        self._done = self._done or page is None
+        return page
+
+    async def _ask(self, *, again: bool) -> Fetched[T] | None:
+        """The page, decoded; None for a 404, 204, `null` or `{}` that may be the end of the list."""
+        try:
+            fetched = await self._next(again=again)
+            if fetched.later is not None:
+                if self._pace.turn is not None:
+                    await self._pace.turn()
+                fetched = await fetched.later()
+        except (DecodeError, NotFoundError) as error:
+            if not self._may_end(error):
+                raise
+            return _gone(error, self._number) if isinstance(error, NotFoundError) and error.html else None
+        if self._source.pages is None:
+            self._owner.lengths.note(self._source.endpoint, self.size, fetched.received)
+        return fetched
+
+    def _next(self, *, again: bool) -> Awaitable[Fetched[T]]:
+        if len(self._ahead) and not again:
+            return self._ahead.take()
+        self.requested += 1
+        late = None if self._pace.turn is None else self._source.ahead
+        return (late or self._source.fetch)(self._number, self.size)
+
+    def _may_end(self, error: DecodeError | NotFoundError) -> bool:
+        """Whether there may just be no such page; not where the customer is unknown or the answer has another shape."""
+        empty = error.empty if isinstance(error, DecodeError) else not isinstance(error, CustomerNotFoundError)
+        return empty and self._full_before and self._source.pages is None
+
+    def _look_ahead(self) -> None:
+        """Ask for the pages to come, never further than can be needed."""
+        if self._done or self._refused is not None:
+            # Nothing is awaited here, or a cancellation could lose the page in hand; the next call waits for the end.
+            self._ahead.cancel()
+            return
+        most = min(self._width, self._prefetch)
+        if self._pace.spare is not None:
+            most = min(most, self._pace.spare())
+        while len(self._ahead) < most and self._needed(len(self._ahead)):
+            self._start(self._number + len(self._ahead), self.size)
+
+    def _start(self, number: int, size: int) -> None:
+        self.requested += 1
+        self._ahead.start(_fetch(self._source.ahead or self._source.fetch, number, size))
+
+    def _needed(self, under_way: int) -> bool:
+        pages = self._source.pages
+        if pages is not None:
+            return self._number + under_way <= pages
+        return self._left is None or under_way * self.size < self._left
+
+    # What ends a list.
+
+    def _is_full(self, page: Fetched[T]) -> bool:
+        """Whether another page may follow this one."""
+        return page.received >= (self._full if self._settled else self._full_at(page.received))
+
+    def _full_at(self, received: int) -> int:
+        """How long a full page is, where the size is not settled: a page that looks like a cap is full."""
+        return received if received == self._cap else settled_size(self.size, received)
+
+    async def _believed(self, page: Fetched[T] | None) -> Fetched[T] | None:
+        """The page or 404 that would end the list, unless something contradicts it: then what comes when asked again.
+
+        Raises:
+            PagingError: Asked again it still ends the list, and a page behind it has rows.
+        """
+        contradicted = len(self._ahead) > 0 and await self._ahead.any(partial(self._has_more, page))
+        empty = page is None or not page.received
+        doubted = page is not None and bool(self._lacking(self._rows + page.received, page.total))
+        if not contradicted and not doubted and not (empty and self._full_before):
+            return page
+        page = await self._ask(again=True)
+        if contradicted and (page is None or not self._is_full(page)):
+            raise PagingError(
+                f"{self._source.name}: page {self._number} came twice with {0 if page is None else page.received} of "
+                f"{self.size} rows, as the last page of a list does, but a page behind it has rows; nothing of it was "
+                "given. Go on at .position later; if it comes again, report it to Capillary"
+            )
+        return page
+
+    async def _is_capped(self, page: Fetched[T]) -> bool:
+        """Whether a page 1 shorter than asked is a server's cap, as far as is known or worth a look."""
+        length, lengths, endpoint = page.received, self._owner.lengths, self._source.endpoint
+        first = self._number == 1 and not self._settled and length > 0
+        if not first or (self._left is not None and self._left <= length):
+            return False
+        if self._careful:
+            verdict = await lengths.verdict(endpoint, self.size, length)
+        else:
+            verdict = "cap" if lengths.is_cap(endpoint, self.size, length) else "end"
+        if verdict == "end" and self._lacking(self._rows + length, page.total):
+            lengths.begin(endpoint, self.size, length)
+            verdict = "look"
+        if verdict == "cap" or (verdict == "look" and await self._look(page)):
+            self._cap = length
+        return self._cap is not None
+
+    async def _look(self, page: Fetched[T]) -> bool:
+        """Look behind a short page 1; what is there stays the next page. A failed look is an error of that page."""
+        found = None
+        try:
+            self._start(self._number + 1, page.received)
+            found = await self._finds(page)
+        finally:
+            self._owner.lengths.looked(self._source.endpoint, self.size, page.received, found=found)
+        if found is False:
+            self.looks += 1
+            await self._ahead.aclose()
+        return found is not False
+
+    async def _finds(self, page: Fetched[T]) -> bool | None:
+        """Whether the page behind has rows that this one has not; None where it failed."""
+        try:
+            behind = await self._ahead.peek()
+        except CapillaryError as error:
+            return False if isinstance(error, NotFoundError) and not isinstance(error, CustomerNotFoundError) else None
+        return await self._has_more(page, behind)
+
+    async def _has_more(self, page: Fetched[T] | None, behind: Fetched[T]) -> bool:
+        """Whether a page behind this one has rows that were not seen; one that cannot be decoded says nothing.
+
+        A server that gives its last page for ever has nothing more.
+        """
+        try:
+            behind = behind if behind.later is None else await behind.later()
+        except CapillaryError:
+            return False
+        here = set(map(self._token, page.items if page else ()))
+        return bool(behind.nulls) or any(self._is_new(item, here) for item in behind.items)
+
+    def _is_new(self, item: T, here: set[Hashable]) -> bool:
+        key = self._source.key(item)
+        return self._token(item) not in here and (key is None or not self._seen.knows(key))
+
+    def _token(self, item: T) -> Hashable:
+        """What identifies a record: its key, or its content where it has none."""
+        key = self._source.key(item)
+        return content_of(item) if key is None else (key,)
+
+    # What is given.
+
+    def _accept(self, fetched: Fetched[T]) -> Page[T] | None:
+        """Take a page in; None for the empty one that ends a list and has nothing to say."""
+        number, begun, seen = self._number, self._begun, self._seen
+        self._settle(fetched.received)
+        sifted = self._sifted(fetched)
+        before = seen.now(skipped=sifted.skipped)
+        self._remember(fetched, sifted)
+        items = self._within(sifted.rows, sifted.items)
+        cut = len(items) < len(sifted.items)
+        self._step(fetched.received, cut=cut)
+        fetched = self._counted(fetched)
+        self._refused = None if self._left == 0 else fetched.error
+        self._past = before.after(items) if cut else seen.given()
+        silent = not fetched.warnings and self._refused is None
+        if begun and not fetched.received and self._source.pages is None and silent:
+            return None
+        last = self._done and self._refused is None
+        return fetched.page(number, items, sifted.rows, position=self.position, last=last, before=before)
+
+    def _counted(self, fetched: Fetched[T]) -> Fetched[T]:
+        """The page, with a warning where it ends the list and a total says more; in an export with an error."""
+        if self._source.pages is not None:
+            return fetched
+        self._rows += fetched.received
+        if fetched.received or self._total is None:
+            self._total = fetched.total
+        lacking = self._lacking(self._rows, self._total)
+        if not (self._done and lacking) or self._left == 0:
+            return fetched
+        text = (
+            f"{self._source.name}: the server says that the list has {self._total} rows, and it ended after "
+            f"{self._rows}: {lacking} may be missing. Read it again, and report it to Capillary if it comes again"
+        )
+        if self._exports:
+            return evolve(fetched, error=fetched.error or PagingError(text))
+        return evolve(fetched, warnings=(*fetched.warnings, ApiMessage(None, text)))
+
+    @staticmethod
+    def _lacking(rows: int, total: int | None) -> int:
+        """How many rows a total says beyond those that were received; a smaller one means something else."""
+        return 0 if total is None else max(0, total - rows)
+
+    def _within(self, rows: Sequence[int], fresh: Sequence[T]) -> Sequence[T]:
+        """As many as `max_items` leaves; where that cuts the page, the position stays within it."""
+        if self._left is None:
+            return fresh
+        items = fresh[: self._left]
+        if len(items) < len(fresh):
+            self._skip = rows[len(items)]
+        self._left -= len(items)
+        return items
+
+    def _settle(self, received: int) -> None:
+        """Know the size that the server really gives, and widen the window while it gives as much as was asked."""
+        if self._source.pages is not None or received >= self.size:
+            self._width = min(self._prefetch, self._width * 2)
+            self._settled, self._full = True, self.size
+        elif not self._settled:
+            self._full = self._full_at(received)
+            if self._from_first and received:
+                # An empty list shows no cap: who goes on here later settles it.
+                self._settled, self.size = True, self._full
+            # Further back a short page may as well be the last one: the size asked stays, and only the end is put off.
+
+    def _step(self, received: int, *, cut: bool) -> None:
+        """Step behind the page, and know whether it was the last. Rows count as received, with duplicates and nulls."""
+        pages = self._source.pages
+        # The empty page behind a list is where later rows would come: it is not stepped over.
+        if not cut and (received or pages is not None):
+            self._number += 1
+            self._skip = 0
+        self._begun = True
+        self._full_before = received >= self._full
+        ended = self._number > pages if pages is not None else not self._full_before
+        self._done = ended or cut or self._left == 0
+
+    def _sifted(self, fetched: Fetched[T]) -> _Sifted[T]:
+        """The records not given before, with their rows. A page that is refused changes nothing."""
+        keys = list(map(self._source.key, fetched.items))
+        page = frozenset(keys)
+        if self._skip or None in page or len(page) < len(keys) or self._seen.knows_any(page):
+            sifted = self._sift(fetched, keys)
+        else:
+            sifted = _Sifted(fetched.rows, fetched.items, cast("list[Hashable]", keys), fetched.items)
+        if self._source.pages is None and fetched.received and fetched.received >= self._full:
+            self._refuse_loop(fetched, page, sifted)
+        return sifted
+
+    def _remember(self, fetched: Fetched[T], sifted: _Sifted[T]) -> None:
+        if sifted.keys or sifted.loose:
+            again, decoded = fetched.items_again(), fetched.again is None
+            self._seen.add(sifted.keys, sifted.records, loose=sifted.loose, again=again, decoded=decoded)
+        if sifted.duplicates:
+            self._owner.count_duplicates(sifted.duplicates)
+
+    def _sift(self, fetched: Fetched[T], keys: list[Hashable | None]) -> _Sifted[T]:
+        """Row by row: the records to give with their rows, and what is known by them."""
+        page: dict[Hashable, T] = {}
+        fresh: list[tuple[int, T]] = []
+        loose: list[T] = []
+        known: list[tuple[Hashable, T]] = []
+        duplicates = skipped = 0
+        for row, key, item in zip(fetched.rows, keys, fetched.items, strict=True):
+            if key is None:
+                loose.append(item)
+                twice = False
+            elif key in page:
+                twice = True
+                self._refuse_conflict(key if page[key] != item else None)
+            else:
+                page[key] = item
+                twice = self._seen.knows(key)
+                known += [(key, item)] if twice else ()
+            if row < self._skip:  # given before, and counted then
+                skipped += key is not None and not twice
+                continue
+            duplicates += twice
+            if not twice:
+                fresh.append((row, item))
+        if known:
+            self._refuse_conflict(self._seen.differing(known))
+            for key, _ in known:
+                del page[key]
+        rows, items = [row for row, _ in fresh], [item for _, item in fresh]
+        return _Sifted(rows, items, list(page), list(page.values()), loose, duplicates, skipped)
+
+    def _refuse_conflict(self, key: Hashable | None) -> None:
+        if key is not None:
+            raise RecordConflictError(
+                f"{self._source.name}: record {key!r} came twice with other content by page {self._number}: "
+                "it changed while the list was being read; read the list again"
+            )
+
+    def _refuse_loop(self, fetched: Fetched[T], keys: frozenset[Hashable | None], sifted: _Sifted[T]) -> None:
+        """Refuse to go round in circles: a full page given before, in whatever order, or two that bring nothing new.
+
+        Digests are kept, not pages.
+        """
+        contents = frozenset(map(content_of, sifted.loose)) if sifted.loose else _NONE
+        digest = hash((keys, contents, len(fetched.nulls), fetched.received))
+        if self._met is None:
+            new = bool(sifted.keys) or not self._seen.knows_loose(sifted.loose)
+        else:
+            new = not self._met.issuperset(here := (keys - {None}) | contents)
+            self._met |= here
+        stale = 0 if new else self._stale + 1
+        if digest not in self._pages and stale < STALE:
+            self._pages.add(digest)
+            self._stale = stale
+            return
+        # Who goes on from here learns of it at once, and not after one more page.
+        self._past = self._seen.given(STALE - 1)
+        raise PageLoopError(
+            f"{self._source.name}: page {self._number} has no record that was not on earlier pages: the server does "
+            "not seem to honour the page parameters, or the list moved by whole pages; nothing of this page was "
+            "given. Ask for dates that fit one page, and report it to Capillary"
+        )
+
+    async def aclose(self) -> None:
+        """Drop what was read ahead, and wait until it is gone."""
+        await self._ahead.aclose()
+
+    def cancel(self) -> None:
+        """The same where nothing can be awaited."""
+        self._ahead.cancel()
+
+
+def settled_size(asked: int, received: int) -> int:
+    """The page size after page 1: what was asked, or the server's cap where page 1 looks like one."""
+    return received if received < asked and received in LIKELY_CAPS else asked
+
+
+def _gone(error: NotFoundError, number: int) -> Fetched[Any]:
+    """The end of a list, where it was an HTML page that said so."""
+    text = f"the list was taken to end before page {number}, which came twice as HTTP 404 with an HTML page"
+    return Fetched((), 0, error.request_id, (ApiMessage(None, text),), error.status, error.elapsed)
+
+
+async def _fetch(fetch: Callable[[int, int], Awaitable[Fetched[Any]]], number: int, size: int) -> Fetched[Any]:
+    """A coroutine for a task, that holds the endpoint and nothing of the walk."""
+    return await fetch(number, size)

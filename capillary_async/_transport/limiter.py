@@ -1,0 +1,361 @@
+"""One queue for every request of a session, over all its loops and threads.
+
+Invariant: permits are granted in the order of the line, and none is kept by what can be seen to have ended: a task, a
+loop, the run of a loop, the parent of a forked process. Numbers are locked and on the monotonic clock, only waiting
+belongs to a loop. The step next to `check` in the chain, so that every single HTTP request takes a permit of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from capillary_async._config import RetryPolicy
+from capillary_async._loops import bury, renew_in_child
+from capillary_async._transport.adaptive_limit import Pace
+from capillary_async._transport.line import Line, Waiter
+from capillary_async._transport.permit import Permit, permit_here
+from capillary_async.errors import CapillaryError, DeadlineExceededError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from capillary_async._config import Limits
+    from capillary_async._transport.messages import Call, Handler, Request, Response
+
+__all__ = ["Throttle"]
+
+_LOOK_AGAIN = 1.0  # seconds until those who wait look whether permits are kept by what has ended
+_LOOK_EVERY = 0.1  # seconds between two such looks from the same loop
+_OVERDUE = 1.0  # seconds: an alarm so late was lost, e.g. to a KeyboardInterrupt
+
+
+class Throttle:
+    """Permits for as many requests as `Pace` allows, in the order of `Line`.
+
+    A call that has begun (its first attempt failed, or its token was renewed) is ahead of those that have not: it is
+    the older one, and its time is running. So is the request for a token, since others wait for what it brings.
+
+    **Loops that stop.** What a stopped loop holds is taken back as soon as another loop looks, since it may never run
+    again. If it does run again, its requests go on and are counted again until they end; new ones wait meanwhile.
+    """
+
+    def __init__(
+        self, limits: Limits, policy: RetryPolicy | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self._pace = Pace(limits, policy or RetryPolicy(), clock=clock)
+        self._begin()
+        renew_in_child(self, Throttle.renew)
+
+    def _begin(self) -> None:
+        # Reentrant: while the lock is held, the collector may end a task of a dead loop, which gives its permit back.
+        self._lock = threading.RLock()
+        self._line = Line()
+        self._lapsed: set[Permit] = set()  # taken back from a loop that was stopped and may run again
+        self._alarms: dict[asyncio.AbstractEventLoop, float] = {}
+        self._called: set[asyncio.AbstractEventLoop] = set()  # stopped loops that pump when they run again
+        self._looked: tuple[asyncio.AbstractEventLoop | None, float] = (None, -math.inf)
+
+    def renew(self) -> None:
+        """Begin afresh in a forked child: nothing is held there and nobody waits."""
+        bury(self._pace.held, self._pace.on_its_way, self._line, self._lapsed, self._alarms, self._called)
+        self._pace = self._pace.renewed()
+        self._begin()
+
+    async def __call__(self, request: Request, handler: Handler) -> Response:
+        """Wait for a permit and hold it until the answer is whole."""
+        call = request.call
+        permit = permit_here(bulk=call is not None and call.bulk)
+        if not self._enter(permit):
+            await self._queue(permit, request)
+        if call is not None:
+            call.start()
+        try:
+            response = await handler(request)
+        except BaseException as error:
+            self._failed(permit, call, error)
+            raise
+        self._answered(permit)
+        return response
+
+    def _enter(self, permit: Permit) -> bool:
+        """Take a permit at once, if one is free and nobody waits for it."""
+        with self._lock:
+            if self._line or self._blocked() is not None or (permit.bulk and self._pace.reserved()):
+                return False
+            self._take(permit)
+            return True
+
+    def _take(self, permit: Permit) -> None:
+        self._pace.held.add(permit)
+        if self._pace.shut is not None:
+            permit.probe, self._pace.shut.prober = True, permit
+        self._pace.took()
+        self._line.took(permit)
+
+    def _give(self, permit: Permit) -> bool:
+        """Take a permit back; False where that was done before. Under the lock."""
+        if permit in self._pace.held:
+            self._pace.held.discard(permit)
+            return True
+        if permit in self._lapsed:  # of a loop that ran again: what was sent then counts from now
+            self._lapsed.discard(permit)
+            self._pace.lost(1)
+        return False
+
+    # --- permits whose holders have ended -----------------------------------------------------------------------------
+
+    def _blocked(self) -> float | None:
+        """None if a permit is free; else the seconds until one may be (0.0: when a request ends). Under the lock."""
+        if self._lapsed:
+            self._restore()
+        blocked = self._pace.wait()
+        return self._pace.wait() if blocked is not None and self._reclaim() else blocked
+
+    def _reclaim(self) -> bool:
+        """Take back what never comes back by itself. Under the lock."""
+        here, now = _running_loop(), time.monotonic()
+        if self._looked[0] is here and now - self._looked[1] < _LOOK_EVERY:
+            return False
+        self._looked = (here, now)
+        pace = self._pace
+        lost = [permit for permit in list(pace.held) if not permit.runs or permit.gone]
+        lost += [permit for permit in list(pace.on_its_way) if not permit.runs]
+        for permit in lost:
+            if permit in pace.held and not permit.gone:
+                self._lapsed.add(permit)
+            pace.held.discard(permit)
+            pace.on_its_way.discard(permit)
+            pace.lost(1)  # it may have been sent
+            if pace.shut is not None and pace.shut.prober is permit:
+                pace.shut.prober = None
+        return bool(lost)
+
+    def _restore(self) -> None:
+        """Count the requests of loops that run again. Under the lock."""
+        for permit in list(self._lapsed):
+            if permit.gone:
+                self._lapsed.discard(permit)
+            elif permit.runs:
+                self._lapsed.discard(permit)
+                self._pace.held.add(permit)
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    async def _queue(self, permit: Permit, request: Request) -> None:
+        """Wait for a permit.
+
+        Raises:
+            DeadlineExceededError: The call's clock runs, and the wait would pass its deadline, or did.
+            NotSentError: The call has not begun, and the gate is shut for too long.
+        """
+        call = request.call
+        begun = call is not None and call.started is not None
+        # Before its first permit the clock of a fan-out's call does not run: our own queue is nobody's slowness.
+        limit = call.remaining() if call is not None and call.clocked else None
+        waiter = Waiter(permit, call, self._clock(), permit.loop.create_future())
+        with self._lock:
+            if (error := self._hopeless(waiter, limit)) is not None:
+                raise error
+            self._line.add(waiter, begun=begun or request.body is not None)
+        self._pump()
+        try:
+            async with asyncio.timeout(limit):
+                error = await waiter.woken
+        except TimeoutError:
+            self._abandon(waiter)
+            error = _too_late("ran out", begun=begun)
+        except BaseException:
+            self._abandon(waiter)
+            raise
+        if error is not None:
+            raise error
+
+    def _hopeless(self, waiter: Waiter, limit: float | None) -> CapillaryError | None:
+        """The error for a wait that must not be begun, since its end is known to come too late. Under the lock."""
+        error = self._pace.barred(waiter.call, waiter.since)
+        if error is None and limit is not None and (self._blocked() or 0.0) > limit:
+            call = waiter.call
+            return _too_late("would run out", begun=call is not None and call.started is not None)
+        return error
+
+    def _abandon(self, waiter: Waiter) -> None:
+        """Leave the line; a permit granted in the same moment goes to the next."""
+        with self._lock:
+            granted = waiter.granted
+            if not granted:
+                self._line.remove(waiter)
+        if granted:
+            self._unused(waiter.permit)
+        self._pump()
+
+    # --- ends of requests ---------------------------------------------------------------------------------------------
+
+    def _unused(self, permit: Permit) -> None:
+        """A permit comes back with which nothing was sent."""
+        with self._lock:
+            if self._give(permit):
+                self._pace.dropped(probe=permit.probe, sent=False)
+
+    def _answered(self, permit: Permit) -> None:
+        with self._lock:
+            if self._give(permit):
+                self._pace.answered(probe=permit.probe)
+            idle = not self._line
+        if not idle:
+            self._pump()
+
+    def _failed(self, permit: Permit, call: Call | None, error: BaseException) -> None:
+        passage = None if call is None else call.passage
+        if call is not None:
+            call.passage = None
+        with self._lock:
+            if not self._give(permit):
+                return
+            over = passage is None
+            if passage is not None:
+                self._pace.on_its_way.add(permit)
+            if isinstance(error, CapillaryError):
+                self._pace.failed(error, call, probe=permit.probe, over=over)
+            else:
+                self._pace.dropped(probe=permit.probe, sent=over)
+        if passage is not None:
+            passage.when_over(partial(self._arrived, permit))
+        self._turn_away()
+        self._pump()
+
+    def _arrived(self, permit: Permit) -> None:
+        """A request broken off before its answer is not on its way any more."""
+        with self._lock:
+            if permit in self._pace.on_its_way:
+                self._pace.on_its_way.discard(permit)
+                self._pace.lost(1)
+        self._pump()
+
+    def _turn_away(self) -> None:
+        """Wake those who would have to wait too long at the shut gate with their error."""
+        turned: list[tuple[Waiter, CapillaryError]] = []
+        with self._lock:
+            if self._pace.shut is None:
+                return
+            found = [(waiter, self._pace.barred(waiter.call, waiter.since)) for waiter in self._line.waiters()]
+            turned += [(waiter, error) for waiter, error in found if error is not None]
+            for waiter, _ in turned:
+                self._line.remove(waiter)
+        for waiter, error in turned:
+            self._wake(waiter, error)
+
+    # --- handing out --------------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Hand free permits to those who wait."""
+        while True:
+            with self._lock:
+                # First: the collector may come in it, and hand permits to those who wait.
+                blocked = self._blocked()
+                single, bulk = self._line.heads()
+                stopped, self._line.stopped = self._line.stopped, set()
+                waiter, delay = self._next(blocked, single, bulk)
+                if waiter is not None:
+                    self._line.remove(waiter)
+                    self._take(waiter.permit)
+                    waiter.granted = True
+            for loop in stopped:
+                self._call_on_return(loop)
+            if waiter is None:
+                break
+            if not self._wake(waiter, None):
+                self._unused(waiter.permit)
+        if single is not None or bulk is not None:
+            # Here too: the loops of the first in the line may end before their alarms ring.
+            here = _running_loop()
+            if here is not None:
+                self._wake_later(here, delay)
+            for head in (single, bulk):
+                if head is not None and head.loop is not here:
+                    self._wake_later(head.loop, delay)
+
+    def _next(self, blocked: float | None, single: Waiter | None, bulk: Waiter | None) -> tuple[Waiter | None, float]:
+        """Who goes next, if anybody may go now; and the seconds until that is looked at again. Under the lock."""
+        if blocked is not None:
+            return None, blocked or _LOOK_AGAIN
+        if not self._line.bulk_first(single, bulk):
+            return single, _LOOK_AGAIN
+        reserved = self._pace.reserved()
+        return (single if reserved else bulk), reserved
+
+    @staticmethod
+    def _wake(waiter: Waiter, error: CapillaryError | None) -> bool:
+        """Wake the waiter in its own loop; False where that loop is closed."""
+        if waiter.loop is _running_loop():
+            _settle(waiter.woken, error)
+            return True
+        return _call_in(waiter.loop, _settle, waiter.woken, error)
+
+    def _wake_later(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
+        """Set an alarm for the line in a loop, unless it has one in time."""
+        now = self._clock()
+        with self._lock:
+            if now - _OVERDUE <= self._alarms.get(loop, math.inf) <= now + delay:
+                return
+            for dead in [known for known in self._alarms if known.is_closed()]:
+                del self._alarms[dead]
+            self._alarms[loop] = now + delay
+        _call_in(loop, self._set_alarm, loop, delay)
+
+    def _set_alarm(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
+        loop.call_later(delay, self._ring, loop)
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            self._alarms.pop(loop, None)
+        self._pump()
+
+    def _call_on_return(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look after the line as soon as a stopped loop runs again: its waiters were passed over."""
+        with self._lock:
+            self._called = {known for known in self._called if not known.is_closed()}
+            if loop in self._called:
+                return
+            self._called.add(loop)
+        _call_in(loop, self._returned, loop)
+
+    def _returned(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            self._called.discard(loop)
+        self._pump()
+
+
+def _too_late(how: str, *, begun: bool) -> DeadlineExceededError:
+    if begun:
+        return DeadlineExceededError(f"Timeouts.call {how} while waiting for a permit to try again", kind="queue")
+    text = (
+        f"not sent: Timeouts.call {how} while the call waited in the session's own queue, behind Limits.concurrency or "
+        "Limits.rate; raise Timeouts.call, or send fewer requests at once"
+    )
+    return DeadlineExceededError(text, kind="queue")
+
+
+def _settle(future: asyncio.Future[CapillaryError | None], error: CapillaryError | None) -> None:
+    if not future.done():
+        future.set_result(error)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: object) -> bool:
+    try:
+        loop.call_soon_threadsafe(function, *args)
+    except RuntimeError:  # the loop is closed
+        return False
+    return True

@@ -1,0 +1,225 @@
+"""`export`: what Capillary holds of many customers into a folder of Parquet or JSON Lines files.
+
+The rule kept here: gathers the input and shows how it goes; what is durable and exact is `capillary_async.jobs`'s
+business, which is imported when it is needed, since its extra may be missing. Called by `_app.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from attrs import frozen
+
+from capillary_async import PointsStatus
+from capillary_async.cli._io.id_input import ids_of, pairs_of
+from capillary_async.cli._io.job_progress import JobReport
+from capillary_async.cli._io.session import connected, needed
+from capillary_async.cli._io.stall_notice import Silence
+from capillary_async.cli._run import CANNOT_RUN, INTERRUPTED, SOME_FAILED, TERMINATED, jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from capillary_async.cli._options import (
+        Connection,
+        Expiry,
+        ExportOf,
+        IdSource,
+        LedgerIncludes,
+        LedgerPairs,
+        NotFound,
+        SandboxOf,
+    )
+    from capillary_async.jobs import ExportResult
+    from capillary_async.sandbox import Sandbox
+
+__all__ = ["Exported", "allocations", "awarded", "events", "export", "jobs", "ledger"]
+
+
+@frozen
+class Exported:
+    """What an export command asks: of whom, and where it is put."""
+
+    ids: IdSource
+    export: ExportOf
+    connection: Connection
+    sandbox: SandboxOf
+
+
+@frozen
+class Query:
+    """What is asked.
+
+    Attributes:
+        source: As `jobs.export` names it.
+        arguments: Of the call; the sandbox, where there is one, gives what is missing.
+        pairs: The names of the two columns of a ledger's ids.
+    """
+
+    source: str
+    arguments: Callable[[Sandbox | None], dict[str, Any]]
+    pairs: tuple[str, str] | None = None
+
+
+async def export(asked: Exported, query: Query) -> int:
+    """Export; gives the exit code.
+
+    Raises:
+        UnusableError: The command cannot run like this.
+        CapillaryError: It cannot go on; what is complete stays.
+    """
+    package, silence, options = jobs(), Silence(), asked.export
+    async with connected(asked.connection, asked.sandbox, silence) as (session, sandbox):
+        stop = _Stop()
+        stop.heed()
+        with JobReport(f"export {query.source}", quiet=options.quiet) as report:
+            async with silence.told(session, report.note):
+                try:
+                    result: ExportResult = await package.export(
+                        query.source,
+                        _ids(asked.ids, query, sandbox),
+                        options.out,
+                        session=session,
+                        format=options.format,
+                        shard_keys=options.shard_keys,
+                        rounds=options.rounds,
+                        paranoid=options.paranoid,
+                        allow_empty=options.allow_empty,
+                        stop=stop.event,
+                        grace=options.grace,
+                        on_progress=report.progress,
+                        cluster=_cluster(asked.sandbox),
+                        **query.arguments(sandbox),
+                    )
+                except asyncio.CancelledError:
+                    if not stop.ended:
+                        raise
+                    report.say(f"ended at once; what is complete stays in {options.out}, the same command goes on")
+                    return stop.code
+            report.exported(result)
+    if result.interrupted:
+        return stop.code or CANNOT_RUN
+    return SOME_FAILED if result.failed else 0
+
+
+def _cluster(sandbox: SandboxOf) -> str | None:
+    """What is read, where its URL does not say it: a sandbox in this process listens at another port each time."""
+    return f"sandbox of {sandbox.customers}, seed {sandbox.seed}" if sandbox.sandbox else None
+
+
+class _Stop:
+    """SIGINT and SIGTERM: the first asks the job to finish what is under way, the second ends it.
+
+    Attributes:
+        event: Set by the first.
+        code: The exit code of the first.
+        ended: Whether a second one came.
+    """
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self.code = 0
+        self.ended = False
+        self._task = asyncio.current_task()
+
+    def heed(self) -> None:
+        """From now on, to the end of the process."""
+        loop = asyncio.get_running_loop()
+        # Neither Windows nor threads other than the main one have signal handlers: there the first signal ends it.
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(signal.SIGINT, self._come, INTERRUPTED)
+            loop.add_signal_handler(signal.SIGTERM, self._come, TERMINATED)
+
+    def _come(self, code: int) -> None:
+        if self.event.is_set() and self._task is not None:
+            self.ended = True
+            self._task.cancel()
+        self.code = self.code or code
+        self.event.set()
+
+
+# --- the ids ----------------------------------------------------------------------------------------------------------
+
+
+def _ids(source: IdSource, query: Query, sandbox: Sandbox | None) -> Any:
+    """Where the ids come from; None where the folder has to know them."""
+    if source.ids is None:
+        if sandbox is None:
+            return None
+        return list(_pairs_of(sandbox)) if query.pairs else sandbox.customer_ids
+    if query.pairs:
+        return pairs_of(source.ids, query.pairs, query.arguments(sandbox)["identifier"])
+    return ids_of((), source, None, rule="strict")
+
+
+def _pairs_of(sandbox: Sandbox) -> Iterator[tuple[int, int]]:
+    for customer in sandbox.customer_ids:
+        for event in sandbox.event_log_ids(customer):
+            yield customer, event
+
+
+# --- the four sources -------------------------------------------------------------------------------------------------
+
+
+def _points(expiry: Expiry, sandbox: Sandbox | None, start: str, end: str) -> dict[str, Any]:
+    first = None if sandbox is None else str(sandbox.expiry_date_start)
+    last = None if sandbox is None else str(sandbox.expiry_date_end)
+    return {
+        "program_id": needed("--program-id", _several(expiry.program_id), sandbox and sandbox.program_id),
+        "point_category_id": needed(
+            "--point-category-id", _several(expiry.point_category_id), sandbox and sandbox.point_category_id
+        ),
+        start: needed("--expiry-date-start", expiry.expiry_date_start, first),
+        end: needed("--expiry-date-end", expiry.expiry_date_end, last),
+    }
+
+
+def _several(given: tuple[int, ...]) -> int | list[int] | None:
+    """What was given once as itself, what was given more often as a list."""
+    return list(given) if len(given) > 1 else given[0] if given else None
+
+
+def allocations(expiry: Expiry, missing: NotFound) -> Query:
+    """The allocations of customers that expire within two dates."""
+
+    def arguments(sandbox: Sandbox | None) -> dict[str, Any]:
+        return {**_points(expiry, sandbox, "expiry_date_start", "expiry_date_end"), "not_found": missing.not_found}
+
+    return Query("allocations", arguments)
+
+
+def awarded(expiry: Expiry, status: str | None, org_id: int | None, batch_size: int) -> Query:
+    """The ids of points awarded to customers, of one status."""
+
+    def arguments(sandbox: Sandbox | None) -> dict[str, Any]:
+        available = None if sandbox is None else PointsStatus.AVAILABLE.value
+        return {
+            **_points(expiry, sandbox, "start_expiry_date", "end_expiry_date"),
+            "status": needed("--status", status, available),
+            "org_id": org_id,
+            "batch_size": batch_size,
+        }
+
+    return Query("awarded", arguments)
+
+
+def events(event_type: str | None, from_date: str | None, to_date: str | None) -> Query:
+    """The loyalty events of customers."""
+    return Query("events", lambda _: {"event_type": event_type, "from_date": from_date, "to_date": to_date})
+
+
+def ledger(pairs: LedgerPairs, include: LedgerIncludes) -> Query:
+    """The ledger events of customers, each with the ids of its events."""
+    wanted = sorted(name for name, value in attrs.asdict(include).items() if value)
+    arguments = {
+        "identifier": pairs.identifier,
+        "identifier_source": pairs.source,
+        "account_id": pairs.account_id,
+        "type": pairs.type,
+        "include": wanted,
+    }
+    return Query("ledger", lambda _: arguments, (pairs.identifier_column, pairs.event_column))

@@ -1,0 +1,111 @@
+"""`ledger`: what stands behind events of one customer's points ledger, to JSON Lines or CSV.
+
+The rule kept here: ids that the server refuses are told, and those behind them are read all the same. Called by
+`_app.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from capillary_async import Identifier, LedgerInclude, LedgerRequestError
+from capillary_async.cli._commands.read import to_same_terminal
+from capillary_async.cli._io.id_input import ids_of
+from capillary_async.cli._io.progress import Report
+from capillary_async.cli._io.rows import LEDGER
+from capillary_async.cli._io.session import connected
+from capillary_async.cli._io.stall_notice import Silence
+from capillary_async.cli._io.writer import Writer
+from capillary_async.cli._run import UnusableError
+
+if TYPE_CHECKING:
+    from capillary_async import AsyncSession, LedgerEvent, Pager, Position
+    from capillary_async.cli._commands.read import Asked
+    from capillary_async.cli._options import LedgerOf, LedgerWith
+    from capillary_async.sandbox import Sandbox
+
+__all__ = ["ledger"]
+
+_IDS_A_PAGE = 10
+
+
+async def ledger(asked: Asked, whose: LedgerOf, what: LedgerWith) -> int:
+    """Read the ledger's events and write them; gives the exit code.
+
+    Raises:
+        UnusableError: The command cannot run like this.
+        CapillaryError: The identifier was refused, or no answer came.
+    """
+    silence = Silence()
+    async with connected(asked.connection, asked.sandbox, silence) as (session, sandbox):
+        owner = _owner(whose, sandbox)
+        ids = await _ids(asked, sandbox, references=what.event_name is not None)
+        pager = _pager(session, owner, ids, what)
+        output = asked.output
+        shared = to_same_terminal(output)
+        with Report("ledger", quiet=output.quiet, total=len(ids), shared=shared) as report:
+            async with silence.told(session, report.silent), Writer(output, LEDGER) as writer:
+                await _pump(pager, len(ids), report, writer)
+            return report.close(session.stats)
+
+
+def _owner(whose: LedgerOf, sandbox: Sandbox | None) -> Identifier:
+    given = [(kind, value) for kind, value in attrs.asdict(whose).items() if value is not None]
+    if not given and sandbox is not None and sandbox.customer_ids:
+        return Identifier.customer_id(sandbox.customer_ids[0])
+    if len(given) != 1:
+        kinds = ", ".join(f"--{name.replace('_', '-')}" for name in attrs.asdict(whose))
+        raise UnusableError(f"whose ledger: give one of {kinds}")
+    return Identifier(*given[0])
+
+
+async def _ids(asked: Asked, sandbox: Sandbox | None, *, references: bool) -> list[Any]:
+    """The event ids or references; they are few, and all of one customer."""
+    first = sandbox.customer_ids[0] if sandbox and sandbox.customer_ids else None
+    own = sandbox.event_log_ids(first) if sandbox and first is not None else None
+    keys = ids_of(asked.given, asked.ids, own, rule="references" if references else "ids")
+    listed = [key async for key in keys] if isinstance(keys, AsyncIterable) else keys
+    return list(dict.fromkeys(listed))
+
+
+def _pager(session: AsyncSession, owner: Identifier, ids: list[Any], what: LedgerWith) -> Pager[LedgerEvent]:
+    wanted = {attribute.name: getattr(what, attribute.name) for attribute in attrs.fields(LedgerInclude)}
+    by_name = what.event_name is not None
+    return session.points_ledger.explode(
+        identifier=owner,
+        source=what.source,
+        event_ids=None if by_name else ids,
+        event_name=what.event_name,
+        event_reference_ids=ids if by_name else None,
+        account_id=what.account_id,
+        include=LedgerInclude(**wanted),
+        type=what.type,
+        is_primary_user=what.is_primary_user,
+        alternate_currency_names=what.alternate_currency_name or None,
+    )
+
+
+async def _pump(pager: Pager[LedgerEvent], ids: int, report: Report, writer: Writer) -> None:
+    """Page after page; behind one with refused ids reading goes on at its position."""
+    start: Position | None = None
+    while True:
+        pages = (pager if start is None else pager.options(start=start)).pages()
+        try:
+            async for page in pages:
+                report.warned(f"page {page.number}", page.warnings)
+                await writer.write(LEDGER.row(record) for record in page.items)
+                report.answered(len(page), keys=min(_IDS_A_PAGE, ids - (page.number - 1) * _IDS_A_PAGE))
+        except LedgerRequestError as error:
+            if not error.refused or error.position in (None, start):
+                raise
+            report.answered(0, keys=-len(error.refused))
+            for one in error.refused:
+                report.refused(one, error)
+            start = error.position
+        else:
+            return
+        finally:
+            await pages.aclose()

@@ -1,0 +1,105 @@
+"""`verify`: prove an export from its files, and a sample of it from the service.
+
+The rule kept here: nothing is changed, and each difference is a line on stdout. Called by `_app.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import evolve, frozen
+
+from capillary_async import CapillaryError, InvalidRequestError
+from capillary_async.cli._io.session import connected
+from capillary_async.cli._io.stall_notice import Silence
+from capillary_async.cli._run import CANNOT_RUN, DIFFERENT, SOME_FAILED, jobs
+from capillary_async.cli._words import count, one_line, span
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from capillary_async.cli._options import Connection, SandboxOf
+    from capillary_async.jobs import VerifyResult
+
+__all__ = ["Checked", "verify"]
+
+_SHOWN = 100
+
+
+@frozen
+class Checked:
+    """What is to be proven.
+
+    Attributes:
+        out: The folder.
+        against_api: Whether a sample is read again.
+        sample: How many customers.
+        seed: The same seed draws the same sample.
+        quiet: Say only what differs.
+    """
+
+    out: Path
+    against_api: bool
+    sample: int
+    seed: int | None
+    quiet: bool
+
+
+async def verify(checked: Checked, connection: Connection, sandbox_of: SandboxOf) -> int:
+    """Prove it; gives the exit code.
+
+    Raises:
+        UnusableError: The command cannot run like this.
+        CapillaryError: There is no finished export.
+    """
+    package = jobs()
+    if not checked.against_api:
+        return _told(await package.verify(checked.out), checked)
+    try:
+        async with connected(connection, sandbox_of, Silence()) as (session, _):
+            result = await package.verify(checked.out, session=session, sample=checked.sample, seed=checked.seed)
+    except CapillaryError as error:
+        if isinstance(error, package.JobError | InvalidRequestError):
+            raise
+        # The service refuses all: what the files prove is worth telling all the same.
+        proof = await package.verify(checked.out)
+        result = evolve(proof, unanswered=(f"the sample could not be read again: {error}",))
+    return _told(result, checked)
+
+
+def _told(result: VerifyResult, checked: Checked) -> int:
+    lines = [*result.faults[:_SHOWN]]
+    if len(result.faults) > _SHOWN:
+        lines.append(f"... and {len(result.faults) - _SHOWN:,} more")
+    lines += [f"not checked: {each}" for each in result.unanswered[:_SHOWN]]
+    if len(result.unanswered) > _SHOWN:
+        lines.append(f"... and {len(result.unanswered) - _SHOWN:,} more")
+    if not checked.quiet:
+        lines += [f"not checked: {note}" for note in result.notes]
+        lines += _new_in(result)
+        lines += [f"read {span(*result.read)}"] if result.read else []
+        lines += [f"total {name}: {total:,f}" for name, total in result.totals.items() if total]
+        keys = f"{result.asked:,} asked, {result.found:,} found, {result.empty:,} empty, {result.failed:,} failed"
+        lines.append(f"{count(result.records, 'record')}, keys digest {result.keys_digest}; {keys}")
+        lines.append(_verdict(result))
+    for line in lines:
+        print(one_line(line))  # noqa: T201
+    if result.faults or result.unanswered:
+        return DIFFERENT if result.faults else CANNOT_RUN
+    return SOME_FAILED if result.failed else 0
+
+
+def _new_in(result: VerifyResult) -> list[str]:
+    from capillary_async.jobs._dataset.drift import lines_of  # noqa: PLC0415 - the extra may be missing
+
+    return list(lines_of(result.drift))
+
+
+def _verdict(result: VerifyResult) -> str:
+    if result.faults:
+        return f"DIFFERENT: {count(len(result.faults), 'difference')} in {result.out}"
+    sampled = f", and {count(result.sampled, 'customer')} read again hold the same" if result.sampled else ""
+    missing = f"; {count(result.failed, 'key')} failed and are in failures.jsonl" if result.failed else ""
+    proven = f"PROVEN: the files of {result.out} are what its manifest says{sampled}{missing}"
+    again = "; the service was not compared: run it again when it answers"
+    return f"{proven}{again}" if result.unanswered else proven

@@ -1,0 +1,1 @@
+"""The demonstration against the sandbox."""

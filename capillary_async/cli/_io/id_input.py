@@ -1,0 +1,275 @@
+"""The ids to ask for: from arguments, a file, a folder of Parquet files, a pipe or stdin.
+
+Invariant: an input is opened once and read as it is needed, never whole; what is wrong with it is an error that names
+the file and the line. Used by `_read.py`, `_ledger.py` and `_export.py`.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+from capillary_async._files import (
+    Fault,
+    Layout,
+    Source,
+    SourceError,
+    columns_of,
+    is_other_number,
+    lines,
+    records,
+    why_no_id,
+)
+from capillary_async._files.addresses import why_no_path
+from capillary_async.cli._io.io_thread import Blocking
+from capillary_async.cli._run import UnusableError, jobs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from capillary_async._files import Block
+    from capillary_async.cli._options import IdSource
+
+__all__ = ["STREAM", "ids_of", "pairs_of"]
+
+# Stands for `-` on the command line, which the parser would take for an option without a name.
+STREAM = "\0-"  # no argument of a process can hold a NUL
+_PIECE = 65_536
+_NO_EVENT = frozenset({"", "-1"})
+Rule = Literal["references", "ids", "strict"]
+_OWNERS = ("customer_id", "id", "primary_user_id", "mobile")  # kinds of identifiers that are whole numbers
+
+
+def ids_of(
+    given: Sequence[str], source: IdSource, otherwise: Sequence[int] | None, *, rule: Rule = "ids"
+) -> Sequence[str | int] | AsyncIterator[Any]:
+    """What to ask for: a sequence where the ids are at hand, else an iterator over the input.
+
+    Args:
+        given: The ids among the arguments.
+        source: The options.
+        otherwise: The ids where none are given.
+        rule: `references` are any text; of `ids`, a number written in another way is refused, and what else is no id
+            is left to the SDK, which names it; `strict` refuses everything that is no id.
+
+    Raises:
+        UnusableError: None were given, in two ways, or the input cannot be read.
+    """
+    path = source.ids
+    if given == (STREAM,) and path is None:
+        given, path = (), STREAM
+    if given and path is not None:
+        raise UnusableError("give ids as arguments or with --ids, not both")
+    if STREAM in given:
+        raise UnusableError("'-' (stdin) stands alone, without other ids")
+    if given:
+        return given
+    if path is None and otherwise is not None:
+        return otherwise
+    if path is None:
+        raise UnusableError("no ids: give them as arguments, with --ids FILE, or as - for stdin")
+    columns = () if source.ids_column is None else (source.ids_column,)
+    opened = _opened(path)
+    if opened is None:
+        return _each(jobs().ids_in_parquet(path, *columns), path, rule)
+    return _checked(_Input(path, opened), source.ids_column, rule)
+
+
+def pairs_of(path: str, columns: tuple[str, str], kind: str) -> AsyncIterator[Any]:
+    """The identifiers and event ids of a ledger, in two columns of a CSV or Parquet input.
+
+    Raises:
+        UnusableError: The input cannot be read.
+    """
+    opened = _opened(path)
+    if opened is None:
+        return _each(jobs().ids_in_parquet(path, *columns), path, "ids")
+    return _pairs(_Input(path, opened), columns, kind)
+
+
+def _opened(path: str) -> Source | None:
+    """The input, open where that cannot block; None for Parquet."""
+    if path == STREAM:
+        return _stdin()
+    mode = _mode_of(path)
+    if mode is None:
+        return None
+    if stat.S_ISDIR(mode):
+        if not any(Path(path).rglob("*.parquet")):
+            raise UnusableError(f"cannot read ids: {path} is a directory, and has no Parquet files")
+        return None
+    source = Source(path, size=_PIECE)
+    if stat.S_ISREG(mode):  # opening a FIFO waits for its writer
+        try:
+            source.open()
+        except SourceError as error:
+            source.close()
+            raise UnusableError(f"cannot read ids: {path}: {error}") from error
+        if source.kind == "parquet":
+            source.close()
+            return None
+    return source
+
+
+def _mode_of(path: str) -> int | None:
+    """What the path leads to; None for a glob.
+
+    Raises:
+        UnusableError: It is a URL, or leads to nothing.
+    """
+    if (why := why_no_path(path)) is not None:
+        raise UnusableError(f"--ids: {why}")
+    try:
+        return Path(path).stat().st_mode
+    except FileNotFoundError:
+        if glob.has_magic(path):
+            return None
+        raise UnusableError(f"cannot read ids: there is no file {path}") from None
+    except (OSError, ValueError) as error:
+        raise UnusableError(f"cannot read ids: {error}") from error
+
+
+def _stdin() -> Source:
+    stdin: TextIO | None = sys.stdin  # None where it is closed
+    if stdin is None:
+        raise UnusableError("cannot read ids: stdin is closed")
+    try:
+        return Source(os.dup(stdin.fileno()), size=_PIECE)
+    except (OSError, ValueError) as error:
+        raise UnusableError(f"cannot read ids: {error}") from error
+
+
+class _Input:
+    """A text input, read beside the event loop."""
+
+    def __init__(self, path: str, source: Source) -> None:
+        self._source = source
+        self.label = "stdin" if path == STREAM else path
+
+    def wrong(self, line: int, text: str) -> UnusableError:
+        """The error for a line."""
+        return UnusableError(f"ids: {self.label}, line {line}{text}")
+
+    async def blocks(self, layout: Layout) -> AsyncIterator[Block]:
+        """Checked pieces of whole records.
+
+        Raises:
+            UnusableError: It cannot be read, or a line is wrong.
+        """
+        blocking = Blocking()
+        try:
+            while piece := await blocking.call(self._source.piece):
+                block = layout.take(piece)
+                if block is not None:
+                    yield block
+            block = layout.finish()
+            if block is not None:
+                yield block
+        except Fault as fault:
+            raise self.wrong(fault.line, fault.reason) from None
+        except SourceError as error:
+            raise UnusableError(f"ids: {self.label}: {error}") from error
+        finally:
+            # Not waited for: a read of a silent pipe may never return.
+            blocking.end(self._source.close)
+
+    async def rows(self, columns: dict[str, str]) -> AsyncIterator[tuple[int, list[str], int]]:
+        """The cells of the columns of a CSV, each row with its line and how many cells it lacks.
+
+        Args:
+            columns: The names of the columns, by the options that name them.
+
+        Raises:
+            UnusableError: It cannot be read, or its layout is wrong.
+        """
+        places: list[int] | None = None
+        width = 0
+        async for block in self.blocks(Layout(padded=True)):
+            for line, cells in records(block):
+                if places is None:
+                    places, width = self._places(line, cells, columns), len(cells)
+                    continue
+                if len(cells) > width:
+                    raise self.wrong(line, f" has {len(cells)} cells, and the header has {width}: {cells!r:.80}")
+                yield line, [cells[at].strip() if at < len(cells) else "" for at in places], width - len(cells)
+
+    def _places(self, line: int, header: list[str], columns: dict[str, str]) -> list[int]:
+        try:
+            return columns_of(header, list(columns.values()))
+        except LookupError as error:
+            name, many = error.args
+            option = next(option for option, each in columns.items() if each == name)
+            if many:
+                raise self.wrong(line, f": {many} columns are named {name!r}; rename all but one") from None
+            known = ", ".join(each.strip(" \t") if each.isprintable() else repr(each) for each in header)
+            if len(columns) > 1:
+                text = f": the ids have no column {name!r}; they have {known:.400}. Name it with {option}"
+                raise self.wrong(line, text) from None
+            raise self.wrong(line, f": {option} {name!r} is no column of the ids file; it has {known:.400}") from None
+
+
+async def _plain(source: _Input) -> AsyncIterator[tuple[int, str]]:
+    async for block in source.blocks(Layout(quoted=False)):
+        for line, text in lines(block):
+            stripped = text.strip()
+            if stripped:
+                yield line, stripped
+
+
+async def _checked(source: _Input, column: str | None, rule: Rule) -> AsyncIterator[str]:
+    if column is None:
+        first = True
+        async for line, text in _plain(source):
+            if first and rule == "strict" and not text.isdecimal() and not is_other_number(text):
+                raise UnusableError(
+                    f"ids: {source.label}, line {line}: the first line of the ids is {text!r:.80}, which is no id: if "
+                    "it is the header of a CSV, say which column holds the ids, with --ids-column"
+                )
+            first = False
+            _check(source, line, text, rule, "")
+            yield text
+        return
+    async for line, (text,), lacking in source.rows({"--ids-column": column}):
+        if lacking and rule == "strict":
+            raise source.wrong(line, f" has {lacking} cells less than the header")
+        _check(source, line, text, rule, f"column {column!r}: ")
+        yield text
+
+
+def _check(source: _Input, line: int, text: str, rule: Rule, where: str) -> None:
+    if rule == "references" or (rule == "ids" and not is_other_number(text)):
+        return
+    why = why_no_id(text)
+    if why is not None:
+        raise source.wrong(line, f": {where}{_shown(text)}{why}")
+
+
+def _shown(text: str) -> str:
+    return f"{text!r:.80} " if text else "it "
+
+
+async def _pairs(source: _Input, columns: tuple[str, str], kind: str) -> AsyncIterator[tuple[str, str]]:
+    async for line, (owner, event), lacking in source.rows(
+        {"--identifier-column": columns[0], "--event-column": columns[1]}
+    ):
+        if lacking:
+            raise source.wrong(line, f" has {lacking} cells less than the header, too few")
+        if event.strip() in _NO_EVENT:
+            continue  # a row of an export without an event log id: the ledger has nothing of it
+        wrong = why_no_id(event)
+        if wrong is not None:
+            raise source.wrong(line, f": column {columns[1]!r}: {_shown(event)}{wrong}")
+        if not owner or (kind in _OWNERS and is_other_number(owner.removeprefix("+"))):
+            raise source.wrong(line, f": column {columns[0]!r}: {_shown(owner)}{why_no_id(owner)}")
+        yield owner, event
+
+
+async def _each(keys: Iterable[Any], path: str, rule: Rule) -> AsyncIterator[Any]:
+    for row, key in enumerate(keys, 1):
+        if rule == "strict" and isinstance(key, str) and (why := why_no_id(key.strip())) is not None:
+            raise UnusableError(f"ids: {path}, row {row}: {_shown(key)}{why}")
+        yield key

@@ -1,0 +1,1 @@
+"""The other side of a reconciliation, as typed rows in DuckDB."""

@@ -1,0 +1,157 @@
+"""The books: the user's own table, wherever it stands, made into one table of keys and fields.
+
+The rule kept here: books that cannot be trusted to say what they mean are refused, naming file, column and row: a key
+that is empty or stands twice, a column that is missing or of another type. Called by `_reconcile.py`.
+"""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from capillary_async._files import Source, SourceError
+from capillary_async.jobs._books.address import without_password
+from capillary_async.jobs._books.csv import CsvBooks
+from capillary_async.jobs._books.duckdb_parquet import DuckDBBooks, ParquetBooks
+from capillary_async.jobs._books.postgres import PostgresBooks
+from capillary_async.jobs._common.errors import JobError
+from capillary_async.jobs._dataset.parquet_files import parquet_files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from capillary_async.jobs._books.address import Address
+    from capillary_async.jobs._books.columns import Wanted
+    from capillary_async.jobs._books.duckdb_engine import Engine
+
+__all__ = ["Books", "is_export", "open_books", "stage_books"]
+
+_FORMS = (
+    "books.csv, books.parquet (or .csv.gz, .csv.zst, a folder of Parquet files), the folder of another export, "
+    "duckdb://file.db or postgresql://..."
+)
+
+
+class Books(Protocol):
+    """What every reader of books is.
+
+    Attributes:
+        label: How messages and reports name them, without a password.
+        digest: The SHA-256 of the file once it was read, None for a table.
+        digest_of: What the digest is of.
+    """
+
+    digest_of: str
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def digest(self) -> str | None: ...
+
+    def stage(self, engine: Engine, wanted: Sequence[Wanted]) -> None:
+        """Make the table `books`: `shard`, `row`, and a column for each slot."""
+        ...
+
+    def place(self, row: int, key: Sequence[str]) -> str:
+        """Where a row stands, for a person."""
+        ...
+
+
+def open_books(address: Address, table: str | None) -> Books:
+    """The reader for what the user named; nothing but a header is read yet.
+
+    Raises:
+        JobError: There is no such file, or nothing reads it.
+    """
+    if address.scheme == "postgresql":
+        return PostgresBooks(address, table)
+    if not address.is_file:
+        raise JobError(f"books: {str(address)!r} is none of {_FORMS}{f'; {address.hint}' if address.hint else ''}")
+    path = Path(address.reveal().removeprefix("duckdb://"))
+    try:
+        several = address.scheme is None and (path.is_dir() or (not path.exists() and glob.has_magic(str(path))))
+        if not several and not path.exists():
+            raise JobError(f"books: there is no file {without_password(str(path))}; give {_FORMS}", path=str(address))
+        if address.scheme:
+            return DuckDBBooks(path, table)
+        if table is not None:
+            raise JobError(f"{path} has no tables: a table goes with duckdb:// and postgresql://", path=str(path))
+        if several:
+            return ParquetBooks(path, parquet_files(path))
+        return _file(path) if path.is_file() else CsvBooks(path)
+    except OSError as error:  # whose own text has the address as it came
+        raise JobError(
+            f"{address} cannot be read: {error.strerror or type(error).__name__}", path=str(address)
+        ) from None
+
+
+def _file(path: Path) -> Books:
+    source = Source(str(path))
+    suffixes = [each.lower() for each in path.suffixes]
+    inner = suffixes[:-1] if suffixes and suffixes[-1] in (".gz", ".zst") else suffixes
+    try:
+        source.open()
+    except SourceError as error:
+        raise JobError(f"{path}: {error}", path=str(path)) from error
+    finally:
+        source.close()
+    if source.kind == "parquet" or suffixes[-1:] == [".parquet"]:
+        return ParquetBooks(path, [path])
+    if inner[-1:] == [".csv"] or (inner != suffixes and not inner):
+        return CsvBooks(path)
+    raise JobError(f"books: {path} is none of {_FORMS}", path=str(path))
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder is an export, finished or not, and not a folder of Parquet files."""
+    if (folder / "state.sqlite").exists() or (folder / "shards").is_dir():
+        return True
+    return (folder / "manifest.json").exists() and not any(folder.glob("*.parquet"))
+
+
+def stage_books(engine: Engine, books: Books, wanted: Sequence[Wanted]) -> None:
+    """Make the table `books` and see that its key is one.
+
+    Raises:
+        JobError: It cannot be read, or a key is empty or stands twice.
+    """
+    books.stage(engine, wanted)
+    keys = [each for each in wanted if each.is_key]
+    for each in keys:
+        many, row = engine.row(f"SELECT count(*), min(row) FROM books WHERE {each.slot} IS NULL")
+        if many:
+            raise JobError(
+                f"{books.label}: column {each.theirs!r}, {books.place(row, _key(engine, keys, row))}: it is empty and "
+                f"part of the key{_more(many)}",
+                path=books.label,
+            )
+    slots = ", ".join(each.slot for each in keys)
+    # The rows are looked up for the first alone: lists of rows for millions of keys would not fit in memory.
+    found = engine.rows(
+        f"SELECT min(row), any_value(many) FROM (SELECT min(row) AS row, count(*) OVER () AS many FROM books "
+        f"GROUP BY {slots} HAVING count(*) > 1) HAVING count(*) > 0"
+    )
+    if found:
+        row, many = found[0]
+        same = " AND ".join(f"b.{each.slot} = f.{each.slot}" for each in keys)
+        rows = engine.rows(f"SELECT b.row FROM books b, books f WHERE f.row = {row} AND {same} ORDER BY 1 LIMIT 2")
+        key = _key(engine, keys, row)
+        named = ", ".join(f"{each.theirs} {value}" for each, value in zip(keys, key, strict=True))
+        places = " and ".join(dict.fromkeys(books.place(each[0], key) for each in rows))
+        others = f"; {many:,} keys do" if many > 1 else ""
+        raise JobError(
+            f"{books.label}: {named} stands more than once, {places}{others}. A key names one row: "
+            "sum them first, or name more columns in the key",
+            path=books.label,
+        )
+
+
+def _key(engine: Engine, keys: Sequence[Wanted], row: int) -> list[str]:
+    texts = ", ".join(f"coalesce(CAST({each.slot} AS VARCHAR), 'nothing')" for each in keys)
+    return list(engine.row(f"SELECT {texts} FROM books WHERE row = {row}"))
+
+
+def _more(many: int) -> str:
+    return f" ({many:,} such rows)" if many > 1 else ""

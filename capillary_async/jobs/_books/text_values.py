@@ -1,0 +1,118 @@
+"""From text to values: cells of CSV files and of PostgreSQL, read strictly.
+
+The rule kept here: a cell is exactly what was meant or the run ends, naming file, column and row; no separator, no
+space, no leading zero, no exponent is guessed away. Used by `_books_csv.py` and `_books_postgres.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from capillary_async.jobs._books.duckdb_engine import literal
+from capillary_async.jobs._common.errors import JobError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from capillary_async.jobs._books.columns import Wanted
+    from capillary_async.jobs._books.duckdb_engine import Engine
+
+__all__ = ["typed"]
+
+_PATTERNS: Mapping[str, str] = {
+    "amount": r"-?(0|[1-9]\d*)(\.\d+)?",
+    "integer": r"-?(0|[1-9]\d*)",
+    "time": r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d(:\d\d)?)",
+    "boolean": r"true|false",
+}
+_NANOSECONDS = re.compile(r".{19}\.\d{7,}(Z|[+-]\d\d(:\d\d)?)")
+_TYPES: Mapping[str, str] = {
+    "amount": "DECIMAL(38,18)",
+    "integer": "BIGINT",
+    "time": "TIMESTAMP WITH TIME ZONE",
+    "boolean": "BOOLEAN",
+    "text": "VARCHAR",
+}
+_EXPECTED: Mapping[str, str] = {
+    "amount": "a decimal number like 1234.500, with at most 18 decimals and 20 digits before them",
+    "integer": "a whole number of 64 bits like 37195406289",
+    "time": "a time with its offset like 2026-01-15T23:59:59+05:30",
+    "boolean": "true or false",
+}
+_WHOLE, _DECIMALS = 15, 3  # what DECIMAL(18,3) holds
+_LONGEST = 40  # characters of a cell that are shown
+
+
+def typed(
+    engine: Engine, raw: str, wanted: Sequence[Wanted], *, label: str, place: Callable[[int, Sequence[str]], str]
+) -> None:
+    """Make the table `books` of the raw one, whose columns are `row` and the slots, all text.
+
+    Raises:
+        JobError: A cell is not what its column needs.
+    """
+    _check(engine, raw, wanted, label, place)
+    columns = ", ".join(f"CAST({each.slot} AS {_type(engine, raw, each)}) AS {each.slot}" for each in wanted)
+    engine.run(f"CREATE TABLE books AS SELECT 0 AS shard, row, {columns} FROM {raw}", about=label)
+
+
+def _bad(each: Wanted) -> str:
+    """True for a cell that is there and is not what it must be; text is always what it is."""
+    if each.kind not in _PATTERNS:
+        return "false"
+    plain = f"regexp_full_match({each.slot}, {literal(_PATTERNS[each.kind])})"
+    fits = f"TRY_CAST({each.slot} AS {_TYPES[each.kind]}) IS NOT NULL"
+    if each.kind == "amount":  # a cast would round
+        fits += f" AND length(split_part({each.slot}, '.', 2)) <= 18"
+    return f"({each.slot} IS NOT NULL AND NOT ({plain} AND {fits}))"
+
+
+def _check(
+    engine: Engine, raw: str, wanted: Sequence[Wanted], label: str, place: Callable[[int, Sequence[str]], str]
+) -> None:
+    counts = ", ".join(f"count(*) FILTER (WHERE {_bad(each)}), min(row) FILTER (WHERE {_bad(each)})" for each in wanted)
+    found = engine.row(f"SELECT {counts} FROM {raw}", about=label)
+    for each, many, row in zip(wanted, found[::2], found[1::2], strict=True):
+        if many:
+            keys = [key for key in wanted if key.is_key]
+            picked = ", ".join(f"coalesce({slot.slot}, 'nothing')" for slot in (each, *keys))
+            cell, *key = engine.row(f"SELECT {picked} FROM {raw} WHERE row = {row}", about=label)
+            more = f" ({many:,} such rows)" if many > 1 else ""
+            raise JobError(
+                f"{label}: column {each.theirs!r}, {place(row, key)}: {_shown(cell)} {_what(each, cell)}{more}",
+                path=label,
+            )
+
+
+def _shown(cell: str) -> str:
+    return repr(cell if len(cell) <= _LONGEST else f"{cell[:_LONGEST]}...")
+
+
+def _what(each: Wanted, cell: str) -> str:
+    """What is wrong with the cell, for the one who has to mend it."""
+    expected = f"{each.ours} needs {_EXPECTED[each.kind]}"
+    if cell != cell.strip():
+        return f"has spaces around it; {expected}"
+    if each.kind in ("amount", "integer") and "," in cell:
+        return f"has a thousands separator or a decimal comma; {expected}"
+    if each.kind == "time" and _NANOSECONDS.fullmatch(cell):
+        return f"has more than 6 decimals of a second; {expected}"
+    if each.kind == "time":
+        return f"is none, or has no offset; {expected}"
+    if cell.lstrip("-").startswith("0") and cell.replace(".", "", 1).lstrip("-").isdigit():
+        return f"has leading zeros; {expected}"
+    return f"cannot be read; {expected}"
+
+
+def _type(engine: Engine, raw: str, each: Wanted) -> str:
+    """The column's type: for amounts the smallest that holds every one of them."""
+    if each.kind != "amount":
+        return _TYPES[each.kind]
+    whole, decimals = engine.row(
+        f"SELECT coalesce(max(length(ltrim(split_part({each.slot}, '.', 1), '-'))), 0), "
+        f"coalesce(max(length(split_part({each.slot}, '.', 2))), 0) FROM {raw}"
+    )
+    if whole <= _WHOLE and decimals <= _DECIMALS:
+        return "DECIMAL(18,3)"
+    return f"DECIMAL(38,{max(decimals, _DECIMALS)})"

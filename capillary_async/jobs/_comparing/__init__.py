@@ -1,0 +1,1 @@
+"""Two sides compared, and the rules of one."""

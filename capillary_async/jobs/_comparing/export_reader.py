@@ -1,0 +1,195 @@
+"""Reading an export: what its manifest says, and its rows as a relation of DuckDB.
+
+The rule kept here: only files that the manifest names count; a row's columns have the same types whether the shards are
+Parquet or JSON Lines. Used by `_reconcile.py` for either side of a comparison, and for cross checks.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+
+from capillary_async.jobs._books.duckdb_engine import file_literal, literal, name
+from capillary_async.jobs._common.errors import JobError
+from capillary_async.jobs._common.several import ASKED, is_several
+from capillary_async.jobs._comparing.json_lines import FILE, is_amount, typed_lines
+from capillary_async.jobs._dataset.manifest import read_manifest
+from capillary_async.models import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from capillary_async.jobs._books.duckdb_engine import Engine
+
+__all__ = ["SOURCES", "Folder", "Source", "open_folder"]
+
+# What the records derive: it is what finance books of an award.
+_REMAINING = "points_exclusive - redeemed_exclusive_value - returned_exclusive_value - expired_exclusive_value"
+_QUANTITIES = set(_REMAINING.split(" - "))
+_AS_THEY_ARE = "hive_partitioning = false, union_by_name = false"  # no columns are made of names of folders
+
+
+@attrs.frozen
+class Source:
+    """One kind of export.
+
+    Attributes:
+        model: The record's class.
+        key: The columns that tell a record from any other.
+        derived: Columns beside the model's own: aware times.
+        group: The column by which totals are shown.
+        asked: DuckDB's type of the key that was asked for.
+        several: Whether several programs or categories were asked for, with a column each.
+    """
+
+    model: type[Any]
+    key: tuple[str, ...]
+    group: str
+    derived: tuple[str, ...] = ()
+    asked: str = "BIGINT"
+    several: bool = False
+
+    def types(self) -> dict[str, str]:
+        """DuckDB's type of every column, by name."""
+        hints = typing.get_type_hints(self.model)
+        own = {field.name: _sql_type(hints[field.name]) for field in attrs.fields(self.model)}
+        times = dict.fromkeys(self.derived, "TIMESTAMP WITH TIME ZONE")
+        scope = dict.fromkeys(ASKED, "BIGINT") if self.several else {}
+        return {"asked_key": self.asked, "shard": "INTEGER", "row": "INTEGER"} | scope | own | times
+
+
+SOURCES: Mapping[str, Source] = {
+    "allocations": Source(PointsAllocation, ("id",), "status", derived=("awarded_at", "expires_at", "updated_at")),
+    "awarded": Source(PointsAwarded, ("source_table", "id"), "source_table"),
+    "events": Source(LoyaltyEvent, ("id",), "event_name"),
+    "ledger": Source(LedgerEvent, ("event_log_id", "unique_id"), "event_name", asked="VARCHAR"),
+}
+
+
+_PLAIN: Mapping[Any, str] = {
+    int: "BIGINT",
+    str: "VARCHAR",
+    Decimal: "DECIMAL(18,3)",
+    bool: "BOOLEAN",
+    datetime: "TIMESTAMP WITH TIME ZONE",
+}
+
+
+def _sql_type(hint: Any) -> str:
+    """The column type of a field; what is nested or mixed is JSON."""
+    members = [each for each in typing.get_args(hint) if each is not type(None)]
+    alone = members[0] if isinstance(hint, types.UnionType) and len(members) == 1 else hint
+    return _PLAIN.get(alone, "JSON")
+
+
+@attrs.frozen
+class Folder:
+    """A finished export.
+
+    Attributes:
+        path: Where it is.
+        source_name: `allocations`, `awarded`, `events` or `ledger`.
+        manifest: The manifest as it stands there.
+        files: The shards that the manifest names.
+        relation: The name of the view of its rows.
+        columns: The types of its columns, by name.
+    """
+
+    path: Path
+    source_name: str
+    manifest: Mapping[str, Any]
+    files: tuple[Path, ...]
+    relation: str
+    columns: Mapping[str, str]
+
+    @property
+    def source(self) -> Source:
+        """What kind of export it is."""
+        return SOURCES[self.source_name]
+
+    def ids(self, which: str) -> int | None:
+        """A count of the manifest's `ids`: `asked`, `found`, `empty`, `failed`; None where it does not say."""
+        counted = self.manifest.get("ids")
+        value = cast("Mapping[str, Any]", counted).get(which) if isinstance(counted, dict) else None
+        return value if isinstance(value, int) else None
+
+
+def open_folder(engine: Engine, path: str | Path, relation: str) -> Folder:
+    """Read the manifest and make the view of the rows.
+
+    Raises:
+        JobError: It is no export, not finished, or a shard is missing or of another shape.
+    """
+    root = Path(path)
+    manifest = _manifest(root)
+    source_name = str(manifest["source"])
+    files = _files(root, manifest)
+    source = attrs.evolve(SOURCES[source_name], several=is_several(manifest["query"]))
+    select = _select(source, files)
+    if files and manifest["format"] == "jsonl":
+        select = typed_lines(engine, source, _reader(source, files), about=str(root))
+    if not _QUANTITIES - set(SOURCES[source_name].types()):
+        select = f"SELECT *, {_REMAINING} AS remaining FROM ({select})"
+    engine.run(f"CREATE VIEW {name(relation)} AS {select}", about=str(root))
+    columns = engine.columns(name(relation), about=str(root))
+    missing = [column for column in source.types() if column not in columns]
+    if missing:
+        raise JobError(
+            f"{root}: the shards have no column {', '.join(missing)}: another release wrote them; export again",
+            path=str(root),
+        )
+    return Folder(root, source_name, manifest, files, relation, columns)
+
+
+def _manifest(root: Path) -> dict[str, Any]:
+    path = root / "manifest.json"
+    if not root.is_dir():
+        raise JobError(f"{root} is no folder: give the folder of an export (capillary-async export)", path=str(root))
+    try:
+        return read_manifest(path, SOURCES)
+    except FileNotFoundError:
+        raise JobError(
+            f"{root} has no manifest.json: the export has not finished. Run the same export command again, with the "
+            "same --out: it goes on where it stopped",
+            path=str(root),
+        ) from None
+
+
+def _files(root: Path, manifest: Mapping[str, Any]) -> tuple[Path, ...]:
+    files = tuple(root / shard["file"] for shard in manifest["shards"])
+    for file in files:
+        if file.is_symlink():
+            raise JobError(f"{file} is a symbolic link, and an export makes none: put the file there", path=str(file))
+        if not file.is_file():
+            raise JobError(
+                f"{file} is missing, and the manifest names it: run the same export command again", path=str(file)
+            )
+    return files
+
+
+def _select(source: Source, files: tuple[Path, ...]) -> str:
+    """The rows of the files; of none, no rows with the same columns."""
+    if not files:
+        nothing = ", ".join(f"NULL::{kind} AS {name(column)}" for column, kind in source.types().items())
+        return f"SELECT {nothing} WHERE false"
+    return f"SELECT * FROM read_parquet({_listed(files)}, {_AS_THEY_ARE})"
+
+
+def _reader(source: Source, files: tuple[Path, ...]) -> str:
+    """The rows of JSON Lines as a relation; amounts are JSON still."""
+    members = {column: "JSON" if is_amount(kind) else kind for column, kind in source.types().items()}
+    columns = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind in members.items())
+    return (
+        f"read_json({_listed(files)}, format = 'newline_delimited', columns = {{{columns}}}, "
+        f"filename = {literal(FILE)}, {_AS_THEY_ARE})"
+    )
+
+
+def _listed(files: tuple[Path, ...]) -> str:
+    return f"[{', '.join(file_literal(file) for file in files)}]"

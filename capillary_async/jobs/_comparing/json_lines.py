@@ -1,0 +1,117 @@
+"""The rows of JSON Lines with the types they have in Parquet; amounts may have more digits there.
+
+The rule kept here: an amount keeps every digit, in the smallest type that holds the whole column, or the run ends and
+names file and record; nothing is rounded. Used by `_compare_folder.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from capillary_async.jobs._books.duckdb_engine import literal, name
+from capillary_async.jobs._common.errors import JobError
+
+if TYPE_CHECKING:
+    from capillary_async.jobs._books.duckdb_engine import Engine
+    from capillary_async.jobs._comparing.export_reader import Source
+
+__all__ = ["FILE", "is_amount", "typed_lines"]
+
+FILE = "the file"  # the column with a row's file: no field has that name
+_AMOUNT = r"-?\d+(\.\d+)?(E[+-]?\d{1,2})?"
+_WHOLE, _DECIMALS = 15, 3  # what DECIMAL(18,3) holds
+_MOST_WHOLE, _MOST_DECIMALS = 20, 18
+_TORN = re.compile(r'JSON transform error in file "(.*)", in line (\d+): (.*)')
+# The exponent is gone, and so are zeros that say nothing; NULL where digits would be lost on the way.
+_MACROS = f"""
+CREATE OR REPLACE MACRO without_exponent(t) AS CASE WHEN NOT contains(t, 'E') THEN t
+    WHEN length(split_part(split_part(t, 'E', 1), '.', 2)) - CAST(split_part(t, 'E', 2) AS INTEGER) <= {_MOST_DECIMALS}
+    THEN CAST(TRY_CAST(t AS DECIMAL(38,{_MOST_DECIMALS})) AS VARCHAR) END;
+CREATE OR REPLACE MACRO stripped(t) AS regexp_replace(
+    CASE WHEN contains(t, '.') THEN rtrim(rtrim(t, '0'), '.') ELSE t END, '^(-?)0+(\\d)', '\\1\\2');
+CREATE OR REPLACE MACRO amount_text(j) AS CASE WHEN json_type(j) = 'VARCHAR' AND
+    regexp_full_match(j ->> '$', {literal(_AMOUNT)}) THEN stripped(without_exponent(j ->> '$')) END;
+CREATE OR REPLACE MACRO whole_digits(t) AS length(ltrim(split_part(t, '.', 1), '-'));
+CREATE OR REPLACE MACRO decimal_digits(t) AS length(split_part(t, '.', 2));
+"""
+
+
+def is_amount(kind: str) -> bool:
+    """Whether DuckDB's type is that of amounts."""
+    return kind.startswith("DECIMAL")
+
+
+def typed_lines(engine: Engine, source: Source, reader: str, *, about: str) -> str:
+    """The query of the rows with their types; reads all of them once to find out which.
+
+    Raises:
+        JobError: A line cannot be read, or a value fits no type.
+    """
+    engine.run(_MACROS, about=about)
+    kinds = source.types()
+    amounts = [column for column, kind in kinds.items() if is_amount(kind)]
+    numbers = [column for column, kind in kinds.items() if kind in ("BIGINT", "INTEGER")]
+    texts = "".join(f", amount_text({name(column)}) AS {_text(column)}" for column in amounts)
+    picked = [f"count({name(column)})" for column in numbers]
+    for column in amounts:
+        text = _text(column)
+        picked += [f"coalesce(max(whole_digits({text})), 0)", f"coalesce(max(decimal_digits({text})), 0)"]
+        picked.append(f"count(*) FILTER (WHERE {_bad(column, text)})")
+    try:  # the texts are made in a query of their own: macros copy their arguments, in each other without end
+        found = engine.row(f"SELECT {', '.join(picked)} FROM (SELECT *{texts} FROM {reader})", about=about)
+        found = found[len(numbers) :]
+    except JobError as error:
+        raise _told(error) from error
+    types = dict(kinds)
+    for column, whole, decimals, bad in zip(amounts, found[::3], found[1::3], found[2::3], strict=True):
+        if bad:
+            raise _unfit(engine, source, reader, column, bad)
+        if whole > _WHOLE or decimals > _DECIMALS:
+            types[column] = f"DECIMAL(38,{max(decimals, _DECIMALS)})"
+    chosen = (
+        f"CAST(amount_text({name(column)}) AS {kind}) AS {name(column)}" if column in amounts else name(column)
+        for column, kind in types.items()
+    )
+    return f"SELECT {', '.join(chosen)} FROM {reader}"
+
+
+def _text(column: str) -> str:
+    """The name of the column with an amount's text."""
+    return name(f"{column} as text")
+
+
+def _bad(column: str, text: str) -> str:
+    """True for an amount that is there and cannot be read to its last digit."""
+    there = f"{name(column)} IS NOT NULL AND json_type({name(column)}) <> 'NULL'"
+    fits = f"whole_digits({text}) <= {_MOST_WHOLE} AND decimal_digits({text}) <= {_MOST_DECIMALS}"
+    return f"{there} AND NOT coalesce({fits}, false)"
+
+
+def _unfit(engine: Engine, source: Source, reader: str, column: str, many: int) -> JobError:
+    key = " || ' ' || ".join(f"coalesce(CAST({name(part)} AS VARCHAR), 'nothing')" for part in source.key)
+    file, asked, record, value = engine.rows(
+        f"SELECT {name(FILE)}, asked_key, {key}, CAST({name(column)} AS VARCHAR) FROM {reader} "
+        f"WHERE {_bad(column, f'amount_text({name(column)})')} "
+        f"ORDER BY shard, row LIMIT 1"
+    )[0]
+    more = f" ({many:,} such records)" if many > 1 else ""
+    return JobError(
+        f"{file}: record {record} of {asked}: {column} is {value[:60]}, and an amount must be a text of at most "
+        f"{_MOST_WHOLE} digits before the point and {_MOST_DECIMALS} behind it: nothing is rounded{more}",
+        path=file,
+    )
+
+
+def _told(error: JobError) -> JobError:
+    """What DuckDB said of a line, in our words."""
+    found = _TORN.search(str(error))
+    if found is None:
+        return error
+    file, line, said = found.groups()
+    if "numerical" in said:
+        value = said.rpartition(": ")[2]
+        said = (
+            f"{value[:60]} is no whole number of 64 bits (up to 9223372036854775807), and can be compared in no column"
+        )
+    return JobError(f"{file}, line {line}: {said}", path=file)

@@ -1,0 +1,103 @@
+"""What an export is and holds, in words and sums for a person.
+
+The rule kept here: counts are the manifest's, sums are the files'. Used by `_reconcile.py`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, cast
+
+from capillary_async.jobs._books.duckdb_engine import name
+from capillary_async.jobs._common.local_days import QUARTER, ServerZone
+from capillary_async.jobs._comparing.result import Group, Subject
+from capillary_async.jobs._comparing.rule_catalog import EXCLUSIVE, REMAINING
+from capillary_async.jobs._dataset.manifest import read_of
+from capillary_async.models.exact import EXACT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from capillary_async.jobs._books.duckdb_engine import Engine
+    from capillary_async.jobs._books.open import Books
+    from capillary_async.jobs._comparing.export_reader import Folder
+
+__all__ = ["books_subject", "groups_of", "months_of", "read_time", "subject_of"]
+
+
+def subject_of(role: str, folder: Folder) -> Subject:
+    """An export in words."""
+    counted = {each: folder.ids(each) for each in ("asked", "found", "empty", "failed")}
+    query: Any = folder.manifest.get("query")
+    asked: Mapping[str, Any] = cast("Mapping[str, Any]", query) if isinstance(query, dict) else {}
+    facts = {
+        "What": f"export of {folder.source_name}",
+        "Asked with": ", ".join(f"{each} {value}" for each, value in asked.items() if value not in (None, "")),
+        "Customers": ", ".join(f"{value:,} {each}" for each, value in counted.items() if value is not None),
+        "Records": f"{folder.manifest.get('records', 0):,}",
+        "Read": _span(folder.manifest.get("read")),
+        "How it was read": _CONSISTENCY.get(str(folder.manifest.get("consistency")), ""),
+        "Digest of the keys": str(folder.manifest.get("keys_digest") or ""),
+    }
+    return Subject(role, str(folder.path), {each: value for each, value in facts.items() if value})
+
+
+def _span(member: Any) -> str:
+    read = read_of(member)
+    return "" if read is None else f"{read[0]:%Y-%m-%d %H:%M} to {read[1]:%Y-%m-%d %H:%M} UTC"
+
+
+_CONSISTENCY = {
+    "fast": "fast: each list once. What changed while it was being read may show as a difference",
+    "verified": "verified: each list of several pages again until two readings agreed",
+}
+
+
+def books_subject(engine: Engine, reader: Books) -> Subject:
+    rows = engine.row("SELECT count(*) FROM books")[0]
+    facts = {"Rows": f"{rows:,}"} | ({f"SHA-256 of {reader.digest_of}": reader.digest} if reader.digest else {})
+    return Subject("Books", reader.label, facts)
+
+
+def groups_of(engine: Engine, folder: Folder) -> tuple[int, tuple[Group, ...]]:
+    """How many records there are, and the totals by status or the like."""
+    group, points = folder.source.group, EXCLUSIVE if EXCLUSIVE[0] in folder.columns else ()
+    sums = "".join(f", coalesce(sum({each}), 0)" for each in points)
+    if points:
+        sums += f", coalesce(sum({REMAINING}), 0)"
+    rows = engine.rows(
+        f"SELECT {name(group)}, count(*){sums} FROM {name(folder.relation)} GROUP BY 1 ORDER BY 1 NULLS LAST",
+        about=str(folder.path),
+    )
+    names = (*points, "remaining") if points else ()
+    groups = [Group(row[0], row[1], dict(zip(names, map(Decimal, row[2:]), strict=True))) for row in rows]
+    return sum(each.records for each in groups), tuple(groups)
+
+
+def months_of(engine: Engine, folder: Folder, zone: ServerZone) -> dict[str, Decimal]:
+    """Points left of AVAILABLE allocations by the local month of their expiry."""
+    if folder.source_name != "allocations":
+        return {}
+    rows = engine.rows(
+        f"SELECT (expiry_date - 1) // {QUARTER}, sum({REMAINING}) FROM {name(folder.relation)} "
+        "WHERE status = 'AVAILABLE' AND expiry_date IS NOT NULL GROUP BY 1 ORDER BY 1",
+        about=str(folder.path),
+    )
+    months: dict[str, Decimal] = {}
+    for quarter, points in rows:
+        month = zone.month_of((quarter + 1) * QUARTER)
+        months[month] = EXACT.add(months.get(month, Decimal(0)), Decimal(points or 0))
+    return {month: points for month, points in months.items() if points}
+
+
+def read_time(folder: Folder) -> datetime:
+    """When an export was read: its last answer, else when it was finished, else now."""
+    read = read_of(folder.manifest.get("read"))
+    if read is not None:
+        return read[1]
+    try:
+        finished = datetime.fromisoformat(str(folder.manifest.get("finished")))
+    except ValueError:
+        return datetime.now(UTC)
+    return finished.astimezone(UTC) if finished.tzinfo else finished.replace(tzinfo=UTC)

@@ -1,0 +1,1 @@
+"""An export on disk: folder, manifest, files, state."""

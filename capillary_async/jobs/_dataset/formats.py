@@ -1,0 +1,359 @@
+"""What a shard looks like as a file: Parquet, or JSON Lines.
+
+The rule kept here: the bytes are a function of the shard alone: fixed compression and row groups, no times, whatever
+the pieces in which the rows came. Used by `_shards.py` to write, by `_verify.py` to read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from itertools import repeat
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, cast
+
+import attrs
+import msgspec
+from attrs import frozen
+
+from capillary_async.jobs._common.pyarrow_import import pa, pc, pq
+from capillary_async.jobs._common.several import ASKED, asked_of, is_several
+from capillary_async.jobs._dataset.columns import DERIVED, Columns
+from capillary_async.jobs._dataset.state import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from decimal import Decimal
+    from pathlib import Path
+
+    from capillary_async.jobs._common.sources import Source
+
+__all__ = ["Batch", "Format", "FormatName", "Jsonl", "Parquet", "ShardFile", "format_of"]
+
+FormatName = Literal["parquet", "jsonl"]
+
+GROUP = 8_192  # rows of a row group: what a shard in work holds at most
+_READ = 8_192
+_PIECE = 512  # lines
+_DERIVED_NAMES = frozenset(DERIVED.values())
+
+
+@frozen
+class Batch:
+    """Some rows of a shard, read again.
+
+    Attributes:
+        asked, shards, rows: The first three columns.
+        identities: What identifies each record.
+        totals: The sum of each quantity.
+    """
+
+    asked: Sequence[Any]
+    shards: Sequence[int]
+    rows: Sequence[int]
+    identities: Sequence[tuple[object, ...]]
+    totals: Mapping[str, Decimal]
+
+
+class ShardFile(Protocol):
+    """A shard being written."""
+
+    def add(self, chunk: Any) -> None:
+        """Rows behind those that are there."""
+
+    def close(self) -> None:
+        """Write what is left and the end of the file, which stays open."""
+
+    def abandon(self) -> None:
+        """Write nothing any more."""
+
+
+class Format(Protocol):
+    """How rows are written and read."""
+
+    @property
+    def ending(self) -> str:
+        """Of the file's name."""
+        ...
+
+    def chunk(self, shard: int, entries: Sequence[tuple[Any, Sequence[Any]]]) -> Any:
+        """The rows of some keys, whole; raises `UnfitError` where it is one key and its rows do not fit."""
+
+    def open(self, file: IO[bytes], shard: int) -> ShardFile:
+        """A new shard."""
+        ...
+
+    def pieces(self, path: Path) -> Iterator[tuple[Any, Any]]:
+        """The rows of a shard in order, as (asked key, chunk)."""
+        ...
+
+    def batches(self, path: Path) -> Iterator[Batch]:
+        """The rows of a shard, for `verify`."""
+        ...
+
+    def described(self, path: Path, shard: int) -> dict[str, tuple[str | None, str]]:
+        """What the file says of itself otherwise than this shard of this query would: (said, expected) by name."""
+        ...
+
+    def records(self, path: Path, keys: set[Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+        """The rows of some keys as plain values, without the first three columns: (asked key, row)."""
+        ...
+
+    def plain(self, key: Any, items: Sequence[Any]) -> list[Mapping[str, Any]]:
+        """What `records` gives for records that are written and read again."""
+        ...
+
+
+def format_of(name: str, source: Source, query: Mapping[str, Any]) -> Format:
+    """The format of that name."""
+    return Parquet(source, query) if name == "parquet" else Jsonl(source, several=is_several(query))
+
+
+# --- Parquet ----------------------------------------------------------------------------------------------------------
+
+
+class Parquet:
+    """A Parquet file a shard."""
+
+    ending = "parquet"
+
+    def __init__(self, source: Source, query: Mapping[str, Any]) -> None:
+        self._source = source
+        key_type = pa.string() if source.pairs else pa.int64()
+        self._columns = Columns(source.model, key_type, several=is_several(query))
+        self._metadata = {
+            "capillary_async.source": source.name,
+            "capillary_async.schema_version": str(SCHEMA_VERSION),
+            "capillary_async.query": json.dumps(query, sort_keys=True),
+        }
+
+    def chunk(self, shard: int, entries: Sequence[tuple[Any, Sequence[Any]]]) -> Any:
+        """An Arrow table; of several keys that do not fit together, each is tried alone by the caller."""
+        return self._columns.table(shard, entries)
+
+    def open(self, file: IO[bytes], shard: int) -> ShardFile:
+        """A new shard."""
+        return _ParquetFile(file, self._columns.schema.with_metadata(self._described(shard)))
+
+    def _described(self, shard: int) -> dict[str, str]:
+        return {**self._metadata, "capillary_async.shard": str(shard)}
+
+    def described(self, path: Path, shard: int) -> dict[str, tuple[str | None, str]]:
+        """What stands in the file's metadata otherwise."""
+        told: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+        held = {name.decode(): value.decode() for name, value in told.items()}
+        expected = self._described(shard)
+        return {name: (held.get(name), said) for name, said in expected.items() if held.get(name) != said}
+
+    def pieces(self, path: Path) -> Iterator[tuple[Any, Any]]:
+        """The rows of a shard in order, as (asked key, table)."""
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_READ):
+                table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+                start = 0
+                runs = pc.run_end_encode(table["asked_key"].combine_chunks())
+                for key, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+                    yield key, table.slice(start, end - start)
+                    start = end
+
+    def batches(self, path: Path) -> Iterator[Batch]:
+        """The rows of a shard, for `verify`."""
+        with pq.ParquetFile(path) as file:
+            if not file.schema_arrow.equals(self._columns.schema):
+                raise ValueError("its columns are not those of this release")
+            for batch in file.iter_batches(_READ):
+                parts = [batch.column(name).to_pylist() for name in self._source.key]
+                yield Batch(
+                    batch.column(0).to_pylist(),
+                    batch.column(1).to_pylist(),
+                    batch.column(2).to_pylist(),
+                    list(zip(*parts, strict=True)),
+                    _sums(batch),
+                )
+
+    def records(self, path: Path, keys: set[Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+        """The rows of some keys as plain values."""
+        wanted = pa.array(sorted(keys), self._columns.schema.field("asked_key").type)
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_READ):
+                for row in _rows(batch.filter(pc.is_in(batch.column(0), wanted))):
+                    yield row.pop("asked_key"), {name: row[name] for name in list(row)[2:]}
+
+    def plain(self, key: Any, items: Sequence[Any]) -> list[Mapping[str, Any]]:
+        """What the records are as rows."""
+        rows = _rows(self.chunk(0, [(key, items)]))
+        return [{name: row[name] for name in list(row)[3:]} for row in rows]
+
+
+class _ParquetFile:
+    def __init__(self, file: IO[bytes], schema: Any) -> None:
+        self._schema = schema
+        self._writer = pq.ParquetWriter(file, schema, compression="zstd", compression_level=3, version="2.6")
+        self._held: list[Any] = []
+        self._rows = 0
+
+    def add(self, chunk: Any) -> None:
+        self._held.append(chunk)
+        self._rows += chunk.num_rows
+        while self._rows >= GROUP:
+            self._group(GROUP)
+
+    def _group(self, rows: int) -> None:
+        """Write a row group. Its chunks are made one: pages would end where chunks do."""
+        table = pa.concat_tables(self._held)
+        left = table.slice(rows)
+        group = table.slice(0, rows).combine_chunks().replace_schema_metadata(self._schema.metadata)
+        self._held, self._rows = [left] if left.num_rows else [], left.num_rows
+        self._writer.write_table(group, row_group_size=rows)
+
+    def close(self) -> None:
+        if self._rows:
+            self._group(self._rows)
+        self._writer.close()
+
+    def abandon(self) -> None:
+        with contextlib.suppress(Exception):  # a writer that is only dropped would complain that it was not closed
+            self._writer.close()
+        self._writer.is_open = False
+
+
+def _rows(table: Any) -> list[dict[str, Any]]:
+    """Plain values. Derived times are milliseconds: Python has none beyond the year 9999, older files may."""
+    for place, name in enumerate(table.schema.names):
+        if name in _DERIVED_NAMES:
+            table = table.set_column(place, name, table.column(place).cast(pa.int64()))
+    return cast("list[dict[str, Any]]", table.to_pylist(maps_as_pydicts="strict"))
+
+
+def _sums(batch: Any) -> dict[str, Decimal]:
+    found: dict[str, Decimal] = {}
+    for name, array in zip(batch.schema.names, batch.columns, strict=True):
+        found.update(_sums_in(name, array))
+    return found
+
+
+def _sums_in(path: str, array: Any) -> dict[str, Decimal]:
+    """The sum of a column of quantities, or of each quantity nested in it."""
+    kind = array.type
+    if pa.types.is_decimal(kind):
+        total = pc.sum(array.cast(pa.decimal128(38, kind.scale))).as_py()
+        return {path: total} if total is not None else {}
+    if pa.types.is_struct(kind):
+        members = (kind.field(place).name for place in range(kind.num_fields))
+        parts = (_sums_in(f"{path}.{name}", pc.struct_field(array, name)) for name in members)
+        return {name: total for part in parts for name, total in part.items()}
+    return _sums_in(path, pc.list_flatten(array)) if pa.types.is_list(kind) else {}
+
+
+# --- JSON Lines -------------------------------------------------------------------------------------------------------
+
+
+class Jsonl:
+    """A file of JSON Lines a shard: quantities are text with the digits that came, times ISO 8601."""
+
+    ending = "jsonl"
+
+    def __init__(self, source: Source, *, several: bool = False) -> None:
+        self._source, self._several = source, several
+        self._names = tuple(attribute.name for attribute in attrs.fields(source.model))
+        self._encode = msgspec.json.Encoder().encode
+
+    def chunk(self, shard: int, entries: Sequence[tuple[Any, Sequence[Any]]]) -> Any:
+        """The lines."""
+        encode = self._encode
+        return b"".join(
+            encode(
+                {
+                    "asked_key": key if isinstance(key, int) else str(key),
+                    "shard": shard,
+                    "row": row,
+                    **asked,
+                    **self._row(record),
+                }
+            )
+            + b"\n"
+            for key, items in entries
+            for row, (record, asked) in enumerate(zip(items, self._asked(items), strict=True))
+        )
+
+    def _asked(self, items: Sequence[Any]) -> Iterable[dict[str, int]]:
+        """The program and category under which each record came, where there are several."""
+        if not self._several:
+            return repeat({}, len(items))
+        return (dict(zip(ASKED, map(int, scope), strict=True)) for scope in asked_of(items))
+
+    def _row(self, record: Any) -> dict[str, Any]:
+        row: dict[str, Any] = {}
+        for name in self._names:
+            row[name] = getattr(record, name)
+            if name in DERIVED:
+                row[DERIVED[name]] = _derived(record, DERIVED[name])
+        return row
+
+    def open(self, file: IO[bytes], shard: int) -> ShardFile:  # noqa: ARG002 - each line names it
+        """A new shard."""
+        return _JsonlFile(file)
+
+    def pieces(self, path: Path) -> Iterator[tuple[Any, Any]]:
+        """The lines in order, as (asked key, line)."""
+        with path.open("rb") as file:
+            for line in file:
+                yield msgspec.json.decode(line)["asked_key"], line
+
+    def batches(self, path: Path) -> Iterator[Batch]:
+        """The rows of a shard, for `verify`."""
+        rows: list[dict[str, Any]] = []
+        with path.open("rb") as file:
+            for line in file:
+                rows.append(msgspec.json.decode(line))
+                if len(rows) == _PIECE:
+                    yield self._batch(rows)
+                    rows = []
+        yield self._batch(rows)
+
+    def _batch(self, rows: list[dict[str, Any]]) -> Batch:
+        return Batch(
+            [row["asked_key"] for row in rows],
+            [row["shard"] for row in rows],
+            [row["row"] for row in rows],
+            [tuple(row[name] for name in self._source.key) for row in rows],
+            self._source.totals_of_rows(rows),
+        )
+
+    def described(self, path: Path, shard: int) -> dict[str, tuple[str | None, str]]:  # noqa: ARG002 - the same for all
+        """Lines say nothing of the query."""
+        return {}
+
+    def records(self, path: Path, keys: set[Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+        """The rows of some keys as plain values."""
+        with path.open("rb") as file:
+            for line in file:
+                row = msgspec.json.decode(line)
+                key = row.pop("asked_key")
+                if key in keys:
+                    yield key, {name: row[name] for name in list(row)[2:]}
+
+    def plain(self, key: Any, items: Sequence[Any]) -> list[Mapping[str, Any]]:
+        """What the records are as rows."""
+        rows = [msgspec.json.decode(line) for line in self.chunk(0, [(key, items)]).splitlines()]
+        return [{name: row[name] for name in list(row)[3:]} for row in rows]
+
+
+class _JsonlFile:
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def add(self, chunk: Any) -> None:
+        self._file.write(chunk)
+
+    def close(self) -> None:
+        """Nothing stands behind the lines."""
+
+    def abandon(self) -> None:
+        """Nothing is held."""
+
+
+def _derived(record: Any, name: str) -> Any:
+    try:
+        return getattr(record, name)
+    except OverflowError:  # a time beyond the year 9999: its milliseconds stand in their own column
+        return None

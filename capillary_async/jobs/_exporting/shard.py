@@ -1,0 +1,302 @@
+"""A shard in work: outcomes come in any order, rows are written in the order of the ids.
+
+The rule kept here: a key's rows are in the file whole or not at all; what has to wait for an earlier key waits in
+memory up to a bound and on the disk beyond it; a shard is done when its bytes are on the disk under its name. Used by
+`_intake.py` in the event loop and by `_publish.py` in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import tempfile
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
+
+from capillary_async import CapillaryError, InvalidRequestError, RateLimitedError, ServerError, TransportError
+from capillary_async.errors import DecodeError
+from capillary_async.jobs._common.digest import Bag, added, file_digest
+from capillary_async.jobs._common.errors import UnfitError
+from capillary_async.jobs._common.kill_points import reached
+from capillary_async.jobs._common.pyarrow_import import pa
+from capillary_async.jobs._dataset.drift import DriftCount
+from capillary_async.jobs._dataset.state import ASKED_ENOUGH, Failure, Shard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from decimal import Decimal
+    from pathlib import Path
+
+    from capillary_async.jobs._common.sources import Source
+    from capillary_async.jobs._dataset.folder import Folder
+    from capillary_async.jobs._dataset.formats import Format, ShardFile
+
+__all__ = ["Entry", "ShardTask", "ShardWriter", "Waiting", "failure_of", "is_answer"]
+
+_NO_ANSWER = (TransportError, ServerError, RateLimitedError)
+WAITING = 20_000  # records that may wait for an earlier key in memory, over all shards
+_LONGEST = 1_000  # characters of a message that are kept
+
+
+class Entry(NamedTuple):
+    """A key whose rows are next."""
+
+    place: int
+    key: Any
+    items: Sequence[Any]
+    new: Sequence[tuple[str, int, str]] = ()  # members that no page documents
+
+
+class _Aside(NamedTuple):
+    """Where rows wait on the disk."""
+
+    offset: int
+    length: int
+
+
+class Waiting:
+    """How many records wait in memory, over all shards."""
+
+    def __init__(self) -> None:
+        self.records = 0
+
+
+def is_answer(error: CapillaryError) -> bool:
+    """Whether an error is an answer of the service, and not for want of one."""
+    if isinstance(error, DecodeError):
+        return not error.cut and error.kind != "not-json"
+    return not isinstance(error, _NO_ANSWER)
+
+
+def failure_of(place: int, error: CapillaryError, round_: int) -> Failure:
+    """What is kept of an error."""
+    text = str(error)
+    return Failure(
+        place=place,
+        error=type(error).__name__,
+        message=text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}...",
+        request_id=getattr(error, "request_id", None),
+        attempts=error.attempts,
+        final=isinstance(error, InvalidRequestError | UnfitError),
+        transient=not isinstance(error, InvalidRequestError | UnfitError) and not is_answer(error),
+        round=ASKED_ENOUGH if error.is_definitive else round_,
+    )
+
+
+class ShardTask:
+    """What is to be asked for one shard, and what came of it so far. Lives in the event loop.
+
+    Args:
+        number: Of the shard.
+        first: The place of its first key, asked or not.
+        keys: The keys to ask, by place, in order.
+        round_: 0 for the first reading, else which of the later rounds.
+
+    Attributes:
+        not_found: Keys so far whose list, or one of them, was answered with 404 and taken for empty.
+    """
+
+    def __init__(
+        self, number: int, first: int, keys: dict[int, Any], *, round_: int, waiting: Waiting, folder: Path
+    ) -> None:
+        self.number = number
+        self.first = first
+        self.keys = keys
+        self.round = round_
+        self.left = len(keys)
+        self.not_found = 0
+        self.failures: dict[int, Failure] = {}
+        self._order = iter(keys.items())
+        self._next: tuple[int, Any] | None = next(self._order, None)
+        self._held: dict[int, Any] = {}
+        self._new: dict[int, Sequence[tuple[str, int, str]]] = {}
+        self._ready: list[Entry] = []
+        self._records = 0
+        self._waiting = waiting
+        self._folder = folder
+        self._aside: IO[bytes] | None = None
+
+    def settle(self, place: int, items: Sequence[Any], new: Sequence[tuple[str, int, str]] = ()) -> None:
+        """A key was answered with these records; none where it failed.
+
+        Args:
+            place: Of the key.
+            items: Its records.
+            new: Their members that no page documents; see `members_of`.
+        """
+        self.left -= 1
+        if new:
+            self._new[place] = new
+        if place != self._due:
+            self._hold(place, items)
+            return
+        self._put(items)
+        while self._due in self._held:
+            self._put(self._released(self._due))
+
+    @property
+    def _due(self) -> int:
+        """The place of the key whose rows come next; 0 behind the last."""
+        return 0 if self._next is None else self._next[0]
+
+    def _put(self, items: Sequence[Any]) -> None:
+        if self._next is not None and items:
+            self._ready.append(Entry(*self._next, items, self._new.pop(self._next[0], ())))
+            self._records += len(items)
+        self._next = next(self._order, None)
+
+    def _hold(self, place: int, items: Sequence[Any]) -> None:
+        if not items:
+            self._held[place] = ()
+        elif self._waiting.records + len(items) <= WAITING:
+            self._waiting.records += len(items)
+            self._held[place] = items
+        else:
+            self._held[place] = self._put_aside(pickle.dumps(items, protocol=pickle.HIGHEST_PROTOCOL))
+
+    def _put_aside(self, data: bytes) -> _Aside:
+        if self._aside is None:
+            # Nameless, so that nothing of it is left however this ends.
+            self._aside = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed with the shard
+        offset = self._aside.seek(0, os.SEEK_END)
+        self._aside.write(data)
+        return _Aside(offset, len(data))
+
+    def _released(self, place: int) -> Sequence[Any]:
+        held = self._held.pop(place)
+        if isinstance(held, _Aside) and self._aside is not None:
+            self._aside.seek(held.offset)
+            return cast("Sequence[Any]", pickle.loads(self._aside.read(held.length)))  # noqa: S301 - our nameless file
+        self._waiting.records -= len(held)
+        return cast("Sequence[Any]", held)
+
+    @property
+    def records(self) -> int:
+        """How many records are ready to be written."""
+        return self._records
+
+    def take(self) -> list[Entry]:
+        """What is ready to be written; the caller writes it."""
+        ready, self._ready, self._records = self._ready, [], 0
+        return ready
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        self._waiting.records -= sum(len(held) for held in self._held.values() if not isinstance(held, _Aside))
+        self._held.clear()
+        if self._aside is not None:
+            self._aside.close()
+            self._aside = None
+
+
+class ShardWriter:
+    """The file of a shard, from its first row to its name. Lives in a thread.
+
+    Args:
+        base: What is there already, where later rounds add the rows of keys that failed before.
+        places: The place of every key of the shard.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        format_: Format,
+        source: Source,
+        number: int,
+        *,
+        base: Shard | None,
+        places: dict[Any, int],
+    ) -> None:
+        self.path = folder.shard(number, format_.ending)
+        self._folder, self._format, self._source, self._number = folder, format_, source, number
+        self._base, self._places = base, places
+        self._file: IO[bytes] = folder.open_part(self.path)
+        self._shard: ShardFile = format_.open(self._file, number)
+        self._old: Iterator[tuple[Any, Any]] = iter(()) if base is None else format_.pieces(self.path)
+        self._next_old = next(self._old, None)
+        self._rows = self._found = 0
+        self._totals: list[dict[str, Decimal]] = []
+        self._bag = Bag()
+        self._drift = DriftCount(None if base is None else base.drift)
+
+    def add(self, entries: list[Entry]) -> list[tuple[int, UnfitError]]:
+        """Write keys in order; gives those whose rows do not fit, of which nothing is written."""
+        try:
+            chunk = self._format.chunk(self._number, [(entry.key, entry.items) for entry in entries])
+        except (pa.ArrowException, OverflowError, UnfitError):
+            refused: list[tuple[int, UnfitError]] = []
+            for entry in entries:
+                try:
+                    self._write([entry], self._format.chunk(self._number, [(entry.key, entry.items)]))
+                except UnfitError as error:
+                    refused.append((entry.place, error))
+            return refused
+        if self._base is None:
+            self._write(entries, chunk)
+        else:
+            for entry in entries:
+                self._write([entry], self._format.chunk(self._number, [(entry.key, entry.items)]))
+        reached("shard-half-written")
+        return []
+
+    def _write(self, entries: list[Entry], chunk: Any) -> None:
+        if self._base is not None:
+            self._copy_before(entries[0].place)
+        self._shard.add(chunk)
+        records = [record for entry in entries for record in entry.items]
+        self._rows += len(records)
+        self._found += len(entries)
+        self._totals.append(self._source.totals(records))
+        for entry in entries:
+            self._bag.put(self._source.keys_of(entry.key, entry.items))
+            self._drift.add_records(self._source.name, entry.key, entry.items, self._source.identity)
+            for name, count, example in entry.new:
+                self._drift.add("members", name, count, example)
+
+    def _copy_before(self, place: int | None) -> None:
+        """Copy what is there already of keys before that place; all the rest for None."""
+        while self._next_old is not None:
+            key, chunk = self._next_old
+            if place is not None and self._places[key] > place:
+                return
+            self._shard.add(chunk)
+            self._next_old = next(self._old, None)
+
+    @property
+    def grew(self) -> bool:
+        """Whether any row was written."""
+        return self._found > 0
+
+    def seal(self, keys: int) -> Shard:
+        """Make the bytes durable, and say what they are; the file has no name yet."""
+        self._copy_before(None)
+        self._shard.close()
+        self._file.flush()
+        reached("shard-written")
+        os.fsync(self._file.fileno())
+        reached("shard-synced")
+        self._file.close()
+        part = self._folder.part(self.path)
+        sha256 = file_digest(part)
+        reached("shard-hashed")
+        base = self._base or Shard(self._number, "", 0, 0, 0)
+        self._bag.join(Bag(base.digest))
+        return Shard(
+            number=self._number,
+            file=self.path.name,
+            rows=base.rows + self._rows,
+            keys=keys,
+            found=base.found + self._found,
+            sha256=sha256,
+            bytes=part.stat().st_size,
+            totals=added((base.totals, *self._totals)),
+            digest=self._bag.value,
+            drift=self._drift.as_json(),
+        )
+
+    def drop(self) -> None:
+        """Leave nothing of it."""
+        self._shard.abandon()
+        with contextlib.suppress(OSError):  # where the disk is full, what was not written yet cannot be
+            self._file.close()
+        self._folder.part(self.path).unlink(missing_ok=True)

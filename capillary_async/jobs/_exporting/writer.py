@@ -1,0 +1,172 @@
+"""Putting shards on the disk, behind the reading: one task, with a thread for files and one for the database.
+
+The rule kept here: temporary file, flush, fsync, hash, rename, fsync of the folder, one transaction, in this order; a
+shard that is made anew is withdrawn from the database before its file is replaced. What fails here ends the job. Used
+by `_export.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from capillary_async.jobs._common.kill_points import reached
+from capillary_async.jobs._exporting.shard import ShardWriter, failure_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from capillary_async.jobs._common.sources import Source
+    from capillary_async.jobs._dataset.folder import Folder
+    from capillary_async.jobs._dataset.formats import Format
+    from capillary_async.jobs._dataset.state import Shard, State
+    from capillary_async.jobs._exporting.shard import Entry, ShardTask
+
+__all__ = ["Publisher", "Thread", "in_thread", "without_stop_iteration"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_AHEAD = 8  # pieces of work that may wait
+
+
+def without_stop_iteration(function: Callable[[], T]) -> T:
+    """Call it in a thread. No future holds a `StopIteration`: whoever waits for it would never wake."""
+    try:
+        return function()
+    except StopIteration as error:
+        raise RuntimeError(f"a call in a thread raised {error!r}") from error
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call it in one of the event loop's threads."""
+    return await asyncio.to_thread(without_stop_iteration, partial(function, *args, **kwargs))
+
+
+class Thread:
+    """One thread for calls that block, in order."""
+
+    def __init__(self, name: str) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make one call beside the event loop."""
+        call = partial(without_stop_iteration, partial(function, *args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+
+    def close(self) -> None:
+        """Wait for the call under way, if any."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Publisher:
+    """Writes what the intake hands over, in order.
+
+    Args:
+        counted: Gives what was counted since it was called last.
+        read: Gives when the first and the last answer since its last call came.
+        done: Called behind each shard, in the event loop.
+    """
+
+    def __init__(
+        self, folder: Folder, state: State, source: Source, format_: Format, *, database: Thread,
+        counted: Callable[[], dict[str, int]], read: Callable[[], tuple[str, str] | None],
+        done: Callable[[ShardTask, Shard | None], None],
+    ) -> None:  # fmt: skip
+        self._folder, self._state, self._source, self._format = folder, state, source, format_
+        self._files, self._database = Thread("capillary-async-files"), database
+        self._counted, self._read, self._done = counted, read, done
+        self._queue: asyncio.Queue[tuple[ShardTask, list[Entry], bool]] = asyncio.Queue(_AHEAD)
+        self._writers: dict[int, ShardWriter] = {}
+        self._bases: dict[int, Shard] = {}
+        self.error: BaseException | None = None
+        self._task = asyncio.ensure_future(self._work())
+
+    def build_on(self, bases: dict[int, Shard]) -> None:
+        """The shards that are there, for the later rounds."""
+        self._bases = bases
+
+    async def put(self, task: ShardTask, entries: list[Entry], *, last: bool) -> None:
+        """Hand over rows, and whether the shard is complete with them.
+
+        Raises:
+            OSError, sqlite3.Error: What was handed over before could not be written.
+        """
+        if self.error is not None:
+            raise self.error
+        await self._queue.put((task, entries, last))
+
+    async def flush(self) -> None:
+        """Wait until all that was handed over is written."""
+        await self._queue.join()
+        if self.error is not None:
+            raise self.error
+
+    async def aclose(self) -> None:
+        """End it, and drop shards that are not complete."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        self._files.close()
+        for writer in self._writers.values():
+            writer.drop()
+        self._writers.clear()
+
+    async def _work(self) -> None:
+        while True:
+            task, entries, last = await self._queue.get()
+            try:
+                if self.error is None:
+                    await self._handle(task, entries, last=last)
+            except Exception as error:  # noqa: BLE001 - raised by the next `put` or `flush`
+                self.error = error
+            finally:
+                self._queue.task_done()
+
+    async def _handle(self, task: ShardTask, entries: list[Entry], *, last: bool) -> None:
+        if entries:
+            writer = await self._writer(task)
+            refused = await self._files.call(writer.add, entries)
+            task.failures.update((place, failure_of(place, error, task.round)) for place, error in refused)
+        if last:
+            shard = await self._seal(task)
+            self._writers.pop(task.number, None)
+            task.close()
+            self._done(task, shard)
+
+    async def _writer(self, task: ShardTask) -> ShardWriter:
+        writer = self._writers.get(task.number)
+        if writer is None:
+            base = self._bases.get(task.number) if task.round else None
+            places: dict[Any, int] = {}
+            if base is not None:
+                keys = await self._database.call(self._state.keys, task.first, task.first + base.keys - 1)
+                places = {key: place for place, key in keys.items()}
+            make = partial(ShardWriter, base=base, places=places)
+            writer = await self._files.call(make, self._folder, self._format, self._source, task.number)
+            self._writers[task.number] = writer
+        return writer
+
+    async def _seal(self, task: ShardTask) -> Shard | None:
+        """Give the shard its name and commit it; None where a later round brought nothing."""
+        asked: tuple[int, int] | list[int] = list(task.keys)
+        shard: Shard | None = None
+        if task.round == 0:
+            asked = (task.first, task.first + len(task.keys) - 1)
+        writer = await self._writer(task) if task.round == 0 else self._writers.get(task.number)
+        if writer is not None and task.round and not writer.grew:
+            await self._files.call(writer.drop)
+            writer = None
+        if writer is not None:
+            base = self._bases.get(task.number) if task.round else None
+            shard = await self._files.call(writer.seal, base.keys if base else len(task.keys))
+            if base is not None:
+                await self._database.call(self._state.withdraw, task.number)
+                reached("shard-withdrawn")
+                self._bases[task.number] = shard
+            await self._files.call(self._folder.publish, writer.path)
+            reached("folder-synced")
+        failures = list(task.failures.values())
+        commit = partial(self._state.commit, not_found=task.not_found)
+        await self._database.call(commit, shard, asked, failures, self._counted(), self._read())
+        return shard

@@ -1,0 +1,1 @@
+"""Faults of answers and of lists, and when they occur."""

@@ -1,0 +1,1 @@
+"""Queries, checks and answers in the forms of the API."""

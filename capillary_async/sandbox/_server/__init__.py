@@ -1,0 +1,1 @@
+"""The HTTP server, its credentials and its journal."""

@@ -1,0 +1,1 @@
+"""The customers, their points and their events."""
