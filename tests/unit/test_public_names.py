@@ -1,0 +1,66 @@
+"""The public face: `__all__` is sorted and complete, everything in it is documented, and the README knows it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+from support.paths import ROOT
+
+import capillary_async
+from capillary_async import errors, models
+
+README = ROOT / "README.md"
+
+
+def _modules() -> list[str]:
+    found = [info.name for info in pkgutil.walk_packages(capillary_async.__path__, "capillary_async.")]
+    return [name for name in found if not name.endswith("__main__")]
+
+
+@pytest.mark.parametrize("name", _modules())
+def test_all_is_true(name: str) -> None:
+    """Every module's `__all__` is without repeats and names what is there; that it is sorted, ruff sees to."""
+    module = importlib.import_module(name)
+    names = getattr(module, "__all__", [])
+    assert len(names) == len(set(names))
+    assert not [public for public in names if not hasattr(module, public)]
+
+
+def test_the_package_face_is_sorted() -> None:
+    """The one list that users read."""
+    assert sorted(capillary_async.__all__) == capillary_async.__all__
+
+
+def test_the_package_exports_every_error_and_record() -> None:
+    """What a user may catch or be given can be imported from the top."""
+    raised = {name for name in errors.__all__ if name != "OriginalError"}
+    assert raised <= set(capillary_async.__all__)
+    assert {"PointsAllocation", "PointsAwarded", "LoyaltyEvent", "LedgerEvent"} <= set(models.__all__)
+
+
+def test_the_package_has_no_public_name_beyond_all() -> None:
+    """No underscore means that users may import it, so nothing stands there by accident."""
+    submodules = {info.name for info in pkgutil.iter_modules(capillary_async.__path__)}
+    public = {name for name in {*vars(capillary_async), *dir(capillary_async)} if name[0].isalpha()} - submodules
+    assert public == {name for name in capillary_async.__all__ if name[0].isalpha()}
+
+
+@pytest.mark.parametrize("name", [name for name in capillary_async.__all__ if name != "__version__"])
+def test_public_names_are_documented(name: str) -> None:
+    """Every public class has a docstring, and so has each of its public methods."""
+    value = getattr(capillary_async, name)
+    assert inspect.getdoc(value)
+    members = inspect.getmembers(value, lambda member: inspect.isfunction(member) or isinstance(member, property))
+    undocumented = [member for member, body in members if not member.startswith("_") and not inspect.getdoc(body)]
+    assert not undocumented
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in errors.__all__ if name.endswith("Error") and name != "OriginalError"]
+)
+def test_the_readme_tells_what_to_do_about_each_error(name: str) -> None:
+    """The table of errors in the README is complete."""
+    assert name in README.read_text()
