@@ -1,7 +1,7 @@
 """How a question is measured: clients by turns, each in a process of its own, against one server.
 
-The rule kept here: A B C, B C A, C A B, so that whatever else the machine does falls on all alike, and so does what the
-one before left of caches and memory; medians, and ratios within one run.
+Invariant: A B C, B C A, C A B, so that whatever else the machine does falls on all alike, and so does what the one
+before left of caches and memory; medians, and ratios within one run.
 """
 
 from __future__ import annotations

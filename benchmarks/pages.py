@@ -1,7 +1,7 @@
 """The recorded pages that every server serves and every client reads: the same bytes in each run.
 
-The rule kept here: what a list holds is told by the customer's id alone, so that a server needs no state and a check
-knows the truth.
+Invariant: what a list holds is told by the customer's id alone, so that a server needs no state and a check knows the
+truth.
 
     id               what it has
     383 + 6 digits   one list of so many full pages; the page behind them is empty

@@ -1,8 +1,7 @@
 """The processes of a run: servers and clients, each tied to this one.
 
-The rule kept here: none outlives the run, however it ends. Each has a process group of its own that is killed at the
-end; on Linux the kernel kills it when this process dies without a word; the raw server also ends with its standard
-input.
+Invariant: none outlives the run, however it ends. Each has a process group of its own that is killed at the end; on
+Linux the kernel kills it when this process dies without a word; the raw server also ends with its standard input.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One client at work, in a process of its own: takes a job as JSON on its command line, prints what it cost as JSON.
 
-The rule kept here: only the work is measured, not the start: connections are open and decoders built by a first small
-read. What was read is checked behind the clock, so that no client is fast by leaving something out.
+Invariant: only the work is measured, not the start: connections are open and decoders built by a first small read. What
+was read is checked behind the clock, so that no client is fast by leaving something out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The raw server: answers computed beforehand, written straight to the transport; `python -m benchmarks.server`.
 
-The rule kept here: it does nothing that a client would wait for but the latency asked of it, and it ends when its
-parent does, by its standard input. Prints one line of JSON with its port when it serves.
+Invariant: it does nothing that a client would wait for but the latency asked of it, and it ends when its parent does,
+by its standard input. Prints one line of JSON with its port when it serves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which server answers: nginx with the recorded pages where it is installed, else the raw server; both on loopback.
 
-The rule kept here: a system's own nginx is never touched. Ours runs in the foreground, in one process, from a
-configuration of its own in a temporary folder, and ends with the run.
+Invariant: a system's own nginx is never touched. Ours runs in the foreground, in one process, from a configuration of
+its own in a temporary folder, and ends with the run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One leg of the soak: every customer asked through the SDK, and the process watched meanwhile.
 
-The rule kept here: what is printed is what was counted. A key that used up its attempts is told as an error and asked
-again in a later round, as a job would do; it is lost only if it never comes.
+Invariant: what is printed is what was counted. A key that used up its attempts is told as an error and asked again in a
+later round, as a job would do; it is lost only if it never comes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The server of the soak: right answers, faults among them, and an outage in the middle; own process.
 
-The rule kept here: it notes which pages it served whole, and what it was asked while it was down. It ends when its
-parent does, by its standard input. Prints one line of JSON with its port when it serves.
+Invariant: it notes which pages it served whole, and what it was asked while it was down. It ends when its parent does,
+by its standard input. Prints one line of JSON with its port when it serves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The customers of the soak: who has which records on which page, and the account of what was delivered.
 
-The rule kept here: what a customer has is told by its number alone, so that server and client know the same truth
-without a word between them; a page is one bit of an account, so that checking takes no memory that grows.
+Invariant: what a customer has is told by its number alone, so that server and client know the same truth without a word
+between them; a page is one bit of an account, so that checking takes no memory that grows.
 
     rows by the last digit   3  5  8  12  1  4  14  0  9  10
     pages of five            1  2  2   3  1  1   3  1  2   3      19 for ten customers

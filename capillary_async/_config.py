@@ -1,7 +1,7 @@
 """The settings of a session, one frozen class a concern, each default with its reason.
 
-The rule kept here: a value that cannot work is refused when the object is made, by name. Changed with `attrs.evolve`.
-Read by the session, the transport and the pager.
+Invariant: a value that cannot work is refused when the object is made, by name. Changed with `attrs.evolve`. Read by
+the session, the transport and the pager.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A wait that can be broken off from outside.
 
-The rule kept here: who breaks a wait off is told apart from who cancels its task; nothing of it outlives the wait. Used
-by the session for its calls, by iterators for theirs, and by the watch over an attempt.
+Invariant: who breaks a wait off is told apart from who cancels its task; nothing of it outlives the wait. Used by the
+session for its calls, by iterators for theirs, and by the watch over an attempt.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Interruptible"]
+__all__ = ["CancelScope"]
 
 
-class Interruptible:
+class CancelScope:
     """A wait that can be broken off from outside: what `asyncio.timeout(None)` is for, at a fraction of its cost.
 
     Use it with `with` around the wait, once. A wait that was broken off leaves the block without an error, and

@@ -1,8 +1,7 @@
 """Names of a package that are loaded when they are first asked for (PEP 562).
 
-The rule kept here: an import costs what is used. The package lists where its names come from; who touches one loads
-that module, once, under the import system's own locks. Used by the public face and by `models`; imports nothing of
-ours.
+Invariant: an import costs what is used. The package lists where its names come from; who touches one loads that module,
+once, under the import system's own locks. Used by the public face and by `models`; imports nothing of ours.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`AsyncSession`: one object for the whole API. It joins settings, chain, pools, endpoints, and closes what it opened.
 
-The rule kept here: nothing is opened before it is used, nothing stays open behind `aclose`, and no setting lives
-anywhere but in the session and its views. The top of the package; users start here.
+Invariant: nothing is opened before it is used, nothing stays open behind `aclose`, and no setting lives anywhere but in
+the session and its views. The top of the package; users start here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from capillary_async._config import Limits, Paging, RetryPolicy, Timeouts
 from capillary_async._priority import PRIORITIES, Priority
 from capillary_async._repr import brief, shown
 from capillary_async._transport.chain import ClientSession, Shared, share
-from capillary_async._transport.messages import Headers, Middleware, Request, Shape, decoded_of
+from capillary_async._transport.messages import Headers, Middleware, Request, ResponseSpec, decoded_of
 from capillary_async._transport.retry import Quota
 from capillary_async._transport.stats import Stats
 from capillary_async._validation import (
@@ -239,7 +239,7 @@ class AsyncSession:
                 argument="method",
             )
         quoted = check_path(path)
-        shape = Shape(model, free=True, timezone=self.server_timezone)
+        shape = ResponseSpec(model, free=True, timezone=self.server_timezone)
         headers = self._calls.neo_headers if quoted.startswith(NEO) else Headers()
         response = await self._calls.call(Request("GET", quoted, encode_query(params), headers, shape=shape))
         return decoded_of(response)

@@ -1,7 +1,7 @@
 """Calls under way, so that they end with their session.
 
-The rule kept here: who waits for an answer, a permit or another attempt when the session is closed learns it at once,
-in a loop of their own. Used by the session alone.
+Invariant: who waits for an answer, a permit or another attempt when the session is closed learns it at once, in a loop
+of their own. Used by the session alone.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from capillary_async._interrupt import Interruptible
+from capillary_async._interrupt import CancelScope
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-__all__ = ["UnderWay"]
+__all__ = ["InFlightCalls"]
 
 T = TypeVar("T")
 
 
-class UnderWay:
+class InFlightCalls:
     """The calls of one session or view."""
 
     def __init__(self) -> None:
-        self._waits: set[Interruptible] = set()
+        self._waits: set[CancelScope] = set()
 
     async def run(self, call: Awaitable[T]) -> T:
         """Wait for a call.
@@ -31,7 +31,7 @@ class UnderWay:
         Raises:
             RuntimeError: `end` was called meanwhile.
         """
-        wait = Interruptible()
+        wait = CancelScope()
         self._waits.add(wait)
         try:
             with wait:

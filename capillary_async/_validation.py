@@ -1,7 +1,7 @@
 """What may be given to a session, checked when it is made or asked.
 
-The rule kept here: a refusal names the argument and never shows a password, a header's value or a secret; nor do the
-locals of the frame that raises it, since tracebacks with locals end in log files. Pure functions, for a session.
+Invariant: a refusal names the argument and never shows a password, a header's value or a secret; nor do the locals of
+the frame that raises it, since tracebacks with locals end in log files. Pure functions, for a session.
 """
 
 from __future__ import annotations

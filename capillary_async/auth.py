@@ -1,7 +1,7 @@
 """Credentials: what the user gives, kept so that it cannot leak.
 
-The rule kept here: a secret lives in a closure-like holder with no repr, no pickle and no attribute dump; only the
-transport opens it. `BasicAuth` and `OAuthClient` are all a user needs to know. Imports nothing of ours.
+Invariant: a secret lives in a closure-like holder with no repr, no pickle and no attribute dump; only the transport
+opens it. `BasicAuth` and `OAuthClient` are all a user needs to know. Imports nothing of ours.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Every failure a user can meet, as one tree.
 
-The rule kept here: an error is a value. `args == (message,)`, all else stands in plain attributes, so that it pickles,
-crosses processes and never holds a session, a request or a secret. Raised by every layer above; imports nothing of
-ours.
+Invariant: an error is a value. `args == (message,)`, all else stands in plain attributes, so that it pickles, crosses
+processes and never holds a session, a request or a secret. Raised by every layer above; imports nothing of ours.
 
     CapillaryError
     ├── InvalidRequestError (ValueError)        not sent: what is wrong with which argument

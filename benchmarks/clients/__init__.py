@@ -1,7 +1,6 @@
 """The clients that read side by side, each in a module of its own: a missing package leaves out one of them alone.
 
-The rule kept here: a client reads as its own documentation tells a user to, and gives out every record of the
-same pages.
+Invariant: a client reads as its own documentation tells a user to, and gives out every record of the same pages.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The loops that a careful user would write around a client that does not page by itself.
 
-The rule kept here: this is what an SDK would save its user: page after page until a short one, and workers over one
-input.
+Invariant: this is what an SDK would save its user: page after page until a short one, and workers over one input.
 """
 
 from __future__ import annotations

@@ -289,7 +289,7 @@ class _Kinds(dict[str | None, bytes]):
 
 
 @frozen
-class _Straight(Generic[T]):
+class FastDecoder(Generic[T]):
     """Reads a page by msgspec alone, and proves that each row is a record and no decimal in it is odd.
 
     msgspec takes any text that `Decimal()` takes: "NaN", "1_000", " 1 ", other scripts' digits; and numbers beyond what
@@ -341,7 +341,7 @@ class _Straight(Generic[T]):
         return all(bounded(one) for amount in self.amounts for one in map(amount, records) if one is not None)
 
 
-def _odd_members(straight: _Straight[T], records: list[T], body: bytes) -> Any:
+def _odd_members(straight: FastDecoder[T], records: list[T], body: bytes) -> Any:
     """The members of each record that no page documents.
 
     Raises:
@@ -425,12 +425,12 @@ def _texts_in(row: bytes) -> tuple[int, bool]:
 
 
 @lru_cache(maxsize=len(_SNAKE))
-def _straight(model: Any) -> "_Straight[Any]":
+def _straight(model: Any) -> "FastDecoder[Any]":
     """The straight way of a model, made when it is first asked for."""
     fields = attrs.fields_dict(model)
     numbers = [(name, int | float | None, None) for name, one in fields.items() if one.type == Decimal | None]
     only_numbers = msgspec.defstruct(f"{model.__name__}Numbers", numbers, gc=False)
-    return _Straight(
+    return FastDecoder(
         decode=msgspec.json.Decoder(list[model]).decode,
         numbers=msgspec.json.Decoder(list[only_numbers]).decode,  # type: ignore[valid-type]
         texts=_SNAKE[model],

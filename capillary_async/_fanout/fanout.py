@@ -1,7 +1,7 @@
 """The same question for many keys: `FanOut`, a recipe.
 
-The rule kept here: a fan-out holds no place, so that looping twice asks twice; what cannot be is refused before
-anything is asked. Knows no HTTP; made by the endpoints, looped over by users.
+Invariant: a fan-out holds no place, so that looping twice asks twice; what cannot be is refused before anything is
+asked. Knows no HTTP; made by the endpoints, looped over by users.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from attrs import evolve
 from capillary_async._config import CarefulPaging, Paging
 from capillary_async._fanout.iterator import FanOutIterator
 from capillary_async._fanout.keys import Keys
-from capillary_async._fanout.outcome import FanOptions, Outcome, Plan
+from capillary_async._fanout.outcome import FanOutOptions, FanOutRun, Outcome
 from capillary_async._fanout.work import BatchReader, PagedReader, Reader
 from capillary_async._paging.misuse import AsyncOnly
-from capillary_async._paging.pager import Owner, Page
+from capillary_async._paging.pager import Page, SessionHooks
 from capillary_async._repr import cut, shown
 from capillary_async.errors import InvalidRequestError
 
@@ -44,7 +44,7 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
 
     __slots__ = ("__weakref__", "_name", "_owner", "_plan")
 
-    def __init__(self, plan: Plan[K_co, T_co], name: str, owner: Owner) -> None:
+    def __init__(self, plan: FanOutRun[K_co, T_co], name: str, owner: SessionHooks) -> None:
         self._plan = plan
         self._name = name
         self._owner = owner
@@ -77,7 +77,7 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
         """A copy that looks behind each short page 1 that may be a server's cap.
 
         Args:
-            strikes: As in `Plan`.
+            strikes: As in `FanOutRun`.
         """
         paging = self._plan.options.paging
         fan = FanOut(evolve(self._plan, strikes=strikes), self._name, self._owner)
@@ -152,11 +152,11 @@ def fan_over(
     concurrency: int,
     paging: Paging,
     patience: float,
-    owner: Owner,
+    owner: SessionHooks,
 ) -> FanOut[K, Any]:
     """A fan-out over an input, which is checked here where it has a length. For the endpoints."""
     keys = Keys(source, reader.check, argument)
-    return FanOut(Plan(keys, reader, FanOptions(concurrency, paging), patience), name, owner)
+    return FanOut(FanOutRun(keys, reader, FanOutOptions(concurrency, paging), patience), name, owner)
 
 
 def _refuse_unless(right: bool, name: str, allowed: str, came: object) -> None:  # noqa: FBT001

@@ -1,7 +1,7 @@
 """`Feed`: the input of a fan-out on its way to the workers, read a few hundred keys ahead of them.
 
-The rule kept here: one task reads the input and closes it, however the run ends; every key read has one place, one that
-cannot be too. Knows nothing of pages and requests; run by the crew.
+Invariant: one task reads the input and closes it, however the run ends; every key read has one place, one that cannot
+be too. Knows nothing of pages and requests; run by the crew.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from capillary_async.errors import InvalidRequestError
 if TYPE_CHECKING:
     from capillary_async._fanout.keys import Keys
 
-__all__ = ["Entry", "Feed", "Measure"]
+__all__ = ["Feed", "Measure", "QueuedKey"]
 
 K = TypeVar("K")
 K_contra = TypeVar("K_contra", contravariant=True)
@@ -27,7 +27,7 @@ AHEAD = 256  # maximum keys read ahead of the workers; a worker that waits for a
 LINGER = 0.02  # seconds a batch waits for an input that is slower than the service
 
 
-class Entry(NamedTuple):
+class QueuedKey(NamedTuple):
     """A key on its way to the workers: its place in the input, and why it is none."""
 
     place: int
@@ -59,7 +59,7 @@ class Feed(Generic[K]):
         self._keys = keys
         self._measure = measure
         self._seen: set[Any] | None = set() if unique and not keys.distinct else None
-        self._queue: deque[Entry] = deque()
+        self._queue: deque[QueuedKey] = deque()
         self._weight = 0
         self._filling = 0  # workers that wait for a whole batch
         self._read = 0
@@ -108,7 +108,7 @@ class Feed(Generic[K]):
         # An input of repeated keys must not hold up the loop.
         return self._full or self._read % AHEAD == 0
 
-    def _weigh(self, entry: Entry) -> int:
+    def _weigh(self, entry: QueuedKey) -> int:
         return 0 if entry.fault is not None else self._measure.weigh(entry.key)
 
     @property
@@ -127,7 +127,7 @@ class Feed(Generic[K]):
             self._wanted.clear()
             await self._wanted.wait()
 
-    def _entry(self, raw: Any) -> Entry | None:
+    def _entry(self, raw: Any) -> QueuedKey | None:
         """The key with its place; None for one that was read before."""
         fault: InvalidRequestError | None = None
         key = mark = raw
@@ -141,7 +141,7 @@ class Feed(Generic[K]):
             if mark in self._seen:
                 return None
             self._seen.add(mark)
-        return Entry(self._place, key, fault)
+        return QueuedKey(self._place, key, fault)
 
     @property
     def waiting(self) -> bool:
@@ -181,7 +181,7 @@ class Feed(Generic[K]):
         finally:
             self._filling -= 1
 
-    def take_refused(self, until: int | None) -> Entry | None:
+    def take_refused(self, until: int | None) -> QueuedKey | None:
         """The next entry, if it is no key."""
         head = self._head(until)
         return None if head is None or head.fault is None else self._pop()
@@ -202,12 +202,12 @@ class Feed(Generic[K]):
             places[head.key] = self._pop().place
         return places
 
-    def _head(self, until: int | None) -> Entry | None:
+    def _head(self, until: int | None) -> QueuedKey | None:
         if not self._queue or (until is not None and self._queue[0].place >= until):
             return None
         return self._queue[0]
 
-    def _pop(self) -> Entry:
+    def _pop(self) -> QueuedKey:
         entry = self._queue.popleft()
         self._weight -= self._weigh(entry)
         if len(self._queue) <= AHEAD // 2:

@@ -1,8 +1,8 @@
-"""`Channel`: what the workers of a fan-out hand to the loop over it, a few values at most.
+"""`Handoff`: what the workers of a fan-out hand to the loop over it, a few values at most.
 
-The rule kept here: a value once accepted is taken, in the order of sending, or dropped by `close`; who finds no room
-waits its turn. One loop, many senders, one receiver. Not an anyio memory stream, which yields to the event loop at each
-value: this way costs a fifth. Filled by the crew, emptied by the fan-out's iterator.
+Invariant: a value once accepted is taken, in the order of sending, or dropped by `close`; who finds no room waits its
+turn. One loop, many senders, one receiver. Not an anyio memory stream, which yields to the event loop at each value:
+this way costs a fifth. Filled by the crew, emptied by the fan-out's iterator.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections import deque
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-__all__ = ["Channel"]
+__all__ = ["Handoff"]
 
 V = TypeVar("V")
 
 
-class Channel(Generic[V]):
+class Handoff(Generic[V]):
     """A bounded queue with an end."""
 
     def __init__(self, size: int) -> None:

@@ -1,8 +1,8 @@
 """What a loop over a fan-out holds: `FanOutIterator`.
 
-The rule kept here: no task outlives the loop over it, however the loop ends; an iterator never takes a failure for the
-end. A class, not an async generator, whose clean-up waits for the garbage collector. Made by `FanOut`, closed by loops,
-users and the session.
+Invariant: no task outlives the loop over it, however the loop ends; an iterator never takes a failure for the end. A
+class, not an async generator, whose clean-up waits for the garbage collector. Made by `FanOut`, closed by loops, users
+and the session.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
-from capillary_async._fanout.handoff import Channel
-from capillary_async._fanout.outcome import Plan
-from capillary_async._fanout.workers import Crew
+from capillary_async._fanout.handoff import Handoff
+from capillary_async._fanout.outcome import FanOutRun
+from capillary_async._fanout.workers import WorkerPool
 from capillary_async._paging.misuse import AsyncOnly
 
 __all__ = ["FanOutIterator"]
@@ -27,15 +27,15 @@ _END = "end"
 class _Run(NamedTuple):
     """What stands behind one loop: the crew, its task, and what it sends."""
 
-    crew: Crew[Any, Any]
+    crew: WorkerPool[Any, Any]
     task: asyncio.Task[None]
-    channel: Channel[Any]
+    channel: Handoff[Any]
 
 
 class FanOutIterator(AsyncOnly, Generic[T_co]):
     """One loop over a fan-out. `aclose()` ends it early; being dropped does too."""
 
-    def __init__(self, plan: Plan[Any, Any]) -> None:
+    def __init__(self, plan: FanOutRun[Any, Any]) -> None:
         self._plan = plan
         self._loop = asyncio.get_running_loop()
         self._run: _Run | None = None
@@ -112,8 +112,8 @@ class FanOutIterator(AsyncOnly, Generic[T_co]):
         raise StopAsyncIteration
 
     def _start(self) -> _Run:
-        channel: Channel[Any] = Channel(self._plan.options.concurrency)
-        crew: Crew[Any, Any] = Crew(self._plan, channel)
+        channel: Handoff[Any] = Handoff(self._plan.options.concurrency)
+        crew: WorkerPool[Any, Any] = WorkerPool(self._plan, channel)
         # The task holds the crew and nothing of this iterator, so that dropping the iterator ends it.
         task = self._loop.create_task(crew.run())
         task.add_done_callback(lambda _: channel.end())  # also where it was cancelled before it began
@@ -157,7 +157,7 @@ def _reason(error: BaseException) -> str:
     return f"ended with {type(error).__name__}"
 
 
-def _drop(task: asyncio.Task[None], channel: Channel[Any], loop: asyncio.AbstractEventLoop) -> None:
+def _drop(task: asyncio.Task[None], channel: Handoff[Any], loop: asyncio.AbstractEventLoop) -> None:
     """Cancel the workers of an iterator that nobody holds any more, wherever that is noticed."""
     if loop.is_closed():  # and its tasks with it
         return
@@ -167,7 +167,7 @@ def _drop(task: asyncio.Task[None], channel: Channel[Any], loop: asyncio.Abstrac
         _call_in(loop, _cancel, task, channel)
 
 
-def _cancel(task: asyncio.Task[None], channel: Channel[Any]) -> None:
+def _cancel(task: asyncio.Task[None], channel: Handoff[Any]) -> None:
     task.cancel()
     channel.close()
 

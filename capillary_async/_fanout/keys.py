@@ -1,7 +1,7 @@
 """`Keys`: what a user may give a fan-out to ask for.
 
-The rule kept here: an input with a length is checked whole before anything is asked; an iterator is read once. Made by
-`FanOut`, read by the feed.
+Invariant: an input with a length is checked whole before anything is asked; an iterator is read once. Made by `FanOut`,
+read by the feed.
 """
 
 from __future__ import annotations

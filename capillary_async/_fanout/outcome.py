@@ -1,7 +1,6 @@
 """What a fan-out gives and works by: `Outcome`, its options, and the plan of one run.
 
-The rule kept here: data only; a plan holds no place, so that it can be run twice. Made by `_fanout.py`, followed by the
-crew.
+Invariant: data only; a plan holds no place, so that it can be run twice. Made by `_fanout.py`, followed by the crew.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from capillary_async._paging.pager import Position
 from capillary_async._repr import brief_repr
 from capillary_async.errors import ApiMessage, CapillaryError
 
-__all__ = ["STRIKES", "FanOptions", "Outcome", "Plan"]
+__all__ = ["STRIKES", "FanOutOptions", "FanOutRun", "Outcome"]
 
 STRIKES = 3  # how often a key is asked again that keeps failing while others are answered
 
@@ -69,7 +68,7 @@ class Outcome(Generic[K_co, T_co]):
 
 
 @frozen
-class FanOptions:
+class FanOutOptions:
     """What `FanOut.options` sets."""
 
     concurrency: int
@@ -80,7 +79,7 @@ class FanOptions:
 
 
 @frozen(eq=False, repr=False)
-class Plan(Generic[K, T]):
+class FanOutRun(Generic[K, T]):
     """What a run works by.
 
     Attributes:
@@ -96,7 +95,7 @@ class Plan(Generic[K, T]):
 
     keys: Keys[K]
     reader: Reader[K]
-    options: FanOptions
+    options: FanOutOptions
     patience: float
     mode: str = "outcomes"
     strikes: int = STRIKES

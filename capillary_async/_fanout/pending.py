@@ -1,7 +1,7 @@
 """A unit of a fan-out under way: what was read of its keys so far, and where that goes.
 
-The rule kept here: each key of a unit comes to exactly one outcome, or to pages of which one is the last; a unit asked
-again keeps what was read. Made by the crew, filled by the unit.
+Invariant: each key of a unit comes to exactly one outcome, or to pages of which one is the last; a unit asked again
+keeps what was read. Made by the crew, filled by the unit.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from capillary_async._paging.page import Page
 from capillary_async.errors import DecodeError, RateLimitedError, ServerError, TransportError
 
 if TYPE_CHECKING:
-    from capillary_async._fanout.handoff import Channel
-    from capillary_async._fanout.outcome import Plan
-    from capillary_async._fanout.work import Unit
+    from capillary_async._fanout.handoff import Handoff
+    from capillary_async._fanout.outcome import FanOutRun
+    from capillary_async._fanout.work import WorkItem
     from capillary_async.errors import ApiMessage, AttemptRecord, CapillaryError
 
-__all__ = ["Answered", "Control", "Pending", "answers", "throttled", "unsent"]
+__all__ = ["Answered", "Control", "OutcomeBuilder", "answers", "throttled", "unsent"]
 
 _NO_ANSWER = (TransportError, ServerError, RateLimitedError)
 
@@ -44,7 +44,7 @@ class _Gathered:
         return self.parts[0] if len(self.parts) == 1 else tuple(chain.from_iterable(self.parts))
 
 
-class Pending:
+class OutcomeBuilder:
     """A unit, the places of its keys in the input, what was read of them, and how it fared so far.
 
     Waits while the loop is slower than the service.
@@ -69,7 +69,7 @@ class Pending:
     )
 
     def __init__(
-        self, plan: Plan[Any, Any], channel: Channel[Any], unit: Unit, places: dict[Any, int], seen: int
+        self, plan: FanOutRun[Any, Any], channel: Handoff[Any], unit: WorkItem, places: dict[Any, int], seen: int
     ) -> None:
         self.unit = unit
         self.seen = seen

@@ -1,7 +1,7 @@
 """How the workers of a fan-out that have nothing to do help those who read long lists.
 
-The rule kept here: a page is asked for ahead only with a permit that no key wants just then, and those are shared
-evenly among the lists under way: no more pages are begun than there are workers. Asked by walks through the crew.
+Invariant: a page is asked for ahead only with a permit that no key wants just then, and those are shared evenly among
+the lists under way: no more pages are begun than there are workers. Asked by walks through the crew.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a worker of a fan-out does: units of work, and the readers with which endpoints make them.
 
-The rule kept here: a unit that failed may be run again and goes on where it stood. Knows no HTTP; made by the
-endpoints, run by the crew.
+Invariant: a unit that failed may be run again and goes on where it stood. Knows no HTTP; made by the endpoints, run by
+the crew.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from attrs import frozen
 
 from capillary_async._fanout.feed import Measure
-from capillary_async._paging.verified import reading
+from capillary_async._paging.verified import open_reader
 from capillary_async.errors import CapillaryError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from capillary_async._config import Paging
-    from capillary_async._paging.page import Owner, Pace, Page, Source
-    from capillary_async._paging.reader import Walk
-    from capillary_async._paging.verified import Verified
+    from capillary_async._paging.page import ListSource, Page, PrefetchBudget, SessionHooks
+    from capillary_async._paging.reader import ListReader
+    from capillary_async._paging.verified import VerifiedReader
 
-__all__ = ["BatchReader", "Emit", "PagedReader", "Reader", "Unit"]
+__all__ = ["BatchReader", "Emit", "PagedReader", "Reader", "WorkItem"]
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Emit(Protocol):
         ...
 
 
-class Unit(Protocol):
+class WorkItem(Protocol):
     """Work for one worker."""
 
     keys: tuple[Any, ...]
@@ -66,7 +66,7 @@ class Reader(Measure[K], Protocol[K]):
         """Gives a key as the endpoint understands it, or raises InvalidRequestError."""
         ...
 
-    def unit(self, keys: tuple[K, ...], paging: Paging, pace: Pace) -> Unit:
+    def unit(self, keys: tuple[K, ...], paging: Paging, pace: PrefetchBudget) -> WorkItem:
         """The work of reading these keys."""
         ...
 
@@ -76,10 +76,10 @@ class Reader(Measure[K], Protocol[K]):
         ...
 
 
-class _PagedUnit(Generic[K]):
+class PagedWork(Generic[K]):
     """One key, whose list is walked; a second run goes on with the same walk."""
 
-    def __init__(self, keys: tuple[K, ...], walk: Walk[Any] | Verified[Any]) -> None:
+    def __init__(self, keys: tuple[K, ...], walk: ListReader[Any] | VerifiedReader[Any]) -> None:
         self.keys = keys
         self._walk = walk
 
@@ -98,8 +98,8 @@ class PagedReader(Generic[K, T]):
     """Reads each key's list, page after page."""
 
     check: Callable[[Any], K]
-    source: Callable[[K], Source[T]]
-    owner: Owner
+    source: Callable[[K], ListSource[T]]
+    owner: SessionHooks
     check_paging: Callable[[Paging], None]
     batch: int = 1
 
@@ -111,12 +111,12 @@ class PagedReader(Generic[K, T]):
         """One key a unit."""
         return count == 1
 
-    def unit(self, keys: tuple[K, ...], paging: Paging, pace: Pace) -> Unit:
+    def unit(self, keys: tuple[K, ...], paging: Paging, pace: PrefetchBudget) -> WorkItem:
         """The walk over one key's pages."""
-        return _PagedUnit(keys, reading(self.source(keys[0]), paging, self.owner, pace=pace))
+        return PagedWork(keys, open_reader(self.source(keys[0]), paging, self.owner, pace=pace))
 
 
-class _BatchUnit(Generic[K, T]):
+class BatchWork(Generic[K, T]):
     """Several keys in one request; each of them comes to one page or one error."""
 
     def __init__(
@@ -162,6 +162,6 @@ class BatchReader(Generic[K, T]):
         """Whether the batch stays within number and length; a single key always does."""
         return count == 1 or (count <= self.batch and weight <= self.room)
 
-    def unit(self, keys: tuple[K, ...], paging: Paging, pace: Pace) -> Unit:  # noqa: ARG002 - no pages
+    def unit(self, keys: tuple[K, ...], paging: Paging, pace: PrefetchBudget) -> WorkItem:  # noqa: ARG002 - no pages
         """One request for these keys."""
-        return _BatchUnit(keys, self.ask)
+        return BatchWork(keys, self.ask)

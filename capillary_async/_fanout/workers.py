@@ -1,8 +1,7 @@
 """The workers behind a fan-out: the crew that draws keys from one feed.
 
-The rule kept here: every key asked has exactly one outcome, or the run fails; workers draw from one input, so that
-memory does not grow with it; an outage does not burn the input. Knows no HTTP; run by `_fanout.py` in a task of its
-own.
+Invariant: every key asked has exactly one outcome, or the run fails; workers draw from one input, so that memory does
+not grow with it; an outage does not burn the input. Knows no HTTP; run by `_fanout.py` in a task of its own.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ from attrs import evolve
 
 from capillary_async._fanout.feed import AHEAD, Feed
 from capillary_async._fanout.outcome import STRIKES, Outcome
-from capillary_async._fanout.pending import Answered, Control, Pending, answers, throttled, unsent
+from capillary_async._fanout.pending import Answered, Control, OutcomeBuilder, answers, throttled, unsent
 from capillary_async._fanout.spare import Spare
-from capillary_async._paging.page import ALONE, Pace
+from capillary_async._paging.page import ALONE, PrefetchBudget
 from capillary_async._priority import begin_bulk
 from capillary_async.errors import AuthenticationError, CapillaryError, TLSError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Sequence
 
-    from capillary_async._fanout.feed import Entry
-    from capillary_async._fanout.handoff import Channel
-    from capillary_async._fanout.outcome import Plan
+    from capillary_async._fanout.feed import QueuedKey
+    from capillary_async._fanout.handoff import Handoff
+    from capillary_async._fanout.outcome import FanOutRun
     from capillary_async.errors import InvalidRequestError
 
-__all__ = ["Crew"]
+__all__ = ["WorkerPool"]
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -47,20 +46,20 @@ _LEAST = 0.5  # seconds between the end of a slow probe and the next one
 _CONCERNS_ALL = (AuthenticationError, TLSError)
 
 
-class Crew(Generic[K, T]):
+class WorkerPool(Generic[K, T]):
     """One run of a fan-out: workers drawing from a feed, and what they must know of each other."""
 
-    def __init__(self, plan: Plan[K, T], channel: Channel[Any]) -> None:
+    def __init__(self, plan: FanOutRun[K, T], channel: Handoff[Any]) -> None:
         self._plan = plan
         self._channel = channel
         self._feed = Feed(plan.keys, plan.reader, unique=plan.options.unique)
         self._spare = Spare(plan.workers, plan.options.concurrency)
-        self._paces = [Pace(partial(self._ahead, worker), channel.turn) for worker in range(plan.workers)]
-        self._again: deque[Pending] = deque()
+        self._paces = [PrefetchBudget(partial(self._ahead, worker), channel.turn) for worker in range(plan.workers)]
+        self._again: deque[OutcomeBuilder] = deque()
         self._answers = 0
         self._answered_at = plan.clock()
         self._answered: tuple[Any, ...] = ()  # keys of the unit answered last: they tell a bad key from an outage
-        self._doubtful: deque[tuple[Pending, CapillaryError]] = deque()
+        self._doubtful: deque[tuple[OutcomeBuilder, CapillaryError]] = deque()
         self._running = 0
         self._gate = asyncio.Event()
         self._gate.set()
@@ -132,7 +131,7 @@ class Crew(Generic[K, T]):
         self._admitted += more
         self._admission.set()
 
-    async def _next(self, worker: int) -> Pending | None:
+    async def _next(self, worker: int) -> OutcomeBuilder | None:
         """The next unit; waits while the service is down. None when nothing is left."""
         while True:
             if not self._gate.is_set():
@@ -164,7 +163,7 @@ class Crew(Generic[K, T]):
             return 0
         return self._spare.share(worker)
 
-    def _turn(self, worker: int) -> Pending:
+    def _turn(self, worker: int) -> OutcomeBuilder:
         """A unit that failed, once others were answered since; before that one not asked yet, where there is one."""
         drawn = self._draw(worker) if self._again[0].seen == self._answers else None
         return drawn or self._again.popleft()
@@ -173,12 +172,12 @@ class Crew(Generic[K, T]):
         held = self._plan.held
         return None if held is None else self._given + held
 
-    def _draw(self, worker: int) -> Pending | None:
+    def _draw(self, worker: int) -> OutcomeBuilder | None:
         places = self._feed.take(self._until())
         if not places:
             return None
         unit = self._plan.reader.unit(tuple(places), self._plan.options.paging, self._paces[worker])
-        return Pending(self._plan, self._channel, unit, places, self._answers)
+        return OutcomeBuilder(self._plan, self._channel, unit, places, self._answers)
 
     async def _moved(self) -> None:
         """Wait until the loop took an outcome: the next key's would have to be held back."""
@@ -190,7 +189,7 @@ class Crew(Generic[K, T]):
         self._given += 1
         self._window.set()
 
-    async def _attempt(self, pending: Pending) -> CapillaryError | None:
+    async def _attempt(self, pending: OutcomeBuilder) -> CapillaryError | None:
         """Run a unit to its outcomes; gives the error where it is to be asked again.
 
         That is where the session's retry quota was empty or its gate shut, or where an outage was noticed while it was
@@ -230,7 +229,7 @@ class Crew(Generic[K, T]):
         self._answers += 1
         self._answered_at = self._plan.clock()
 
-    async def _doubt(self, pending: Pending, fault: CapillaryError) -> None:
+    async def _doubt(self, pending: OutcomeBuilder, fault: CapillaryError) -> None:
         """Hold back an error that may be an outage's first sign: an answer of others settles it, an outage asks again.
 
         A key may use up its attempts in the very moment before the quota is empty.
@@ -250,7 +249,7 @@ class Crew(Generic[K, T]):
             else:
                 await self._settle(pending, fault)
 
-    async def _postpone(self, pending: Pending, error: CapillaryError, worker: int) -> None:
+    async def _postpone(self, pending: OutcomeBuilder, error: CapillaryError, worker: int) -> None:
         """Ask again what was refused its retries: at once where others are answered, else when the outage is over."""
         others = self._answers > pending.seen
         pending.strikes += others
@@ -262,7 +261,7 @@ class Crew(Generic[K, T]):
         if not others and self._gate.is_set():
             await self._outage(error, worker)
 
-    def _put_off(self, pending: Pending, error: CapillaryError) -> None:
+    def _put_off(self, pending: OutcomeBuilder, error: CapillaryError) -> None:
         self._plan.about(error, pending.unit.keys[0])
         pending.seen = self._answers
         pending.put_off(error)
@@ -296,7 +295,7 @@ class Crew(Generic[K, T]):
         else:
             raise error
 
-    async def _ask(self, probe: Pending) -> CapillaryError | None:
+    async def _ask(self, probe: OutcomeBuilder) -> CapillaryError | None:
         fault = await self._attempt(probe)
         if fault is not None:
             self._put_off(probe, fault)
@@ -335,7 +334,7 @@ class Crew(Generic[K, T]):
             yield min(max(pause - late, _LEAST) if late > _LEAST else pause, left)
             number += 1
 
-    def _probe(self, worker: int, *, fresh: bool) -> Pending | None:
+    def _probe(self, worker: int, *, fresh: bool) -> OutcomeBuilder | None:
         """A unit not asked yet or, in turn, one that failed: it may be that those alone fail.
 
         None where nothing is left, or where what was answered before is to be asked for want of anything fresh.
@@ -346,7 +345,7 @@ class Crew(Generic[K, T]):
             return None
         return self._again.popleft()
 
-    async def _settle(self, pending: Pending, error: CapillaryError) -> None:
+    async def _settle(self, pending: OutcomeBuilder, error: CapillaryError) -> None:
         """The unit failed for good: an error of each of its keys, or of all keys."""
         await pending.unit.aclose()
         keys = pending.unit.keys
@@ -355,7 +354,7 @@ class Crew(Generic[K, T]):
         for key in keys:
             await pending.fail(key, error if key == keys[0] else copy(error))
 
-    async def _refuse(self, entry: Entry) -> None:
+    async def _refuse(self, entry: QueuedKey) -> None:
         error = self._plan.about(cast("InvalidRequestError", entry.fault), entry.key)
         if not self._plan.whole:
             raise error

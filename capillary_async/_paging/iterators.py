@@ -1,8 +1,8 @@
-"""What a loop over a pager holds: `PageIterator` and `RecordIterator`.
+"""What a loop over a pager holds: `PageIterator` and `ItemIterator`.
 
-The rule kept here: an iterator never takes a failure for the end, and always knows its position; closed or cancelled at
-any moment it leaves no request behind. Classes, not async generators, whose clean-up waits for the garbage collector.
-Made by the pager, closed by loops, users and the session.
+Invariant: an iterator never takes a failure for the end, and always knows its position; closed or cancelled at any
+moment it leaves no request behind. Classes, not async generators, whose clean-up waits for the garbage collector. Made
+by the pager, closed by loops, users and the session.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from operator import length_hint
 from typing import Generic, TypeVar
 
-from capillary_async._interrupt import Interruptible
+from capillary_async._interrupt import CancelScope
 from capillary_async._paging.misuse import AsyncOnly
 from capillary_async._paging.page import Page, Position
-from capillary_async._paging.reader import Walk
-from capillary_async._paging.verified import Verified
+from capillary_async._paging.reader import ListReader
+from capillary_async._paging.verified import VerifiedReader
 
-__all__ = ["PageIterator", "RecordIterator"]
+__all__ = ["ItemIterator", "PageIterator"]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -28,12 +28,12 @@ _END = "end"
 class PageIterator(AsyncOnly, Generic[T_co]):
     """The pages of one walk. `aclose()` ends it early; being dropped does too."""
 
-    def __init__(self, walk: Walk[T_co] | Verified[T_co]) -> None:
+    def __init__(self, walk: ListReader[T_co] | VerifiedReader[T_co]) -> None:
         self._loop = asyncio.get_running_loop()
         self._walk = walk
         self._ended: str | None = None  # `_END`, or why nothing more can come
         self._lock = asyncio.Lock()
-        self._waiting: Interruptible | None = None
+        self._waiting: CancelScope | None = None
 
     def __aiter__(self) -> PageIterator[T_co]:
         return self
@@ -63,7 +63,7 @@ class PageIterator(AsyncOnly, Generic[T_co]):
             )
 
     async def _next(self) -> Page[T_co] | None:
-        self._waiting = waiting = Interruptible()
+        self._waiting = waiting = CancelScope()
         try:
             with waiting:
                 return await self._walk.next_page()
@@ -105,7 +105,7 @@ def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *ar
         return
 
 
-class RecordIterator(AsyncOnly, Generic[T_co]):
+class ItemIterator(AsyncOnly, Generic[T_co]):
     """The records of one walk, page after page."""
 
     def __init__(self, pages: PageIterator[T_co]) -> None:
@@ -115,7 +115,7 @@ class RecordIterator(AsyncOnly, Generic[T_co]):
         self._items: Iterator[T_co] = iter(())
         self._stopped_at: Position | None = None
 
-    def __aiter__(self) -> RecordIterator[T_co]:
+    def __aiter__(self) -> ItemIterator[T_co]:
         return self
 
     @property

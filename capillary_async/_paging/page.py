@@ -1,6 +1,6 @@
 """The values that paging deals in: places, pages, and how a list is read.
 
-The rule kept here: data only; a page holds nothing of the session that read it. Endpoints make `Source` and `Fetched`,
+Invariant: data only; a page holds nothing of the session that read it. Endpoints make `ListSource` and `FetchedPage`,
 users hold `Page` and `Position`, the walk and the pager join them.
 """
 
@@ -16,7 +16,18 @@ from capillary_async._paging.lengths import Lengths
 from capillary_async._repr import brief_repr, shown
 from capillary_async.errors import ApiMessage, CapillaryError, InvalidRequestError
 
-__all__ = ["ALONE", "Fetched", "Owner", "Pace", "Page", "Position", "ReadOptions", "Source", "past_of", "placed"]
+__all__ = [
+    "ALONE",
+    "FetchedPage",
+    "ListSource",
+    "Page",
+    "PagerOptions",
+    "Position",
+    "PrefetchBudget",
+    "SessionHooks",
+    "past_of",
+    "placed",
+]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -159,7 +170,7 @@ _PAGE = tuple(attribute.name for attribute in fields(Page))
 
 
 @frozen(eq=False)
-class Fetched(Generic[T]):
+class FetchedPage(Generic[T]):
     """One page as the endpoint got it.
 
     Attributes:
@@ -181,7 +192,7 @@ class Fetched(Generic[T]):
     nulls: tuple[int, ...] = ()
     error: CapillaryError | None = None
     again: Callable[[], Sequence[T]] | None = None
-    later: Callable[[], Awaitable[Fetched[T]]] | None = None
+    later: Callable[[], Awaitable[FetchedPage[T]]] | None = None
     total: int | None = None
     _drift: Any = field(default=None, repr=False, eq=False, alias="drift")
 
@@ -236,7 +247,7 @@ class _Held(Generic[T]):
         return self.items
 
 
-class Owner(Protocol):
+class SessionHooks(Protocol):
     """What a pager needs of its session."""
 
     def track(self, iterator: Any) -> None:
@@ -252,7 +263,7 @@ class Owner(Protocol):
 
 
 @frozen(eq=False)
-class Source(Generic[T]):
+class ListSource(Generic[T]):
     """How one list is read.
 
     Attributes:
@@ -262,15 +273,15 @@ class Source(Generic[T]):
         pages: How many pages there are, where that is known beforehand: a walk over ids. The rules of lists do not
             apply to it then.
         largest: The largest page size the endpoint takes.
-        ahead: As `fetch`, for pages that will wait: they may come undecoded (`Fetched.later`). None for `fetch`.
+        ahead: As `fetch`, for pages that will wait: they may come undecoded (`FetchedPage.later`). None for `fetch`.
     """
 
     name: str
-    fetch: Callable[[int, int], Awaitable[Fetched[T]]]
+    fetch: Callable[[int, int], Awaitable[FetchedPage[T]]]
     key: Callable[[T], Hashable | None]
     pages: int | None = None
     largest: int | None = None
-    ahead: Callable[[int, int], Awaitable[Fetched[T]]] | None = None
+    ahead: Callable[[int, int], Awaitable[FetchedPage[T]]] | None = None
 
     __repr__ = brief_repr
 
@@ -290,7 +301,7 @@ class Source(Generic[T]):
 
 
 @frozen
-class ReadOptions:
+class PagerOptions:
     """What `Pager.options` sets; None where it was not said."""
 
     page_size: int | None = None
@@ -301,7 +312,7 @@ class ReadOptions:
 
 
 @frozen(eq=False)
-class Pace:
+class PrefetchBudget:
     """How fast a list is read beside others.
 
     Attributes:
@@ -315,4 +326,4 @@ class Pace:
     __repr__ = brief_repr
 
 
-ALONE = Pace()
+ALONE = PrefetchBudget()

@@ -1,7 +1,7 @@
 """Lists that page by themselves: `Pager`, a recipe for reading one.
 
-The rule kept here: a pager holds no place, so that looping twice reads twice; what cannot be is refused before anything
-is asked. Knows no HTTP; made by the endpoints, looped over by users.
+Invariant: a pager holds no place, so that looping twice reads twice; what cannot be is refused before anything is
+asked. Knows no HTTP; made by the endpoints, looped over by users.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Any, Generic, TypeVar, cast
 from attrs import evolve
 
 from capillary_async._config import Paging
-from capillary_async._paging.iterators import PageIterator, RecordIterator
+from capillary_async._paging.iterators import ItemIterator, PageIterator
 from capillary_async._paging.misuse import AsyncOnly
-from capillary_async._paging.page import Fetched, Owner, Page, Position, ReadOptions, Source
+from capillary_async._paging.page import FetchedPage, ListSource, Page, PagerOptions, Position, SessionHooks
 from capillary_async._paging.reader import LIKELY_CAPS, settled_size
-from capillary_async._paging.verified import reading
+from capillary_async._paging.verified import open_reader
 from capillary_async._repr import cut, shown
 from capillary_async.errors import InvalidRequestError
 
-__all__ = ["Fetched", "Owner", "Page", "PageIterator", "Pager", "Position", "RecordIterator", "Source"]
+__all__ = ["FetchedPage", "ItemIterator", "ListSource", "Page", "PageIterator", "Pager", "Position", "SessionHooks"]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -37,11 +37,13 @@ class Pager(AsyncOnly, Generic[T_co]):
 
     __slots__ = ("__weakref__", "_options", "_owner", "_paging", "_source")
 
-    def __init__(self, source: Source[T_co], paging: Paging, owner: Owner, options: ReadOptions | None = None) -> None:
+    def __init__(
+        self, source: ListSource[T_co], paging: Paging, owner: SessionHooks, options: PagerOptions | None = None
+    ) -> None:
         self._source = source
         self._paging = paging
         self._owner = owner
-        self._options = options or ReadOptions()
+        self._options = options or PagerOptions()
         self._check()
 
     def _check(self) -> None:
@@ -102,11 +104,11 @@ class Pager(AsyncOnly, Generic[T_co]):
 
     def _read(self) -> PageIterator[T_co]:
         """A new reading."""
-        return PageIterator(reading(self._source, self._paging, self._owner, self._options))
+        return PageIterator(open_reader(self._source, self._paging, self._owner, self._options))
 
-    def __aiter__(self) -> RecordIterator[T_co]:
+    def __aiter__(self) -> ItemIterator[T_co]:
         """Every record, page after page."""
-        iterator = RecordIterator(self._read())
+        iterator = ItemIterator(self._read())
         self._owner.track(iterator)
         return iterator
 
@@ -195,6 +197,6 @@ def _whole(name: str, value: int, least: int) -> int:
     return value
 
 
-def _said(options: ReadOptions) -> list[tuple[str, Any]]:
+def _said(options: PagerOptions) -> list[tuple[str, Any]]:
     named = (("page_size", options.page_size), ("max_items", options.max_items), ("start", options.start))
     return [(name, value) for name, value in named if value is not None]

@@ -1,7 +1,7 @@
 """Pages under way: the one place that owns page tasks.
 
-The rule kept here: results come in order; no task outlives its owner, however the owner ends: closed, failed, cancelled
-or dropped. Used by the walk, which decides what is worth asking for.
+Invariant: results come in order; no task outlives its owner, however the owner ends: closed, failed, cancelled or
+dropped. Used by the walk, which decides what is worth asking for.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-__all__ = ["ReadAhead"]
+__all__ = ["PrefetchQueue"]
 
 R = TypeVar("R")
 
 
-class ReadAhead(Generic[R]):
+class PrefetchQueue(Generic[R]):
     """A queue of tasks, each fetching one page, taken in the order they were started."""
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
-"""One reading of a list: `Walk` asks for page after page and keeps the rules of paging.
+"""One reading of a list: `ListReader` asks for page after page and keeps the rules of paging.
 
 Invariant: every record of the list is given once, in order, or an error has the position of what is missing; only the
-walk ends a list, and only as far as nothing contradicts the end. Knows no HTTP: an endpoint hands in a `Source`; the
-pager's iterators and the fan-out walk it.
+walk ends a list, and only as far as nothing contradicts the end. Knows no HTTP: an endpoint hands in a `ListSource`;
+the pager's iterators and the fan-out walk it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from attrs import evolve
 
 from capillary_async._config import CarefulPaging
 from capillary_async._paging.duplicates import Past, Seen, Stored, content_of
-from capillary_async._paging.page import ALONE, Fetched, Position, past_of, placed
-from capillary_async._paging.prefetch import ReadAhead
+from capillary_async._paging.page import ALONE, FetchedPage, Position, past_of, placed
+from capillary_async._paging.prefetch import PrefetchQueue
 from capillary_async.errors import (
     ApiMessage,
     CapillaryError,
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
 
     from capillary_async._config import Paging
-    from capillary_async._paging.page import Owner, Pace, Page, ReadOptions, Source
+    from capillary_async._paging.page import ListSource, Page, PagerOptions, PrefetchBudget, SessionHooks
 
-__all__ = ["LIKELY_CAPS", "Walk", "settled_size"]
+__all__ = ["LIKELY_CAPS", "ListReader", "settled_size"]
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class _Sifted(NamedTuple, Generic[T]):
     skipped: int = 0  # of the keys: those of rows before the position that reading began from
 
 
-class Walk(Generic[T]):
+class ListReader(Generic[T]):
     """One reading of a list, page after page. After an error it may be asked again, and goes on from there.
 
     Attributes:
@@ -67,13 +67,13 @@ class Walk(Generic[T]):
 
     def __init__(
         self,
-        source: Source[T],
+        source: ListSource[T],
         paging: Paging,
-        options: ReadOptions,
-        owner: Owner,
+        options: PagerOptions,
+        owner: SessionHooks,
         *,
         fixed: bool = False,
-        pace: Pace = ALONE,
+        pace: PrefetchBudget = ALONE,
     ) -> None:
         start = options.start or _BEGINNING
         self._source = source
@@ -95,7 +95,7 @@ class Walk(Generic[T]):
         self._begun = False
         self._width = 1
         self._done = self._left == 0 or (source.pages is not None and self._number > source.pages)
-        self._ahead: ReadAhead[Fetched[T]] = ReadAhead()
+        self._ahead: PrefetchQueue[FetchedPage[T]] = PrefetchQueue()
         self._refused: CapillaryError | None = None
         past = past_of(start)
         self._seen: Seen[T] = Seen(source.key, past)
@@ -143,7 +143,7 @@ class Walk(Generic[T]):
 
     # What is asked.
 
-    async def _take(self) -> Fetched[T] | None:
+    async def _take(self) -> FetchedPage[T] | None:
         """The page whose turn it is; None at the end."""
         page = await self._ask(again=False)
         if self._source.pages is not None:
@@ -152,11 +152,11 @@ class Walk(Generic[T]):
             return page
         page = await self._believed(page)
         if page is None and self._lacking(self._rows, self._total):
-            return Fetched((), 0)
+            return FetchedPage((), 0)
         self._done = self._done or page is None
         return page
 
-    async def _ask(self, *, again: bool) -> Fetched[T] | None:
+    async def _ask(self, *, again: bool) -> FetchedPage[T] | None:
         """The page, decoded; None for a 404, 204, `null` or `{}` that may be the end of the list."""
         try:
             fetched = await self._next(again=again)
@@ -172,7 +172,7 @@ class Walk(Generic[T]):
             self._owner.lengths.note(self._source.endpoint, self.size, fetched.received)
         return fetched
 
-    def _next(self, *, again: bool) -> Awaitable[Fetched[T]]:
+    def _next(self, *, again: bool) -> Awaitable[FetchedPage[T]]:
         if len(self._ahead) and not again:
             return self._ahead.take()
         self.requested += 1
@@ -208,7 +208,7 @@ class Walk(Generic[T]):
 
     # What ends a list.
 
-    def _is_full(self, page: Fetched[T]) -> bool:
+    def _is_full(self, page: FetchedPage[T]) -> bool:
         """Whether another page may follow this one."""
         return page.received >= (self._full if self._settled else self._full_at(page.received))
 
@@ -216,7 +216,7 @@ class Walk(Generic[T]):
         """How long a full page is, where the size is not settled: a page that looks like a cap is full."""
         return received if received == self._cap else settled_size(self.size, received)
 
-    async def _believed(self, page: Fetched[T] | None) -> Fetched[T] | None:
+    async def _believed(self, page: FetchedPage[T] | None) -> FetchedPage[T] | None:
         """The page or 404 that would end the list, unless something contradicts it: then what comes when asked again.
 
         Raises:
@@ -236,7 +236,7 @@ class Walk(Generic[T]):
             )
         return page
 
-    async def _is_capped(self, page: Fetched[T]) -> bool:
+    async def _is_capped(self, page: FetchedPage[T]) -> bool:
         """Whether a page 1 shorter than asked is a server's cap, as far as is known or worth a look."""
         length, lengths, endpoint = page.received, self._owner.lengths, self._source.endpoint
         first = self._number == 1 and not self._settled and length > 0
@@ -253,7 +253,7 @@ class Walk(Generic[T]):
             self._cap = length
         return self._cap is not None
 
-    async def _look(self, page: Fetched[T]) -> bool:
+    async def _look(self, page: FetchedPage[T]) -> bool:
         """Look behind a short page 1; what is there stays the next page. A failed look is an error of that page."""
         found = None
         try:
@@ -266,7 +266,7 @@ class Walk(Generic[T]):
             await self._ahead.aclose()
         return found is not False
 
-    async def _finds(self, page: Fetched[T]) -> bool | None:
+    async def _finds(self, page: FetchedPage[T]) -> bool | None:
         """Whether the page behind has rows that this one has not; None where it failed."""
         try:
             behind = await self._ahead.peek()
@@ -274,7 +274,7 @@ class Walk(Generic[T]):
             return False if isinstance(error, NotFoundError) and not isinstance(error, CustomerNotFoundError) else None
         return await self._has_more(page, behind)
 
-    async def _has_more(self, page: Fetched[T] | None, behind: Fetched[T]) -> bool:
+    async def _has_more(self, page: FetchedPage[T] | None, behind: FetchedPage[T]) -> bool:
         """Whether a page behind this one has rows that were not seen; one that cannot be decoded says nothing.
 
         A server that gives its last page for ever has nothing more.
@@ -297,7 +297,7 @@ class Walk(Generic[T]):
 
     # What is given.
 
-    def _accept(self, fetched: Fetched[T]) -> Page[T] | None:
+    def _accept(self, fetched: FetchedPage[T]) -> Page[T] | None:
         """Take a page in; None for the empty one that ends a list and has nothing to say."""
         number, begun, seen = self._number, self._begun, self._seen
         self._settle(fetched.received)
@@ -316,7 +316,7 @@ class Walk(Generic[T]):
         last = self._done and self._refused is None
         return fetched.page(number, items, sifted.rows, position=self.position, last=last, before=before)
 
-    def _counted(self, fetched: Fetched[T]) -> Fetched[T]:
+    def _counted(self, fetched: FetchedPage[T]) -> FetchedPage[T]:
         """The page, with a warning where it ends the list and a total says more; in an export with an error."""
         if self._source.pages is not None:
             return fetched
@@ -373,7 +373,7 @@ class Walk(Generic[T]):
         ended = self._number > pages if pages is not None else not self._full_before
         self._done = ended or cut or self._left == 0
 
-    def _sifted(self, fetched: Fetched[T]) -> _Sifted[T]:
+    def _sifted(self, fetched: FetchedPage[T]) -> _Sifted[T]:
         """The records not given before, with their rows. A page that is refused changes nothing."""
         keys = list(map(self._source.key, fetched.items))
         page = frozenset(keys)
@@ -385,14 +385,14 @@ class Walk(Generic[T]):
             self._refuse_loop(fetched, page, sifted)
         return sifted
 
-    def _remember(self, fetched: Fetched[T], sifted: _Sifted[T]) -> None:
+    def _remember(self, fetched: FetchedPage[T], sifted: _Sifted[T]) -> None:
         if sifted.keys or sifted.loose:
             again, decoded = fetched.items_again(), fetched.again is None
             self._seen.add(sifted.keys, sifted.records, loose=sifted.loose, again=again, decoded=decoded)
         if sifted.duplicates:
             self._owner.count_duplicates(sifted.duplicates)
 
-    def _sift(self, fetched: Fetched[T], keys: list[Hashable | None]) -> _Sifted[T]:
+    def _sift(self, fetched: FetchedPage[T], keys: list[Hashable | None]) -> _Sifted[T]:
         """Row by row: the records to give with their rows, and what is known by them."""
         page: dict[Hashable, T] = {}
         fresh: list[tuple[int, T]] = []
@@ -430,7 +430,7 @@ class Walk(Generic[T]):
                 "it changed while the list was being read; read the list again"
             )
 
-    def _refuse_loop(self, fetched: Fetched[T], keys: frozenset[Hashable | None], sifted: _Sifted[T]) -> None:
+    def _refuse_loop(self, fetched: FetchedPage[T], keys: frozenset[Hashable | None], sifted: _Sifted[T]) -> None:
         """Refuse to go round in circles: a full page given before, in whatever order, or two that bring nothing new.
 
         Digests are kept, not pages.
@@ -469,12 +469,12 @@ def settled_size(asked: int, received: int) -> int:
     return received if received < asked and received in LIKELY_CAPS else asked
 
 
-def _gone(error: NotFoundError, number: int) -> Fetched[Any]:
+def _gone(error: NotFoundError, number: int) -> FetchedPage[Any]:
     """The end of a list, where it was an HTML page that said so."""
     text = f"the list was taken to end before page {number}, which came twice as HTTP 404 with an HTML page"
-    return Fetched((), 0, error.request_id, (ApiMessage(None, text),), error.status, error.elapsed)
+    return FetchedPage((), 0, error.request_id, (ApiMessage(None, text),), error.status, error.elapsed)
 
 
-async def _fetch(fetch: Callable[[int, int], Awaitable[Fetched[Any]]], number: int, size: int) -> Fetched[Any]:
+async def _fetch(fetch: Callable[[int, int], Awaitable[FetchedPage[Any]]], number: int, size: int) -> FetchedPage[Any]:
     """A coroutine for a task, that holds the endpoint and nothing of the walk."""
     return await fetch(number, size)

@@ -1,7 +1,7 @@
-"""`Verified`: a list read again, with other page borders, until two readings agree.
+"""`VerifiedReader`: a list read again, with other page borders, until two readings agree.
 
-The rule kept here: nothing is given before two readings agree; a list that came in one request is its own snapshot.
-Stands in for a `Walk` where `Paging.verify` is set; made by the pager and the fan-out, through `reading`.
+Invariant: nothing is given before two readings agree; a list that came in one request is its own snapshot. Stands in
+for a `ListReader` where `Paging.verify` is set; made by the pager and the fan-out, through `open_reader`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from attrs import evolve, frozen
 
-from capillary_async._paging.page import ALONE, Position, ReadOptions
-from capillary_async._paging.reader import Walk
+from capillary_async._paging.page import ALONE, PagerOptions, Position
+from capillary_async._paging.reader import ListReader
 from capillary_async.errors import CapillaryError, PageDriftError, RecordConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
     from capillary_async._config import Paging
-    from capillary_async._paging.page import Owner, Pace, Page, Source
+    from capillary_async._paging.page import ListSource, Page, PrefetchBudget, SessionHooks
 
-__all__ = ["Verified", "reading"]
+__all__ = ["VerifiedReader", "open_reader"]
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ STEP, SMALL_STEP = -3, 1
 SMALL = 6
 _SHOWN = 5
 _NOTHING_GIVEN = Position(1)
-WHOLE = ReadOptions()
+WHOLE = PagerOptions()
 
 
 @frozen(eq=False)
@@ -42,16 +42,16 @@ class _Pass(Generic[T]):
     content: Counter[T]
 
 
-class Verified(Generic[T]):
+class VerifiedReader(Generic[T]):
     """The pages of a list that two readings agree on."""
 
     def __init__(
         self,
-        source: Source[T],
+        source: ListSource[T],
         paging: Paging,
-        options: ReadOptions,
-        owner: Owner,
-        pace: Pace = ALONE,
+        options: PagerOptions,
+        owner: SessionHooks,
+        pace: PrefetchBudget = ALONE,
     ) -> None:
         self._source = source
         self._paging = paging
@@ -106,12 +106,12 @@ class Verified(Generic[T]):
             return [max(size - again, 1) for again in range(1, PASSES)]
         return [size + again * SMALL_STEP for again in range(1, PASSES)]
 
-    def _new_walk(self, size: int | None) -> Walk[T]:
+    def _new_walk(self, size: int | None) -> ListReader[T]:
         options = self._options if size is None else evolve(self._options, page_size=size)
-        return Walk(self._source, self._paging, options, self._owner, fixed=size is not None, pace=self._pace)
+        return ListReader(self._source, self._paging, options, self._owner, fixed=size is not None, pace=self._pace)
 
     @staticmethod
-    async def _pass(walk: Walk[T]) -> _Pass[T] | None:
+    async def _pass(walk: ListReader[T]) -> _Pass[T] | None:
         """All pages of one reading; None where a record changed under it."""
         pages: list[Page[T]] = []
         try:
@@ -139,20 +139,20 @@ class Verified(Generic[T]):
         self._walk.cancel()
 
 
-def reading(
-    source: Source[T],
+def open_reader(
+    source: ListSource[T],
     paging: Paging,
-    owner: Owner,
-    options: ReadOptions = WHOLE,
-    pace: Pace = ALONE,
-) -> Walk[T] | Verified[T]:
+    owner: SessionHooks,
+    options: PagerOptions = WHOLE,
+    pace: PrefetchBudget = ALONE,
+) -> ListReader[T] | VerifiedReader[T]:
     """A reading of a list as `paging` wants it: once, or until two agree.
 
     A walk over ids has no borders between its pages that records could slip over, so it is read once.
     """
     if paging.verify and source.pages is None:
-        return Verified(source, paging, options, owner, pace)
-    return Walk(source, paging, options, owner, pace=pace)
+        return VerifiedReader(source, paging, options, owner, pace)
+    return ListReader(source, paging, options, owner, pace=pace)
 
 
 def _difference(before: Counter[T], after: Counter[T], key: Callable[[T], Hashable | None]) -> str:

@@ -1,7 +1,7 @@
 """How much a session may send now: a limit that adapts, a rate, and the gate that a refusal shuts.
 
-The rule kept here: pure arithmetic. Nothing waits, nothing is locked, and no clock is read but the one handed in.
-`throttle.py` asks before each request, and tells afterwards what came of it.
+Invariant: pure arithmetic. Nothing waits, nothing is locked, and no clock is read but the one handed in. `throttle.py`
+asks before each request, and tells afterwards what came of it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from capillary_async._config import Limits, RetryPolicy
-    from capillary_async._transport.messages import Call
+    from capillary_async._transport.messages import CallState
     from capillary_async.errors import CapillaryError
 
-__all__ = ["Pace"]
+__all__ = ["AdaptiveLimit"]
 
 CUT = 0.7
 CUT_EVERY = 0.5  # seconds: what comes back together was refused together
@@ -36,7 +36,7 @@ _SERVER_ERROR = 500
 
 
 @define(eq=False)
-class _Shut:
+class GateState:
     """Why the gate is shut.
 
     Attributes:
@@ -60,7 +60,7 @@ class _Shut:
     prober: Any = None
 
 
-class Pace:
+class AdaptiveLimit:
     """The numbers of a session, over all its loops and threads. Every call is made under the throttle's lock.
 
     **Limit**: additive increase, multiplicative decrease. It starts at `Limits.concurrency_start` and grows by one for
@@ -99,7 +99,7 @@ class Pace:
         # whatever interrupts the program or gives permits back from a finalizer.
         self.held: set[Any] = set()
         self.on_its_way: set[Any] = set()
-        self.shut: _Shut | None = None
+        self.shut: GateState | None = None
         self._limits = limits
         self._most = limits.concurrency
         self._rate = limits.rate
@@ -120,9 +120,9 @@ class Pace:
         """Requests under way."""
         return len(self.held)
 
-    def renewed(self) -> Pace:
+    def renewed(self) -> AdaptiveLimit:
         """The numbers of a forked child: as at the beginning, but that what the server asked for holds for it too."""
-        pace = Pace(self._limits, self._policy, clock=self._clock, uniform=self._uniform)
+        pace = AdaptiveLimit(self._limits, self._policy, clock=self._clock, uniform=self._uniform)
         pace.shut = self.shut
         if pace.shut is not None:
             pace.shut.prober = None
@@ -170,7 +170,7 @@ class Pace:
         elif probe:
             self.shut, self._pauses = None, 0
 
-    def failed(self, error: CapillaryError, call: Call | None, *, probe: bool, over: bool = True) -> None:
+    def failed(self, error: CapillaryError, call: CallState | None, *, probe: bool, over: bool = True) -> None:
         """Another answer, or none; `over` is false where the request may still be on its way."""
         if isinstance(error, APIError) and throttled(error):
             self.lost(1)
@@ -216,7 +216,7 @@ class Pace:
 
     # --- gate ---------------------------------------------------------------------------------------------------------
 
-    def _refused(self, error: APIError, call: Call | None, *, probe: bool) -> None:
+    def _refused(self, error: APIError, call: CallState | None, *, probe: bool) -> None:
         asked = error.retry_after
         if asked is not None:
             # The call that was refused sleeps so long too: the jitter leaves it half of its time behind that.
@@ -245,9 +245,9 @@ class Pace:
             until = now + asked + min(asked * jitter, spare)
         told = None if asked is None else now + asked
         if before is None:
-            self.shut = _Shut(type(error), error.status, error.code, now, until, told, beyond, jitter)
+            self.shut = GateState(type(error), error.status, error.code, now, until, told, beyond, jitter)
         elif until > before.until:
-            self.shut = _Shut(
+            self.shut = GateState(
                 type(error), error.status, error.code, before.since, until, told, beyond, jitter, before.prober
             )
 
@@ -257,7 +257,7 @@ class Pace:
         self._refusals = 0
         return self._uniform(top / 2, top)
 
-    def barred(self, call: Call | None, since: float) -> CapillaryError | None:
+    def barred(self, call: CallState | None, since: float) -> CapillaryError | None:
         """The error for a call that would have to wait too long at the shut gate; None where it may wait.
 
         Args:
@@ -284,7 +284,7 @@ class Pace:
         return self._not_sent(shut, now, "Timeouts.call") if late else None
 
     @staticmethod
-    def _not_sent(shut: _Shut, now: float, setting: str) -> NotSentError:
+    def _not_sent(shut: GateState, now: float, setting: str) -> NotSentError:
         left = None if shut.told is None else max(0.0, shut.told - now)
         asks = "" if left is None else f" and asks for a wait of {left:.1f} s more"
         text = (
@@ -302,7 +302,7 @@ def _final(error: APIError) -> bool:
     return status < _SERVER_ERROR and status not in RETRIED_STATUSES
 
 
-def _timed_out(error: CapillaryError, call: Call | None) -> bool:
+def _timed_out(error: CapillaryError, call: CallState | None) -> bool:
     """Whether the server took too long.
 
     Where the call's own end cut an attempt short, only if that was its first: before a later one, the call's time had

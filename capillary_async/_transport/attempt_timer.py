@@ -1,7 +1,7 @@
 """The time of one attempt.
 
-The rule kept here: every attempt ends, whatever the server does: a silence longer than `Timeouts.read`, an attempt
-longer than `Timeouts.attempt`, or the call's own end breaks it off. Made by the wire for each attempt.
+Invariant: every attempt ends, whatever the server does: a silence longer than `Timeouts.read`, an attempt longer than
+`Timeouts.attempt`, or the call's own end breaks it off. Made by the wire for each attempt.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from capillary_async._config import Timeouts
-from capillary_async._interrupt import Interruptible
+from capillary_async._interrupt import CancelScope
 
 if TYPE_CHECKING:
-    from capillary_async._transport.messages import Call
+    from capillary_async._transport.messages import CallState
 
-__all__ = ["Watch"]
+__all__ = ["AttemptTimer"]
 
 
-class Watch(Interruptible):
+class AttemptTimer(CancelScope):
     """One attempt's time: one timer for the whole of it and for its silences, where aiohttp sets one for each read.
 
     Attributes:
@@ -30,7 +30,7 @@ class Watch(Interruptible):
 
     __slots__ = ("_end", "_handle", "_moved", "_read", "fresh", "of_call", "seconds", "silent", "transport")
 
-    def __init__(self, call: Call | None, *, fresh: bool = False) -> None:
+    def __init__(self, call: CallState | None, *, fresh: bool = False) -> None:
         super().__init__()
         self.fresh = fresh
         self.transport: Any = None

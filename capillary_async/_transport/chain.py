@@ -1,7 +1,7 @@
 """The order of one call: users' middlewares → log → retry → auth → throttle → check → wire.
 
-The rule kept here: this is the one place that knows the order. A step is `(request, handler) -> response`, as in
-aiohttp; the last one is a handler. Built once for each view of a session.
+Invariant: this is the one place that knows the order. A step is `(request, handler) -> response`, as in aiohttp; the
+last one is a handler. Built once for each view of a session.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from attrs import field, frozen
 from capillary_async._paging.lengths import Lengths
 from capillary_async._transport.classify import check
 from capillary_async._transport.credentials import credentials_step
-from capillary_async._transport.limiter import Throttle
+from capillary_async._transport.limiter import RequestLimiter
 from capillary_async._transport.log import log
 from capillary_async._transport.retry import Quota, Retry
 from capillary_async._transport.stats import Stats
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from capillary_async._config import Limits, RetryPolicy, Timeouts
     from capillary_async._priority import Priority
-    from capillary_async._transport.credentials import Basic, OAuth
+    from capillary_async._transport.credentials import BasicCredentials, OAuthCredentials
     from capillary_async._transport.messages import Handler, Middleware, Request, Response
     from capillary_async.auth import BasicAuth, OAuthClient
 
@@ -38,10 +38,10 @@ class Shared:
 
     base_url: str
     pools: Pools
-    throttle: Throttle
+    throttle: RequestLimiter
     stats: Stats
     quota: Quota
-    credentials: Basic | OAuth
+    credentials: BasicCredentials | OAuthCredentials
     middlewares: tuple[Middleware, ...]
     lengths: Lengths = field(factory=Lengths)
 
@@ -60,7 +60,7 @@ def share(
     stats, quota = Stats(), Quota(policy.quota)
     credentials = credentials_step(auth, Retry(policy, timeouts, quota, stats, token=True))
     pools = Pools(limits, client_session)
-    return Shared(base_url, pools, Throttle(limits, policy), stats, quota, credentials, tuple(middlewares))
+    return Shared(base_url, pools, RequestLimiter(limits, policy), stats, quota, credentials, tuple(middlewares))
 
 
 def build(

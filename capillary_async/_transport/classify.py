@@ -34,7 +34,7 @@ from capillary_async.errors import (
 
 if TYPE_CHECKING:
     from capillary_async._codec.decode import Decoded
-    from capillary_async._transport.messages import Handler, Request, Response, Shape
+    from capillary_async._transport.messages import Handler, Request, Response, ResponseSpec
     from capillary_async.errors import ApiMessage
 
 __all__ = ["check", "judge"]
@@ -105,14 +105,14 @@ async def check(request: Request, handler: Handler) -> Response:
     return keep(response, LATE if late else judge(response, request.shape))
 
 
-def looks_whole(response: Response, shape: Shape) -> bool:
+def looks_whole(response: Response, shape: ResponseSpec) -> bool:
     """Whether a body seems to be an array of records to its end: one that was cut ends otherwise, nearly always."""
     bare = shape.member is None and not shape.free
     body = response.body
     return bare and response.status in WHOLE and body[:1] == b"[" and body[-2:] == b"}]"
 
 
-def judge(response: Response, shape: Shape) -> Any:
+def judge(response: Response, shape: ResponseSpec) -> Any:
     """What the answer says.
 
     Raises:
@@ -133,7 +133,7 @@ def judge(response: Response, shape: Shape) -> Any:
     raise fault
 
 
-def _answers(status: int, shape: Shape) -> bool:
+def _answers(status: int, shape: ResponseSpec) -> bool:
     """Whether a status may come with the answer: 200 and 203 with records; what users ask for themselves has more."""
     if shape.free:
         return 200 <= status < 300 and status != PARTIAL  # noqa: PLR2004
@@ -155,7 +155,7 @@ def _owned(decoded: Decoded[Any], owners: frozenset[int]) -> Decoded[Any]:
     return evolve(decoded, warnings=(*decoded.warnings, mixed(decoded.items, others, owners)))
 
 
-def _read(response: Response, shape: Shape) -> Any:
+def _read(response: Response, shape: ResponseSpec) -> Any:
     body = response.body
     first = _first(body)
     if first not in (b"[", b"{"):
@@ -175,7 +175,7 @@ def _read(response: Response, shape: Shape) -> Any:
     return _enveloped(parsed, shape, body)
 
 
-def _bare(response: Response, shape: Shape, first: bytes) -> Any:
+def _bare(response: Response, shape: ResponseSpec, first: bytes) -> Any:
     """An answer that is neither array nor object: the null, number or text that was asked for, or no JSON at all."""
     if first in (b"", b"<"):
         raise _no_json(response)
@@ -187,7 +187,7 @@ def _bare(response: Response, shape: Shape, first: bytes) -> Any:
     raise _other_shape(shape, "a bare value", response.body, empty=parsed is None)
 
 
-def _enveloped(parsed: Any, shape: Shape, body: bytes) -> Decoded[Any]:
+def _enveloped(parsed: Any, shape: ResponseSpec, body: bytes) -> Decoded[Any]:
     if not isinstance(parsed, dict):
         if parsed == []:  # an empty object, as some languages write it: nothing is lost
             return _decode.Decoded((), 0)
@@ -208,7 +208,7 @@ def _enveloped(parsed: Any, shape: Shape, body: bytes) -> Decoded[Any]:
     return evolve(decoded, warnings=given + decoded.warnings, total=total)
 
 
-def _other_shape(shape: Shape, got: str, body: bytes, *, empty: bool, says: Any = None) -> DecodeError:
+def _other_shape(shape: ResponseSpec, got: str, body: bytes, *, empty: bool, says: Any = None) -> DecodeError:
     due = "an array" if shape.member is None else "an object"
     return _misshapen("$", f"expected {due}, got {got}", body, empty=empty, says=says)
 
@@ -248,7 +248,7 @@ def _parsed_or(body: bytes, otherwise: Any) -> Any:
         return otherwise
 
 
-def refusal_in(parsed: dict[str, Any], shape: Shape) -> tuple[ApiMessage, ...] | None:
+def refusal_in(parsed: dict[str, Any], shape: ResponseSpec) -> tuple[ApiMessage, ...] | None:
     """The failures that a body states, whatever its status line says; None where it states none.
 
     Args:

@@ -1,8 +1,7 @@
 """Credentials on the wire: the header of each request, and the token behind it.
 
-The rule kept here: one token a session, fetched by one request however many wait for it; nobody holds a permit while
-waiting for a token; every error that passes here leaves without a secret in it. The step between `retry` and
-`throttle`.
+Invariant: one token a session, fetched by one request however many wait for it; nobody holds a permit while waiting for
+a token; every error that passes here leaves without a secret in it. The step between `retry` and `throttle`.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ import msgspec
 from attrs import define, frozen
 
 from capillary_async._loops import bury, renew_in_child
-from capillary_async._transport.messages import Headers, Request, Shape, Veiled, VeiledBytes, decoded_of
-from capillary_async._transport.redaction import Scrub
+from capillary_async._transport.messages import Headers, Request, ResponseSpec, SecretBytes, SecretStr, decoded_of
+from capillary_async._transport.redaction import Redactor
 from capillary_async.auth import BasicAuth, OAuthClient
 from capillary_async.errors import (
     APIError,
@@ -33,9 +32,9 @@ from capillary_async.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from capillary_async._transport.messages import Call, Handler, Middleware, Response
+    from capillary_async._transport.messages import CallState, Handler, Middleware, Response
 
-__all__ = ["Basic", "OAuth", "credentials_step"]
+__all__ = ["BasicCredentials", "OAuthCredentials", "credentials_step"]
 
 TOKEN_PATH = "/v3/oauth/token/generate"  # noqa: S105 - a path
 TOKEN_HEADER = "X-CAP-API-OAUTH-TOKEN"  # noqa: S105 - a header's name
@@ -47,18 +46,18 @@ EARLY_PAUSE = 10.0  # seconds after a failed early refresh before the next
 _LOOK_AGAIN = 1.0  # seconds until those who wait look whether the fetch still goes on
 
 
-def credentials_step(auth: BasicAuth | OAuthClient, retry: Middleware) -> Basic | OAuth:
+def credentials_step(auth: BasicAuth | OAuthClient, retry: Middleware) -> BasicCredentials | OAuthCredentials:
     """The step for the credentials a user gave."""
-    return Basic(auth) if isinstance(auth, BasicAuth) else OAuth(auth, retry)
+    return BasicCredentials(auth) if isinstance(auth, BasicAuth) else OAuthCredentials(auth, retry)
 
 
-class Basic:
+class BasicCredentials:
     """HTTP Basic: till id and MD5 hex of the till password. There is nothing to refresh, so a 401 is final."""
 
     def __init__(self, auth: BasicAuth) -> None:
         pair = f"{auth.username}:{auth._wire_password()}"  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-        self._header = Veiled("Basic " + base64.b64encode(pair.encode()).decode())
-        self._scrub = Scrub(*auth._secrets(), self._header, self._header.removeprefix("Basic "))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        self._header = SecretStr("Basic " + base64.b64encode(pair.encode()).decode())
+        self._scrub = Redactor(*auth._secrets(), self._header, self._header.removeprefix("Basic "))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Send with the header."""
@@ -81,7 +80,7 @@ class _Token:
     text: str
     early: float
     end: float
-    scrub: Scrub
+    scrub: Redactor
 
 
 @define(eq=False)
@@ -102,12 +101,12 @@ class _Fetch:
         return self.loop.is_running() and self.task is not None and not self.task.done()
 
 
-class OAuth:
+class OAuthCredentials:
     """An OAuth token in its header; one refresh and one resend where it is refused."""
 
     def __init__(self, auth: OAuthClient, retry: Middleware, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._auth = auth
-        self._scrub = Scrub(*auth._secrets())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        self._scrub = Redactor(*auth._secrets())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         self._retry = retry
         self._clock = clock
         # Reentrant: the collector may end the fetch of a dead loop while the lock is held.
@@ -117,7 +116,7 @@ class OAuth:
         self._pause_until = 0.0
         self._fetch: _Fetch | None = None
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[Exception | None]]] = []
-        renew_in_child(self, OAuth.renew)
+        renew_in_child(self, OAuthCredentials.renew)
 
     def renew(self) -> None:
         """In a forked child: the token is good there too, a fetch under way is the parent's."""
@@ -136,7 +135,7 @@ class OAuth:
             raise token.scrub(fault)
         return fault
 
-    async def _valid(self, call: Call | None, handler: Handler) -> _Token:
+    async def _valid(self, call: CallState | None, handler: Handler) -> _Token:
         """The token, renewed when it is about to end; a failed early renewal keeps the one that is still valid."""
         token, now = self._token, self._clock()
         if token is None or now >= token.end:
@@ -145,7 +144,7 @@ class OAuth:
             await self._renew(token, handler, EARLY_PATIENCE)
         return self._token or token
 
-    async def _after(self, refused: _Token | None, call: Call | None, handler: Handler) -> _Token:
+    async def _after(self, refused: _Token | None, call: CallState | None, handler: Handler) -> _Token:
         """A token other than `refused`, within the time that the call has left."""
         limit = call.remaining() if call is not None and call.clocked else None
         fetched = False
@@ -230,13 +229,13 @@ class OAuth:
         # From before the request: the server's own clock started later than ours, so the token never outlives what we
         # think.
         early = min(max(EARLY_SECONDS, life * EARLY_SHARE), life / 2)
-        return _Token(text, asked + life - early, asked + life, Scrub(*self._auth._secrets(), text))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        return _Token(text, asked + life - early, asked + life, Redactor(*self._auth._secrets(), text))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
     def _request(self) -> Request:
         # Made here, so that no local of a frame that may raise holds the secret.
-        body = VeiledBytes(msgspec.json.encode({"key": self._auth.key, "secret": self._auth._wire_secret()}))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        body = SecretBytes(msgspec.json.encode({"key": self._auth.key, "secret": self._auth._wire_secret()}))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         headers = Headers({"Content-Type": "application/json"})
-        return Request("POST", TOKEN_PATH, headers=headers, body=body, shape=Shape(free=True))
+        return Request("POST", TOKEN_PATH, headers=headers, body=body, shape=ResponseSpec(free=True))
 
     def scrub(self, fault: CapillaryError) -> CapillaryError:
         """An error that did not come this way, without a secret in it."""
@@ -288,7 +287,7 @@ def _token_in(response: Response) -> tuple[str, float] | None:
         life = float(fields.get("ttlSeconds") or TOKEN_LIFE)
     except (TypeError, ValueError, OverflowError):
         return None
-    return Veiled(text), life if 0 < life < math.inf else TOKEN_LIFE
+    return SecretStr(text), life if 0 < life < math.inf else TOKEN_LIFE
 
 
 def _no_token(response: Response) -> DecodeError:

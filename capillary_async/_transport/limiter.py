@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from capillary_async._config import RetryPolicy
 from capillary_async._loops import bury, renew_in_child
-from capillary_async._transport.adaptive_limit import Pace
+from capillary_async._transport.adaptive_limit import AdaptiveLimit
 from capillary_async._transport.line import Line, Waiter
 from capillary_async._transport.permit import Permit, permit_here
 from capillary_async.errors import CapillaryError, DeadlineExceededError
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from capillary_async._config import Limits
-    from capillary_async._transport.messages import Call, Handler, Request, Response
+    from capillary_async._transport.messages import CallState, Handler, Request, Response
 
-__all__ = ["Throttle"]
+__all__ = ["RequestLimiter"]
 
 _LOOK_AGAIN = 1.0  # seconds until those who wait look whether permits are kept by what has ended
 _LOOK_EVERY = 0.1  # seconds between two such looks from the same loop
 _OVERDUE = 1.0  # seconds: an alarm so late was lost, e.g. to a KeyboardInterrupt
 
 
-class Throttle:
-    """Permits for as many requests as `Pace` allows, in the order of `Line`.
+class RequestLimiter:
+    """Permits for as many requests as `AdaptiveLimit` allows, in the order of `Line`.
 
     A call that has begun (its first attempt failed, or its token was renewed) is ahead of those that have not: it is
     the older one, and its time is running. So is the request for a token, since others wait for what it brings.
@@ -48,9 +48,9 @@ class Throttle:
         self, limits: Limits, policy: RetryPolicy | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._clock = clock
-        self._pace = Pace(limits, policy or RetryPolicy(), clock=clock)
+        self._pace = AdaptiveLimit(limits, policy or RetryPolicy(), clock=clock)
         self._begin()
-        renew_in_child(self, Throttle.renew)
+        renew_in_child(self, RequestLimiter.renew)
 
     def _begin(self) -> None:
         # Reentrant: while the lock is held, the collector may end a task of a dead loop, which gives its permit back.
@@ -210,7 +210,7 @@ class Throttle:
         if not idle:
             self._pump()
 
-    def _failed(self, permit: Permit, call: Call | None, error: BaseException) -> None:
+    def _failed(self, permit: Permit, call: CallState | None, error: BaseException) -> None:
         passage = None if call is None else call.passage
         if call is not None:
             call.passage = None

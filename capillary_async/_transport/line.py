@@ -14,7 +14,7 @@ from attrs import define
 if TYPE_CHECKING:
     import asyncio
 
-    from capillary_async._transport.messages import Call
+    from capillary_async._transport.messages import CallState
     from capillary_async._transport.permit import Permit
     from capillary_async.errors import CapillaryError
 
@@ -34,7 +34,7 @@ class Waiter:
     """
 
     permit: Permit
-    call: Call | None
+    call: CallState | None
     since: float
     woken: asyncio.Future[CapillaryError | None]
     granted: bool = False

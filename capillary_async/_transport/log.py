@@ -1,7 +1,7 @@
 """What a call came to, in the log `capillary_async`.
 
-The rule kept here: nothing is formatted when nobody listens; a line names method, path and outcome, and never a query,
-a header or a body, which hold customers' data and secrets. The outermost step of the SDK's own.
+Invariant: nothing is formatted when nobody listens; a line names method, path and outcome, and never a query, a header
+or a body, which hold customers' data and secrets. The outermost step of the SDK's own.
 """
 
 from __future__ import annotations

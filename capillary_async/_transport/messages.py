@@ -1,7 +1,7 @@
-"""What travels along the chain: `Request` down, `Response` up, and the `Call` they belong to.
+"""What travels along the chain: `Request` down, `Response` up, and the `CallState` they belong to.
 
-The rule kept here: requests and responses are values; only `Call`, the record of one logical call, changes. No repr
-shows a secret. Made by the endpoints, read by every step of the chain and by users' own middlewares.
+Invariant: requests and responses are values; only `CallState`, the record of one logical call, changes. No repr shows a
+secret. Made by the endpoints, read by every step of the chain and by users' own middlewares.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from capillary_async.errors import AttemptRecord, CapillaryError
 
 __all__ = [
     "LATE",
-    "Call",
+    "CallState",
     "Handler",
     "Headers",
     "Middleware",
     "Passage",
     "Request",
     "Response",
-    "Shape",
-    "Veiled",
-    "VeiledBytes",
+    "ResponseSpec",
+    "SecretBytes",
+    "SecretStr",
     "after",
     "apart",
     "came_over",
@@ -45,7 +45,7 @@ SECRET_HEADERS = frozenset({"authorization", "x-cap-api-oauth-token", "cookie", 
 LATE: Any = object()
 
 
-class Veiled(str):
+class SecretStr(str):
     """A text whose repr hides it: frames of the libraries beneath hold headers too, and tracebacks may show locals.
 
     So do its parts: rich and others cut a long text before they take its repr.
@@ -53,14 +53,14 @@ class Veiled(str):
 
     __slots__ = ()
 
-    def __getitem__(self, key: SupportsIndex | slice) -> Veiled:
-        return Veiled(super().__getitem__(key))
+    def __getitem__(self, key: SupportsIndex | slice) -> SecretStr:
+        return SecretStr(super().__getitem__(key))
 
     def __repr__(self) -> str:
         return "'***'"
 
 
-class VeiledBytes(bytes):
+class SecretBytes(bytes):
     """The same for the body of the token request."""
 
     __slots__ = ()
@@ -68,10 +68,10 @@ class VeiledBytes(bytes):
     @overload
     def __getitem__(self, key: SupportsIndex) -> int: ...
     @overload
-    def __getitem__(self, key: slice) -> VeiledBytes: ...
-    def __getitem__(self, key: SupportsIndex | slice) -> int | VeiledBytes:
+    def __getitem__(self, key: slice) -> SecretBytes: ...
+    def __getitem__(self, key: SupportsIndex | slice) -> int | SecretBytes:
         found = super().__getitem__(key)
-        return found if isinstance(found, int) else VeiledBytes(found)
+        return found if isinstance(found, int) else SecretBytes(found)
 
     def __repr__(self) -> str:
         return "b'***'"
@@ -88,7 +88,7 @@ class Headers(dict[str, str]):
 
 
 @frozen
-class Shape:
+class ResponseSpec:
     """How the answer to a request is read.
 
     Attributes:
@@ -117,7 +117,7 @@ class Passage(Protocol):
 
 
 @define(eq=False)
-class Call:
+class CallState:
     """One logical call: its clock and what its attempts came to.
 
     Attributes:
@@ -195,8 +195,8 @@ class Request:
     query: str = field(default="", repr=False)
     headers: Headers = field(factory=Headers, converter=_headers)
     body: bytes | None = field(default=None, repr=False)
-    shape: Shape | None = field(default=None, repr=False)
-    call: Call | None = field(default=None, repr=False)
+    shape: ResponseSpec | None = field(default=None, repr=False)
+    call: CallState | None = field(default=None, repr=False)
     late: bool = field(default=False, repr=False)
     fault: CapillaryError | None = field(default=None, repr=False)
     fresh: bool = field(default=False, repr=False)
@@ -249,7 +249,7 @@ Middleware = Callable[[Request, Handler], Awaitable[Response]]
 # The SDK's own steps; users' middlewares are given values without them.
 
 
-def part_of(request: Request, call: Call) -> Request:
+def part_of(request: Request, call: CallState) -> Request:
     """The same request as part of `call`."""
     return Request(
         request.method, request.path, request.query, request.headers, request.body, request.shape, call, request.late,

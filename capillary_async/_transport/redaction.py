@@ -1,7 +1,7 @@
 """Taking secrets out of errors, where a server echoed them.
 
-The rule kept here: every text of an error is cleaned, of each secret in each form in which it may come back, also where
-the text was cut within it. Called by `auth.py` for every error that leaves it.
+Invariant: every text of an error is cleaned, of each secret in each form in which it may come back, also where the text
+was cut within it. Called by `auth.py` for every error that leaves it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from capillary_async.errors import APIError, CapillaryError, DecodeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Scrub"]
+__all__ = ["Redactor"]
 
 _SHORTEST = 6  # replacing a shorter text would garble every message
 _CUT = "..."
 
 
-class Scrub:
+class Redactor:
     """Cleans errors of the secrets it was made with."""
 
     def __init__(self, *secrets: str) -> None:

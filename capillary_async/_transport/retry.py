@@ -1,7 +1,7 @@
 """Trying again: the loop around one call, and the session's quota for it.
 
-The rule kept here: `retry_rules.py` decides, this file acts; no wait is begun that would pass the call's deadline, and
-what is raised carries the whole history. The first step of the SDK's own in the chain, but for the log.
+Invariant: `retry_rules.py` decides, this file acts; no wait is begun that would pass the call's deadline, and what is
+raised carries the whole history. The first step of the SDK's own in the chain, but for the log.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from capillary_async._loops import renew_in_child
 from capillary_async._priority import in_bulk
 from capillary_async._transport.advice import with_next_step
-from capillary_async._transport.messages import Call, apart, discard, is_copy, part_of
+from capillary_async._transport.messages import CallState, apart, discard, is_copy, part_of
 from capillary_async._transport.retry_decision import (
     NotSentError,
-    Verdict,
-    decide,
+    RetryDecision,
+    decide_retry,
     kind_of,
     repeats,
     status_of,
@@ -142,30 +142,30 @@ class Retry:
             )  # fmt: skip
             await self._sleep(verdict.delay)
 
-    def _call(self) -> Call:
+    def _call(self) -> CallState:
         """A call of a fan-out is bulk and bounded from its first permit; every other one is bounded from here."""
         fan = in_bulk()
-        call = Call(self._timeouts, bulk=fan if self._priority is None else self._priority == "bulk")
+        call = CallState(self._timeouts, bulk=fan if self._priority is None else self._priority == "bulk")
         if self._token:
             call.bulk = False
         elif not fan:
             call.begin()
         return call
 
-    def _judge(self, call: Call, fault: CapillaryError) -> Verdict:
+    def _judge(self, call: CallState, fault: CapillaryError) -> RetryDecision:
         if isinstance(fault, NotSentError) or (isinstance(fault, DeadlineExceededError) and fault.kind == "queue"):
-            return Verdict(None, reason="final")  # it was never sent: no attempt
+            return RetryDecision(None, reason="final")  # it was never sent: no attempt
         number = len(call.history) + 1
         if isinstance(fault, APIError | DecodeError):
             call.answer = fault
         call.history.append(AttemptRecord(number, kind_of(fault), status_of(fault)))
         count(self._stats, throttles=1 if throttled(fault) else 0)
-        verdict = decide(fault, call.history, self._policy, call.remaining(), self._uniform)
+        verdict = decide_retry(fault, call.history, self._policy, call.remaining(), self._uniform)
         if verdict.delay is None:
             return verdict
         if not self._quota.take(verdict.cost):
             # A quota that never held so much, e.g. 0, says that the user wants no such retry: that is no outage.
-            return Verdict(None, reason="quota" if verdict.cost <= self._quota.size else "final")
+            return RetryDecision(None, reason="quota" if verdict.cost <= self._quota.size else "final")
         call.history[-1] = AttemptRecord(number, kind_of(fault), status_of(fault), verdict.delay)
         return verdict
 
@@ -180,7 +180,7 @@ def _what_came(fault: CapillaryError) -> str:
     return kind if status is None else f"{kind} under HTTP {status}"
 
 
-def finish(fault: CapillaryError, request: Request, call: Call, verdict: Verdict) -> CapillaryError:
+def finish(fault: CapillaryError, request: Request, call: CallState, verdict: RetryDecision) -> CapillaryError:
     """The error to raise: the one that says most, complete with the story of the call."""
     if fault.attempts:  # the token's own call failed and says so itself
         return fault
@@ -196,7 +196,7 @@ def finish(fault: CapillaryError, request: Request, call: Call, verdict: Verdict
     return error
 
 
-def _deadline(fault: CapillaryError, call: Call) -> CapillaryError:
+def _deadline(fault: CapillaryError, call: CallState) -> CapillaryError:
     if isinstance(fault, DeadlineExceededError):
         return fault
     message = f"no answer within the {call.timeouts.call:g} s of Timeouts.call, and another wait would pass them"
@@ -206,7 +206,7 @@ def _deadline(fault: CapillaryError, call: Call) -> CapillaryError:
     return error
 
 
-def _story(error: CapillaryError, verdict: Verdict) -> str:
+def _story(error: CapillaryError, verdict: RetryDecision) -> str:
     parts: list[str] = []
     if error.attempts:
         parts.append(f"{error.attempts} attempt{'s' if error.attempts != 1 else ''} in {error.elapsed:.1f} s")

@@ -1,7 +1,7 @@
 """Whether to try again, and when: pure functions of an error and a policy.
 
-The rule kept here: nothing sleeps, nothing is sent, no clock is read but the one handed in. `retry.py` acts on what is
-decided here. The numbers and their reasons stand in `RetryPolicy`.
+Invariant: nothing sleeps, nothing is sent, no clock is read but the one handed in. `retry.py` acts on what is decided
+here. The numbers and their reasons stand in `RetryPolicy`.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NotSentError",
-    "Verdict",
+    "RetryDecision",
     "asked_wait",
-    "decide",
+    "decide_retry",
     "decisive_status",
     "kind_of",
     "parse_reset",
@@ -88,7 +88,7 @@ class NotSentError(CapillaryError):
 
 
 @frozen
-class Verdict:
+class RetryDecision:
     """What to do after a failed attempt.
 
     Attributes:
@@ -157,13 +157,13 @@ def throttled(error: CapillaryError) -> bool:
     return isinstance(error, APIError) and decisive_status(error.status, error.code) in THROTTLED_STATUSES
 
 
-def decide(
+def decide_retry(
     error: CapillaryError,
     history: Sequence[AttemptRecord],
     policy: RetryPolicy,
     remaining: float,
     uniform: Callable[[float, float], float],
-) -> Verdict:
+) -> RetryDecision:
     """Decide after the attempt that raised `error`.
 
     Args:
@@ -174,12 +174,12 @@ def decide(
         uniform: Where jitter comes from, e.g. `random.uniform`.
     """
     if not retryable(error):
-        return Verdict(None, reason="final")
+        return RetryDecision(None, reason="final")
     asked = error.retry_after if isinstance(error, APIError) else None
     if asked is not None and asked > policy.retry_after_max:
-        return Verdict(None, reason="retry-after")
-    if len(history) >= policy.attempts or _hopeless(error, history):
-        return Verdict(None, reason="attempts")
+        return RetryDecision(None, reason="retry-after")
+    if len(history) >= policy.attempts or _not_worth_retrying(error, history):
+        return RetryDecision(None, reason="attempts")
     cost = THROTTLED_COST if throttled(error) else TRANSIENT_COST
     if asked is None:
         delay = _backoff(error, len(history), policy, uniform)
@@ -187,11 +187,11 @@ def decide(
         # Never earlier than asked, and the jitter takes at most half of the time that is left behind it.
         delay = asked + max(0.0, min(asked * uniform(0, RETRY_AFTER_JITTER), (remaining - asked) / 2))
     if delay >= remaining:
-        return Verdict(None, reason="deadline")
-    return Verdict(delay, cost)
+        return RetryDecision(None, reason="deadline")
+    return RetryDecision(delay, cost)
 
 
-def _hopeless(error: CapillaryError, history: Sequence[AttemptRecord]) -> bool:
+def _not_worth_retrying(error: CapillaryError, history: Sequence[AttemptRecord]) -> bool:
     """What repeats gets two of the attempts: a page of HTML, say, comes from something that stays."""
     bounded = repeats(error) and kind_of(error) != "bad-json"
     return bounded and sum(map(_was_repeating, history)) >= REPEATING_ATTEMPTS

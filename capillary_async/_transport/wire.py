@@ -1,8 +1,8 @@
 """The adapter: one `Request` out, one whole `Response` in. The only file that knows aiohttp.
 
-The rule kept here: one attempt is one request on the wire, its body is read and verified to the last byte inside the
-attempt, and every failure of aiohttp, ssl or the socket becomes the most specific error of ours, by `_mapped` alone.
-The last step of the chain.
+Invariant: one attempt is one request on the wire, its body is read and verified to the last byte inside the attempt,
+and every failure of aiohttp, ssl or the socket becomes the most specific error of ours, by `_mapped` alone. The last
+step of the chain.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from yarl import URL
 
 from capillary_async._config import Timeouts
 from capillary_async._loops import bury, renew_in_child
-from capillary_async._transport.attempt_timer import Watch
+from capillary_async._transport.attempt_timer import AttemptTimer
 from capillary_async._transport.body import check_size, decompressed
 from capillary_async._transport.copies import Copies
 from capillary_async._transport.messages import Response, came_over
@@ -101,10 +101,10 @@ class _Pool:
             self.client.detach()
 
 
-_watch: ContextVar[Watch | None] = ContextVar("capillary_async.watch", default=None)
+_watch: ContextVar[AttemptTimer | None] = ContextVar("capillary_async.watch", default=None)
 
 
-def _forget(token: Token[Watch | None]) -> None:
+def _forget(token: Token[AttemptTimer | None]) -> None:
     """Leave no watch behind, where there is anything to leave: a finalizer may close a call in another context."""
     try:  # noqa: SIM105 - `suppress` takes five times as long, for each request
         _watch.reset(token)
@@ -232,7 +232,7 @@ class Pools:
                     del self._pools[pool.loop]
             await pool.close()
 
-    def passage(self, watch: Watch) -> Passage | None:
+    def passage(self, watch: AttemptTimer) -> Passage | None:
         """The way of a request that was sent and not answered, where a rate has to count it until it has arrived."""
         pool = self._pools.get(watch.loop)
         if self._limits.rate is None or pool is None or not pool.owned or self._closed or not _runs_here(watch.loop):
@@ -323,7 +323,7 @@ class Wire:
         """
         client = await self._pools.client()
         count(self._stats, requests=1)
-        watch = Watch(request.call, fresh=request.fresh)
+        watch = AttemptTimer(request.call, fresh=request.fresh)
         token = _watch.set(watch)
         try:
             with watch:
@@ -352,7 +352,7 @@ class Wire:
         # Raised outside the handlers: no context, so no frame of aiohttp with our headers hangs on the error.
         raise fault
 
-    async def _exchange(self, client: aiohttp.ClientSession, request: Request, watch: Watch) -> Response:
+    async def _exchange(self, client: aiohttp.ClientSession, request: Request, watch: AttemptTimer) -> Response:
         began = time.monotonic()
         query = f"?{request.query}" if request.query else ""
         headers = {**self._headers, **request.headers}
@@ -415,7 +415,7 @@ def _collected(error: RuntimeError) -> GeneratorExit | None:
     return before
 
 
-async def _read(answer: aiohttp.ClientResponse, watch: Watch) -> bytes:
+async def _read(answer: aiohttp.ClientResponse, watch: AttemptTimer) -> bytes:
     """The whole body as it came, never more than the cap."""
     pieces: list[bytes] = []
     size = 0
@@ -428,7 +428,7 @@ async def _read(answer: aiohttp.ClientResponse, watch: Watch) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _late(watch: Watch, request: Request) -> TransportError:
+def _late(watch: AttemptTimer, request: Request) -> TransportError:
     """The error for an attempt that its watch ended."""
     timeouts = request.call.timeouts if request.call else Timeouts()
     if watch.silent:

@@ -1,7 +1,7 @@
 """`capillary-async`: the command line.
 
-The rule kept here: importing this package needs nothing beyond the core dependencies, so that a missing `cli` extra is
-one clear line and no traceback. The entry point is `main`.
+Invariant: importing this package needs nothing beyond the core dependencies, so that a missing `cli` extra is one clear
+line and no traceback. The entry point is `main`.
 """
 
 from __future__ import annotations

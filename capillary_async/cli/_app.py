@@ -1,6 +1,6 @@
 """The commands: names, options and help. What they do stands in the files beside this one.
 
-The rule kept here: a function of a command only gathers its options. Called by `main`.
+Invariant: a function of a command only gathers its options. Called by `main`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from capillary_async.cli._commands.ledger import ledger as read_ledger
 from capillary_async.cli._commands.point_reports import ReportOf
 from capillary_async.cli._commands.point_reports import expiry as run_expiry
 from capillary_async.cli._commands.point_reports import liability as run_liability
-from capillary_async.cli._commands.read import Asked, read
+from capillary_async.cli._commands.read import ReadRequest, read
 from capillary_async.cli._commands.read import allocations as allocations_job
 from capillary_async.cli._commands.read import awarded as awarded_job
 from capillary_async.cli._commands.read import events as events_job
@@ -177,7 +177,7 @@ def allocations(  # noqa: D417 - the groups of options describe themselves
         given: Customer ids; - reads them from stdin.
     """
     job = allocations_job(expiry, event, missing)
-    return run_coroutine(read(Asked(given, ids, output, connection, sandbox_of), job))
+    return run_coroutine(read(ReadRequest(given, ids, output, connection, sandbox_of), job))
 
 
 @app.command(help_epilogue=_READING)
@@ -201,7 +201,7 @@ def awarded(  # noqa: D417 - the groups of options describe themselves
         batch_size: Ids in a request at most.
     """
     return run_coroutine(
-        read(Asked(given, ids, output, connection, sandbox_of), awarded_job(expiry, status, org_id, batch_size))
+        read(ReadRequest(given, ids, output, connection, sandbox_of), awarded_job(expiry, status, org_id, batch_size))
     )
 
 
@@ -225,7 +225,7 @@ def events(  # noqa: D417 - the groups of options describe themselves
         to_date: Last day.
     """
     return run_coroutine(
-        read(Asked(given, ids, output, connection, sandbox_of), events_job(event_type, from_date, to_date))
+        read(ReadRequest(given, ids, output, connection, sandbox_of), events_job(event_type, from_date, to_date))
     )
 
 
@@ -246,7 +246,7 @@ def ledger(  # noqa: D417 - the groups of options describe themselves
     Args:
         given: Event log ids, or references with --event-name; - reads them from stdin.
     """
-    asked = Asked(given, ids, output, connection, sandbox_of)
+    asked = ReadRequest(given, ids, output, connection, sandbox_of)
     return run_coroutine(read_ledger(asked, whose, what))
 
 

@@ -1,7 +1,7 @@
 """The options of the commands, in groups; each group is one frozen value.
 
-The rule kept here: options are named as the SDK's arguments are, and no option takes a secret: those come from the
-environment or a file. Read by the command line parser (`_app.py`), used by all commands.
+Invariant: options are named as the SDK's arguments are, and no option takes a secret: those come from the environment
+or a file. Read by the command line parser (`_app.py`), used by all commands.
 """
 
 # The parser reads the annotations when it runs, so their imports cannot be for type checkers alone.

@@ -1,7 +1,6 @@
 """Running a command's coroutine, and ending: signals, broken pipes, and errors as one line each.
 
-The rule kept here: whatever ends a command, its clean-up runs, and the exit code says what happened. Called by
-`_app.py`.
+Invariant: whatever ends a command, its clean-up runs, and the exit code says what happened. Called by `_app.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """How messages are worded: on one line, with the right plural, and with options instead of arguments.
 
-The rule kept here: pure, and whatever the text, a terminal shows it and obeys nothing of it. Used by all that tells
-something.
+Invariant: pure, and whatever the text, a terminal shows it and obeys nothing of it. Used by all that tells something.
 """
 
 from __future__ import annotations

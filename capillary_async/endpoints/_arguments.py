@@ -1,7 +1,7 @@
 """What may be given to an endpoint, checked before anything is sent.
 
-The rule kept here: a fault names the argument, what came and what is allowed, and an id can never become another path
-or a query. Used by the endpoints and the session alone.
+Invariant: a fault names the argument, what came and what is allowed, and an id can never become another path or a
+query. Used by the endpoints and the session alone.
 """
 
 from __future__ import annotations

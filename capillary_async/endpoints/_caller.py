@@ -19,7 +19,7 @@ from capillary_async._transport.chain import build
 from capillary_async._transport.classify import judge
 from capillary_async._transport.messages import LATE, Headers, after, decoded_of, keep
 from capillary_async._transport.stats import count
-from capillary_async._underway import UnderWay
+from capillary_async._underway import InFlightCalls
 from capillary_async._validation import merged
 from capillary_async._version import __version__
 from capillary_async.errors import CapillaryError
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from capillary_async._paging.lengths import Lengths
     from capillary_async._priority import Priority
     from capillary_async._transport.chain import Shared
-    from capillary_async._transport.messages import Handler, Request, Response, Shape
+    from capillary_async._transport.messages import Handler, Request, Response, ResponseSpec
     from capillary_async._transport.retry import Quota
 
 __all__ = ["Calls", "Settings"]
@@ -63,7 +63,7 @@ class Calls:
         self._shared = shared
         self._settings = settings
         self._lock = threading.Lock()
-        self._under_way = UnderWay()
+        self._under_way = InFlightCalls()
         self._iterators: weakref.WeakSet[Any] = weakref.WeakSet()
         self._views: weakref.WeakSet[Calls] = weakref.WeakSet()
         self.neo_headers = _scope(settings)
@@ -80,7 +80,7 @@ class Calls:
         """In a forked child: calls and iterators under way are the parent's."""
         bury(self._under_way, list(self._iterators))
         self._lock = threading.Lock()
-        self._under_way = UnderWay()
+        self._under_way = InFlightCalls()
         self._iterators = weakref.WeakSet()
 
     def view(self, settings: Settings, quota: Quota) -> Calls:
@@ -102,7 +102,7 @@ class Calls:
         if request.late and self._shared.middlewares:
             request = after(request, None)  # users' middlewares see answers that were judged, and may keep them
         response = await self._under_way.run(self._handler(request))
-        shape = cast("Shape", request.shape)
+        shape = cast("ResponseSpec", request.shape)
         if decoded_of(response) is None:
             keep(response, _judged(request, response, shape))
         if not shape.free and decoded_of(response) is not LATE:
@@ -118,7 +118,7 @@ class Calls:
             CapillaryError: As the request came out.
         """
         try:
-            keep(response, judge(response, cast("Shape", request.shape)))
+            keep(response, judge(response, cast("ResponseSpec", request.shape)))
         except CapillaryError as error:
             fault = self._shared.credentials.scrub(error.with_traceback(None))
         else:
@@ -201,7 +201,7 @@ def _scope(settings: Settings) -> Headers:
     return Headers({} if said or settings.dag_scope is None else {DAG_SCOPE: settings.dag_scope})
 
 
-def _judged(request: Request, response: Response, shape: Shape) -> Any:
+def _judged(request: Request, response: Response, shape: ResponseSpec) -> Any:
     """What an answer says that a user's middleware gave by itself: it is read as a server's would be."""
     try:
         return judge(response, shape)

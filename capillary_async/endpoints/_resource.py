@@ -1,7 +1,7 @@
 """What every resource has: a session to call through, and the ways its answers become pages and outcomes.
 
-The rule kept here: an endpoint builds values (paths, queries, sources) and never waits, connects or retries by itself.
-Base of the four resource classes; the session implements `Caller`.
+Invariant: an endpoint builds values (paths, queries, sources) and never waits, connects or retries by itself. Base of
+the four resource classes; the session implements `Caller`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from capillary_async._config import Limits, Paging, Timeouts
 from capillary_async._fanout.fanout import FanOut, PagedReader, fan_over
 from capillary_async._fanout.work import Reader
 from capillary_async._paging.lengths import Lengths
-from capillary_async._paging.pager import Fetched, Pager, Source
+from capillary_async._paging.pager import FetchedPage, ListSource, Pager
 from capillary_async._transport.classify import judge
-from capillary_async._transport.messages import LATE, Headers, Request, Response, Shape, decoded_of
+from capillary_async._transport.messages import LATE, Headers, Request, Response, ResponseSpec, decoded_of
 from capillary_async._transport.totals import total_in
 
 __all__ = ["Caller", "Resource"]
@@ -74,23 +74,23 @@ class Resource:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
-    def _shape(self, model: type[Any], member: str | None = None, owners: Collection[int] = ()) -> Shape:
-        return Shape(model, member, timezone=self._caller.server_timezone, owners=frozenset(owners))
+    def _shape(self, model: type[Any], member: str | None = None, owners: Collection[int] = ()) -> ResponseSpec:
+        return ResponseSpec(model, member, timezone=self._caller.server_timezone, owners=frozenset(owners))
 
-    async def _get(self, path: str, query: str, shape: Shape, headers: Headers | None = None) -> Response:
+    async def _get(self, path: str, query: str, shape: ResponseSpec, headers: Headers | None = None) -> Response:
         return await self._caller.call(Request("GET", path, query, headers or Headers(), shape=shape))
 
-    async def _page(self, request: Request) -> Fetched[Any]:
+    async def _page(self, request: Request) -> FetchedPage[Any]:
         """One page; of a late request it may be one to be decoded later."""
         response = await self._caller.call(request)
         if decoded_of(response) is LATE:
-            return Fetched((), 0, later=partial(self._read, request, response))
-        return fetched(response, cast("Shape", request.shape))
+            return FetchedPage((), 0, later=partial(self._read, request, response))
+        return fetched(response, cast("ResponseSpec", request.shape))
 
-    async def _read(self, request: Request, response: Response) -> Fetched[Any]:
-        return fetched(await self._caller.read(request, response), cast("Shape", request.shape))
+    async def _read(self, request: Request, response: Response) -> FetchedPage[Any]:
+        return fetched(await self._caller.read(request, response), cast("ResponseSpec", request.shape))
 
-    def _pager(self, source: Source[T], paging: Paging | None = None) -> Pager[T]:
+    def _pager(self, source: ListSource[T], paging: Paging | None = None) -> Pager[T]:
         return Pager(source, paging or self._caller.paging, self._caller)
 
     def _fan(
@@ -100,12 +100,12 @@ class Resource:
         argument: str,
         name: str,
         check: Callable[[Any], K],
-        source: Callable[[K], Source[T]],
+        source: Callable[[K], ListSource[T]],
         largest: int | None,
     ) -> FanOut[K, T]:
         """A fan-out that reads each key's list."""
         nothing: Any = None  # this source is never read, it only checks sizes
-        probe: Source[Any] = Source(name, nothing, nothing, largest=largest)
+        probe: ListSource[Any] = ListSource(name, nothing, nothing, largest=largest)
 
         def check_paging(paging: Paging) -> None:
             probe.check_size(paging.page_size)
@@ -128,10 +128,10 @@ class Resource:
         )
 
 
-def fetched(response: Response, shape: Shape) -> Fetched[Any]:
+def fetched(response: Response, shape: ResponseSpec) -> FetchedPage[Any]:
     """An answer as a page."""
     decoded = decoded_of(response)
-    return Fetched(
+    return FetchedPage(
         decoded.items,
         decoded.received,
         response.request_id,
@@ -150,7 +150,7 @@ class _Again:
     """The records of a body, decoded once more: a body is held much more cheaply than its records."""
 
     body: bytes
-    shape: Shape
+    shape: ResponseSpec
 
     def __call__(self) -> tuple[Any, ...]:
         return cast("tuple[Any, ...]", judge(Response(OK, body=self.body), self.shape).items)

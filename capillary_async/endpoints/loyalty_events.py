@@ -1,7 +1,7 @@
 """`session.loyalty_events`: the loyalty events of a customer.
 
-The rule kept here: as on the page 'Get Loyalty Events'; since it is not known which of `limit`, `page` and `offset` a
-server heeds, all three are always sent and agree. Made by the session.
+Invariant: as on the page 'Get Loyalty Events'; since it is not known which of `limit`, `page` and `offset` a server
+heeds, all three are always sent and agree. Made by the session.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import date
 from typing import Any
 
 from capillary_async._fanout.fanout import FanOut
-from capillary_async._paging.pager import Fetched, Pager, Source
+from capillary_async._paging.pager import FetchedPage, ListSource, Pager
 from capillary_async.endpoints._arguments import choice_text, day, days, positive, query
 from capillary_async.endpoints._resource import IDENTITY, Resource, fetched
 from capillary_async.models import LoyaltyEvent
@@ -85,15 +85,15 @@ class LoyaltyEventsResource(Resource):
             largest=None,
         )
 
-    def _source(self, customer_id: int, filters: str) -> Source[LoyaltyEvent]:
+    def _source(self, customer_id: int, filters: str) -> ListSource[LoyaltyEvent]:
         path = f"/v2/customers/{customer_id}/loyaltyEvents"
         shape = self._shape(LoyaltyEvent, "data", owners=(customer_id,))
 
-        async def fetch(number: int, size: int) -> Fetched[LoyaltyEvent]:
+        async def fetch(number: int, size: int) -> FetchedPage[LoyaltyEvent]:
             place = f"limit={size}&offset={(number - 1) * size}&page={number}"
             return fetched(await self._get(path, place + filters, shape), shape)
 
-        return Source(f"loyalty_events.list({customer_id})", fetch, IDENTITY)
+        return ListSource(f"loyalty_events.list({customer_id})", fetch, IDENTITY)
 
 
 def _filters(event_type: Any, from_date: Any, to_date: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 from attrs import field, frozen
 
 from capillary_async._fanout.fanout import FanOut
-from capillary_async._paging.pager import Fetched, Pager, Source
+from capillary_async._paging.pager import FetchedPage, ListSource, Pager
 from capillary_async._repr import brief_repr
 from capillary_async._transport.messages import Request
 from capillary_async.endpoints._arguments import days, positive, query, refuse, text
@@ -211,26 +211,26 @@ class PointsAllocationResource(Resource):
             program_id=positive("program_id", program_id),
         )
 
-    def _of_event(self, not_found: NotFoundAs, asked: EventQuery) -> Source[PointsAllocation]:
+    def _of_event(self, not_found: NotFoundAs, asked: EventQuery) -> ListSource[PointsAllocation]:
         prefix = query(entity_id=asked.entity_id, customer_id=asked.customer_id, event_type_id=asked.event_type_id)
         name = f"points_allocation.by_event(entity_id={asked.entity_id})"
         return self._source(BY_EVENT, prefix, name, asked.customer_id, not_found)
 
-    def _of_expiry(self, not_found: NotFoundAs, prefix: str, entity_id: int) -> Source[PointsAllocation]:
+    def _of_expiry(self, not_found: NotFoundAs, prefix: str, entity_id: int) -> ListSource[PointsAllocation]:
         name = f"points_allocation.by_expiry(entity_id={entity_id})"
         return self._source(BY_EXPIRY, f"{prefix}&entity_id={entity_id}", name, entity_id, not_found)
 
     def _source(
         self, path: str, prefix: str, name: str, customer_id: int, not_found: NotFoundAs
-    ) -> Source[PointsAllocation]:
+    ) -> ListSource[PointsAllocation]:
         shape, headers = self._shape(PointsAllocation, owners=(customer_id,)), self._caller.neo_headers
 
-        def fetch(number: int, size: int, *, late: bool = False) -> Awaitable[Fetched[PointsAllocation]]:
+        def fetch(number: int, size: int, *, late: bool = False) -> Awaitable[FetchedPage[PointsAllocation]]:
             query = f"{prefix}&page={number}&count={size}"
             ask = partial(self._page, Request("GET", path, query, headers, shape=shape, late=late))
             return _or_empty(ask, name) if number == 1 and not_found == "empty" else ask()
 
-        return Source(name, fetch, IDENTITY, largest=NEO_LARGEST_PAGE, ahead=partial(fetch, late=True))
+        return ListSource(name, fetch, IDENTITY, largest=NEO_LARGEST_PAGE, ahead=partial(fetch, late=True))
 
 
 def _entity_number(value: Any) -> int:
@@ -242,7 +242,7 @@ def _check_not_found(value: Any) -> None:
         raise refuse("not_found", "'error' or 'empty'", value)
 
 
-async def _or_empty(ask: Callable[[], Awaitable[Fetched[Any]]], name: str) -> Fetched[Any]:
+async def _or_empty(ask: Callable[[], Awaitable[FetchedPage[Any]]], name: str) -> FetchedPage[Any]:
     """The first page of a list; an empty one where the API itself says 404.
 
     A 404 in the body of an HTTP 200, which a busy service sends too, is retried once before it is believed.
@@ -259,7 +259,7 @@ async def _or_empty(ask: Callable[[], Awaitable[Fetched[Any]]], name: str) -> Fe
     if not _is_own(found):
         raise found
     warning = ListNotFound(None, f"{name}: the API answered with 404, which is taken for an empty list: {found}")
-    return Fetched((), 0, found.request_id, (warning,), found.status, found.elapsed)
+    return FetchedPage((), 0, found.request_id, (warning,), found.status, found.elapsed)
 
 
 def _is_own(error: APIError) -> bool:

@@ -1,7 +1,7 @@
 """`session.points_awarded`: the ids of points awarded, for many customers in one request.
 
-The rule kept here: as on the page 'Get points awarded ID'; every row belongs to the id that asked for it, and where a
-batch leaves that open it is halved until it does not. Made by the session.
+Invariant: as on the page 'Get points awarded ID'; every row belongs to the id that asked for it, and where a batch
+leaves that open it is halved until it does not. Made by the session.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from attrs import field, frozen
 from capillary_async._codec.drift import joined
 from capillary_async._config import Paging
 from capillary_async._fanout.fanout import BatchReader, FanOut
-from capillary_async._paging.pager import Fetched, Page, Source
-from capillary_async._paging.verified import reading
+from capillary_async._paging.pager import FetchedPage, ListSource, Page
+from capillary_async._paging.verified import open_reader
 from capillary_async._transport.owners import foreign
 from capillary_async.endpoints._arguments import days, positive, query, refuse, text, whole
 from capillary_async.endpoints._resource import Resource, fetched
@@ -122,12 +122,12 @@ class PointsAwardedResource(Resource):
         shape, headers = self._shape(PointsAwarded, owners=owners), self._caller.neo_headers
         asked = ",".join(map(str, ids))
 
-        async def fetch(number: int, size: int) -> Fetched[PointsAwarded]:  # noqa: ARG001 - a page is a status
+        async def fetch(number: int, size: int) -> FetchedPage[PointsAwarded]:  # noqa: ARG001 - a page is a status
             query = f"{prefixes[number - 1]}&entity_id={asked}"
             return fetched(await self._get(PATH, query, shape, headers), shape)
 
-        source = Source("points_awarded.ids", fetch, awarded_key, pages=len(prefixes))
-        walk = reading(source, _PLAIN, self._caller)
+        source = ListSource("points_awarded.ids", fetch, awarded_key, pages=len(prefixes))
+        walk = open_reader(source, _PLAIN, self._caller)
         # A source of so many pages gives them all, be they empty.
         pages: list[Page[PointsAwarded]] = [cast("Page[PointsAwarded]", await walk.next_page()) for _ in prefixes]
         return pages[0] if len(pages) == 1 else _merged(pages)

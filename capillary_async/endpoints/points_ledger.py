@@ -1,7 +1,7 @@
 """`session.points_ledger`: the details of events of a points ledger.
 
-The rule kept here: as on the page 'Get Points Ledger Explode Info'; at most ten ids a call, and one bad id never costs
-the good ones of its ten. Made by the session.
+Invariant: as on the page 'Get Points Ledger Explode Info'; at most ten ids a call, and one bad id never costs the good
+ones of its ten. Made by the session.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 from capillary_async import models
 from capillary_async._codec.drift import carried
-from capillary_async._paging.pager import Fetched, Pager, Source
+from capillary_async._paging.pager import FetchedPage, ListSource, Pager
 from capillary_async._transport.messages import Response, decoded_of
 from capillary_async.endpoints._arguments import (
     choice_text,
@@ -78,12 +78,12 @@ class _Answer:
         self.last = response
         self.elapsed += response.elapsed
 
-    def page(self, argument: str, asked: Sequence[str]) -> Fetched[models.LedgerEvent]:
+    def page(self, argument: str, asked: Sequence[str]) -> FetchedPage[models.LedgerEvent]:
         """The page, with a warning for each id that is neither given, nor null, nor refused."""
         last = self.last
         missing = [] if last is None else _missing(self, asked, by_log_id=argument == "event_ids")
         self.warnings.update(dict.fromkeys(map(_missed, missing)))
-        return Fetched(
+        return FetchedPage(
             self.items,
             self.received,
             last.request_id if last else None,
@@ -196,7 +196,7 @@ class PointsLedgerResource(Resource):
 
     def _source(
         self, prefix: str, argument: str, ids: Sequence[str], owners: tuple[int, ...]
-    ) -> Source[models.LedgerEvent]:
+    ) -> ListSource[models.LedgerEvent]:
         wire = "eventIds" if argument == "event_ids" else "eventReferenceIds"
         shape = self._shape(models.LedgerEvent, "events", owners)  # loads the twenty classes of a ledger
         pages = [tuple(ids[start : start + IDS_A_CALL]) for start in range(0, len(ids), IDS_A_CALL)]
@@ -217,12 +217,12 @@ class PointsLedgerResource(Resource):
             await ask(chunk[:half], answer)
             await ask(chunk[half:], answer)
 
-        async def fetch(number: int, size: int) -> Fetched[models.LedgerEvent]:  # noqa: ARG001 - ten ids are a page
+        async def fetch(number: int, size: int) -> FetchedPage[models.LedgerEvent]:  # noqa: ARG001 - ten ids are a page
             answer = _Answer()
             await ask(pages[number - 1], answer)
             return answer.page(argument, pages[number - 1])
 
-        return Source("points_ledger.explode", fetch, ledger_key, pages=len(pages))
+        return ListSource("points_ledger.explode", fetch, ledger_key, pages=len(pages))
 
 
 def _owners(identifier: Identifier, kind: str | None) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Jobs over many customers: export what Capillary holds, prove that it is complete, compare it with your own books.
 
-The rule kept here: built on the public face of the SDK alone; what is listed below is all that users import. Needs the
-extra `jobs`.
+Invariant: built on the public face of the SDK alone; what is listed below is all that users import. Needs the extra
+`jobs`.
 
     async with AsyncSession.from_env() as capillary:
         result = await jobs.export(

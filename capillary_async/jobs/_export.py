@@ -1,7 +1,7 @@
 """`export`: read what Capillary holds of many customers into a folder, durably and exactly once.
 
-The rule kept here: what the manifest names is on the disk, whole; started again after any end, the job goes on at what
-is missing and comes to the same bytes. It owns no session. Called by users and the command line.
+Invariant: what the manifest names is on the disk, whole; started again after any end, the job goes on at what is
+missing and comes to the same bytes. It owns no session. Called by users and the command line.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from capillary_async.jobs._common.digest import file_digest
 from capillary_async.jobs._common.errors import JobError, about
 from capillary_async.jobs._common.kill_points import reached
 from capillary_async.jobs._common.sources import SOURCES, Reading
-from capillary_async.jobs._dataset.folder import Folder, is_own_file
+from capillary_async.jobs._dataset.folder import ExportFolder, is_own_file
 from capillary_async.jobs._dataset.formats import FormatName, format_of
 from capillary_async.jobs._dataset.manifest import read_of, refuse_foreign
 from capillary_async.jobs._dataset.state import SCHEMA_VERSION, Shard, State
 from capillary_async.jobs._exporting.customer_ids import spool
 from capillary_async.jobs._exporting.outage import Outage
-from capillary_async.jobs._exporting.progress import ExportProgress, ExportResult, Tally
-from capillary_async.jobs._exporting.reading import Intake
-from capillary_async.jobs._exporting.shard import ShardTask, Waiting
-from capillary_async.jobs._exporting.shard import Waiting as WaitingType
+from capillary_async.jobs._exporting.progress import ExportProgress, ExportResult, ProgressCounter
+from capillary_async.jobs._exporting.reading import ReadLoop
+from capillary_async.jobs._exporting.shard import BufferBudget, ShardTask
+from capillary_async.jobs._exporting.shard import BufferBudget as WaitingType
 from capillary_async.jobs._exporting.writer import Publisher, Thread
 
 __all__ = ["SourceName", "export"]
@@ -112,8 +112,10 @@ async def export(
         if not isinstance(value, int) or isinstance(value, bool) or value < least:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidRequestError(f"{name} takes a whole number of at least {least}, got {value!r}", argument=name)
     reading = SOURCES[source].reading(session, query, verify=verify)
-    tally = Tally(session.stats, on_progress)
-    job = _Job(reading, Folder(out), tally, format=format, shard_keys=shard_keys, rounds=rounds, paranoid=paranoid)
+    tally = ProgressCounter(session.stats, on_progress)
+    job = ExportRun(
+        reading, ExportFolder(out), tally, format=format, shard_keys=shard_keys, rounds=rounds, paranoid=paranoid
+    )
     job.stop, job.grace, job.sleep = stop, grace, sleep
     job.allow_empty = allow_empty
     job.cluster = session.base_url if cluster is None else cluster
@@ -124,13 +126,20 @@ async def export(
             raise about(error, job.folder.path) from error
 
 
-class _Job:
+class ExportRun:
     """One run over one folder."""
 
     def __init__(
-        self, reading: Reading, folder: Folder, tally: Tally, *, format: FormatName, shard_keys: int, rounds: int,  # noqa: A002
+        self,
+        reading: Reading,
+        folder: ExportFolder,
+        tally: ProgressCounter,
+        *,
+        format: FormatName,  # noqa: A002
+        shard_keys: int,
+        rounds: int,
         paranoid: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.reading, self.folder, self.tally = reading, folder, tally
         self.format_name, self.shard_keys, self.rounds, self.paranoid = format, shard_keys, rounds, paranoid
         self.format = format_of(format, reading.source, reading.query)
@@ -322,7 +331,7 @@ class _Job:
             self.folder, self.state, self.reading.source, self.format, database=self.database,
             counted=self.tally.counted, read=self.tally.read, done=self._shard_done,
         )  # fmt: skip
-        intake = self._intake = Intake(
+        intake = self._intake = ReadLoop(
             self.reading, publisher, self.tally, shard_keys=self.shard_keys, rounds=self.rounds
         )
         outage = Outage(intake.probe, self.tally.noted, sleep=self.sleep)
@@ -350,7 +359,7 @@ class _Job:
         self.tally.shards += shard is not None and task.round == 0
         self.tally.tell(at_once=True)
 
-    async def _heeding_stop(self, work: Any, intake: Intake | None = None) -> None:
+    async def _heeding_stop(self, work: Any, intake: ReadLoop | None = None) -> None:
         """Work to the end; or, told to stop, to the end of the shards under way, for so long as is granted."""
         working = asyncio.ensure_future(work)
         told = asyncio.ensure_future((self.stop or asyncio.Event()).wait())
@@ -369,8 +378,8 @@ class _Job:
         if not working.cancelled():
             working.result()
 
-    async def _rounds(self, intake: Intake, publisher: Publisher, outage: Outage) -> None:
-        waiting = Waiting()
+    async def _rounds(self, intake: ReadLoop, publisher: Publisher, outage: Outage) -> None:
+        waiting = BufferBudget()
         call = self.database.call
         done = await call(self.state.done)
         missing = [number for number in range(self._shards) if number not in done]
@@ -464,7 +473,7 @@ class _Job:
 class _Tasks:
     """The shards to ask for in one round, each with its keys, as they are wanted."""
 
-    def __init__(self, job: _Job, numbers: list[int], round_: int, waiting: WaitingType) -> None:
+    def __init__(self, job: ExportRun, numbers: list[int], round_: int, waiting: WaitingType) -> None:
         self._job, self._round, self._waiting = job, round_, waiting
         self._numbers = list(reversed(numbers))
 

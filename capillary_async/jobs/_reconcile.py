@@ -1,7 +1,7 @@
 """`reconcile`: an export against the user's own books, and against itself.
 
-The rule kept here: either everything was compared and the result says what differs, or it raises; files appear when
-they are whole. Called by users and the command line; the steps stand in the files beside this one.
+Invariant: either everything was compared and the result says what differs, or it raises; files appear when they are
+whole. Called by users and the command line; the steps stand in the files beside this one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from capillary_async.jobs._comparing.arguments import (
 )
 from capillary_async.jobs._comparing.compare import compare, file_rows
 from capillary_async.jobs._comparing.comparison import Comparison
-from capillary_async.jobs._comparing.export_reader import Folder, open_folder
+from capillary_async.jobs._comparing.export_reader import ExportReader, open_folder
 from capillary_async.jobs._comparing.result import ReconcileResult, Subject
 from capillary_async.jobs._comparing.rule_catalog import EXCLUSIVE, row_rules, set_rules
 from capillary_async.jobs._comparing.rule_joins import awarded_rules, event_rules, ledger_rules, without_ledger
@@ -108,7 +108,7 @@ async def reconcile(
         JobError: It could not be done: the text names the file, the column and the row.
     """
     # Taken before the first await, so that a wrong argument is told at once.
-    job = _Job(
+    job = Reconciliation(
         folder=local_path(folder, "the export"),
         books=None if books is None else Address(os.fspath(books)),
         key=pairs_of(key, "key"),
@@ -132,7 +132,7 @@ async def reconcile(
 
 
 @frozen
-class _Job:
+class Reconciliation:
     """One reconciliation, its arguments checked."""
 
     folder: Path
@@ -213,7 +213,7 @@ class _Job:
             warnings=tuple(self._warnings),
         )
 
-    def _compared(self, engine: Engine, folder: Folder) -> tuple[Comparison | None, list[Subject]]:
+    def _compared(self, engine: Engine, folder: ExportReader) -> tuple[Comparison | None, list[Subject]]:
         if self.books is None:
             given = [option for option in ("key", "fields", "table", "out") if getattr(self, option)]
             if given:
@@ -233,7 +233,7 @@ class _Job:
         engine.go_on()
         return compare(engine, wanted, self.tolerance, repeated), [books_subject(engine, reader)]
 
-    def _against_export(self, engine: Engine, folder: Folder, path: Path) -> tuple[Comparison, list[Subject]]:
+    def _against_export(self, engine: Engine, folder: ExportReader, path: Path) -> tuple[Comparison, list[Subject]]:
         other = open_folder(engine, path, "other_export")
         if other.source_name != folder.source_name:
             raise JobError(
@@ -258,7 +258,7 @@ class _Job:
         subject = subject_of("Books", other)
         return compare(engine, wanted, self.tolerance, repeated), [evolve(subject, label=f"{path}, another export")]
 
-    def _wanted(self, folder: Folder, key: Sequence[Pair], fields: Sequence[Pair]) -> list[Wanted]:
+    def _wanted(self, folder: ExportReader, key: Sequence[Pair], fields: Sequence[Pair]) -> list[Wanted]:
         """What is compared; each column of the export once."""
         slots = [(f"k{nth}", pair) for nth, pair in enumerate(key)]
         slots += [(f"f{nth}", pair) for nth, pair in enumerate(fields)]
@@ -271,7 +271,7 @@ class _Job:
             wanted.append(Wanted(slot, pair.ours, pair.theirs, kind_of(folder.columns[pair.ours])))
         return wanted
 
-    def _checked(self, engine: Engine, folder: Folder, as_of: datetime) -> tuple[list[Finding], list[Subject]]:
+    def _checked(self, engine: Engine, folder: ExportReader, as_of: datetime) -> tuple[list[Finding], list[Subject]]:
         """What the rules found, and the other exports they used."""
         findings = check_manifest(engine, folder) + _new_in(folder)
         findings += check_rows(engine, folder, row_rules(folder, as_of))
@@ -298,8 +298,8 @@ class _Job:
         return findings, [subject_of(role, other) for role, other in present]
 
     def _other(
-        self, engine: Engine, folder: Folder, path: Path | None, source: str, beside: tuple[str, ...]
-    ) -> Folder | None:
+        self, engine: Engine, folder: ExportReader, path: Path | None, source: str, beside: tuple[str, ...]
+    ) -> ExportReader | None:
         if path is None:
             return None
         if folder.source_name not in beside:
@@ -352,13 +352,13 @@ _NEW = _rules.Rule(
 )
 
 
-def _new_in(folder: Folder) -> list[_rules.Finding]:
+def _new_in(folder: ExportReader) -> list[_rules.Finding]:
     """What was new in an export; no finding where nothing was."""
     examples = tuple(_rules.Example(str(folder.path), None, line) for line in lines_of(drift_of(folder.manifest)))
     return [_rules.Finding(_NEW, len(examples), examples)] if examples else []
 
 
-def _no_column(folder: Folder, column: str) -> JobError:
+def _no_column(folder: ExportReader, column: str) -> JobError:
     known = ", ".join(each for each in folder.columns if each not in _NOT_COMPARED[1:])
     return JobError(
         f"{folder.path}: an export of {folder.source_name} has no column {column!r}. It has: {known}",
@@ -366,7 +366,7 @@ def _no_column(folder: Folder, column: str) -> JobError:
     )
 
 
-def _same_ids(folder: Folder, others: Sequence[Folder]) -> _rules.Finding:
+def _same_ids(folder: ExportReader, others: Sequence[ExportReader]) -> _rules.Finding:
     digest = _digest(folder)
     strangers = [other for other in others if _digest(other) != digest]
     said = "customers asked for in the export, {:,}, are not those asked for here, {:,}"
@@ -377,7 +377,7 @@ def _same_ids(folder: Folder, others: Sequence[Folder]) -> _rules.Finding:
     return _rules.Finding(_IDS_DIFFER, len(examples), tuple(examples))
 
 
-def _digest(folder: Folder) -> Any:
+def _digest(folder: ExportReader) -> Any:
     """The digest of the ids that were asked for."""
     ids: Any = folder.manifest.get("ids")
     return cast("Mapping[str, Any]", ids).get("digest") if isinstance(ids, dict) else None

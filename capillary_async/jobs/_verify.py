@@ -23,11 +23,11 @@ from attrs import field, frozen
 
 from capillary_async import AsyncSession, CapillaryError, InvalidRequestError, TLSError
 from capillary_async._repr import brief_repr
-from capillary_async.jobs._common.digest import Bag, added, file_digest, plain
+from capillary_async.jobs._common.digest import MultisetDigest, added, file_digest, plain
 from capillary_async.jobs._common.errors import JobError
-from capillary_async.jobs._common.sources import SOURCES, Source
+from capillary_async.jobs._common.sources import SOURCES, Dataset
 from capillary_async.jobs._dataset.drift import drift_of, is_drift
-from capillary_async.jobs._dataset.folder import Folder, is_own_file
+from capillary_async.jobs._dataset.folder import ExportFolder, is_own_file
 from capillary_async.jobs._dataset.formats import Format, format_of
 from capillary_async.jobs._dataset.manifest import load_manifest, read_of
 from capillary_async.jobs._dataset.state import COUNTERS, State
@@ -108,7 +108,7 @@ async def verify(
         raise InvalidRequestError(f"sample takes a whole number of at least 1, got {sample!r}", argument="sample")
     stop = threading.Event()
     try:
-        proof = await in_thread(_Proof.of, Folder(out), stop)
+        proof = await in_thread(Verification.of, ExportFolder(out), stop)
     finally:
         stop.set()  # where it is cancelled, the thread ends at the next piece
     if session is not None:
@@ -116,7 +116,7 @@ async def verify(
     return proof.result()
 
 
-def _manifest(folder: Folder) -> dict[str, Any]:
+def _manifest(folder: ExportFolder) -> dict[str, Any]:
     try:
         members = load_manifest(folder.manifest)
     except FileNotFoundError:
@@ -190,34 +190,34 @@ class _Longest:
 
 
 @frozen(eq=False)
-class _Seen:
+class ShardContents:
     """What one shard holds."""
 
     rows: int = 0
     found: int = 0
     totals: Mapping[str, Decimal] = field(factory=dict[str, Decimal])
-    bag: Bag = field(factory=Bag)
+    bag: MultisetDigest = field(factory=MultisetDigest)
     longest: _Longest = field(factory=_Longest)
 
     __repr__ = brief_repr
 
 
-class _Proof:
+class Verification:
     """What was computed, and what differs."""
 
-    def __init__(self, folder: Folder, manifest: dict[str, Any], stop: threading.Event) -> None:
+    def __init__(self, folder: ExportFolder, manifest: dict[str, Any], stop: threading.Event) -> None:
         self.folder, self.manifest = folder, manifest
-        self.source: Source = SOURCES[manifest["source"]]
+        self.source: Dataset = SOURCES[manifest["source"]]
         self.format: Format = format_of(manifest["format"], self.source, manifest["query"])
         self.faults: list[str] = []
         self.notes: list[str] = []
         self.unanswered: list[str] = []
         self._stop = stop
-        self.seen: list[_Seen] = []
+        self.seen: list[ShardContents] = []
         self.sampled = 0
 
     @classmethod
-    def of(cls, folder: Folder, stop: threading.Event) -> _Proof:
+    def of(cls, folder: ExportFolder, stop: threading.Event) -> Verification:
         """Everything that the files alone prove."""
         proof = cls(folder, _manifest(folder), stop)
         state = proof._state()
@@ -274,20 +274,20 @@ class _Proof:
                 raise JobError("interrupted")
             self.seen.append(self._shard(entry, state))
 
-    def _shard(self, entry: dict[str, Any], state: State | None) -> _Seen:
+    def _shard(self, entry: dict[str, Any], state: State | None) -> ShardContents:
         name = _FILE.fullmatch(entry["file"])
         if name is None:
             self.faults.append(f"{entry['file']!r} is no name of a shard")
-            return _Seen()
+            return ShardContents()
         path = self.folder.shards / name[0].removeprefix("shards/")
         if path.is_symlink() or (path.exists() and not is_own_file(path)):
             self.faults.append(f"{entry['file']} is a symbolic link or no file, and an export makes neither")
-            return _Seen()
+            return ShardContents()
         try:
             size, digest = path.stat().st_size, file_digest(path)
         except OSError as error:
             self.faults.append(f"{entry['file']}: {error.strerror or error}")
-            return _Seen()
+            return ShardContents()
         self._same(entry["file"], "bytes", size, entry["bytes"])
         self._same(entry["file"], "sha256", digest, entry["sha256"])
         try:
@@ -296,14 +296,14 @@ class _Proof:
             seen = self._rows(path, int(name[1]), entry, state)
         except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of its reader
             self.faults.append(f"{entry['file']} cannot be read: {str(error).partition(chr(10))[0]}")
-            return _Seen()
+            return ShardContents()
         self._same(entry["file"], "rows", seen.rows, entry["rows"])
         return seen
 
-    def _rows(self, path: Path, number: int, entry: dict[str, Any], state: State | None) -> _Seen:
+    def _rows(self, path: Path, number: int, entry: dict[str, Any], state: State | None) -> ShardContents:
         """Read a shard: whose rows, in which order, how much."""
         places = self._places(number, entry, state)
-        bag, totals, rows, keys, last = Bag(), list[Any](), 0, 0, 0
+        bag, totals, rows, keys, last = MultisetDigest(), list[Any](), 0, 0, 0
         current: tuple[Any, int] = (None, -1)
         longest = _Longest()
         for batch in self.format.batches(path):
@@ -321,7 +321,7 @@ class _Proof:
             bag.put((asked, *one) for asked, one in zip(batch.asked, batch.identities, strict=True))
             totals.append(batch.totals)
         longest.add(current[1] + 1, 1, (current[0],))
-        return _Seen(rows, keys, added(totals), bag, longest)
+        return ShardContents(rows, keys, added(totals), bag, longest)
 
     def _places(self, number: int, entry: dict[str, Any], state: State | None) -> dict[Any, int] | None:
         if state is None:
@@ -351,7 +351,7 @@ class _Proof:
     @property
     def keys_digest(self) -> str:
         """Over all shards."""
-        bag = Bag()
+        bag = MultisetDigest()
         for seen in self.seen:
             bag.join(seen.bag)
         return str(bag)

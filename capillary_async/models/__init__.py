@@ -1,6 +1,6 @@
 """The records that the API gives, and the words it uses.
 
-The rule kept here: data only, no session, no I/O; frozen attrs classes under the wire's names in snake_case. Filled by
+Invariant: data only, no session, no I/O; frozen attrs classes under the wire's names in snake_case. Filled by
 `_decode`, given out by every endpoint; imports nothing of ours but its own files.
 """
 

@@ -1,7 +1,7 @@
 """The words and numbers that the API uses for statuses, tables and events.
 
-The rule kept here: a member equals the plain value on the wire, and no model demands one, so a value unknown to this
-release passes through. For users' comparisons and arguments; imports nothing of ours.
+Invariant: a member equals the plain value on the wire, and no model demands one, so a value unknown to this release
+passes through. For users' comparisons and arguments; imports nothing of ours.
 """
 
 from difflib import get_close_matches

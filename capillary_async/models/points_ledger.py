@@ -1,7 +1,7 @@
 """What `points_ledger.explode` gives: one event of the ledger with all that hangs on it.
 
-The rule kept here: pure data under the wire's own names in snake_case, nothing thrown away: members unknown to this
-release stay in `extra`. Filled by `_decode`, which reads the fields' metadata; imports nothing of ours.
+Invariant: pure data under the wire's own names in snake_case, nothing thrown away: members unknown to this release stay
+in `extra`. Filled by `_decode`, which reads the fields' metadata; imports nothing of ours.
 
 The source of every class here is the API page "Get Points Ledger Explode Info". What holds for all of them:
 

@@ -1,8 +1,8 @@
 """The pytest plugin: fixtures `capillary_sandbox` and `capillary_session` for tests of code that uses this package.
 
-The rule kept here: the fixtures are plain ones, and the server runs in a thread of its own, so that they work alike
-under pytest-asyncio (auto and strict, any loop scope), anyio's plugin, and in tests without an event loop. pytest loads
-this file through the entry point.
+Invariant: the fixtures are plain ones, and the server runs in a thread of its own, so that they work alike under
+pytest-asyncio (auto and strict, any loop scope), anyio's plugin, and in tests without an event loop. pytest loads this
+file through the entry point.
 
     @pytest.fixture
     def capillary_sandbox_options():

@@ -756,7 +756,7 @@ async def test_a_server_that_cannot_be_reached_is_told_with_the_error() -> None:
     """Once, with the time until when it is tried; nothing is told while nothing is asked."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    silence, told = _silence.Silence(), asyncio.Queue[str]()
+    silence, told = _silence.StallMonitor(), asyncio.Queue[str]()
     auth, retry = BasicAuth("till", password="p"), RetryPolicy(attempts=1)
     async with (
         AsyncSession(url, auth=auth, retry=retry, middlewares=[silence]) as session,
@@ -777,7 +777,7 @@ async def test_a_server_that_cannot_be_reached_is_told_with_the_error() -> None:
 async def test_a_server_that_fails_is_told_until_it_answers(cluster: Sandbox) -> None:
     """With its status; once it answers, nothing more is told."""
     cluster.add_faults(ServerFailure(503))
-    silence, told = _silence.Silence(), asyncio.Queue[str]()
+    silence, told = _silence.StallMonitor(), asyncio.Queue[str]()
     async with (
         AsyncSession.from_env(retry=RetryPolicy(attempts=1), middlewares=[silence]) as session,
         silence.told(session, told.put_nowait),
@@ -820,7 +820,7 @@ def test_with_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_call_that_nobody_waits_for_any_more_is_not_made() -> None:
     """Its future was cancelled before its turn came; what a call raises is raised where it was made."""
-    blocking = _blocking.Blocking()
+    blocking = _blocking.IOThread()
     with pytest.raises(ZeroDivisionError):
         await blocking.call(lambda: 1 // 0)
     made: list[int] = []

@@ -1,7 +1,7 @@
 """Runs a command for as long as its own standard input is open: `python leash.py <command> ...`.
 
-The rule kept here: whoever holds the other end of the pipe and dies, be it by SIGKILL, takes the command with it.
-`servers.py` starts every server through this.
+Invariant: whoever holds the other end of the pipe and dies, be it by SIGKILL, takes the command with it. `servers.py`
+starts every server through this.
 """
 
 import contextlib

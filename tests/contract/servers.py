@@ -1,6 +1,6 @@
 """Prism and WireMock as processes of the tests: found, started on a free port, waited for, and ended.
 
-The rule kept here: a server that is missing is a skip that says how to install it, and a failure where
+Invariant: a server that is missing is a skip that says how to install it, and a failure where
 `CAPILLARY_CONTRACT=required` is set, as `.ci/run` does; a server that was started never outlives the tests. For the
 fixtures of `contract_fixtures.py`.
 """

@@ -1,7 +1,7 @@
 """The sandbox keeps the contract: schemathesis makes requests of `openapi.yaml` and judges what the sandbox answers.
 
-The rule kept here: the requests are the same every time. A status that the contract does not name, an answer that does
-not fit its schema or has a member that the contract does not know, a 5xx, and wrong input that is accepted all fail.
+Invariant: the requests are the same every time. A status that the contract does not name, an answer that does not fit
+its schema or has a member that the contract does not know, a 5xx, and wrong input that is accepted all fail.
 """
 
 from collections import defaultdict

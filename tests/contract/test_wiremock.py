@@ -1,6 +1,6 @@
 """Connection faults, delays and scenarios of WireMock, a fault server that we did not write, through the public face.
 
-The rule kept here: what WireMock counted is checked beside what the caller got: no request hidden, none too many.
+Invariant: what WireMock counted is checked beside what the caller got: no request hidden, none too many.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Answers without end: refused at the cap, in a process whose memory is looked at from outside.
 
-The rule kept here: a process of its own reads, so that its peak is that of the SDK and of nothing else.
+Invariant: a process of its own reads, so that its peak is that of the SDK and of nothing else.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """A program that ends readings at random await points, over real sockets, and looks whether anything is left.
 
-The rule kept here: each round ends one reading in one way; behind it no task, no request at the server, no connection
-but those idle in the pool, and no complaint may be left within a second, or the program fails and says in which round.
+Invariant: each round ends one reading in one way; behind it no task, no request at the server, no connection but those
+idle in the pool, and no complaint may be left within a second, or the program fails and says in which round.
 `test_paging_cleanup.py` runs it in development mode, with warnings as errors.
 
     python -X dev -W error ending_rounds.py items 170 7

@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 
 from capillary_async import Paging
 from capillary_async._paging.lengths import Lengths
-from capillary_async._paging.pager import Fetched, Page, Pager, Position, Source
+from capillary_async._paging.pager import FetchedPage, ListSource, Page, Pager, Position
 from capillary_async.errors import CapillaryError, DecodeError, NotFoundError, ServerError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class FakeList:
         self.slow_to_go = 0
         self.owner = FakeOwner()
 
-    async def fetch(self, number: int, size: int) -> Fetched[Row]:
+    async def fetch(self, number: int, size: int) -> FetchedPage[Row]:
         """One page."""
         self.asked.append((number, size))
         self.flying += 1
@@ -105,7 +105,7 @@ class FakeList:
         finally:
             await self._go()
 
-    async def ahead(self, number: int, size: int) -> Fetched[Row]:
+    async def ahead(self, number: int, size: int) -> FetchedPage[Row]:
         """One page that will wait, whole or as a body."""
         late = self.late(number)
         try:
@@ -113,10 +113,10 @@ class FakeList:
         except DecodeError as error:
             if not late:
                 raise
-            return Fetched((), 0, later=partial(self._read, number, error))
-        return Fetched((), 0, later=partial(self._read, number, page)) if late else page
+            return FetchedPage((), 0, later=partial(self._read, number, error))
+        return FetchedPage((), 0, later=partial(self._read, number, page)) if late else page
 
-    async def _read(self, number: int, came: Fetched[Row] | DecodeError) -> Fetched[Row]:
+    async def _read(self, number: int, came: FetchedPage[Row] | DecodeError) -> FetchedPage[Row]:
         """Decode a page that waited; asking for it once more, as a session does, takes its time too."""
         self.flying += 1
         try:
@@ -138,7 +138,7 @@ class FakeList:
         if number in self.gates:
             await self.gates[number].wait()
 
-    def _answer(self, number: int, size: int) -> Fetched[Row]:
+    def _answer(self, number: int, size: int) -> FetchedPage[Row]:
         if self.before is not None:
             self.before(number)
         if self.faults.get(number):
@@ -149,9 +149,9 @@ class FakeList:
             raise NotFoundError(f"no page {number}", status=404, html=self.past_end == "html")
         return fetched(page, f"request-{number}")
 
-    def source(self, **options: Any) -> Source[Row]:
+    def source(self, **options: Any) -> ListSource[Row]:
         """How it is read."""
-        return Source("fake.list()", self.fetch, lambda row: row.id, **options)
+        return ListSource("fake.list()", self.fetch, lambda row: row.id, **options)
 
     def pager(self, page_size: int = 10, *, prefetch: int = 4, verify: bool = False, **options: Any) -> Pager[Row]:
         """A pager over it."""
@@ -171,7 +171,7 @@ class FakePages(FakeList):
         super().__init__(())
         self.pages = list(pages)
 
-    def _answer(self, number: int, size: int) -> Fetched[Row]:
+    def _answer(self, number: int, size: int) -> FetchedPage[Row]:
         page = self.pages[number - 1] if number <= len(self.pages) else ()
         if isinstance(page, CapillaryError):
             raise page
@@ -187,18 +187,18 @@ class FakeIds(FakePages):
         super().__init__(*pages)
         self.refusals = {}
 
-    def _answer(self, number: int, size: int) -> Fetched[Row]:
+    def _answer(self, number: int, size: int) -> FetchedPage[Row]:
         return evolve(super()._answer(number, size), error=self.refusals.get(number))
 
-    def source(self, **options: Any) -> Source[Row]:
+    def source(self, **options: Any) -> ListSource[Row]:
         """How it is read."""
         return super().source(pages=len(self.pages), **options)
 
 
-def fetched(page: Sequence[Row | None], request_id: str | None = None) -> Fetched[Row]:
+def fetched(page: Sequence[Row | None], request_id: str | None = None) -> FetchedPage[Row]:
     """Rows as received, as a page."""
     nulls = tuple(index for index, row in enumerate(page) if row is None)
-    return Fetched([row for row in page if row is not None], len(page), request_id, nulls=nulls)
+    return FetchedPage([row for row in page if row is not None], len(page), request_id, nulls=nulls)
 
 
 def fault(text: str = "down") -> ServerError:

@@ -12,7 +12,7 @@ from capillary_async import ApiMessage, Paging, ServerError
 from capillary_async._fanout.fanout import BatchReader, FanOut, PagedReader
 from capillary_async._fanout.fanout import fan_over as over
 from capillary_async._paging.lengths import Lengths
-from capillary_async._paging.pager import Fetched, Page, Source
+from capillary_async._paging.pager import FetchedPage, ListSource, Page
 from capillary_async.endpoints._arguments import positive
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Shelf:
         # Run before an answer is given: may wait or raise.
         self.before: Callable[[Any, int], Awaitable[None]] | None = None
 
-    async def fetch(self, key: Any, number: int, size: int) -> Fetched[Any]:
+    async def fetch(self, key: Any, number: int, size: int) -> FetchedPage[Any]:
         self.asked.append((key, number))
         self.running += 1
         self.most = max(self.most, self.running)
@@ -59,16 +59,16 @@ class Shelf:
             self.running -= 1
         return self._page(key, number, size)
 
-    def _page(self, key: Any, number: int, size: int) -> Fetched[Any]:
+    def _page(self, key: Any, number: int, size: int) -> FetchedPage[Any]:
         count = key if self.rows is None else self.rows
         rows = [(key, index) for index in range((number - 1) * size, min(count, number * size))]
-        return Fetched(rows, len(rows), warnings=(ApiMessage(None, f"page {number}"),))
+        return FetchedPage(rows, len(rows), warnings=(ApiMessage(None, f"page {number}"),))
 
-    def source(self, key: Any) -> Source[Any]:
-        async def fetch(number: int, size: int) -> Fetched[Any]:
+    def source(self, key: Any) -> ListSource[Any]:
+        async def fetch(number: int, size: int) -> FetchedPage[Any]:
             return await self.fetch(key, number, size)
 
-        return Source(f"shelf({key})", fetch, lambda row: row)
+        return ListSource(f"shelf({key})", fetch, lambda row: row)
 
     @property
     def keys_asked(self) -> list[Any]:
@@ -108,7 +108,7 @@ def batches_over(
         await shelf.fetch(keys, 1, 0)
         return {key: Page(tuple((key, n) for n in range(key % 1000)), 1, last=True) for key in keys}
 
-    shelf._page = lambda key, number, size: Fetched([], 0)  # type: ignore[method-assign]
+    shelf._page = lambda key, number, size: FetchedPage([], 0)  # type: ignore[method-assign]
     reader: BatchReader[int, Any] = BatchReader(check_key, ask, batch, room, lambda key: len(str(key)) + 1)
     fan = _made(source, reader, Paging(), Owner()).options(concurrency=concurrency)
     return fan if time is None else in_time(fan, time)

@@ -1,6 +1,6 @@
 """Lists for a fan-out in virtual time: each key has so many rows, each page takes its time and may fail.
 
-The rule kept here: what was asked, and how much at once, is remembered with its time; no real second passes.
+Invariant: what was asked, and how much at once, is remembered with its time; no real second passes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from capillary_async._paging.pager import Fetched
+from capillary_async._paging.pager import FetchedPage
 from support.fan_fakes import Shelf, fan_over
 from support.virtual_time import clock
 
@@ -44,7 +44,7 @@ class Lists(Shelf):
         """The time that a page takes."""
         await asyncio.sleep(LATENCY)
 
-    async def fetch(self, key: Any, number: int, size: int) -> Fetched[Any]:
+    async def fetch(self, key: Any, number: int, size: int) -> FetchedPage[Any]:
         self.at.append(self.now)
         self.under_way[key] += 1
         self.most_of[key] = max(self.most_of[key], self.under_way[key])
@@ -53,9 +53,9 @@ class Lists(Shelf):
         finally:
             self.under_way[key] -= 1
 
-    def _page(self, key: Any, number: int, size: int) -> Fetched[Any]:
+    def _page(self, key: Any, number: int, size: int) -> FetchedPage[Any]:
         rows = [(key, index) for index in range(self.count(key))[(number - 1) * size : number * size]]
-        return Fetched(rows, len(rows))
+        return FetchedPage(rows, len(rows))
 
     def rows_of(self, key: Any) -> list[tuple[Any, int]]:
         """What a sequential reading gives."""

@@ -1,7 +1,7 @@
 """What each fault of an answer is put through: it stays, it goes, it stands in the middle of a paged list.
 
-The rule kept here: the server is a real socket, a fault is made out of the true answer at an exact byte, and what the
-server saw is counted. The tables stand in `test_faults_wire.py` and `test_faults_body.py`.
+Invariant: the server is a real socket, a fault is made out of the true answer at an exact byte, and what the server saw
+is counted. The tables stand in `test_faults_wire.py` and `test_faults_body.py`.
 """
 
 import gzip

@@ -1,7 +1,7 @@
 """A process that runs exports in children of its own, which a test kills: `python job_runner.py`.
 
-The rule kept here: a child is a whole process, forked from one that has imported everything, so that a hundred of them
-take no time to start. A line of JSON on stdin starts one, an empty one waits for its end; each is answered by a line.
+Invariant: a child is a whole process, forked from one that has imported everything, so that a hundred of them take no
+time to start. A line of JSON on stdin starts one, an empty one waits for its end; each is answered by a line.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def commit_before_rename() -> None:
         """Nothing is looked at."""
 
     _publish.Publisher._seal = sealed  # type: ignore[method-assign]
-    _export._Job._mend = believe  # type: ignore[method-assign]
+    _export.ExportRun._mend = believe  # type: ignore[method-assign]
 
 
 def order_of_arrival() -> None:
@@ -69,7 +69,7 @@ def order_of_arrival() -> None:
     def settle(self: Any, place: int, items: Any, new: Any = ()) -> None:
         self.left -= 1
         if items:
-            self._ready.append(_shards.Entry(place, self.keys[place], items))
+            self._ready.append(_shards.KeyRows(place, self.keys[place], items))
             self._records += len(items)
 
     _shards.ShardTask.settle = settle  # type: ignore[method-assign]
@@ -90,8 +90,8 @@ def after_the_last() -> None:
         finally:
             del self.state.done
 
-    work = _export._Job._rounds
-    _export._Job._rounds = rounds  # type: ignore[method-assign]
+    work = _export.ExportRun._rounds
+    _export.ExportRun._rounds = rounds  # type: ignore[method-assign]
 
 
 BROKEN = {"commit-before-rename": commit_before_rename, "order-of-arrival": order_of_arrival,

@@ -1,7 +1,7 @@
 """A server of points allocations in a thread, whose answers are a function of the customer's id alone.
 
-The rule kept here: the truth is told by `rows_of`; what goes wrong is said beforehand, by customer or for all. Used by
-the tests of jobs.
+Invariant: the truth is told by `rows_of`; what goes wrong is said beforehand, by customer or for all. Used by the tests
+of jobs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reading a list one page after the other, as the documentation says it: what other readings are compared with.
 
-The rule kept here: nothing of the package's paging is used, nothing runs at once, and each rule is said once.
+Invariant: nothing of the package's paging is used, nothing runs at once, and each rule is said once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A server of exact bytes: it answers what it is told to, whole or not at all, and counts what it was asked.
 
-The rule kept here: each request takes the next answer, the last answer serves all that follow; nothing outlives the
-`async with`.
+Invariant: each request takes the next answer, the last answer serves all that follow; nothing outlives the `async
+with`.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """An event loop whose clock jumps: whoever sleeps an hour is awake at once, and order is what real time would give.
 
-The rule kept here: no sockets and no threads; where nothing will ever happen any more, it says so instead of hanging.
+Invariant: no sockets and no threads; where nothing will ever happen any more, it says so instead of hanging.
 """
 
 import asyncio

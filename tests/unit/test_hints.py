@@ -16,7 +16,7 @@ import pytest
 import capillary_async
 from capillary_async import AsyncSession, BasicAuth, CapillaryError, FanOut, Pager, Paging, Timeouts
 from capillary_async._fanout.iterator import FanOutIterator
-from capillary_async._paging.iterators import PageIterator, RecordIterator
+from capillary_async._paging.iterators import ItemIterator, PageIterator
 from capillary_async.endpoints import PointsAllocationResource, PointsAwardedResource, PointsLedgerResource
 from capillary_async.models._record import Record
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FACES = ("capillary_async", "auth", "endpoints", "errors", "jobs", "models", "sandbox")
-GIVEN_OUT = (PageIterator, RecordIterator, FanOutIterator)
+GIVEN_OUT = (PageIterator, ItemIterator, FanOutIterator)
 CALLS = {
     "points_awarded": {"ids"},
     "points_allocation": {"by_event", "by_event_many", "by_expiry", "by_expiry_many"},

@@ -36,7 +36,7 @@ from capillary_async import (
     Response,
     Unjoined,
 )
-from capillary_async._fanout.outcome import Plan
+from capillary_async._fanout.outcome import FanOutRun
 from capillary_async._repr import brief
 from capillary_async.models import BillDetails, EventDetails, LineItem
 from capillary_async.sandbox import Answer, Sandbox
@@ -55,7 +55,7 @@ LEDGER = LedgerEvent(
 )
 
 
-OWN = {Page, Plan, History, HistoryEntry, Unjoined}  # reprs of their own, and that of `object`
+OWN = {Page, FanOutRun, History, HistoryEntry, Unjoined}  # reprs of their own, and that of `object`
 
 
 def classes() -> list[type[Any]]:

@@ -1,7 +1,7 @@
 """`export`: what Capillary holds of many customers into a folder of Parquet or JSON Lines files.
 
-The rule kept here: gathers the input and shows how it goes; what is durable and exact is `capillary_async.jobs`'s
-business, which is imported when it is needed, since its extra may be missing. Called by `_app.py`.
+Invariant: gathers the input and shows how it goes; what is durable and exact is `capillary_async.jobs`'s business,
+which is imported when it is needed, since its extra may be missing. Called by `_app.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from capillary_async import PointsStatus
 from capillary_async.cli._io.id_input import ids_of, pairs_of
 from capillary_async.cli._io.job_progress import JobReport
 from capillary_async.cli._io.session import connected, needed
-from capillary_async.cli._io.stall_notice import Silence
+from capillary_async.cli._io.stall_notice import StallMonitor
 from capillary_async.cli._run import CANNOT_RUN, INTERRUPTED, SOME_FAILED, TERMINATED, jobs
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Exported:
 
 
 @frozen
-class Query:
+class ExportQuery:
     """What is asked.
 
     Attributes:
@@ -65,14 +65,14 @@ class Query:
     pairs: tuple[str, str] | None = None
 
 
-async def export(asked: Exported, query: Query) -> int:
+async def export(asked: Exported, query: ExportQuery) -> int:
     """Export; gives the exit code.
 
     Raises:
         UnusableError: The command cannot run like this.
         CapillaryError: It cannot go on; what is complete stays.
     """
-    package, silence, options = jobs(), Silence(), asked.export
+    package, silence, options = jobs(), StallMonitor(), asked.export
     async with connected(asked.connection, asked.sandbox, silence) as (session, sandbox):
         stop = _Stop()
         stop.heed()
@@ -145,7 +145,7 @@ class _Stop:
 # --- the ids ----------------------------------------------------------------------------------------------------------
 
 
-def _ids(source: IdSource, query: Query, sandbox: Sandbox | None) -> Any:
+def _ids(source: IdSource, query: ExportQuery, sandbox: Sandbox | None) -> Any:
     """Where the ids come from; None where the folder has to know them."""
     if source.ids is None:
         if sandbox is None:
@@ -183,16 +183,16 @@ def _several(given: tuple[int, ...]) -> int | list[int] | None:
     return list(given) if len(given) > 1 else given[0] if given else None
 
 
-def allocations(expiry: Expiry, missing: NotFound) -> Query:
+def allocations(expiry: Expiry, missing: NotFound) -> ExportQuery:
     """The allocations of customers that expire within two dates."""
 
     def arguments(sandbox: Sandbox | None) -> dict[str, Any]:
         return {**_points(expiry, sandbox, "expiry_date_start", "expiry_date_end"), "not_found": missing.not_found}
 
-    return Query("allocations", arguments)
+    return ExportQuery("allocations", arguments)
 
 
-def awarded(expiry: Expiry, status: str | None, org_id: int | None, batch_size: int) -> Query:
+def awarded(expiry: Expiry, status: str | None, org_id: int | None, batch_size: int) -> ExportQuery:
     """The ids of points awarded to customers, of one status."""
 
     def arguments(sandbox: Sandbox | None) -> dict[str, Any]:
@@ -204,15 +204,15 @@ def awarded(expiry: Expiry, status: str | None, org_id: int | None, batch_size: 
             "batch_size": batch_size,
         }
 
-    return Query("awarded", arguments)
+    return ExportQuery("awarded", arguments)
 
 
-def events(event_type: str | None, from_date: str | None, to_date: str | None) -> Query:
+def events(event_type: str | None, from_date: str | None, to_date: str | None) -> ExportQuery:
     """The loyalty events of customers."""
-    return Query("events", lambda _: {"event_type": event_type, "from_date": from_date, "to_date": to_date})
+    return ExportQuery("events", lambda _: {"event_type": event_type, "from_date": from_date, "to_date": to_date})
 
 
-def ledger(pairs: LedgerPairs, include: LedgerIncludes) -> Query:
+def ledger(pairs: LedgerPairs, include: LedgerIncludes) -> ExportQuery:
     """The ledger events of customers, each with the ids of its events."""
     wanted = sorted(name for name, value in attrs.asdict(include).items() if value)
     arguments = {
@@ -222,4 +222,4 @@ def ledger(pairs: LedgerPairs, include: LedgerIncludes) -> Query:
         "type": pairs.type,
         "include": wanted,
     }
-    return Query("ledger", lambda _: arguments, (pairs.identifier_column, pairs.event_column))
+    return ExportQuery("ledger", lambda _: arguments, (pairs.identifier_column, pairs.event_column))

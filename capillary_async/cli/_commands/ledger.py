@@ -1,7 +1,6 @@
 """`ledger`: what stands behind events of one customer's points ledger, to JSON Lines or CSV.
 
-The rule kept here: ids that the server refuses are told, and those behind them are read all the same. Called by
-`_app.py`.
+Invariant: ids that the server refuses are told, and those behind them are read all the same. Called by `_app.py`.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from capillary_async.cli._io.id_input import ids_of
 from capillary_async.cli._io.progress import Report
 from capillary_async.cli._io.rows import LEDGER
 from capillary_async.cli._io.session import connected
-from capillary_async.cli._io.stall_notice import Silence
+from capillary_async.cli._io.stall_notice import StallMonitor
 from capillary_async.cli._io.writer import Writer
 from capillary_async.cli._run import UnusableError
 
 if TYPE_CHECKING:
     from capillary_async import AsyncSession, LedgerEvent, Pager, Position
-    from capillary_async.cli._commands.read import Asked
+    from capillary_async.cli._commands.read import ReadRequest
     from capillary_async.cli._options import LedgerOf, LedgerWith
     from capillary_async.sandbox import Sandbox
 
@@ -32,14 +31,14 @@ __all__ = ["ledger"]
 _IDS_A_PAGE = 10
 
 
-async def ledger(asked: Asked, whose: LedgerOf, what: LedgerWith) -> int:
+async def ledger(asked: ReadRequest, whose: LedgerOf, what: LedgerWith) -> int:
     """Read the ledger's events and write them; gives the exit code.
 
     Raises:
         UnusableError: The command cannot run like this.
         CapillaryError: The identifier was refused, or no answer came.
     """
-    silence = Silence()
+    silence = StallMonitor()
     async with connected(asked.connection, asked.sandbox, silence) as (session, sandbox):
         owner = _owner(whose, sandbox)
         ids = await _ids(asked, sandbox, references=what.event_name is not None)
@@ -62,7 +61,7 @@ def _owner(whose: LedgerOf, sandbox: Sandbox | None) -> Identifier:
     return Identifier(*given[0])
 
 
-async def _ids(asked: Asked, sandbox: Sandbox | None, *, references: bool) -> list[Any]:
+async def _ids(asked: ReadRequest, sandbox: Sandbox | None, *, references: bool) -> list[Any]:
     """The event ids or references; they are few, and all of one customer."""
     first = sandbox.customer_ids[0] if sandbox and sandbox.customer_ids else None
     own = sandbox.event_log_ids(first) if sandbox and first is not None else None

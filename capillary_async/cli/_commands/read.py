@@ -1,7 +1,7 @@
 """`allocations`, `awarded` and `events`: many customers to JSON Lines or CSV.
 
-The rule kept here: one customer's rows are in memory at a time for each request under way, and a customer that fails is
-told and does not stop the rest. Called by `_app.py`.
+Invariant: one customer's rows are in memory at a time for each request under way, and a customer that fails is told and
+does not stop the rest. Called by `_app.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from capillary_async.cli._io.id_input import STREAM, ids_of
 from capillary_async.cli._io.progress import Report
 from capillary_async.cli._io.rows import ALLOCATION, AWARDED, EVENT
 from capillary_async.cli._io.session import connected, needed
-from capillary_async.cli._io.stall_notice import Silence
+from capillary_async.cli._io.stall_notice import StallMonitor
 from capillary_async.cli._io.writer import Writer
 from capillary_async.cli._run import UnusableError
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from capillary_async.cli._options import Connection, EventOf, Expiry, IdSource, NotFound, Output, SandboxOf
     from capillary_async.sandbox import Sandbox
 
-__all__ = ["Asked", "Job", "allocations", "awarded", "events", "read", "to_same_terminal"]
+__all__ = ["Job", "ReadRequest", "allocations", "awarded", "events", "read", "to_same_terminal"]
 
 
 @frozen
-class Asked:
+class ReadRequest:
     """What a command asks: of whom, for what, and where it is put.
 
     Attributes:
@@ -66,14 +66,14 @@ class Job:
     first: dict[str, Any] = field(factory=dict[str, Any])
 
 
-async def read(asked: Asked, job: Job) -> int:
+async def read(asked: ReadRequest, job: Job) -> int:
     """Ask for all ids and write what comes; gives the exit code.
 
     Raises:
         UnusableError: The command cannot run like this.
         CapillaryError: What concerns every customer.
     """
-    silence = Silence()
+    silence = StallMonitor()
     async with connected(asked.connection, asked.sandbox, silence) as (session, sandbox):
         keys = ids_of(asked.given, asked.ids, sandbox.customer_ids if sandbox else None)
         fan = job.fan(session, sandbox, keys)

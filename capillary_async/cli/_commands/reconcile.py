@@ -1,7 +1,7 @@
 """The `reconcile` command: an export against the user's own books, told in ten lines.
 
-The rule kept here: 0 says that everything is equal and no rule is broken, 3 that something differs, 1 that it could not
-be told. Called by `_app.py`; the work is that of `capillary_async.jobs`.
+Invariant: 0 says that everything is equal and no rule is broken, 3 that something differs, 1 that it could not be told.
+Called by `_app.py`; the work is that of `capillary_async.jobs`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`sandbox`: serve a sandbox until it is told to stop, and say how to talk to it.
 
-The rule kept here: what is printed works when it is pasted. Called by `_app.py`.
+Invariant: what is printed works when it is pasted. Called by `_app.py`.
 """
 
 from __future__ import annotations

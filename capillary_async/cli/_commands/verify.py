@@ -1,6 +1,6 @@
 """`verify`: prove an export from its files, and a sample of it from the service.
 
-The rule kept here: nothing is changed, and each difference is a line on stdout. Called by `_app.py`.
+Invariant: nothing is changed, and each difference is a line on stdout. Called by `_app.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from capillary_async import CapillaryError, InvalidRequestError
 from capillary_async.cli._io.session import connected
-from capillary_async.cli._io.stall_notice import Silence
+from capillary_async.cli._io.stall_notice import StallMonitor
 from capillary_async.cli._run import CANNOT_RUN, DIFFERENT, SOME_FAILED, jobs
 from capillary_async.cli._words import count, one_line, span
 
@@ -56,7 +56,7 @@ async def verify(checked: Checked, connection: Connection, sandbox_of: SandboxOf
     if not checked.against_api:
         return _told(await package.verify(checked.out), checked)
     try:
-        async with connected(connection, sandbox_of, Silence()) as (session, _):
+        async with connected(connection, sandbox_of, StallMonitor()) as (session, _):
             result = await package.verify(checked.out, session=session, sample=checked.sample, seed=checked.seed)
     except CapillaryError as error:
         if isinstance(error, package.JobError | InvalidRequestError):

@@ -25,7 +25,7 @@ from capillary_async._files import (
     why_no_id,
 )
 from capillary_async._files.addresses import why_no_path
-from capillary_async.cli._io.io_thread import Blocking
+from capillary_async.cli._io.io_thread import IOThread
 from capillary_async.cli._run import UnusableError, jobs
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class _Input:
         Raises:
             UnusableError: It cannot be read, or a line is wrong.
         """
-        blocking = Blocking()
+        blocking = IOThread()
         try:
             while piece := await blocking.call(self._source.piece):
                 block = layout.take(piece)

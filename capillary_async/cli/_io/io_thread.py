@@ -1,7 +1,7 @@
 """Reads and writes that may block, done beside the event loop.
 
-The rule kept here: a slow reader of our output or a slow writer of our input never stops the requests under way, and
-never keeps the process from ending. Used by `_ids.py` and `_write.py`.
+Invariant: a slow reader of our output or a slow writer of our input never stops the requests under way, and never keeps
+the process from ending. Used by `_ids.py` and `_write.py`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Blocking"]
+__all__ = ["IOThread"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Blocking:
+class IOThread:
     """One thread that makes blocking calls in order.
 
     It is a daemon: asyncio's own pool would be waited for at the end of the process, for ever where a pipe is never

@@ -1,6 +1,6 @@
 """What a job says on stderr: a progress bar on a terminal, plain lines elsewhere, and how it ended.
 
-The rule kept here: what is shown was counted; `--quiet` keeps back all but how to go on after an interruption. Used by
+Invariant: what is shown was counted; `--quiet` keeps back all but how to go on after an interruption. Used by
 `_export.py` and `_verify.py`.
 """
 

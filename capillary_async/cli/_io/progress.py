@@ -1,7 +1,6 @@
 """What a reading command says on stderr while it works and when it is done.
 
-The rule kept here: stdout belongs to the rows; each customer that failed is named once. Used by `_read.py` and
-`_ledger.py`.
+Invariant: stdout belongs to the rows; each customer that failed is named once. Used by `_read.py` and `_ledger.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From records to rows: what stands in a line of the output.
 
-The rule kept here: quantities are text with the digits that came, times are ISO 8601, and a file has the same columns
-whatever it holds. Used by `_read.py` and `_ledger.py`; written by `_write.py`.
+Invariant: quantities are text with the digits that came, times are ISO 8601, and a file has the same columns whatever
+it holds. Used by `_read.py` and `_ledger.py`; written by `_write.py`.
 """
 
 from __future__ import annotations

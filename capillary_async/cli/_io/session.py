@@ -1,6 +1,6 @@
 """From options to an open session, on the real API or on a sandbox in this process.
 
-The rule kept here: a secret is read from the environment or a file, and no message shows it. Used by `_read.py` and
+Invariant: a secret is read from the environment or a file, and no message shows it. Used by `_read.py` and
 `_ledger.py`.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from capillary_async.cli._io.stall_notice import Silence
+    from capillary_async.cli._io.stall_notice import StallMonitor
     from capillary_async.cli._options import Connection, SandboxOf
 
 __all__ = ["connected", "needed"]
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def connected(
-    connection: Connection, sandbox_of: SandboxOf, silence: Silence
+    connection: Connection, sandbox_of: SandboxOf, silence: StallMonitor
 ) -> AsyncGenerator[tuple[AsyncSession, Sandbox | None]]:
     """A session, and the sandbox it talks to if that was asked for.
 
@@ -60,7 +60,7 @@ def needed(option: str, value: T | None, otherwise: T | None) -> T:
     return otherwise
 
 
-def _session(connection: Connection, where: dict[str, Any], silence: Silence) -> AsyncSession:
+def _session(connection: Connection, where: dict[str, Any], silence: StallMonitor) -> AsyncSession:
     try:
         return AsyncSession.from_env(
             **where,

@@ -1,7 +1,7 @@
 """Telling that nothing is answered, so that a server that cannot be reached does not look like a program that hangs.
 
-The rule kept here: it watches and changes nothing; slowness is told once, a kind of failure once in each silence. Used
-by `_read.py` and `_ledger.py`.
+Invariant: it watches and changes nothing; slowness is told once, a kind of failure once in each silence. Used by
+`_read.py` and `_ledger.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from capillary_async import AsyncSession, CapillaryError, Request, Response
 
-__all__ = ["Silence"]
+__all__ = ["StallMonitor"]
 
 _PATIENCE = 5.0  # seconds
 _TICK = 0.25
@@ -27,7 +27,7 @@ _SLOW = ""  # where no failure is known
 _NO_ANSWER = (TransportError, ServerError, RateLimitedError)
 
 
-class Silence:
+class StallMonitor:
     """A middleware of the session that sees how every call ends, and a task that tells when none does well."""
 
     def __init__(self) -> None:

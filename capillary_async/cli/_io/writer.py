@@ -20,7 +20,7 @@ import msgspec
 from capillary_async._files.addresses import why_no_path
 from capillary_async._files.durable import PartFile
 from capillary_async.cli._io.id_input import STREAM
-from capillary_async.cli._io.io_thread import Blocking
+from capillary_async.cli._io.io_thread import IOThread
 from capillary_async.cli._run import UnusableError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Writer:
         self._target = None if output.out in ("-", STREAM) else _target_of(output.out)
         self._buffer = bytearray()
         self._descriptor, self._part = _opened(self._target)
-        self._blocking = Blocking()
+        self._blocking = IOThread()
         self._flight: asyncio.Task[None] | None = None
 
     async def write(self, rows: Iterable[Row]) -> None:

@@ -1,7 +1,7 @@
 """What a column of the books must be to be compared with a column of the export.
 
-The rule kept here: nothing is coerced in silence. A typed source must have a fitting type; a source of text is read
-strictly, cell by cell. Used by every reader of books.
+Invariant: nothing is coerced in silence. A typed source must have a fitting type; a source of text is read strictly,
+cell by cell. Used by every reader of books.
 """
 
 from __future__ import annotations

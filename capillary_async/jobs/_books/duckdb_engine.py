@@ -1,7 +1,7 @@
 """The DuckDB that compares, within a memory limit and with a scratch folder of its own.
 
-The rule kept here: what does not fit in memory goes to the scratch folder, which is gone when the work ends, and, where
-its process was killed, when the next work begins there; DuckDB loads nothing from the network. Made by `_reconcile.py`;
+Invariant: what does not fit in memory goes to the scratch folder, which is gone when the work ends, and, where its
+process was killed, when the next work begins there; DuckDB loads nothing from the network. Made by `_reconcile.py`;
 everything that runs SQL gets it.
 """
 

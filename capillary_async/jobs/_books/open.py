@@ -1,7 +1,7 @@
 """The books: the user's own table, wherever it stands, made into one table of keys and fields.
 
-The rule kept here: books that cannot be trusted to say what they mean are refused, naming file, column and row: a key
-that is empty or stands twice, a column that is missing or of another type. Called by `_reconcile.py`.
+Invariant: books that cannot be trusted to say what they mean are refused, naming file, column and row: a key that is
+empty or stands twice, a column that is missing or of another type. Called by `_reconcile.py`.
 """
 
 from __future__ import annotations

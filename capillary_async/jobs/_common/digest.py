@@ -1,7 +1,7 @@
 """Digests and totals: what proves that two datasets hold the same.
 
-The rule kept here: nothing depends on the order of records, on shards or on times; sums are exact. Used by the export,
-and by `verify`, which recomputes them from the files.
+Invariant: nothing depends on the order of records, on shards or on times; sums are exact. Used by the export, and by
+`verify`, which recomputes them from the files.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Bag", "add", "added", "file_digest", "plain"]
+__all__ = ["MultisetDigest", "add", "added", "file_digest", "plain"]
 
 _SIZE = 1 << 256
 _BETWEEN = "\x1f"
 
 
-class Bag:
+class MultisetDigest:
     """A digest of a bag of keys: the sum of their SHA-256 digests modulo 2^256.
 
     Unlike a XOR it sees a key that is there twice.
@@ -39,7 +39,7 @@ class Bag:
             self.value += int.from_bytes(digest(text.encode()).digest(), "big")
         self.value %= _SIZE
 
-    def join(self, other: Bag) -> None:
+    def join(self, other: MultisetDigest) -> None:
         """Put in what another bag holds."""
         self.value = (self.value + other.value) % _SIZE
 
@@ -47,7 +47,7 @@ class Bag:
         return f"{self.value:064x}"
 
     @classmethod
-    def of(cls, text: str) -> Bag:
+    def of(cls, text: str) -> MultisetDigest:
         """From its text."""
         return cls(int(text, 16))
 

@@ -1,7 +1,7 @@
 """What a job says when it cannot go on.
 
-The rule kept here: as with every error of the SDK, the text says what happened, to which file, and what to do; it
-pickles. Raised by all of `jobs`.
+Invariant: as with every error of the SDK, the text says what happened, to which file, and what to do; it pickles.
+Raised by all of `jobs`.
 """
 
 from __future__ import annotations

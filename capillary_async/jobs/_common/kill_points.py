@@ -1,8 +1,7 @@
 """The moments at which a job may be killed, by name, so that tests can kill it there.
 
-The rule kept here: a point does nothing unless it was armed, by the environment when the process starts or by a test;
-then the process kills itself there with SIGKILL, as a power cut would. Called between the steps that make a shard
-durable.
+Invariant: a point does nothing unless it was armed, by the environment when the process starts or by a test; then the
+process kills itself there with SIGKILL, as a power cut would. Called between the steps that make a shard durable.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The ledger of many customers: a few workers over one input, since the API has a call for one customer alone.
 
-The rule kept here: as with a fan-out, one outcome a key, nothing left running behind, and what concerns every key is
-raised. Made by `_sources.py`.
+Invariant: as with a fan-out, one outcome a key, nothing left running behind, and what concerns every key is raised.
+Made by `_sources.py`.
 """
 
 from __future__ import annotations

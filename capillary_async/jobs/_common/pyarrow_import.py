@@ -1,7 +1,7 @@
 """pyarrow, which the extra `jobs` brings; the one place that imports it.
 
-The rule kept here: without the extra, one clear sentence says what to install. It has no types of its own, so that it
-is `Any` here. Used by all of `jobs` that touches Parquet.
+Invariant: without the extra, one clear sentence says what to install. It has no types of its own, so that it is `Any`
+here. Used by all of `jobs` that touches Parquet.
 """
 
 from __future__ import annotations

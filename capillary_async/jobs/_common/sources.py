@@ -1,7 +1,7 @@
 """The four sources of an export: which call they read, what identifies a record, and which columns are quantities.
 
-The rule kept here: a source is built on the public calls of the session alone; its query is checked before anything is
-asked, and is told as JSON without secrets. Used by the export and by `verify`.
+Invariant: a source is built on the public calls of the session alone; its query is checked before anything is asked,
+and is told as JSON without secrets. Used by the export and by `verify`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from capillary_async import AsyncSession, FanOut
 
-__all__ = ["SOURCES", "Reading", "Source"]
+__all__ = ["SOURCES", "Dataset", "Reading"]
 
 # Ids handed to a call only to have the rest of its arguments checked.
 _NONE: tuple[int, ...] = ()
@@ -43,7 +43,7 @@ _DEFAULTS = {"not_found": "error"}  # not kept: an export that was begun before 
 
 
 @frozen(eq=False)
-class Source:
+class Dataset:
     """What can be exported.
 
     Attributes:
@@ -111,7 +111,7 @@ class Reading:
         verify: Whether lists of several pages are read until two readings agree.
     """
 
-    source: Source
+    source: Dataset
     session: AsyncSession
     query: Mapping[str, Any]
     verify: bool
@@ -251,9 +251,9 @@ def _ledger(session: AsyncSession, keys: Any, query: Mapping[str, Any]) -> Ledge
 SOURCES = {
     source.name: source
     for source in (
-        Source("allocations", PointsAllocation, ("id",), _allocations, paged=True, scoped=True),
-        Source("awarded", PointsAwarded, ("source_table", "id"), _awarded, scoped=True),
-        Source("events", LoyaltyEvent, ("id",), _events, paged=True),
-        Source("ledger", LedgerEvent, ("event_log_id", "unique_id"), _ledger, pairs=True),
+        Dataset("allocations", PointsAllocation, ("id",), _allocations, paged=True, scoped=True),
+        Dataset("awarded", PointsAwarded, ("source_table", "id"), _awarded, scoped=True),
+        Dataset("events", LoyaltyEvent, ("id",), _events, paged=True),
+        Dataset("ledger", LedgerEvent, ("event_log_id", "unique_id"), _ledger, pairs=True),
     )
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from capillary_async.jobs._comparing.export_reader import Folder
+    from capillary_async.jobs._comparing.export_reader import ExportReader
 
 __all__ = ["unlike"]
 
@@ -21,7 +21,7 @@ _OF_THE_CALL = frozenset({"batch_size", "not_found"})  # say how it is asked, no
 _SHARED = frozenset({"program_id", "point_category_id", "expiry_date_start", "expiry_date_end", "org_id"})
 
 
-def unlike(folder: Folder, other: Folder) -> list[str]:
+def unlike(folder: ExportReader, other: ExportReader) -> list[str]:
     """What the two did not ask alike, each as a warning for a person."""
     found = [*_queries(folder, other)]
     one, two = folder.manifest.get("cluster"), other.manifest.get("cluster")
@@ -32,7 +32,7 @@ def unlike(folder: Folder, other: Folder) -> list[str]:
     return found
 
 
-def _queries(folder: Folder, other: Folder) -> Iterator[str]:
+def _queries(folder: ExportReader, other: ExportReader) -> Iterator[str]:
     mine, theirs = _asked(folder), _asked(other)
     names = dict.fromkeys((*mine, *theirs))
     if folder.source_name != other.source_name:
@@ -46,13 +46,13 @@ def _queries(folder: Folder, other: Folder) -> Iterator[str]:
         )
 
 
-def _asked(folder: Folder) -> dict[str, Any]:
+def _asked(folder: ExportReader) -> dict[str, Any]:
     query: Any = folder.manifest.get("query")
     members: Mapping[str, Any] = cast("Mapping[str, Any]", query) if isinstance(query, dict) else {}
     return {_SAME.get(name, name): value for name, value in members.items() if name not in _OF_THE_CALL}
 
 
-def _customers(folder: Folder, other: Folder) -> Iterator[str]:
+def _customers(folder: ExportReader, other: ExportReader) -> Iterator[str]:
     digests = [cast("Mapping[str, Any]", each.manifest["ids"]).get("digest") for each in (folder, other)]
     if None not in digests and digests[0] != digests[1]:
         counts = [f"{each.ids('asked') or 0:,}" for each in (folder, other)]

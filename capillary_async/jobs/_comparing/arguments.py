@@ -1,7 +1,7 @@
 """What may be given to `reconcile`, checked before anything is read.
 
-The rule kept here: nothing is read but whether a folder is there; each refusal names the argument, what came and what
-is allowed. Used by `_reconcile.py`.
+Invariant: nothing is read but whether a folder is there; each refusal names the argument, what came and what is
+allowed. Used by `_reconcile.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The comparison: every record of the export against the row of the books with its key, and the control totals.
 
-The rule kept here: exact decimals only; every record and row is in exactly one class; and what the classes differ by is
-what the totals of both sides differ by, or the run ends with an error. Called by `_reconcile.py`.
+Invariant: exact decimals only; every record and row is in exactly one class; and what the classes differ by is what the
+totals of both sides differ by, or the run ends with an error. Called by `_reconcile.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reading an export: what its manifest says, and its rows as a relation of DuckDB.
 
-The rule kept here: only files that the manifest names count; a row's columns have the same types whether the shards are
-Parquet or JSON Lines. Used by `_reconcile.py` for either side of a comparison, and for cross checks.
+Invariant: only files that the manifest names count; a row's columns have the same types whether the shards are Parquet
+or JSON Lines. Used by `_reconcile.py` for either side of a comparison, and for cross checks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from capillary_async.jobs._books.duckdb_engine import Engine
 
-__all__ = ["SOURCES", "Folder", "Source", "open_folder"]
+__all__ = ["SOURCES", "ExportReader", "ExportSource", "open_folder"]
 
 # What the records derive: it is what finance books of an award.
 _REMAINING = "points_exclusive - redeemed_exclusive_value - returned_exclusive_value - expired_exclusive_value"
@@ -36,7 +36,7 @@ _AS_THEY_ARE = "hive_partitioning = false, union_by_name = false"  # no columns 
 
 
 @attrs.frozen
-class Source:
+class ExportSource:
     """One kind of export.
 
     Attributes:
@@ -64,11 +64,13 @@ class Source:
         return {"asked_key": self.asked, "shard": "INTEGER", "row": "INTEGER"} | scope | own | times
 
 
-SOURCES: Mapping[str, Source] = {
-    "allocations": Source(PointsAllocation, ("id",), "status", derived=("awarded_at", "expires_at", "updated_at")),
-    "awarded": Source(PointsAwarded, ("source_table", "id"), "source_table"),
-    "events": Source(LoyaltyEvent, ("id",), "event_name"),
-    "ledger": Source(LedgerEvent, ("event_log_id", "unique_id"), "event_name", asked="VARCHAR"),
+SOURCES: Mapping[str, ExportSource] = {
+    "allocations": ExportSource(
+        PointsAllocation, ("id",), "status", derived=("awarded_at", "expires_at", "updated_at")
+    ),
+    "awarded": ExportSource(PointsAwarded, ("source_table", "id"), "source_table"),
+    "events": ExportSource(LoyaltyEvent, ("id",), "event_name"),
+    "ledger": ExportSource(LedgerEvent, ("event_log_id", "unique_id"), "event_name", asked="VARCHAR"),
 }
 
 
@@ -89,7 +91,7 @@ def _sql_type(hint: Any) -> str:
 
 
 @attrs.frozen
-class Folder:
+class ExportReader:
     """A finished export.
 
     Attributes:
@@ -109,7 +111,7 @@ class Folder:
     columns: Mapping[str, str]
 
     @property
-    def source(self) -> Source:
+    def source(self) -> ExportSource:
         """What kind of export it is."""
         return SOURCES[self.source_name]
 
@@ -120,7 +122,7 @@ class Folder:
         return value if isinstance(value, int) else None
 
 
-def open_folder(engine: Engine, path: str | Path, relation: str) -> Folder:
+def open_folder(engine: Engine, path: str | Path, relation: str) -> ExportReader:
     """Read the manifest and make the view of the rows.
 
     Raises:
@@ -144,7 +146,7 @@ def open_folder(engine: Engine, path: str | Path, relation: str) -> Folder:
             f"{root}: the shards have no column {', '.join(missing)}: another release wrote them; export again",
             path=str(root),
         )
-    return Folder(root, source_name, manifest, files, relation, columns)
+    return ExportReader(root, source_name, manifest, files, relation, columns)
 
 
 def _manifest(root: Path) -> dict[str, Any]:
@@ -173,7 +175,7 @@ def _files(root: Path, manifest: Mapping[str, Any]) -> tuple[Path, ...]:
     return files
 
 
-def _select(source: Source, files: tuple[Path, ...]) -> str:
+def _select(source: ExportSource, files: tuple[Path, ...]) -> str:
     """The rows of the files; of none, no rows with the same columns."""
     if not files:
         nothing = ", ".join(f"NULL::{kind} AS {name(column)}" for column, kind in source.types().items())
@@ -181,7 +183,7 @@ def _select(source: Source, files: tuple[Path, ...]) -> str:
     return f"SELECT * FROM read_parquet({_listed(files)}, {_AS_THEY_ARE})"
 
 
-def _reader(source: Source, files: tuple[Path, ...]) -> str:
+def _reader(source: ExportSource, files: tuple[Path, ...]) -> str:
     """The rows of JSON Lines as a relation; amounts are JSON still."""
     members = {column: "JSON" if is_amount(kind) else kind for column, kind in source.types().items()}
     columns = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind in members.items())

@@ -1,7 +1,7 @@
 """The rows of JSON Lines with the types they have in Parquet; amounts may have more digits there.
 
-The rule kept here: an amount keeps every digit, in the smallest type that holds the whole column, or the run ends and
-names file and record; nothing is rounded. Used by `_compare_folder.py`.
+Invariant: an amount keeps every digit, in the smallest type that holds the whole column, or the run ends and names file
+and record; nothing is rounded. Used by `_compare_folder.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from capillary_async.jobs._common.errors import JobError
 
 if TYPE_CHECKING:
     from capillary_async.jobs._books.duckdb_engine import Engine
-    from capillary_async.jobs._comparing.export_reader import Source
+    from capillary_async.jobs._comparing.export_reader import ExportSource
 
 __all__ = ["FILE", "is_amount", "typed_lines"]
 
@@ -42,7 +42,7 @@ def is_amount(kind: str) -> bool:
     return kind.startswith("DECIMAL")
 
 
-def typed_lines(engine: Engine, source: Source, reader: str, *, about: str) -> str:
+def typed_lines(engine: Engine, source: ExportSource, reader: str, *, about: str) -> str:
     """The query of the rows with their types; reads all of them once to find out which.
 
     Raises:
@@ -88,7 +88,7 @@ def _bad(column: str, text: str) -> str:
     return f"{there} AND NOT coalesce({fits}, false)"
 
 
-def _unfit(engine: Engine, source: Source, reader: str, column: str, many: int) -> JobError:
+def _unfit(engine: Engine, source: ExportSource, reader: str, column: str, many: int) -> JobError:
     key = " || ' ' || ".join(f"coalesce(CAST({name(part)} AS VARCHAR), 'nothing')" for part in source.key)
     file, asked, record, value = engine.rows(
         f"SELECT {name(FILE)}, asked_key, {key}, CAST({name(column)} AS VARCHAR) FROM {reader} "

@@ -20,7 +20,7 @@ from capillary_async.jobs._comparing.rules import RowRule, SetRule, record_of
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from capillary_async.jobs._comparing.export_reader import Folder
+    from capillary_async.jobs._comparing.export_reader import ExportReader
 
 __all__ = ["EXCLUSIVE", "REMAINING", "row_rules", "set_rules"]
 
@@ -177,7 +177,7 @@ def _owner(source: str) -> RowRule:
     )
 
 
-def row_rules(folder: Folder, as_of: datetime) -> list[RowRule]:
+def row_rules(folder: ExportReader, as_of: datetime) -> list[RowRule]:
     """The rules of each row of this kind of export."""
     source = folder.source_name
     no_key = " OR ".join(f"{name(key)} IS NULL" for key in folder.source.key)
@@ -200,7 +200,7 @@ def row_rules(folder: Folder, as_of: datetime) -> list[RowRule]:
     return rules if source == "ledger" else [*rules, _owner(source)]
 
 
-def _caps(folder: Folder) -> list[SetRule]:
+def _caps(folder: ExportReader) -> list[SetRule]:
     """Which lists may have been cut by a server that gives fewer rows than asked; none where no size is known."""
     size = folder.manifest.get("page_size")
     if not isinstance(size, int) or isinstance(size, bool):
@@ -221,7 +221,7 @@ def _caps(folder: Folder) -> list[SetRule]:
     ]
 
 
-def set_rules(folder: Folder) -> list[SetRule]:
+def set_rules(folder: ExportReader) -> list[SetRule]:
     """The rules about several rows of this export."""
     keys = ", ".join(name(key) for key in folder.source.key)
     there = " AND ".join(f"{name(key)} IS NOT NULL" for key in folder.source.key)

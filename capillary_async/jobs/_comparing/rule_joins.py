@@ -16,7 +16,7 @@ from capillary_async.jobs._comparing.rule_catalog import EXCLUSIVE
 from capillary_async.jobs._comparing.rules import Example, Finding, Rule, SetRule, record_of
 
 if TYPE_CHECKING:
-    from capillary_async.jobs._comparing.export_reader import Folder
+    from capillary_async.jobs._comparing.export_reader import ExportReader
 
 __all__ = ["awarded_rules", "event_rules", "ledger_rules", "without_ledger"]
 
@@ -28,7 +28,7 @@ _CONVERSION = "REDEEMED_BY_CONVERSION"  # takes promised points, which are rows 
 _HAS_EVENT = "r.event_log_id IS NOT NULL AND r.event_log_id <> -1"  # newer tables have -1 where there is none
 
 
-def awarded_rules(allocations: Folder, awarded: Folder) -> list[SetRule]:
+def awarded_rules(allocations: ExportReader, awarded: ExportReader) -> list[SetRule]:
     """Awarded ids against allocations: those of `points_awarded` are the same rows; line items are others."""
     a, w = name(allocations.relation), name(awarded.relation)
     what = ("event_log_id", *EXCLUSIVE)
@@ -67,7 +67,7 @@ def awarded_rules(allocations: Folder, awarded: Folder) -> list[SetRule]:
     ]
 
 
-def ledger_rules(rows: Folder, ledger: Folder) -> list[SetRule]:
+def ledger_rules(rows: ExportReader, ledger: ExportReader) -> list[SetRule]:
     """Allocations or awarded ids against the ledger: by event log id, and by the award that a deduction names."""
     one, r, g = _one(rows), name(rows.relation), name(ledger.relation)
     return [
@@ -83,7 +83,7 @@ def ledger_rules(rows: Folder, ledger: Folder) -> list[SetRule]:
     ]
 
 
-def _deductions(rows: Folder, ledger: Folder) -> SetRule:
+def _deductions(rows: ExportReader, ledger: ExportReader) -> SetRule:
     """The award of each deduction, in the tables that the rows are of; promised points are of another category."""
     one, r, g = _one(rows), name(rows.relation), name(ledger.relation)
     table = "'points_awarded'" if rows.source_name == "allocations" else "r.source_table"  # allocations: one table
@@ -114,7 +114,7 @@ def _deductions(rows: Folder, ledger: Folder) -> SetRule:
     )
 
 
-def event_rules(rows: Folder, events: Folder, ledger: Folder) -> list[SetRule]:
+def event_rules(rows: ExportReader, events: ExportReader, ledger: ExportReader) -> list[SetRule]:
     """Allocations or awarded ids against loyalty events: through the ledger, by unique id."""
     one, r, e, g = _one(rows), name(rows.relation), name(events.relation), name(ledger.relation)
     query = events.manifest.get("query", {})
@@ -152,12 +152,12 @@ _WITHOUT_LEDGER = Rule(
 )
 
 
-def without_ledger(events: Folder) -> Finding:
+def without_ledger(events: ExportReader) -> Finding:
     """The finding that events were given and the ledger was not."""
     return Finding(_WITHOUT_LEDGER, 1, (Example(str(events.path), None, "no export of the ledger was given"),))
 
 
-def _statuses(awarded: Folder) -> list[str]:
+def _statuses(awarded: ExportReader) -> list[str]:
     """The statuses that awarded ids were asked for; none where the manifest has none."""
     status: Any = awarded.manifest.get("query", {}).get("status")
     if isinstance(status, list):
@@ -165,11 +165,11 @@ def _statuses(awarded: Folder) -> list[str]:
     return [status] if isinstance(status, str) else []
 
 
-def _one(rows: Folder) -> str:
+def _one(rows: ExportReader) -> str:
     return rows.source_name.removesuffix("s")
 
 
-def _record(rows: Folder) -> str:
+def _record(rows: ExportReader) -> str:
     return f"{record_of(rows, 'r')} AS record, CAST(r.asked_key AS VARCHAR) AS asked_key"
 
 

@@ -1,7 +1,7 @@
 """Checking an export by rules: how a rule is run, and what it found.
 
-The rule kept here: a rule has a name, a weight and words for a person, and each of its findings names the record. Which
-rules there are stands in `_rules_list.py`. Called by `_reconcile.py`.
+Invariant: a rule has a name, a weight and words for a person, and each of its findings names the record. Which rules
+there are stands in `_rules_list.py`. Called by `_reconcile.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from capillary_async.jobs._books.duckdb_engine import Engine
-    from capillary_async.jobs._comparing.export_reader import Folder
+    from capillary_async.jobs._comparing.export_reader import ExportReader
 
 __all__ = ["Example", "Finding", "RowRule", "Rule", "SetRule", "check_manifest", "check_rows", "check_set", "record_of"]
 
@@ -109,13 +109,13 @@ class Finding:
         return bool(self.count) and self.rule.severity == "error"
 
 
-def record_of(folder: Folder, alias: str = "") -> str:
+def record_of(folder: ExportReader, alias: str = "") -> str:
     """The SQL text of a record's key."""
     before = f"{alias}." if alias else ""
     return " || ' ' || ".join(f"coalesce(CAST({before}{name(key)} AS VARCHAR), 'nothing')" for key in folder.source.key)
 
 
-def check_rows(engine: Engine, folder: Folder, rules: Sequence[RowRule]) -> list[Finding]:
+def check_rows(engine: Engine, folder: ExportReader, rules: Sequence[RowRule]) -> list[Finding]:
     """Run all rules of rows in one pass, then look up the examples of those that were broken."""
     about, relation = str(folder.path), name(folder.relation)
     counts = ", ".join(f"count(*) FILTER (WHERE {rule.broken})" for rule in rules)
@@ -153,7 +153,7 @@ _COMPLETE = Rule(
 )
 
 
-def check_manifest(engine: Engine, folder: Folder) -> list[Finding]:
+def check_manifest(engine: Engine, folder: ExportReader) -> list[Finding]:
     """Whether the files hold what the manifest says, and whether the export is complete."""
     failed = folder.ids("failed") or 0
     incomplete = failed or int(folder.manifest.get("complete") is not True)
@@ -163,7 +163,7 @@ def check_manifest(engine: Engine, folder: Folder) -> list[Finding]:
     return [complete, Finding(_TOTALS, len(wrong), wrong)]
 
 
-def _wrong_totals(engine: Engine, folder: Folder) -> list[Example]:
+def _wrong_totals(engine: Engine, folder: ExportReader) -> list[Example]:
     given: Any = folder.manifest.get("totals")
     totals: Mapping[str, Any] = cast("Mapping[str, Any]", given) if isinstance(given, dict) else {}
     columns = [column for column in totals if folder.columns.get(column, "").startswith("DECIMAL")]

@@ -1,7 +1,7 @@
 """An export made ready to be compared: a table of keys and fields, each record once.
 
-The rule kept here: amounts get a type that holds both sides exactly; a key that names several records is refused.
-Called by `_reconcile.py`.
+Invariant: amounts get a type that holds both sides exactly; a key that names several records is refused. Called by
+`_reconcile.py`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
     from capillary_async.jobs._books.columns import Wanted
     from capillary_async.jobs._books.duckdb_engine import Engine
-    from capillary_async.jobs._comparing.export_reader import Folder
+    from capillary_async.jobs._comparing.export_reader import ExportReader
 
 __all__ = ["stage_export"]
 
 
-def stage_export(engine: Engine, folder: Folder, wanted: Sequence[Wanted], table: str, *, other: str | None) -> int:
+def stage_export(
+    engine: Engine, folder: ExportReader, wanted: Sequence[Wanted], table: str, *, other: str | None
+) -> int:
     """Make a table of an export's keys and fields; gives how many repeated records were left out.
 
     Args:
@@ -50,7 +52,7 @@ def stage_export(engine: Engine, folder: Folder, wanted: Sequence[Wanted], table
     return _without_repeats(engine, folder, wanted, table, columns)
 
 
-def _read(folder: Folder, column: str, each: Wanted, types: Mapping[str, str]) -> str:
+def _read(folder: ExportReader, column: str, each: Wanted, types: Mapping[str, str]) -> str:
     if each.kind == "nested":
         return f"CAST(to_json({name(column)}) AS VARCHAR)"
     if each.kind == "amount":
@@ -60,7 +62,7 @@ def _read(folder: Folder, column: str, each: Wanted, types: Mapping[str, str]) -
 
 
 def _without_repeats(
-    engine: Engine, folder: Folder, wanted: Sequence[Wanted], table: str, columns: Mapping[str, str]
+    engine: Engine, folder: ExportReader, wanted: Sequence[Wanted], table: str, columns: Mapping[str, str]
 ) -> int:
     """Leave out records that came before with the same content: they were asked for under two keys."""
     keys = [each.slot for each in wanted if each.is_key]

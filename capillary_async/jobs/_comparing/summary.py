@@ -1,6 +1,6 @@
 """What an export is and holds, in words and sums for a person.
 
-The rule kept here: counts are the manifest's, sums are the files'. Used by `_reconcile.py`.
+Invariant: counts are the manifest's, sums are the files'. Used by `_reconcile.py`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from capillary_async.jobs._books.duckdb_engine import Engine
     from capillary_async.jobs._books.open import Books
-    from capillary_async.jobs._comparing.export_reader import Folder
+    from capillary_async.jobs._comparing.export_reader import ExportReader
 
 __all__ = ["books_subject", "groups_of", "months_of", "read_time", "subject_of"]
 
 
-def subject_of(role: str, folder: Folder) -> Subject:
+def subject_of(role: str, folder: ExportReader) -> Subject:
     """An export in words."""
     counted = {each: folder.ids(each) for each in ("asked", "found", "empty", "failed")}
     query: Any = folder.manifest.get("query")
@@ -60,7 +60,7 @@ def books_subject(engine: Engine, reader: Books) -> Subject:
     return Subject("Books", reader.label, facts)
 
 
-def groups_of(engine: Engine, folder: Folder) -> tuple[int, tuple[Group, ...]]:
+def groups_of(engine: Engine, folder: ExportReader) -> tuple[int, tuple[Group, ...]]:
     """How many records there are, and the totals by status or the like."""
     group, points = folder.source.group, EXCLUSIVE if EXCLUSIVE[0] in folder.columns else ()
     sums = "".join(f", coalesce(sum({each}), 0)" for each in points)
@@ -75,7 +75,7 @@ def groups_of(engine: Engine, folder: Folder) -> tuple[int, tuple[Group, ...]]:
     return sum(each.records for each in groups), tuple(groups)
 
 
-def months_of(engine: Engine, folder: Folder, zone: ServerZone) -> dict[str, Decimal]:
+def months_of(engine: Engine, folder: ExportReader, zone: ServerZone) -> dict[str, Decimal]:
     """Points left of AVAILABLE allocations by the local month of their expiry."""
     if folder.source_name != "allocations":
         return {}
@@ -91,7 +91,7 @@ def months_of(engine: Engine, folder: Folder, zone: ServerZone) -> dict[str, Dec
     return {month: points for month, points in months.items() if points}
 
 
-def read_time(folder: Folder) -> datetime:
+def read_time(folder: ExportReader) -> datetime:
     """When an export was read: its last answer, else when it was finished, else now."""
     read = read_of(folder.manifest.get("read"))
     if read is not None:

@@ -1,8 +1,7 @@
 """From models to columns: the Arrow schema of a model, read from its fields, and the values that fill it.
 
-The rule kept here: nothing is rounded, cut or coerced. What does not fit is an error that names key and field. What is
-typed in the model is a struct or a list, what is free-form is JSON text with the digits that came. Used by the Parquet
-format.
+Invariant: nothing is rounded, cut or coerced. What does not fit is an error that names key and field. What is typed in
+the model is a struct or a list, what is free-form is JSON text with the digits that came. Used by the Parquet format.
 """
 
 from __future__ import annotations

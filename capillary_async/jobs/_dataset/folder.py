@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-__all__ = ["Folder", "is_own_file", "local_path"]
+__all__ = ["ExportFolder", "is_own_file", "local_path"]
 
 _SHARD = re.compile(r"part-[0-9]{8}\.(?:parquet|jsonl)(?:\.part)?")
 _LOCKED: set[tuple[int, int]] = set()  # of this process, which locks of POSIX alone do not keep from itself
@@ -49,7 +49,7 @@ def is_own_file(path: Path) -> bool:
         return False
 
 
-class Folder:
+class ExportFolder:
     """The files of one export. As a context it is locked.
 
     Raises:

@@ -1,7 +1,7 @@
 """What a shard looks like as a file: Parquet, or JSON Lines.
 
-The rule kept here: the bytes are a function of the shard alone: fixed compression and row groups, no times, whatever
-the pieces in which the rows came. Used by `_shards.py` to write, by `_verify.py` to read.
+Invariant: the bytes are a function of the shard alone: fixed compression and row groups, no times, whatever the pieces
+in which the rows came. Used by `_shards.py` to write, by `_verify.py` to read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
-    from capillary_async.jobs._common.sources import Source
+    from capillary_async.jobs._common.sources import Dataset
 
 __all__ = ["Batch", "Format", "FormatName", "Jsonl", "Parquet", "ShardFile", "format_of"]
 
@@ -103,7 +103,7 @@ class Format(Protocol):
         ...
 
 
-def format_of(name: str, source: Source, query: Mapping[str, Any]) -> Format:
+def format_of(name: str, source: Dataset, query: Mapping[str, Any]) -> Format:
     """The format of that name."""
     return Parquet(source, query) if name == "parquet" else Jsonl(source, several=is_several(query))
 
@@ -116,7 +116,7 @@ class Parquet:
 
     ending = "parquet"
 
-    def __init__(self, source: Source, query: Mapping[str, Any]) -> None:
+    def __init__(self, source: Dataset, query: Mapping[str, Any]) -> None:
         self._source = source
         key_type = pa.string() if source.pairs else pa.int64()
         self._columns = Columns(source.model, key_type, several=is_several(query))
@@ -252,7 +252,7 @@ class Jsonl:
 
     ending = "jsonl"
 
-    def __init__(self, source: Source, *, several: bool = False) -> None:
+    def __init__(self, source: Dataset, *, several: bool = False) -> None:
         self._source, self._several = source, several
         self._names = tuple(attribute.name for attribute in attrs.fields(source.model))
         self._encode = msgspec.json.Encoder().encode

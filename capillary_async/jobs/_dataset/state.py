@@ -1,7 +1,7 @@
 """What an export knows of itself, in SQLite: the ids, the shards that are done, the keys that failed, the counters.
 
-The rule kept here: every change is one transaction that survives a power cut; what the tables do not name does not
-exist. Called from one thread at a time. Used by the export and by `verify`.
+Invariant: every change is one transaction that survives a power cut; what the tables do not name does not exist. Called
+from one thread at a time. Used by the export and by `verify`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
 
-from capillary_async.jobs._common.digest import Bag, added, plain
+from capillary_async.jobs._common.digest import MultisetDigest, added, plain
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._common.kill_points import reached
 from capillary_async.jobs._common.ledger import LedgerKey
@@ -310,7 +310,8 @@ class State:
                 totals = json.dumps({name: plain(value) for name, value in shard.totals.items()})
                 row = (shard.number, shard.file, shard.rows, shard.keys, shard.found, shard.sha256, shard.bytes)
                 self._db.execute(
-                    "INSERT INTO shards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, totals, str(Bag(shard.digest)))
+                    "INSERT INTO shards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*row, totals, str(MultisetDigest(shard.digest))),
                 )
                 if shard.drift:
                     self._db.execute("INSERT INTO drift VALUES (?, ?)", (shard.number, json.dumps(shard.drift)))
@@ -425,9 +426,9 @@ class State:
         failed, asked = self.failed(), self.get("asked", 0)
         found = sum(shard.found for shard in shards)
         totals = added(shard.totals for shard in shards)
-        keys, drift, not_found = Bag(), DriftCount(), self.not_found()
+        keys, drift, not_found = MultisetDigest(), DriftCount(), self.not_found()
         for shard in shards:
-            keys.join(Bag(shard.digest))
+            keys.join(MultisetDigest(shard.digest))
             drift.join(shard.drift)
         return {
             "ids": {

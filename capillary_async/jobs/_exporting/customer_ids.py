@@ -1,7 +1,7 @@
 """The input of an export: ids from any iterable or Parquet files, read once and kept in the folder.
 
-The rule kept here: memory does not grow with the input; a repeated id is asked once; what is no id is kept as it came,
-so that the service's own check refuses it by name. Used by `_export.py` and the command line.
+Invariant: memory does not grow with the input; a repeated id is asked once; what is no id is kept as it came, so that
+the service's own check refuses it by name. Used by `_export.py` and the command line.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """When the service does not answer: wait, probe with one request at a time, and go on when it is back.
 
-The rule kept here: an outage pauses the job instead of failing customers, for at most a quarter of an hour. Used by
+Invariant: an outage pauses the job instead of failing customers, for at most a quarter of an hour. Used by
 `_export.py`.
 """
 

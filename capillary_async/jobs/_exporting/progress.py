@@ -1,7 +1,7 @@
 """How a job is getting on: what it tells while it works, and what it gives at the end.
 
-The rule kept here: values alone; what is told is counted, never guessed. Given to users' `on_progress`, shown by the
-command line.
+Invariant: values alone; what is told is counted, never guessed. Given to users' `on_progress`, shown by the command
+line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attrs import frozen
 from capillary_async import Stats
 from capillary_async._repr import brief_repr
 
-__all__ = ["ExportProgress", "ExportResult", "Tally"]
+__all__ = ["ExportProgress", "ExportResult", "ProgressCounter"]
 
 _EVERY = 0.2  # seconds between two tellings
 _TRAFFIC = ("requests", "retries", "throttles", "duplicates")
@@ -108,7 +108,7 @@ class ExportResult:
     __repr__ = brief_repr
 
 
-class Tally:
+class ProgressCounter:
     """Counts while the job works, and tells now and then."""
 
     def __init__(self, stats: Stats, tell: Callable[[ExportProgress], object] | None) -> None:

@@ -1,7 +1,7 @@
 """One pass over keys that are to be asked: reads them, settles outcomes with their shards, pauses in an outage.
 
-The rule kept here: every key handed to the reading is settled once or handed out again; what is under way is bounded,
-and no straggler keeps other shards from going on before the bound. Used by `_export.py`.
+Invariant: every key handed to the reading is settled once or handed out again; what is under way is bounded, and no
+straggler keeps other shards from going on before the bound. Used by `_export.py`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from capillary_async.jobs._common.sources import Reading
     from capillary_async.jobs._dataset.state import Failure
     from capillary_async.jobs._exporting.outage import Outage
-    from capillary_async.jobs._exporting.progress import Tally
+    from capillary_async.jobs._exporting.progress import ProgressCounter
     from capillary_async.jobs._exporting.shard import ShardTask
     from capillary_async.jobs._exporting.writer import Publisher
 
-__all__ = ["Intake", "Tasks"]
+__all__ = ["ReadLoop", "Tasks"]
 
 PIECE = 1_024  # records that are handed to the publisher together
 OPEN = 8  # shards under way at most, where they are large
@@ -43,10 +43,12 @@ class Tasks(Protocol):
         ...
 
 
-class Intake:
+class ReadLoop:
     """Asks for the keys of many shards at once."""
 
-    def __init__(self, reading: Reading, publisher: Publisher, tally: Tally, *, shard_keys: int, rounds: int) -> None:
+    def __init__(
+        self, reading: Reading, publisher: Publisher, tally: ProgressCounter, *, shard_keys: int, rounds: int
+    ) -> None:
         self._reading, self._publisher, self._tally = reading, publisher, tally
         self._window = max(OPEN * shard_keys, KEYS)
         self._asked: dict[Any, tuple[ShardTask, int]] = {}

@@ -1,8 +1,8 @@
 """A shard in work: outcomes come in any order, rows are written in the order of the ids.
 
-The rule kept here: a key's rows are in the file whole or not at all; what has to wait for an earlier key waits in
-memory up to a bound and on the disk beyond it; a shard is done when its bytes are on the disk under its name. Used by
-`_intake.py` in the event loop and by `_publish.py` in a thread.
+Invariant: a key's rows are in the file whole or not at all; what has to wait for an earlier key waits in memory up to a
+bound and on the disk beyond it; a shard is done when its bytes are on the disk under its name. Used by `_intake.py` in
+the event loop and by `_publish.py` in a thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from capillary_async import CapillaryError, InvalidRequestError, RateLimitedError, ServerError, TransportError
 from capillary_async.errors import DecodeError
-from capillary_async.jobs._common.digest import Bag, added, file_digest
+from capillary_async.jobs._common.digest import MultisetDigest, added, file_digest
 from capillary_async.jobs._common.errors import UnfitError
 from capillary_async.jobs._common.kill_points import reached
 from capillary_async.jobs._common.pyarrow_import import pa
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
-    from capillary_async.jobs._common.sources import Source
-    from capillary_async.jobs._dataset.folder import Folder
+    from capillary_async.jobs._common.sources import Dataset
+    from capillary_async.jobs._dataset.folder import ExportFolder
     from capillary_async.jobs._dataset.formats import Format, ShardFile
 
-__all__ = ["Entry", "ShardTask", "ShardWriter", "Waiting", "failure_of", "is_answer"]
+__all__ = ["BufferBudget", "KeyRows", "ShardTask", "ShardWriter", "failure_of", "is_answer"]
 
 _NO_ANSWER = (TransportError, ServerError, RateLimitedError)
 WAITING = 20_000  # records that may wait for an earlier key in memory, over all shards
 _LONGEST = 1_000  # characters of a message that are kept
 
 
-class Entry(NamedTuple):
+class KeyRows(NamedTuple):
     """A key whose rows are next."""
 
     place: int
@@ -47,14 +47,14 @@ class Entry(NamedTuple):
     new: Sequence[tuple[str, int, str]] = ()  # members that no page documents
 
 
-class _Aside(NamedTuple):
+class Spilled(NamedTuple):
     """Where rows wait on the disk."""
 
     offset: int
     length: int
 
 
-class Waiting:
+class BufferBudget:
     """How many records wait in memory, over all shards."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class ShardTask:
     """
 
     def __init__(
-        self, number: int, first: int, keys: dict[int, Any], *, round_: int, waiting: Waiting, folder: Path
+        self, number: int, first: int, keys: dict[int, Any], *, round_: int, waiting: BufferBudget, folder: Path
     ) -> None:
         self.number = number
         self.first = first
@@ -110,7 +110,7 @@ class ShardTask:
         self._next: tuple[int, Any] | None = next(self._order, None)
         self._held: dict[int, Any] = {}
         self._new: dict[int, Sequence[tuple[str, int, str]]] = {}
-        self._ready: list[Entry] = []
+        self._ready: list[KeyRows] = []
         self._records = 0
         self._waiting = waiting
         self._folder = folder
@@ -141,7 +141,7 @@ class ShardTask:
 
     def _put(self, items: Sequence[Any]) -> None:
         if self._next is not None and items:
-            self._ready.append(Entry(*self._next, items, self._new.pop(self._next[0], ())))
+            self._ready.append(KeyRows(*self._next, items, self._new.pop(self._next[0], ())))
             self._records += len(items)
         self._next = next(self._order, None)
 
@@ -154,17 +154,17 @@ class ShardTask:
         else:
             self._held[place] = self._put_aside(pickle.dumps(items, protocol=pickle.HIGHEST_PROTOCOL))
 
-    def _put_aside(self, data: bytes) -> _Aside:
+    def _put_aside(self, data: bytes) -> Spilled:
         if self._aside is None:
             # Nameless, so that nothing of it is left however this ends.
             self._aside = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed with the shard
         offset = self._aside.seek(0, os.SEEK_END)
         self._aside.write(data)
-        return _Aside(offset, len(data))
+        return Spilled(offset, len(data))
 
     def _released(self, place: int) -> Sequence[Any]:
         held = self._held.pop(place)
-        if isinstance(held, _Aside) and self._aside is not None:
+        if isinstance(held, Spilled) and self._aside is not None:
             self._aside.seek(held.offset)
             return cast("Sequence[Any]", pickle.loads(self._aside.read(held.length)))  # noqa: S301 - our nameless file
         self._waiting.records -= len(held)
@@ -175,14 +175,14 @@ class ShardTask:
         """How many records are ready to be written."""
         return self._records
 
-    def take(self) -> list[Entry]:
+    def take(self) -> list[KeyRows]:
         """What is ready to be written; the caller writes it."""
         ready, self._ready, self._records = self._ready, [], 0
         return ready
 
     def close(self) -> None:
         """Give back what it holds."""
-        self._waiting.records -= sum(len(held) for held in self._held.values() if not isinstance(held, _Aside))
+        self._waiting.records -= sum(len(held) for held in self._held.values() if not isinstance(held, Spilled))
         self._held.clear()
         if self._aside is not None:
             self._aside.close()
@@ -199,9 +199,9 @@ class ShardWriter:
 
     def __init__(
         self,
-        folder: Folder,
+        folder: ExportFolder,
         format_: Format,
-        source: Source,
+        source: Dataset,
         number: int,
         *,
         base: Shard | None,
@@ -216,10 +216,10 @@ class ShardWriter:
         self._next_old = next(self._old, None)
         self._rows = self._found = 0
         self._totals: list[dict[str, Decimal]] = []
-        self._bag = Bag()
+        self._bag = MultisetDigest()
         self._drift = DriftCount(None if base is None else base.drift)
 
-    def add(self, entries: list[Entry]) -> list[tuple[int, UnfitError]]:
+    def add(self, entries: list[KeyRows]) -> list[tuple[int, UnfitError]]:
         """Write keys in order; gives those whose rows do not fit, of which nothing is written."""
         try:
             chunk = self._format.chunk(self._number, [(entry.key, entry.items) for entry in entries])
@@ -239,7 +239,7 @@ class ShardWriter:
         reached("shard-half-written")
         return []
 
-    def _write(self, entries: list[Entry], chunk: Any) -> None:
+    def _write(self, entries: list[KeyRows], chunk: Any) -> None:
         if self._base is not None:
             self._copy_before(entries[0].place)
         self._shard.add(chunk)
@@ -280,7 +280,7 @@ class ShardWriter:
         sha256 = file_digest(part)
         reached("shard-hashed")
         base = self._base or Shard(self._number, "", 0, 0, 0)
-        self._bag.join(Bag(base.digest))
+        self._bag.join(MultisetDigest(base.digest))
         return Shard(
             number=self._number,
             file=self.path.name,

@@ -1,8 +1,8 @@
 """Putting shards on the disk, behind the reading: one task, with a thread for files and one for the database.
 
-The rule kept here: temporary file, flush, fsync, hash, rename, fsync of the folder, one transaction, in this order; a
-shard that is made anew is withdrawn from the database before its file is replaced. What fails here ends the job. Used
-by `_export.py`.
+Invariant: temporary file, flush, fsync, hash, rename, fsync of the folder, one transaction, in this order; a shard that
+is made anew is withdrawn from the database before its file is replaced. What fails here ends the job. Used by
+`_export.py`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from capillary_async.jobs._exporting.shard import ShardWriter, failure_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from capillary_async.jobs._common.sources import Source
-    from capillary_async.jobs._dataset.folder import Folder
+    from capillary_async.jobs._common.sources import Dataset
+    from capillary_async.jobs._dataset.folder import ExportFolder
     from capillary_async.jobs._dataset.formats import Format
     from capillary_async.jobs._dataset.state import Shard, State
-    from capillary_async.jobs._exporting.shard import Entry, ShardTask
+    from capillary_async.jobs._exporting.shard import KeyRows, ShardTask
 
 __all__ = ["Publisher", "Thread", "in_thread", "without_stop_iteration"]
 
@@ -70,14 +70,14 @@ class Publisher:
     """
 
     def __init__(
-        self, folder: Folder, state: State, source: Source, format_: Format, *, database: Thread,
+        self, folder: ExportFolder, state: State, source: Dataset, format_: Format, *, database: Thread,
         counted: Callable[[], dict[str, int]], read: Callable[[], tuple[str, str] | None],
         done: Callable[[ShardTask, Shard | None], None],
     ) -> None:  # fmt: skip
         self._folder, self._state, self._source, self._format = folder, state, source, format_
         self._files, self._database = Thread("capillary-async-files"), database
         self._counted, self._read, self._done = counted, read, done
-        self._queue: asyncio.Queue[tuple[ShardTask, list[Entry], bool]] = asyncio.Queue(_AHEAD)
+        self._queue: asyncio.Queue[tuple[ShardTask, list[KeyRows], bool]] = asyncio.Queue(_AHEAD)
         self._writers: dict[int, ShardWriter] = {}
         self._bases: dict[int, Shard] = {}
         self.error: BaseException | None = None
@@ -87,7 +87,7 @@ class Publisher:
         """The shards that are there, for the later rounds."""
         self._bases = bases
 
-    async def put(self, task: ShardTask, entries: list[Entry], *, last: bool) -> None:
+    async def put(self, task: ShardTask, entries: list[KeyRows], *, last: bool) -> None:
         """Hand over rows, and whether the shard is complete with them.
 
         Raises:
@@ -123,7 +123,7 @@ class Publisher:
             finally:
                 self._queue.task_done()
 
-    async def _handle(self, task: ShardTask, entries: list[Entry], *, last: bool) -> None:
+    async def _handle(self, task: ShardTask, entries: list[KeyRows], *, last: bool) -> None:
         if entries:
             writer = await self._writer(task)
             refused = await self._files.call(writer.add, entries)

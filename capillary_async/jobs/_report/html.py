@@ -1,7 +1,7 @@
 """The report: one HTML file for a person, made of a result.
 
-The rule kept here: every number is the result's, to the last digit; the file asks for nothing beside itself and runs
-nothing; what came from outside is escaped. The words and the layout stand in `templates/`. Called by `_reconcile.py`.
+Invariant: every number is the result's, to the last digit; the file asks for nothing beside itself and runs nothing;
+what came from outside is escaped. The words and the layout stand in `templates/`. Called by `_reconcile.py`.
 """
 
 from __future__ import annotations

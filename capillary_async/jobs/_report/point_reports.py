@@ -25,7 +25,7 @@ from capillary_async.jobs._books.engine_thread import run_in_thread
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._common.local_days import QUARTER, ServerZone, server_zone
 from capillary_async.jobs._comparing.arguments import PathLike, moment_of, spare, target_of
-from capillary_async.jobs._comparing.export_reader import Folder, open_folder
+from capillary_async.jobs._comparing.export_reader import ExportReader, open_folder
 from capillary_async.jobs._comparing.rule_catalog import REMAINING
 from capillary_async.jobs._comparing.summary import read_time
 from capillary_async.models.exact import EXACT, exact_sum
@@ -282,7 +282,7 @@ class _Report:
         result = self._result(exports, zone, notes, file, totals)
         return evolve(result, value=None if rate is None else EXACT.multiply(totals.points, rate))
 
-    def _opened(self, engine: Engine) -> tuple[list[Folder], ServerZone, list[str]]:
+    def _opened(self, engine: Engine) -> tuple[list[ExportReader], ServerZone, list[str]]:
         """Open the exports, and read their rows into one table; with the zone, and notes on what is not shown."""
         exports = [open_folder(engine, path, f"export_{nth}") for nth, path in enumerate(self.folders)]
         for export in exports:
@@ -302,7 +302,7 @@ class _Report:
         return exports, server_zone(self.timezone, [export.manifest for export in exports]), notes
 
     @staticmethod
-    def _refuse_shared(engine: Engine, exports: Sequence[Folder]) -> None:
+    def _refuse_shared(engine: Engine, exports: Sequence[ExportReader]) -> None:
         """Refuse exports that hold the same allocation: it would count twice."""
         if len(exports) == 1:
             return
@@ -326,7 +326,7 @@ class _Report:
         )[0]
         return gone
 
-    def _notes(self, engine: Engine, exports: Sequence[Folder]) -> list[str]:
+    def _notes(self, engine: Engine, exports: Sequence[ExportReader]) -> list[str]:
         notes = [_ONE_TABLE]
         repeated = self._drop_repeated(engine)
         if repeated:
@@ -350,7 +350,7 @@ class _Report:
         return notes
 
     def _result(
-        self, exports: Sequence[Folder], zone: ServerZone, notes: Sequence[str], file: _Csv, totals: _Totals,
+        self, exports: Sequence[ExportReader], zone: ServerZone, notes: Sequence[str], file: _Csv, totals: _Totals,
         *, as_of: datetime | None = None, customers: int | None = None,
     ) -> PointsReport:  # fmt: skip
         return PointsReport(
@@ -428,7 +428,7 @@ def _count(number: int, one: str) -> str:
     return f"{number:,} {one if number == 1 else f'{one}s'}"
 
 
-def _used(export: Folder) -> str:
+def _used(export: ExportReader) -> str:
     """The columns that count; where a row has no program or category, the one it was asked under, if there is one."""
     asked = {column: f"asked_{column}" for column in _USED if f"asked_{column}" in export.columns}
     return ", ".join(f"coalesce({one}, {asked[one]}) AS {one}" if one in asked else one for one in _USED)

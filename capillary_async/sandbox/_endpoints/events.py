@@ -10,12 +10,12 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from capillary_async.sandbox._protocol.answers import Answer, Refused, ok, v2_errors
-from capillary_async.sandbox._protocol.query import Query, Window, whole_number
+from capillary_async.sandbox._protocol.query import RequestParams, Window, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from capillary_async.sandbox._faults.schedule import Play
+    from capillary_async.sandbox._faults.schedule import FaultPlan
     from capillary_async.sandbox._world.records import Event
     from capillary_async.sandbox._world.world import World
 
@@ -31,12 +31,12 @@ _KINDS = {
 }
 
 
-def loyalty_events(world: World, customer_id: str, params: Mapping[str, str], play: Play, status: int) -> Answer:
+def loyalty_events(world: World, customer_id: str, params: Mapping[str, str], play: FaultPlan, status: int) -> Answer:
     """`/v2/customers/{customerId}/loyaltyEvents`; a refusal goes out under the given HTTP status.
 
     The segment that is no number is a customer that is not found.
     """
-    query = Query(params, lambda message: v2_errors(400, 400, message))
+    query = RequestParams(params, lambda message: v2_errors(400, 400, message))
     owner = known_customer(world, whole_number(customer_id), status)
     window, kind = _window(query), params.get("eventType", "").strip()
     start, end = query.optional_day("fromDate"), query.optional_day("toDate")
@@ -63,7 +63,7 @@ def known_customer(world: World, customer_id: int | None, status: int) -> int:
     return customer_id
 
 
-def _window(query: Query) -> Window:
+def _window(query: RequestParams) -> Window:
     """`page` overrides `offset` where both are sent."""
     limit = query.number("limit", _DEFAULT_LIMIT)
     offset = query.number("offset", 0, least=0)

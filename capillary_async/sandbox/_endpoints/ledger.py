@@ -19,7 +19,7 @@ from capillary_async.sandbox._world.samples import ledger_samples
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from capillary_async.sandbox._faults.schedule import Play
+    from capillary_async.sandbox._faults.schedule import FaultPlan
     from capillary_async.sandbox._world.records import Event
     from capillary_async.sandbox._world.world import World
 
@@ -72,7 +72,7 @@ class _Ask:
 
 
 def explode(
-    world: World, params: Mapping[str, str], play: Play, status: int, unknown: Literal["error", "null"]
+    world: World, params: Mapping[str, str], play: FaultPlan, status: int, unknown: Literal["error", "null"]
 ) -> Answer:
     """`/v2/pointsLedger/getLedgerExplodeInfo`; `unknown` says what an event id that nobody knows does."""
     ask = _Ask(world, params, status)

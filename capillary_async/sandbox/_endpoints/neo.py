@@ -11,13 +11,13 @@ from datetime import date, datetime, time
 from typing import TYPE_CHECKING
 
 from capillary_async.sandbox._protocol.answers import Answer, neo_error, ok
-from capillary_async.sandbox._protocol.query import Query, Window
+from capillary_async.sandbox._protocol.query import RequestParams, Window
 from capillary_async.sandbox._world.records import IST, epoch_ms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from capillary_async.sandbox._faults.schedule import Play
+    from capillary_async.sandbox._faults.schedule import FaultPlan
     from capillary_async.sandbox._world.records import Row
     from capillary_async.sandbox._world.world import World
 
@@ -32,7 +32,7 @@ _STATUSES = frozenset(
 _DEFAULT_COUNT, _MOST_COUNT = 10, 100
 
 
-def awarded(world: World, params: Mapping[str, str], play: Play) -> Answer:
+def awarded(world: World, params: Mapping[str, str], play: FaultPlan) -> Answer:
     """`/x/neo/pointsAwarded/paIds`: not paged; several customers or user groups at once."""
     query = _query(params)
     start, end = _span(*query.days("start_expiry_date", "end_expiry_date"))
@@ -52,7 +52,7 @@ def awarded(world: World, params: Mapping[str, str], play: Play) -> Answer:
     return ok(play.entries(rows))
 
 
-def allocations_by_expiry(world: World, params: Mapping[str, str], play: Play) -> Answer:
+def allocations_by_expiry(world: World, params: Mapping[str, str], play: FaultPlan) -> Answer:
     """`/x/neo/pointsAllocation/dateRange`: one customer's allocations that expire within two days, both included."""
     query = _query(params)
     start, end = _span(*query.days("expiry_date_start", "expiry_date_end"))
@@ -62,7 +62,7 @@ def allocations_by_expiry(world: World, params: Mapping[str, str], play: Play) -
     return ok(play.page(f"dateRange {entity_id} {scope} {start} {end}", rows, window))
 
 
-def allocations_by_event(world: World, params: Mapping[str, str], play: Play) -> Answer:
+def allocations_by_event(world: World, params: Mapping[str, str], play: FaultPlan) -> Answer:
     """`/x/neo/pointsAllocation/event`: the allocations of one event, of all categories.
 
     It is found by its unique id, its transaction id or its request id. An event log id finds nothing: that the service
@@ -81,16 +81,16 @@ def allocations_by_event(world: World, params: Mapping[str, str], play: Play) ->
     return ok(play.page(f"event {customer_id} {entity_id}", rows, window))
 
 
-def _query(params: Mapping[str, str]) -> Query:
-    return Query(params, lambda message: neo_error(400, message))
+def _query(params: Mapping[str, str]) -> RequestParams:
+    return RequestParams(params, lambda message: neo_error(400, message))
 
 
-def _window(query: Query) -> Window:
+def _window(query: RequestParams) -> Window:
     count = query.number("count", _DEFAULT_COUNT, most=_MOST_COUNT)
     return Window(query.number("page", 1), count)
 
 
-def _status(query: Query) -> str:
+def _status(query: RequestParams) -> str:
     status = query.text("status")
     if status not in _STATUSES:
         raise query.refused(f"Invalid value for parameter status: {status!r}, expected one of {sorted(_STATUSES)}")

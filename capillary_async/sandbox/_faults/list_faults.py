@@ -1,6 +1,6 @@
 """Faults of lists: pages that repeat, are capped or not heeded, and rows that move between the reading of two pages.
 
-The rule kept here: these alter which rows an answer holds, never how it is sent; several may be played on one request.
+Invariant: these alter which rows an answer holds, never how it is sent; several may be played on one request.
 """
 
 from __future__ import annotations

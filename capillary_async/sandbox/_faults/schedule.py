@@ -1,6 +1,6 @@
 """The script: which fault is played on which request, how often, and what the moved lists look like by now.
 
-The rule kept here: all state of the faults is here, none in them. `Sandbox` asks for a `Play` once per request; the
+Invariant: all state of the faults is here, none in them. `Sandbox` asks for a `FaultPlan` once per request; the
 endpoints page through it.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from capillary_async.sandbox._protocol.query import Window
     from capillary_async.sandbox._world.records import Row
 
-__all__ = ["Play", "Script"]
+__all__ = ["FaultPlan", "Script"]
 
 
 @attrs.define(eq=False)
@@ -56,7 +56,7 @@ class Script:
         self._cues.clear()
         self._moved.clear()
 
-    def play(self, path: str, page: int) -> Play:
+    def play(self, path: str, page: int) -> FaultPlan:
         """What is played on this request."""
         due: list[Fault] = []
         taken = False
@@ -66,7 +66,7 @@ class Script:
             taken = taken or cue.fault.exclusive
             cue.played += 1
             due.append(cue.fault)
-        return Play(tuple(due), self)
+        return FaultPlan(tuple(due), self)
 
     def moved(self, key: str, rows: Sequence[Row], movers: Iterable[Fault]) -> Sequence[Row]:
         """The list as it stands after every move, those of this request included."""
@@ -80,7 +80,7 @@ class Script:
 
 
 @attrs.frozen
-class Play:
+class FaultPlan:
     """The faults of one request.
 
     Attributes:

@@ -1,7 +1,7 @@
 """Reading what was asked: the query parameters of one request, checked one by one.
 
-The rule kept here: a missing or malformed parameter is refused by name, before any row is looked at. The Neo and v2
-endpoint files read their parameters through this.
+Invariant: a missing or malformed parameter is refused by name, before any row is looked at. The Neo and v2 endpoint
+files read their parameters through this.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from capillary_async.sandbox._protocol.answers import Answer, Refused
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Query", "Window", "whole_number"]
+__all__ = ["RequestParams", "Window", "whole_number"]
 
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
@@ -49,7 +49,7 @@ class Window:
 
 
 @attrs.frozen
-class Query:
+class RequestParams:
     """The parameters of a request, and how its API words a refusal of one of them."""
 
     params: Mapping[str, str]

@@ -1,7 +1,6 @@
 """What may be given to a sandbox, checked when it is made.
 
-The rule kept here: a refusal is a ValueError that names the argument and what came. `Sandbox` asks before it builds
-anything.
+Invariant: a refusal is a ValueError that names the argument and what came. `Sandbox` asks before it builds anything.
 """
 
 from __future__ import annotations

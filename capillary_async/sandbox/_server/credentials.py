@@ -1,7 +1,7 @@
 """Who may ask, and how often: till credentials, OAuth tokens, and the rate.
 
-The rule kept here: the password part of Basic is the MD5 hex of the till password; a token goes in
-X-CAP-API-OAUTH-TOKEN and needs no Authorization. `Sandbox` asks before every answer.
+Invariant: the password part of Basic is the MD5 hex of the till password; a token goes in X-CAP-API-OAUTH-TOKEN and
+needs no Authorization. `Sandbox` asks before every answer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from capillary_async.sandbox._protocol.answers import Answer, Refused, expired, 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Access", "Pace"]
+__all__ = ["Access", "RateLimit"]
 
 _BAD_KEY = 320001
 
@@ -89,7 +89,7 @@ class Access:
             raise Refused(unauthorized("Invalid till id or password"))
 
 
-class Pace:
+class RateLimit:
     """At most so many requests in any stretch of so many seconds; refused ones do not count.
 
     Args:

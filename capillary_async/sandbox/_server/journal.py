@@ -1,7 +1,7 @@
 """The journal: what the sandbox saw, request by request.
 
-The rule kept here: a request is written down when it arrives, so that one still in flight, or one whose client went
-away, is counted too. `Sandbox` writes it; tests read `sandbox.journal`.
+Invariant: a request is written down when it arrives, so that one still in flight, or one whose client went away, is
+counted too. `Sandbox` writes it; tests read `sandbox.journal`.
 """
 
 from __future__ import annotations

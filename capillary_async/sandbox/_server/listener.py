@@ -1,7 +1,7 @@
 """Listening on a port, in this event loop or in a thread of its own.
 
-The rule kept here: no signal handlers, no log lines, and closing twice is fine; the port stays the same over a stop and
-a start. `Sandbox` owns one `Listener`, and a `ServerThread` when it is used with a plain `with`.
+Invariant: no signal handlers, no log lines, and closing twice is fine; the port stays the same over a stop and a start.
+`Sandbox` owns one `Listener`, and a `ServerThread` when it is used with a plain `with`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which path is which endpoint.
 
-The rule kept here: what does not exist, or exists under another method, is refused in the shape of its API. `Sandbox`
-calls `answer_to` once a request is past faults, rate and credentials.
+Invariant: what does not exist, or exists under another method, is refused in the shape of its API. `Sandbox` calls
+`answer_to` once a request is past faults, rate and credentials.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from capillary_async.sandbox._protocol.answers import Answer, Refused, neo_error
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from capillary_async.sandbox._faults.schedule import Play
+    from capillary_async.sandbox._faults.schedule import FaultPlan
     from capillary_async.sandbox._world.world import World
 
 __all__ = ["TOKEN_PATH", "Setup", "answer_to", "check_method"]
@@ -62,7 +62,9 @@ def check_method(method: str, path: str) -> None:
         raise Refused(attrs.evolve(refusal, headers={"Allow": allowed}))
 
 
-def answer_to(setup: Setup, path: str, params: Mapping[str, str], headers: Mapping[str, str], play: Play) -> Answer:
+def answer_to(
+    setup: Setup, path: str, params: Mapping[str, str], headers: Mapping[str, str], play: FaultPlan
+) -> Answer:
     """The answer of the endpoint that has this path.
 
     Raises:

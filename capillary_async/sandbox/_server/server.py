@@ -1,7 +1,7 @@
 """`Sandbox`: the five endpoints and the token endpoint on a loopback port, for the demo, the docs and users' own tests.
 
-The rule kept here: a request is journalled, delayed, faulted, paced, authorised and only then answered, in that order.
-What is answered is decided by the pure files beside this one.
+Invariant: a request is journalled, delayed, faulted, paced, authorised and only then answered, in that order. What is
+answered is decided by the pure files beside this one.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from aiohttp import web
 
 from capillary_async.auth import BasicAuth, OAuthClient
 from capillary_async.sandbox._faults.faults import Fault
-from capillary_async.sandbox._faults.schedule import Play, Script
+from capillary_async.sandbox._faults.schedule import FaultPlan, Script
 from capillary_async.sandbox._protocol.answers import Answer, Refused
 from capillary_async.sandbox._protocol.query import whole_number
 from capillary_async.sandbox._protocol.send import send
 from capillary_async.sandbox._server.checks import faults_of, latency_of, rate_of, seconds
-from capillary_async.sandbox._server.credentials import Access, Pace
+from capillary_async.sandbox._server.credentials import Access, RateLimit
 from capillary_async.sandbox._server.journal import Exchange, Journal
 from capillary_async.sandbox._server.listener import Listener, ServerThread
 from capillary_async.sandbox._server.routes import TOKEN_PATH, Setup, answer_to, check_method
-from capillary_async.sandbox._world.contents import Holdings
+from capillary_async.sandbox._world.contents import Contents
 from capillary_async.sandbox._world.world import World
 
 __all__ = ["RateLike", "Sandbox"]
@@ -48,7 +48,7 @@ class RateLike(Protocol):
         ...
 
 
-class Sandbox(Holdings):
+class Sandbox(Contents):
     """A local server that answers like Capillary's API, with customers of its own.
 
     Use it with `async with`, in the event loop that is running; or with a plain `with`, in a thread of its own, from
@@ -111,7 +111,7 @@ class Sandbox(Holdings):
         self._latency = latency_of(latency)
         self._drawn = Random(seed)
         allowed = rate_of(rate)
-        self._pace = None if allowed is None else Pace(*allowed)
+        self._pace = None if allowed is None else RateLimit(*allowed)
         self._script = Script(faults_of(faults))
         seconds("token_ttl", token_ttl)
         self._access = Access(_USERNAME, _PASSWORD, _KEY, _SECRET, token_ttl=token_ttl, expired_status=expired_status)
@@ -240,7 +240,7 @@ class Sandbox(Holdings):
         self._journal.write(exchange)
         return exchange
 
-    async def _answer(self, request: web.BaseRequest, play: Play) -> Answer:
+    async def _answer(self, request: web.BaseRequest, play: FaultPlan) -> Answer:
         low, high = self._latency
         if not await self._listener.pause(low + (high - low) * self._drawn.random() + play.delay):
             return Answer(b"", send="reset")
@@ -253,7 +253,7 @@ class Sandbox(Holdings):
         except Refused as refused:
             return refused.answer
 
-    def _decide(self, request: web.BaseRequest, body: bytes, play: Play) -> Answer:
+    def _decide(self, request: web.BaseRequest, body: bytes, play: FaultPlan) -> Answer:
         path = request.path
         if self._pace is not None:
             self._pace.check(path)

@@ -35,8 +35,8 @@ from capillary_async.sandbox._world.series import AWARDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from capillary_async.sandbox._world.seeded_random import Dice
-    from capillary_async.sandbox._world.series import Place
+    from capillary_async.sandbox._world.seeded_random import SeededRandom
+    from capillary_async.sandbox._world.series import CustomerSlot
 
 __all__ = ["Awards", "Origin", "Settled", "amount_with_decimals", "deduction", "quantity"]
 
@@ -77,7 +77,7 @@ class _Pool:
         if thousandths:
             self.left.append((award, thousandths))
 
-    def take(self, dice: Dice, kind: str) -> tuple[Deduction, ...]:
+    def take(self, dice: SeededRandom, kind: str) -> tuple[Deduction, ...]:
         """Take from the oldest one or two; nothing where nothing is left."""
         taken: list[Deduction] = []
         for _ in range(min(1 + dice.below(2), len(self.left))):
@@ -102,7 +102,7 @@ class Awards:
         available: Points that are still there, of rows that have not expired.
     """
 
-    def __init__(self, dice: Dice, place: Place) -> None:
+    def __init__(self, dice: SeededRandom, place: CustomerSlot) -> None:
         self._dice, self._place = dice, place
         self.made: list[Award] = []
         self.redeemed, self.returned, self.available = _Pool(), _Pool(), _Pool()
@@ -223,19 +223,19 @@ def _twins(shared: Row) -> Row:
     }
 
 
-def quantity(dice: Dice) -> int:
+def quantity(dice: SeededRandom) -> int:
     """Thousandths of a point: many whole, most with up to three decimals, once in a while millions of points."""
     thousandths = dice.between(5, 2_000_000_000 if dice.chance(0.002) else 2_000_000)
     return max(thousandths // 1000, 1) * 1000 if dice.chance(0.4) else thousandths
 
 
-def _expiry(dice: Dice, moment: int) -> int:
+def _expiry(dice: SeededRandom, moment: int) -> int:
     """The last second of a day in IST, as in the pages' samples."""
     day = datetime.fromtimestamp(moment, IST) + timedelta(days=dice.between(30, 900))
     return epoch_ms(day.replace(hour=23, minute=59, second=59))
 
 
-def _settle(dice: Dice, points: int, *, alive: bool) -> Settled:
+def _settle(dice: SeededRandom, points: int, *, alive: bool) -> Settled:
     """What became of the points; the rest remains.
 
     EXPIRED: all expired. REDEEMED: fully redeemed. CONSUMED: part redeemed, part expired. A partial return stays

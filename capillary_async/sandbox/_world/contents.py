@@ -13,10 +13,10 @@ from capillary_async.sandbox._world import world as _world
 from capillary_async.sandbox._world.records import Row
 from capillary_async.sandbox._world.totals import Totals
 
-__all__ = ["Holdings"]
+__all__ = ["Contents"]
 
 
-class Holdings:
+class Contents:
     """The ids, rows and totals of a world.
 
     Attributes:

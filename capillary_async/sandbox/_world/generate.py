@@ -25,7 +25,7 @@ from capillary_async.sandbox._world.records import (
     Event,
     iso,
 )
-from capillary_async.sandbox._world.seeded_random import Dice
+from capillary_async.sandbox._world.seeded_random import SeededRandom
 from capillary_async.sandbox._world.series import EVENT_LOG, LOYALTY_EVENTS, TARGETS, TRANSACTIONS
 from capillary_async.sandbox._world.steps import TRANSACTIONAL, Mark, Step, steps
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from capillary_async.sandbox._world.awarding import Settled
-    from capillary_async.sandbox._world.series import Place
+    from capillary_async.sandbox._world.series import CustomerSlot
 
 __all__ = ["grow"]
 
@@ -51,20 +51,20 @@ _PROMOTED = {
 _NOTHING_TAKEN = Step("CustomerUpdate", 12)
 
 
-def grow(seed: int, place: Place) -> Customer:
+def grow(seed: int, place: CustomerSlot) -> Customer:
     """The customer of this place; the same for the same seed, always."""
-    dice = Dice(f"{seed}:{place.customer_id}")
+    dice = SeededRandom(f"{seed}:{place.customer_id}")
     plan = tuple(steps(dice, place))
-    grown = _Grown(dice, place)
+    grown = CustomerBuilder(dice, place)
     for nth, step in enumerate(plan, start=1):
         grown.add(nth, len(plan), step)
     return grown.customer()
 
 
-class _Grown:
+class CustomerBuilder:
     """What has grown so far."""
 
-    def __init__(self, dice: Dice, place: Place) -> None:
+    def __init__(self, dice: SeededRandom, place: CustomerSlot) -> None:
         self._dice, self._place = dice, place
         self._awards = Awards(dice, place)
         self._events: list[Event] = []

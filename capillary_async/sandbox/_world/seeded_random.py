@@ -1,6 +1,6 @@
 """Throws of dice that come out the same on every Python.
 
-The rule kept here: only `Random.random()` is used, seeded with a text; the other methods of `random` may change between
+Invariant: only `Random.random()` is used, seeded with a text; the other methods of `random` may change between
 versions. `_growth.py` and `_world.py` throw them.
 """
 
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Dice"]
+__all__ = ["SeededRandom"]
 
 _T = TypeVar("_T")
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
-class Dice:
+class SeededRandom:
     """A run of throws; the same seed gives the same run."""
 
     def __init__(self, seed: str) -> None:

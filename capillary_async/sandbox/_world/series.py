@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import attrs
 
-__all__ = ["AWARDS", "EVENT_LOG", "LOYALTY_EVENTS", "MOST_ROWS", "TARGETS", "TRANSACTIONS", "Place", "Series"]
+__all__ = ["AWARDS", "EVENT_LOG", "LOYALTY_EVENTS", "MOST_ROWS", "TARGETS", "TRANSACTIONS", "CustomerSlot", "Series"]
 
 MOST_ROWS = 50_000
 _WHALE_BLOCK = 4 * MOST_ROWS
@@ -40,7 +40,7 @@ TARGETS = Series(263_000)
 
 
 @attrs.frozen
-class Place:
+class CustomerSlot:
     """Where a customer is in the world.
 
     Attributes:

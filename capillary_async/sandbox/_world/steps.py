@@ -14,8 +14,8 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from capillary_async.sandbox._world.seeded_random import Dice
-    from capillary_async.sandbox._world.series import Place
+    from capillary_async.sandbox._world.seeded_random import SeededRandom
+    from capillary_async.sandbox._world.series import CustomerSlot
 
 __all__ = ["TRANSACTIONAL", "Mark", "Step", "steps"]
 
@@ -88,7 +88,7 @@ _REVERSAL = Step("PointsRedemptionReversal", 26, mark=Mark.REVERSES)
 _CONVERSION = Step("DelayedAccrual", 16, 1, Mark.CONVERTS)
 
 
-def steps(dice: Dice, place: Place) -> Iterator[Step]:
+def steps(dice: SeededRandom, place: CustomerSlot) -> Iterator[Step]:
     """The customer's events in order."""
     if place.events:
         yield Step("CustomerRegistration", 2)
@@ -112,7 +112,7 @@ def steps(dice: Dice, place: Place) -> Iterator[Step]:
         yield from _other(dice)
 
 
-def _other(dice: Dice) -> Iterator[Step]:
+def _other(dice: SeededRandom) -> Iterator[Step]:
     """An event that makes no allocation."""
     step = dice.pick(_OTHER)
     yield step
@@ -120,7 +120,7 @@ def _other(dice: Dice) -> Iterator[Step]:
         yield _REVERSAL
 
 
-def _earning(dice: Dice, size: int, left: int) -> Iterator[Step]:
+def _earning(dice: SeededRandom, size: int, left: int) -> Iterator[Step]:
     """An event that makes allocations, and what follows from it where more are due."""
     if dice.chance(0.15):
         yield Step(*_BEHAVIOUR, size)

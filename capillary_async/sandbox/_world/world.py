@@ -16,8 +16,8 @@ from capillary_async.sandbox._world.generate import grow
 from capillary_async.sandbox._world.records import Customer
 from capillary_async.sandbox._world.sample_customers import sample_customers
 from capillary_async.sandbox._world.samples import LEDGER_OWNERS, SAMPLE_MOBILE
-from capillary_async.sandbox._world.seeded_random import Dice
-from capillary_async.sandbox._world.series import MOST_ROWS, Place
+from capillary_async.sandbox._world.seeded_random import SeededRandom
+from capillary_async.sandbox._world.series import MOST_ROWS, CustomerSlot
 from capillary_async.sandbox._world.totals import Sums, Totals
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class World:
     def _grow(self, customer_id: int) -> Customer:
         index = self.customer_ids.index(customer_id)
         merged = self.merged_ids[index] if index < len(self.merged_ids) else None
-        place = Place(
+        place = CustomerSlot(
             customer_id,
             index,
             self._row_count(index, customer_id),
@@ -140,11 +140,11 @@ class World:
         sender = self.customer_ids[0] + index * _STEP
         if index % 4 != _SENDER or not self._row_count(index, sender):
             return 0
-        return Dice(f"{self._seed}:{sender}:transfer").between(1_000, 200_000)
+        return SeededRandom(f"{self._seed}:{sender}:transfer").between(1_000, 200_000)
 
     def _row_count(self, index: int, customer_id: int) -> int:
         """Mostly up to 40 rows, many with none, some with exactly a page of 10 or 100."""
-        dice = Dice(f"{self._seed}:{customer_id}:rows")
+        dice = SeededRandom(f"{self._seed}:{customer_id}:rows")
         if customer_id in self.whale_ids:
             return dice.between(2_000, 4_000) if self._whale_rows is None else self._whale_rows
         if index % 50 == _FULL_PAGE:

@@ -33,7 +33,7 @@ from capillary_async import (
     jobs,
 )
 from capillary_async.jobs import _export
-from capillary_async.jobs._dataset.folder import Folder
+from capillary_async.jobs._dataset.folder import ExportFolder
 from capillary_async.jobs._exporting import outage as _outage
 from capillary_async.jobs._exporting import shard as _shards
 from capillary_async.sandbox import Sandbox
@@ -334,7 +334,7 @@ async def test_another_schema_version(session: AsyncSession, tmp_path: Path) -> 
 
 
 def _hold(path: Path, ready: Any, leave: Any) -> None:
-    with Folder(path):
+    with ExportFolder(path):
         ready.set()
         leave.wait(20)
 

@@ -19,7 +19,7 @@ from support.job_server import QUERY, Customers, rows_of
 
 from capillary_async import AsyncSession, AuthenticationError, InvalidRequestError, RetryPolicy, jobs
 from capillary_async.jobs import _verify
-from capillary_async.jobs._common.digest import Bag, add, added, file_digest
+from capillary_async.jobs._common.digest import MultisetDigest, add, added, file_digest
 from capillary_async.jobs._common.local_days import server_zone
 
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ async def test_the_end_of_an_iterator_is_an_error(
     def ends(*_: object) -> None:
         raise StopIteration
 
-    monkeypatch.setattr(_verify._Proof, what, ends)
+    monkeypatch.setattr(_verify.Verification, what, ends)
     async with asyncio.timeout(10):
         with pytest.raises(RuntimeError, match="StopIteration"):
             await jobs.verify(out, session=session)
@@ -358,14 +358,14 @@ async def test_the_same_seed_draws_the_same(server: Customers, session: AsyncSes
 
 def test_digest_of_a_bag() -> None:
     """Whatever the order and the parts; a key that is there twice counts twice; parts do not run together."""
-    one, two, twice = Bag(), Bag(), Bag()
+    one, two, twice = MultisetDigest(), MultisetDigest(), MultisetDigest()
     one.put([(1, "a"), (2, None)])
     two.put([(2, "")])
     two.put([(1, "a")])
     twice.put([(1, "a"), (2, None), (1, "a"), (1, "a")])
     assert str(one) == str(two) != str(twice)
-    assert str(Bag.of(str(twice))) == str(twice)
-    joined, other = Bag(), Bag()
+    assert str(MultisetDigest.of(str(twice))) == str(twice)
+    joined, other = MultisetDigest(), MultisetDigest()
     joined.put([(12, 3)])
     other.put([(1, 23)])
     assert str(joined) != str(other)

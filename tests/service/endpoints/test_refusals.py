@@ -13,7 +13,7 @@ from support.raw_server import RawServer, http, said
 
 from capillary_async import AsyncSession, OAuthClient
 from capillary_async._transport.classify import judge
-from capillary_async._transport.messages import Headers, Response, Shape
+from capillary_async._transport.messages import Headers, Response, ResponseSpec
 from capillary_async._transport.refusal import cleaned, extract, messages
 from capillary_async.errors import (
     APIError,
@@ -30,10 +30,10 @@ from capillary_async.errors import (
 from capillary_async.models import LedgerEvent, LoyaltyEvent, PointsAllocation
 
 Make = Callable[..., AsyncSession]
-NEO = Shape(PointsAllocation)
-EVENTS = Shape(LoyaltyEvent, "data")
-LEDGER = Shape(LedgerEvent, "events")
-FREE = Shape(free=True)
+NEO = ResponseSpec(PointsAllocation)
+EVENTS = ResponseSpec(LoyaltyEvent, "data")
+LEDGER = ResponseSpec(LedgerEvent, "events")
+FREE = ResponseSpec(free=True)
 SPRING = {
     "timestamp": "2026-01-07T05:43:40.123+00:00",
     "status": 500,
@@ -48,7 +48,7 @@ def answer(body: Any, status: int = 200, kind: str = "application/json") -> Resp
     return Response(status, Headers({"Content-Type": kind}), content)
 
 
-def refused(body: Any, status: int = 200, shape: Shape = NEO, kind: str = "application/json") -> APIError:
+def refused(body: Any, status: int = 200, shape: ResponseSpec = NEO, kind: str = "application/json") -> APIError:
     with pytest.raises(APIError) as caught:
         judge(answer(body, status, kind), shape)
     return caught.value

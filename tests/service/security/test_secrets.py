@@ -36,7 +36,7 @@ from support.paths import TESTS
 from support.raw_server import Answer, RawServer, chunked, http, said, tls_server
 
 from capillary_async import AsyncSession, BasicAuth, Limits, OAuthClient, RetryPolicy, Timeouts
-from capillary_async._transport.redaction import Scrub
+from capillary_async._transport.redaction import Redactor
 from capillary_async.errors import CapillaryError, DecodeError, InvalidRequestError, ServerError
 
 PASSWORD = "hunted/p4ss+w<rd'"
@@ -595,7 +595,7 @@ def test_the_scrubber_cleans_every_text_of_an_error():
     error = DecodeError(f"m {PASSWORD}", faults=(f"f {PASSWORD}",), paths=(PASSWORD,), body=f"b {PASSWORD}")
     error.request_id = PASSWORD
     error.__cause__ = ValueError(f"c {PASSWORD}", 7)
-    assert Scrub(PASSWORD)(error) is error
+    assert Redactor(PASSWORD)(error) is error
     assert (error.args, error.faults, error.paths, error.body) == (("m ***",), ("f ***",), ("***",), "b ***")
     assert (error.request_id, error.__cause__.args) == ("***", ("c ***", 7))
 
@@ -603,10 +603,10 @@ def test_the_scrubber_cleans_every_text_of_an_error():
 def test_the_scrubber_leaves_short_texts_and_ordinary_words():
     """A secret of five letters would garble every message."""
     error = ServerError("the server refused with the code", status=500)
-    assert str(Scrub("the", "serve")(error)) == "the server refused with the code"
-    assert str(Scrub("server refused")(ServerError("the server refused..."))) == "the ***..."
-    assert str(Scrub("server refused!")(ServerError("the server refused... so"))) == "the ***... so"
+    assert str(Redactor("the", "serve")(error)) == "the server refused with the code"
+    assert str(Redactor("server refused")(ServerError("the server refused..."))) == "the ***..."
+    assert str(Redactor("server refused!")(ServerError("the server refused... so"))) == "the ***... so"
 
 
 def test_the_scrubber_shows_nothing_itself():
-    assert_clean(walked(Scrub(PASSWORD, SECRET, TOKEN, DIGEST, PAIR)))
+    assert_clean(walked(Redactor(PASSWORD, SECRET, TOKEN, DIGEST, PAIR)))

@@ -16,8 +16,8 @@ from support.virtual_time import clock, run
 
 from capillary_async import AsyncSession, Limits, OAuthClient, RetryPolicy, Timeouts
 from capillary_async._transport import messages as message
-from capillary_async._transport.credentials import OAuth, _tell, credentials_step
-from capillary_async._transport.messages import Call, Request, Response, keep, part_of
+from capillary_async._transport.credentials import OAuthCredentials, _tell, credentials_step
+from capillary_async._transport.messages import CallState, Request, Response, keep, part_of
 from capillary_async.errors import (
     AuthenticationError,
     CapillaryError,
@@ -321,7 +321,7 @@ def test_a_fetch_that_ends_with_its_loop_is_begun_anew_in_another():
     with in_thread(Answer(b"", "stall"), token(), OK) as server:
         session = AsyncSession(server.url, auth=OAuthClient(KEY, SECRET), retry=AT_ONCE)
         step = session._shared.credentials
-        assert isinstance(step, OAuth)
+        assert isinstance(step, OAuthCredentials)
         fetching = threading.Event()
 
         async def first() -> None:
@@ -343,7 +343,7 @@ def test_a_fetch_that_ends_with_its_loop_is_begun_anew_in_another():
 async def test_a_token_that_came_in_this_very_moment_is_not_fetched_again():
     """Another thread's fetch ended between the look and the wait."""
     tokens = Tokens(300)
-    step = OAuth(OAuthClient(KEY, SECRET), tokens.retry)
+    step = OAuthCredentials(OAuthClient(KEY, SECRET), tokens.retry)
     await sent(step)
     assert await step._renew(None, no_handler, None) is None
     assert len(tokens.asked) == 1
@@ -393,7 +393,7 @@ class Tokens:
         return keep(Response(200), {"data": {"accessToken": f"token-{len(self.asked)}", "ttlSeconds": outcome}})
 
 
-async def sent(step: OAuth, call: Call | None = None) -> str:
+async def sent(step: OAuthCredentials, call: CallState | None = None) -> str:
     """The token that a call is sent with."""
     used: list[str] = []
 
@@ -405,8 +405,8 @@ async def sent(step: OAuth, call: Call | None = None) -> str:
     return used[-1]
 
 
-def step_for(tokens: Tokens) -> OAuth:
-    return OAuth(OAuthClient(KEY, SECRET), tokens.retry, clock=clock)
+def step_for(tokens: Tokens) -> OAuthCredentials:
+    return OAuthCredentials(OAuthClient(KEY, SECRET), tokens.retry, clock=clock)
 
 
 @pytest.mark.parametrize(
@@ -500,7 +500,7 @@ def test_an_ended_token_is_never_sent():
 def test_renewal_pause_and_end_begin_at_their_very_second():
     """A token is not sent at its end, which a clock of whole seconds may show."""
     tokens, now = Tokens(300, ServerError(status=503)), [0.0]
-    step = OAuth(OAuthClient(KEY, SECRET), tokens.retry, clock=lambda: now[0])
+    step = OAuthCredentials(OAuthClient(KEY, SECRET), tokens.retry, clock=lambda: now[0])
 
     async def main() -> None:
         for now[0], asked in ((0, 1), (239, 1), (240, 2), (249, 2), (250, 3)):
@@ -554,7 +554,7 @@ def test_waiting_for_a_token_ends_with_the_call_and_not_before_its_first_permit(
     step = step_for(tokens)
 
     async def main() -> None:
-        begun, fresh = Call(Timeouts(call=10)), Call(Timeouts(call=10))
+        begun, fresh = CallState(Timeouts(call=10)), CallState(Timeouts(call=10))
         begun.start()
         with pytest.raises(DeadlineExceededError, match="while waiting for a token") as caught:
             await step(part_of(GET, begun), lambda _: None)  # type: ignore[arg-type,return-value]
@@ -583,4 +583,4 @@ def test_closing_tells_those_who_wait_for_a_token():
 
 
 def test_each_kind_of_credentials_has_its_step():
-    assert isinstance(credentials_step(OAuthClient(KEY, SECRET), None), OAuth)  # type: ignore[arg-type]
+    assert isinstance(credentials_step(OAuthClient(KEY, SECRET), None), OAuthCredentials)  # type: ignore[arg-type]

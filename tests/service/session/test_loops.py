@@ -14,7 +14,7 @@ import pytest
 from support.raw_server import Answer, RawServer, http, in_thread, said
 
 from capillary_async import AsyncSession, BasicAuth, Limits, OAuthClient, Rate
-from capillary_async._transport.limiter import Throttle
+from capillary_async._transport.limiter import RequestLimiter
 from capillary_async._transport.messages import Request, Response
 
 REQUEST, RIGHT = Request("GET", "/path"), Response(200)
@@ -191,7 +191,7 @@ class Held:
 
 def test_requests_of_a_loop_that_runs_again_are_counted_again(loop: asyncio.AbstractEventLoop):
     """Two of two permits lapse with the loop; while it runs again, nobody gets a third; no permit comes back twice."""
-    gate, held = Throttle(Limits(concurrency=2)), Held()
+    gate, held = RequestLimiter(Limits(concurrency=2)), Held()
 
     async def begin() -> Any:
         tasks = [asyncio.ensure_future(gate(REQUEST, held)) for _ in range(4)]
@@ -224,7 +224,7 @@ def test_requests_of_a_loop_that_runs_again_are_counted_again(loop: asyncio.Abst
 
 def test_waiters_of_a_stopped_loop_hold_nobody_up_and_go_on_when_it_runs_again(loop: asyncio.AbstractEventLoop):
     """They are first in the queue for a rate, and keep their place."""
-    gate = Throttle(Limits(rate=Rate(1, per=0.1)))
+    gate = RequestLimiter(Limits(rate=Rate(1, per=0.1)))
 
     async def at_once(_: Request) -> Response:
         return RIGHT
@@ -249,7 +249,7 @@ def test_waiters_of_a_stopped_loop_hold_nobody_up_and_go_on_when_it_runs_again(l
 def test_a_task_that_ended_without_giving_its_permit_back(monkeypatch: pytest.MonkeyPatch):
     """As a KeyboardInterrupt between two instructions may leave it, in a loop that runs on."""
     monkeypatch.setattr("capillary_async._transport.limiter._LOOK_AGAIN", 0.02)
-    gate = Throttle(Limits(concurrency=1))
+    gate = RequestLimiter(Limits(concurrency=1))
     monkeypatch.setattr(gate, "_answered", lambda permit: None)
 
     async def at_once(_: Request) -> Response:

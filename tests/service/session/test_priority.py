@@ -15,8 +15,8 @@ from support.virtual_time import clock, run
 
 from capillary_async import AsyncSession, BasicAuth, InvalidRequestError, Limits, Rate
 from capillary_async._config import Timeouts
-from capillary_async._transport.limiter import Throttle
-from capillary_async._transport.messages import Call, Request, Response, part_of
+from capillary_async._transport.limiter import RequestLimiter
+from capillary_async._transport.messages import CallState, Request, Response, part_of
 from capillary_async._transport.reserve import Reserve
 
 FIXED = settings(derandomize=True, database=None, deadline=None, max_examples=60)
@@ -34,7 +34,9 @@ class World:
     """A throttle, a server that takes some time, workers without an end, and single calls."""
 
     def __init__(self, takes: float, rate: Rate | None, concurrency: int = 32) -> None:
-        self.gate = Throttle(Limits(concurrency=concurrency, concurrency_start=concurrency, rate=rate), clock=clock)
+        self.gate = RequestLimiter(
+            Limits(concurrency=concurrency, concurrency_start=concurrency, rate=rate), clock=clock
+        )
         self.takes = takes
         self.came: list[tuple[float, bool]] = []
 
@@ -47,7 +49,7 @@ class World:
     async def ask(self, *, bulk: bool) -> float:
         """Seconds until the answer."""
         began = clock()
-        await self.gate(part_of(Request("GET", "/path"), Call(Timeouts(), bulk=bulk)), self._answer)
+        await self.gate(part_of(Request("GET", "/path"), CallState(Timeouts(), bulk=bulk)), self._answer)
         return clock() - began
 
     async def work(self, *, bulk: bool = True) -> None:

@@ -15,7 +15,7 @@ from support.paths import PACKAGE
 from capillary_async._codec import converter as _structure
 from capillary_async._codec.decode import rows
 from capillary_async._transport.classify import judge
-from capillary_async._transport.messages import Response, Shape
+from capillary_async._transport.messages import Response, ResponseSpec
 from capillary_async.errors import DecodeError
 from capillary_async.models import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
 from capillary_async.models.points_ledger import BehavioralFieldAttribute
@@ -182,7 +182,7 @@ ROWS = {PointsAllocation: None, PointsAwarded: None, LoyaltyEvent: "data", Ledge
 
 def judged(model: Any, body: Any) -> Any:
     """What an answer says, errors of the API looked for first."""
-    return judge(Response(200, body=ENCODE(body)), Shape(model, ROWS[model], timezone=UTC))
+    return judge(Response(200, body=ENCODE(body)), ResponseSpec(model, ROWS[model], timezone=UTC))
 
 
 @pytest.mark.parametrize(("model", "tree"), RECORDS)

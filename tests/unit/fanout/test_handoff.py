@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from capillary_async._fanout.handoff import Channel
+from capillary_async._fanout.handoff import Handoff
 
 
 async def settle() -> None:
@@ -15,7 +15,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def taken(channel: Channel[Any]) -> list[Any]:
+async def taken(channel: Handoff[Any]) -> list[Any]:
     """Everything that comes, to the end."""
     values = []
     while await channel.wait():
@@ -25,7 +25,7 @@ async def taken(channel: Channel[Any]) -> list[Any]:
 
 async def test_values_come_in_the_order_of_sending() -> None:
     """Also those of senders that had to wait."""
-    channel: Channel[int] = Channel(2)
+    channel: Handoff[int] = Handoff(2)
     senders = [asyncio.ensure_future(channel.send(number)) for number in range(10)]
     await settle()
     assert len(channel) == 2
@@ -38,7 +38,7 @@ async def test_values_come_in_the_order_of_sending() -> None:
 
 async def test_there_is_never_more_than_the_size() -> None:
     """A value taken makes room for one sender, the first; nobody gets in between."""
-    channel: Channel[str] = Channel(1)
+    channel: Handoff[str] = Handoff(1)
     assert channel.offer("a")
     waiting = asyncio.ensure_future(channel.send("b"))
     await settle()
@@ -52,7 +52,7 @@ async def test_there_is_never_more_than_the_size() -> None:
 
 async def test_an_offer_wakes_who_waits() -> None:
     """The receiver sleeps until something is there, and once more behind it."""
-    channel: Channel[int] = Channel(1)
+    channel: Handoff[int] = Handoff(1)
     reading = asyncio.ensure_future(taken(channel))
     for number in range(3):
         await settle()
@@ -65,7 +65,7 @@ async def test_an_offer_wakes_who_waits() -> None:
 
 async def test_what_was_sent_before_the_end_is_taken() -> None:
     """Values that wait, and those of senders that wait; what is sent behind the end is dropped."""
-    channel: Channel[int] = Channel(1)
+    channel: Handoff[int] = Handoff(1)
     first, second = (asyncio.ensure_future(channel.send(number)) for number in (1, 2))
     await settle()
     channel.end()
@@ -77,11 +77,11 @@ async def test_what_was_sent_before_the_end_is_taken() -> None:
 
 async def test_closing_drops_what_nobody_takes() -> None:
     """And wakes the receiver."""
-    channel: Channel[int] = Channel(1)
+    channel: Handoff[int] = Handoff(1)
     assert channel.offer(1)
     channel.close()
     assert await taken(channel) == []
-    waiting: Channel[int] = Channel(1)
+    waiting: Handoff[int] = Handoff(1)
     reading = asyncio.ensure_future(taken(waiting))
     await settle()
     waiting.close()
@@ -91,7 +91,7 @@ async def test_closing_drops_what_nobody_takes() -> None:
 @pytest.mark.parametrize("moment", ["waiting", "noticed too late", "moved up"])
 async def test_a_cancelled_sender(moment: str) -> None:
     """Its value is sent once or not at all, and those behind it have their turn."""
-    channel: Channel[str] = Channel(1)
+    channel: Handoff[str] = Handoff(1)
     assert channel.offer("a")
     first, second = (asyncio.ensure_future(channel.send(value)) for value in "bc")
     await settle()
@@ -115,7 +115,7 @@ async def test_a_cancelled_sender(moment: str) -> None:
 
 async def test_a_cancelled_receiver_loses_nothing() -> None:
     """What was sent in the same moment is there for the next."""
-    channel: Channel[int] = Channel(1)
+    channel: Handoff[int] = Handoff(1)
     waiting = asyncio.ensure_future(channel.wait())
     await settle()
     assert channel.offer(1)
@@ -128,7 +128,7 @@ async def test_a_cancelled_receiver_loses_nothing() -> None:
 
 async def test_turns_come_one_at_a_time() -> None:
     """The next only when what was sent is taken, or when the one before sent nothing; in the order of asking."""
-    channel: Channel[int] = Channel(4)
+    channel: Handoff[int] = Handoff(4)
     order: list[int] = []
 
     async def work(number: int, *, sends: bool) -> None:
@@ -154,7 +154,7 @@ async def test_turns_come_one_at_a_time() -> None:
 
 async def test_a_cancelled_turn_is_the_next_ones() -> None:
     """Before it came, and in the moment in which it came."""
-    channel: Channel[int] = Channel(4)
+    channel: Handoff[int] = Handoff(4)
     assert channel.offer(1)
     first, second, third = (asyncio.ensure_future(channel.turn()) for _ in range(3))
     await settle()

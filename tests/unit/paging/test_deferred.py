@@ -23,7 +23,7 @@ from capillary_async import (
     Timeouts,
 )
 from capillary_async._transport.classify import looks_whole
-from capillary_async._transport.messages import LATE, Response, Shape
+from capillary_async._transport.messages import LATE, Response, ResponseSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,7 +179,7 @@ async def test_what_is_replayed_takes_no_permit(session_at: Sessions) -> None:
 )
 def test_what_looks_whole(body: bytes, whole: bool) -> None:
     """Only what ends as an array of records does; anything else is decoded at once."""
-    assert looks_whole(Response(200, body=body), Shape(PointsAllocation)) is whole
-    assert not looks_whole(Response(500, body=body), Shape(PointsAllocation))
-    assert not looks_whole(Response(200, body=body), Shape(PointsAllocation, "data"))
-    assert not looks_whole(Response(200, body=body), Shape(PointsAllocation, free=True))
+    assert looks_whole(Response(200, body=body), ResponseSpec(PointsAllocation)) is whole
+    assert not looks_whole(Response(500, body=body), ResponseSpec(PointsAllocation))
+    assert not looks_whole(Response(200, body=body), ResponseSpec(PointsAllocation, "data"))
+    assert not looks_whole(Response(200, body=body), ResponseSpec(PointsAllocation, free=True))

@@ -23,7 +23,7 @@ from support.fake_list import FakeIds, FakeList, Row, all_pages, failing, fault,
 from support.paths import TESTS
 
 from capillary_async import AsyncSession, Paging, Position
-from capillary_async._paging.pager import Fetched, Page, PageIterator, Pager, RecordIterator, Source
+from capillary_async._paging.pager import FetchedPage, ListSource, Page, PageIterator, Pager, RecordIterator
 from capillary_async.errors import (
     InvalidRequestError,
     LedgerRequestError,
@@ -872,12 +872,12 @@ async def test_a_timeout_over_sockets(served: Serve, session_at: At) -> None:
 async def test_going_on_behind_a_lone_page_loses_nothing_on_a_capping_server(cap: int, prefetch: int) -> None:
     """A page read by its number cannot tell a cap from the end, so the walk behind it reads on until the list ends."""
 
-    async def fetch(number: int, size: int) -> Fetched[int]:
+    async def fetch(number: int, size: int) -> FetchedPage[int]:
         real = min(size, cap)
         rows = range((number - 1) * real + 1, min(number * real, 45) + 1)
-        return Fetched(tuple(rows), len(rows))
+        return FetchedPage(tuple(rows), len(rows))
 
-    source = Source("rows", fetch, lambda row: row)
+    source = ListSource("rows", fetch, lambda row: row)
     pager = Pager(source, Paging(page_size=100 if cap == 10 else 15, prefetch=prefetch), Mock())
     page = await pager.page(2)
     rest = await pager.options(start=page.position).collect()

@@ -1,6 +1,6 @@
 """Reading ahead changes when pages are asked for and nothing else: any list and interleaving, against a plain read.
 
-The rule kept here: what is right is said by `plain_reading`, page after page; time is virtual.
+Invariant: what is right is said by `plain_reading`, page after page; time is virtual.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from support.fake_list import FakeList, Row, fault, fetched, given, ticks
 from support.plain_reading import Answer, Given, Reading, read_plainly
 
 from capillary_async import Paging
-from capillary_async._paging.pager import Fetched, Pager, Position, Source
+from capillary_async._paging.pager import FetchedPage, ListSource, Pager, Position
 from capillary_async.errors import (
     CapillaryError,
     CustomerNotFoundError,
@@ -106,7 +106,7 @@ class Served(FakeList):
         self.late = lambda number: late[number % 89]
         self.slow_to_go = chance.choice([0, 0, 3])
 
-    def _answer(self, number: int, size: int) -> Fetched[Row]:
+    def _answer(self, number: int, size: int) -> FetchedPage[Row]:
         said = self.world.ask(number, size)
         if said.error is not None:
             raise said.error
@@ -114,7 +114,7 @@ class Served(FakeList):
         # A page may be kept as what it was read from.
         return evolve(page, again=lambda: [evolve(item) for item in page.items]) if number % 2 else page
 
-    def source(self, **options: Any) -> Source[Row]:
+    def source(self, **options: Any) -> ListSource[Row]:
         """With pages read ahead that may come undecoded."""
         return super().source(pages=self.world.pages, ahead=self.ahead, **options)
 

@@ -1,4 +1,4 @@
-"""`ReadAhead`: results in order, and no task that outlives its owner."""
+"""`PrefetchQueue`: results in order, and no task that outlives its owner."""
 
 import asyncio
 import gc
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.fake_list import quiet, ticks
 
-from capillary_async._paging.prefetch import ReadAhead
+from capillary_async._paging.prefetch import PrefetchQueue
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +39,9 @@ class Work:
         self.ended.append(f"{number} done")
         return number
 
-    def ahead(self, count: int = 3) -> ReadAhead[int]:
+    def ahead(self, count: int = 3) -> PrefetchQueue[int]:
         """So many of them under way."""
-        ahead: ReadAhead[int] = ReadAhead()
+        ahead: PrefetchQueue[int] = PrefetchQueue()
         for number in range(count):
             ahead.start(self.run(number))
         return ahead
@@ -120,7 +120,7 @@ async def test_nothing_is_cancelled_twice() -> None:
             await ticks(9)
             ended.append("tidied up")
 
-    ahead: ReadAhead[None] = ReadAhead()
+    ahead: PrefetchQueue[None] = PrefetchQueue()
     ahead.start(careful())
     await ticks(3)
     ahead.cancel()
@@ -150,7 +150,7 @@ async def test_cancelling_the_taker_cancels_what_it_takes() -> None:
 
 async def test_a_failure_is_raised_where_it_is_taken() -> None:
     """As itself."""
-    ahead: ReadAhead[int] = ReadAhead()
+    ahead: PrefetchQueue[int] = PrefetchQueue()
     ahead.start(failed())
     with pytest.raises(ValueError, match="nobody"):
         await ahead.take()
@@ -158,7 +158,7 @@ async def test_a_failure_is_raised_where_it_is_taken() -> None:
 
 async def test_a_failure_nobody_asks_for_is_not_complained_of() -> None:
     """It lay beyond the end: `clean` would see 'never retrieved'."""
-    ahead: ReadAhead[int] = ReadAhead()
+    ahead: PrefetchQueue[int] = PrefetchQueue()
     ahead.start(failed())
     await ticks(3)
     await ahead.aclose()
@@ -174,8 +174,8 @@ async def stubborn() -> int:
 
 async def test_a_failure_of_the_cancellation_itself_is_not_complained_of() -> None:
     """A request may end otherwise than it was told to."""
-    for end in (ReadAhead[int].aclose, None):
-        ahead: ReadAhead[int] = ReadAhead()
+    for end in (PrefetchQueue[int].aclose, None):
+        ahead: PrefetchQueue[int] = PrefetchQueue()
         ahead.start(stubborn())
         await ticks(3)
         if end is not None:
@@ -185,7 +185,7 @@ async def test_a_failure_of_the_cancellation_itself_is_not_complained_of() -> No
 
 async def test_a_failed_page_is_freed_at_once() -> None:
     """No cycle of a task, its error and the frames that raised it is left to the garbage collector."""
-    ahead: ReadAhead[int] = ReadAhead()
+    ahead: PrefetchQueue[int] = PrefetchQueue()
     ahead.start(failed())
     task = weakref.ref(ahead._tasks[0])
     gc.disable()
@@ -218,7 +218,7 @@ async def test_dropping_the_owner_cancels() -> None:
 
 async def test_a_list_of_any_length_has_one_guard() -> None:
     """One more for each page would be memory that grows for as long as the list is read."""
-    ahead: ReadAhead[int] = ReadAhead()
+    ahead: PrefetchQueue[int] = PrefetchQueue()
     for number in range(100):
         ahead.start(asyncio.sleep(0, number))
         assert await ahead.take() == number
@@ -258,12 +258,12 @@ async def test_dropping_with_nothing_under_way_does_nothing() -> None:
     ahead = work.ahead(1)
     assert await ahead.take() == 0
     del ahead
-    ReadAhead[int]()
+    PrefetchQueue[int]()
 
 
 def test_dropping_behind_its_loop_is_quiet() -> None:
     """`asyncio.run` has cancelled the tasks by then."""
-    owners: list[ReadAhead[int]] = []
+    owners: list[PrefetchQueue[int]] = []
 
     async def main() -> None:
         owners.append(Work().ahead())
@@ -295,7 +295,7 @@ def test_a_loop_that_closes_meanwhile_is_quiet() -> None:
     loop.close()
 
 
-async def started(work: Work) -> ReadAhead[int]:
+async def started(work: Work) -> PrefetchQueue[int]:
     ahead = work.ahead()
     await ticks(3)
     return ahead

@@ -33,7 +33,7 @@ from capillary_async._paging import duplicates as _seen
 from capillary_async._paging.duplicates import Seen
 from capillary_async._paging.pager import Pager, Position
 from capillary_async._paging.reader import LIKELY_CAPS
-from capillary_async._transport.messages import Shape
+from capillary_async._transport.messages import ResponseSpec
 from capillary_async.endpoints._resource import IDENTITY, _Again
 from capillary_async.errors import (
     CapillaryError,
@@ -403,10 +403,10 @@ def test_content_far_behind_is_compared_as_content_near_is(
     monkeypatch.setattr(_seen, "BODIES", kept)
     seen: Seen[Any] = Seen(IDENTITY)
     body = f'[{{"id":1,"points_value":{before}}},{{"id":2,"points_value":-1}}]'.encode()
-    again = _Again(body, Shape(PointsAllocation))
+    again = _Again(body, ResponseSpec(PointsAllocation))
     items = again()
     seen.add([1, 2], items, loose=(), again=again, decoded=False)
-    (changed,) = _Again(f'[{{"id":1,"points_value":{after}}}]'.encode(), Shape(PointsAllocation))()
+    (changed,) = _Again(f'[{{"id":1,"points_value":{after}}}]'.encode(), ResponseSpec(PointsAllocation))()
     assert seen.differing([(2, items[1]), (1, changed)]) == (1 if differs else None)
     assert seen.differing([(2, evolve(items[1], returned_value=-1))]) == 2
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from capillary_async import Limits, Rate, RetryPolicy, Timeouts
 from capillary_async._transport import messages as message
-from capillary_async._transport.adaptive_limit import Pace
-from capillary_async._transport.messages import Call
+from capillary_async._transport.adaptive_limit import AdaptiveLimit
+from capillary_async._transport.messages import CallState
 from capillary_async._transport.retry_decision import NotSentError
 from capillary_async.errors import (
     APIError,
@@ -40,7 +40,7 @@ class Paced:
         policy = options.pop("policy", RetryPolicy())
         dice = random.Random(7)
         uniform = dice.uniform if jitter else (lambda low, _: low)
-        self.pace = Pace(Limits(**options), policy, clock=lambda: self.now, uniform=uniform)
+        self.pace = AdaptiveLimit(Limits(**options), policy, clock=lambda: self.now, uniform=uniform)
         if monkeypatch is not None:
             monkeypatch.setattr(message, "time", SimpleNamespace(monotonic=lambda: self.now))
 
@@ -53,7 +53,7 @@ class Paced:
         self.pace.shut.prober = "loop"
         return True
 
-    def end(self, error: CapillaryError | None = None, *, probe: bool = False, call: Call | None = None) -> None:
+    def end(self, error: CapillaryError | None = None, *, probe: bool = False, call: CallState | None = None) -> None:
         """One of the active requests ends."""
         self.pace.held.pop()
         if error is None:
@@ -170,8 +170,8 @@ def test_faults_of_the_server_are_no_answers(error: CapillaryError):
 def test_the_end_of_a_call_in_a_later_attempt_is_not_the_servers_slowness():
     """Before it, the call's time had gone elsewhere, e.g. into our own queue or a Retry-After."""
     ended, paced = DeadlineExceededError(kind="deadline"), Paced()
-    later = Call(Timeouts(), history=[AttemptRecord(1, "status", 500)])
-    for call, limit in ((later, 8), (Call(Timeouts()), 5)):
+    later = CallState(Timeouts(), history=[AttemptRecord(1, "status", 500)])
+    for call, limit in ((later, 8), (CallState(Timeouts()), 5)):
         paced.pace.held.add(object())
         paced.end(ended, call=call)
         assert paced.pace.limit == limit
@@ -271,7 +271,7 @@ def test_the_time_told_is_kept_with_at_most_a_fiftieth_more():
 
 def test_the_jitter_leaves_the_refused_call_half_of_its_time(monkeypatch: pytest.MonkeyPatch):
     paced = Paced(monkeypatch, jitter=True)
-    call = Call(Timeouts(call=10.1))
+    call = CallState(Timeouts(call=10.1))
     call.start()
     paced.send()
     paced.end(busy(10.0), call=call)
@@ -398,7 +398,7 @@ def shut_for(paced: Paced, seconds: float) -> Paced:
 
 def test_a_call_begun_waits_within_its_deadline(monkeypatch: pytest.MonkeyPatch):
     paced = Paced(monkeypatch)
-    call = Call(Timeouts(call=30))
+    call = CallState(Timeouts(call=30))
     call.start()
     shut_for(paced, 25)
     assert paced.pace.barred(call, paced.now) is None
@@ -418,9 +418,9 @@ def shut_for_probe(paced: Paced, seconds: float) -> None:
 def test_a_call_not_begun_waits_at_the_gate_for_as_long_as_a_call_may_take(monkeypatch: pytest.MonkeyPatch):
     """In one piece or in several: refused probes do not make it wait for ever."""
     paced = shut_for(Paced(monkeypatch), 100)
-    since, fresh = paced.now, Call(Timeouts(call=180))
+    since, fresh = paced.now, CallState(Timeouts(call=180))
     assert paced.pace.barred(fresh, since) is None
-    assert isinstance(paced.pace.barred(Call(Timeouts(call=99)), since), NotSentError)
+    assert isinstance(paced.pace.barred(CallState(Timeouts(call=99)), since), NotSentError)
     paced.now += 100
     paced.send()
     paced.end(too_many(100), probe=True)
@@ -438,14 +438,14 @@ def test_the_time_in_the_queue_before_the_gate_went_shut_does_not_count(monkeypa
     since = paced.now
     paced.now += 3600
     shut_for(paced, 100)
-    assert paced.pace.barred(Call(Timeouts()), since) is None
+    assert paced.pace.barred(CallState(Timeouts()), since) is None
 
 
 @pytest.mark.parametrize("told", [120.1, 3600.0, 1e20])
 def test_beyond_retry_after_max_nobody_waits_and_one_looks_from_time_to_time(told: float):
     """After 120 s, not after an hour or a thousand years: one odd answer does not end a session."""
     paced = shut_for(Paced(), told)
-    for call in (None, Call(Timeouts()), Call(Timeouts(call=1e6))):
+    for call in (None, CallState(Timeouts()), CallState(Timeouts(call=1e6))):
         error = paced.pace.barred(call, paced.now)
         assert isinstance(error, NotSentError)
         assert isinstance(error.error, RateLimitedError)
@@ -463,7 +463,7 @@ def test_beyond_retry_after_max_nobody_waits_and_one_looks_from_time_to_time(tol
 def test_just_retry_after_max_is_waited_for():
     """The longest wait that is obeyed is obeyed."""
     paced = shut_for(Paced(), 120)
-    assert paced.pace.barred(Call(Timeouts(call=1e6)), paced.now) is None
+    assert paced.pace.barred(CallState(Timeouts(call=1e6)), paced.now) is None
     assert paced.pace.wait() == pytest.approx(120)
 
 
@@ -480,7 +480,7 @@ def test_an_error_of_our_own_backoff_names_no_time():
     for _ in range(3):
         paced.send()
         paced.end(too_many())
-    error = paced.pace.barred(Call(Timeouts(call=0.1)), paced.now)
+    error = paced.pace.barred(CallState(Timeouts(call=0.1)), paced.now)
     assert isinstance(error, NotSentError)
     assert isinstance(error.error, RateLimitedError)
     assert error.error.retry_after is None

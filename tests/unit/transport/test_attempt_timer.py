@@ -7,13 +7,13 @@ import asyncio
 import pytest
 
 from capillary_async import Timeouts
-from capillary_async._transport.attempt_timer import Watch
-from capillary_async._transport.messages import Call
+from capillary_async._transport.attempt_timer import AttemptTimer
+from capillary_async._transport.messages import CallState
 
 LIMITS = Timeouts(connect=1, read=2, attempt=10, call=20)
 
 
-async def struck(watch: Watch) -> float:
+async def struck(watch: AttemptTimer) -> float:
     """Wait until it breaks off; gives the loop's time of that."""
     with watch:
         await asyncio.Event().wait()
@@ -22,15 +22,15 @@ async def struck(watch: Watch) -> float:
     return asyncio.get_running_loop().time()
 
 
-def scaled(read: float, attempt: float, call: float = 60.0) -> Call:
-    made = Call(Timeouts(connect=1, read=read, attempt=attempt, call=call))
+def scaled(read: float, attempt: float, call: float = 60.0) -> CallState:
+    made = CallState(Timeouts(connect=1, read=read, attempt=attempt, call=call))
     made.start()
     return made
 
 
 async def test_a_silence_counts_from_the_connection_on() -> None:
     """Connecting has limits of its own; it may take longer than a silence."""
-    watch, loop = Watch(scaled(0.05, 5)), asyncio.get_running_loop()
+    watch, loop = AttemptTimer(scaled(0.05, 5)), asyncio.get_running_loop()
     began = loop.time()
     loop.call_later(0.15, watch.connected, None)
     assert await struck(watch) - began >= 0.2
@@ -39,7 +39,7 @@ async def test_a_silence_counts_from_the_connection_on() -> None:
 
 async def test_what_comes_puts_the_end_off() -> None:
     """Each part of the answer starts the silence anew."""
-    watch, loop = Watch(scaled(0.1, 5)), asyncio.get_running_loop()
+    watch, loop = AttemptTimer(scaled(0.1, 5)), asyncio.get_running_loop()
     watch.connected(None)
     began = loop.time()
     for n in range(1, 6):
@@ -51,7 +51,7 @@ async def test_what_comes_puts_the_end_off() -> None:
 @pytest.mark.parametrize(("attempt", "call", "of_call"), [(0.1, 60.0, False), (5.0, 0.1, True)])
 async def test_the_whole_ends_whatever_comes(attempt: float, call: float, of_call: bool) -> None:
     """By the attempt's limit, or by what the call has left."""
-    watch, loop = Watch(scaled(0.08, attempt, call)), asyncio.get_running_loop()
+    watch, loop = AttemptTimer(scaled(0.08, attempt, call)), asyncio.get_running_loop()
     watch.connected(None)
     for n in range(1, 20):
         loop.call_later(0.01 * n, watch.moved)
@@ -62,7 +62,7 @@ async def test_the_whole_ends_whatever_comes(attempt: float, call: float, of_cal
 
 async def test_nothing_happens_behind_its_end() -> None:
     """The timer is gone with the attempt, and a late strike hits nobody."""
-    watch = Watch(scaled(0.02, 0.03))
+    watch = AttemptTimer(scaled(0.02, 0.03))
     with watch:
         await asyncio.sleep(0)
     watch.stop()
@@ -74,14 +74,14 @@ async def test_nothing_happens_behind_its_end() -> None:
 
 async def test_its_timer_goes_with_the_attempt() -> None:
     """Thousands of answers in the time of one attempt would leave thousands of timers."""
-    watch = Watch(scaled(20, 60))
+    watch = AttemptTimer(scaled(20, 60))
     watch.stop()
     assert watch._handle.cancelled()
 
 
 async def test_the_whole_ends_without_a_connection_too() -> None:
     """Also where it is shorter than a silence may be."""
-    watch = Watch(scaled(50, 0.05))
+    watch = AttemptTimer(scaled(50, 0.05))
     async with asyncio.timeout(10):
         await struck(watch)
     assert not watch.silent
@@ -89,7 +89,7 @@ async def test_the_whole_ends_without_a_connection_too() -> None:
 
 async def test_a_cancellation_from_elsewhere_stays_one() -> None:
     """Also in the moment in which the watch strikes."""
-    watch = Watch(Call(LIMITS))
+    watch = AttemptTimer(CallState(LIMITS))
 
     async def wait() -> None:
         with watch:

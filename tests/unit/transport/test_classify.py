@@ -13,8 +13,8 @@ from support.raw_server import RawServer, http, said
 
 from capillary_async import AsyncSession
 from capillary_async._transport.classify import ADVICE, check, judge, refusal_in
-from capillary_async._transport.messages import Headers, Request, Response, Shape
-from capillary_async._transport.redaction import Scrub
+from capillary_async._transport.messages import Headers, Request, Response, ResponseSpec
+from capillary_async._transport.redaction import Redactor
 from capillary_async._transport.refusal import messages
 from capillary_async.errors import (
     APIError,
@@ -34,10 +34,10 @@ from capillary_async.errors import (
 from capillary_async.models import LedgerEvent, LoyaltyEvent, PointsAllocation
 
 Make = Callable[..., AsyncSession]
-NEO = Shape(PointsAllocation)
-EVENTS = Shape(LoyaltyEvent, "data")
-LEDGER = Shape(LedgerEvent, "events")
-FREE = Shape(free=True)
+NEO = ResponseSpec(PointsAllocation)
+EVENTS = ResponseSpec(LoyaltyEvent, "data")
+LEDGER = ResponseSpec(LedgerEvent, "events")
+FREE = ResponseSpec(free=True)
 
 
 def answer(body: Any, status: int = 200, **headers: str) -> Response:
@@ -45,13 +45,13 @@ def answer(body: Any, status: int = 200, **headers: str) -> Response:
     return Response(status, Headers({name.replace("_", "-"): value for name, value in headers.items()}), content)
 
 
-def refused(body: Any, status: int = 200, shape: Shape = EVENTS, **headers: str) -> APIError:
+def refused(body: Any, status: int = 200, shape: ResponseSpec = EVENTS, **headers: str) -> APIError:
     with pytest.raises(APIError) as caught:
         judge(answer(body, status, **headers), shape)
     return caught.value
 
 
-def no_answer(body: Any, shape: Shape = NEO, **headers: str) -> DecodeError:
+def no_answer(body: Any, shape: ResponseSpec = NEO, **headers: str) -> DecodeError:
     with pytest.raises(DecodeError) as caught:
         judge(answer(body, **headers), shape)
     return caught.value
@@ -339,7 +339,7 @@ def test_warnings_are_passed_and_not_raised():
         (True, EVENTS, "$: expected an object, got a bare value"),
     ],
 )
-def test_json_of_another_shape_is_named_and_not_malformed(body: Any, shape: Shape, fault: str):
+def test_json_of_another_shape_is_named_and_not_malformed(body: Any, shape: ResponseSpec, fault: str):
     error = no_answer(body, shape)
     assert (error.faults, error.paths, error.malformed) == ((fault,), (fault.partition(": ")[0],), False)
     assert fault in error.message
@@ -357,7 +357,7 @@ def test_a_row_of_another_shape_is_named_with_its_path():
 @pytest.mark.parametrize(
     ("body", "words"), [(b"", "an empty body"), (b" \r\n", "an empty body"), (b"<p>hi", "an HTML page")]
 )
-def test_what_is_no_json_says_what_it_is(shape: Shape, body: bytes, words: str):
+def test_what_is_no_json_says_what_it_is(shape: ResponseSpec, body: bytes, words: str):
     error = no_answer(body, shape)
     assert words in error.message
     assert error.malformed
@@ -399,9 +399,9 @@ class Coupon:
 
 def test_a_free_answer_is_read_by_its_model():
     """An object, a list, a plain type."""
-    assert judge(answer({"code": "AB1", "message": "hello"}), Shape(Coupon, free=True)) == Coupon("AB1", "hello")
-    assert judge(answer([{"code": "1", "message": "m"}]), Shape(list[Coupon], free=True)) == [Coupon("1", "m")]
-    assert judge(answer(7), Shape(int, free=True)) == 7
+    assert judge(answer({"code": "AB1", "message": "hello"}), ResponseSpec(Coupon, free=True)) == Coupon("AB1", "hello")
+    assert judge(answer([{"code": "1", "message": "m"}]), ResponseSpec(list[Coupon], free=True)) == [Coupon("1", "m")]
+    assert judge(answer(7), ResponseSpec(int, free=True)) == 7
 
 
 @pytest.mark.parametrize("code", [0, "1234", 7001])
@@ -478,9 +478,9 @@ AWKWARD = "quo'te\"back\\slash-\xe9-end"
 )  # fmt: skip
 def test_a_secret_is_taken_out_to_its_last_character_in_every_form(form: str):
     """Not one of its characters is left on either side."""
-    assert Scrub(AWKWARD)(APIError(f"<{form}>", status=400)).args == ("<***>",)
+    assert Redactor(AWKWARD)(APIError(f"<{form}>", status=400)).args == ("<***>",)
 
 
 def test_a_secret_that_begins_with_another_is_taken_out_whole():
     """The longer one first, or its end would stay."""
-    assert Scrub("abcdef", "abcdefghij")(APIError("<abcdefghij> <abcdef>", status=400)).args == ("<***> <***>",)
+    assert Redactor("abcdef", "abcdefghij")(APIError("<abcdefghij> <abcdef>", status=400)).args == ("<***> <***>",)

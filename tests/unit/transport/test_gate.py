@@ -15,8 +15,8 @@ from support.virtual_time import clock, run
 from capillary_async import AsyncSession, BasicAuth, Limits, Rate, RetryPolicy, Timeouts
 from capillary_async._priority import begin_bulk
 from capillary_async._transport import messages as message
-from capillary_async._transport.limiter import Throttle
-from capillary_async._transport.messages import Call, Request, Response, part_of
+from capillary_async._transport.limiter import RequestLimiter
+from capillary_async._transport.messages import CallState, Request, Response, part_of
 from capillary_async._transport.permit import permit_here
 from capillary_async._transport.retry import Quota, Retry
 from capillary_async._transport.retry_decision import NotSentError
@@ -65,7 +65,7 @@ class Client:
     def __init__(self, service: Any, *, policy: RetryPolicy | None = None, call: float = 180.0, **limits: Any) -> None:
         self.service = service
         self.policy = policy or RetryPolicy()
-        self.throttle = Throttle(Limits(**limits), self.policy, clock=clock)
+        self.throttle = RequestLimiter(Limits(**limits), self.policy, clock=clock)
         self.retry = Retry(self.policy, Timeouts(call=call), Quota(self.policy.quota), Stats())
 
     async def get(self, path: str = "/path") -> Response:
@@ -84,7 +84,7 @@ def too_many(after: float | None = None) -> RateLimitedError:
     return RateLimitedError("the server refused with HTTP 429", status=429, retry_after=after)
 
 
-def idle(gate: Throttle) -> bool:
+def idle(gate: RequestLimiter) -> bool:
     return (gate._pace.active, len(gate._lapsed), len(gate._line)) == (0, 0, 0)
 
 
@@ -224,7 +224,7 @@ def test_a_probe_refused_again_keeps_it_shut_for_the_new_time():
 
 def test_a_probe_of_a_loop_that_was_closed_hands_its_part_on():
     """Its request never ends: whoever comes next is the probe."""
-    gate = Throttle(Limits(), RetryPolicy())
+    gate = RequestLimiter(Limits(), RetryPolicy())
     loop = asyncio.new_event_loop()
 
     async def refused(request: Request) -> Response:
@@ -302,7 +302,7 @@ def test_those_in_the_queue_are_told_when_the_gate_goes_shut_for_too_long():
         holder = asyncio.ensure_future(client.get())
         await asyncio.sleep(0)
         fresh = asyncio.ensure_future(client.get())
-        begun = Call(Timeouts(call=30.0))
+        begun = CallState(Timeouts(call=30.0))
         begun.start()
         waits = asyncio.ensure_future(client.throttle(part_of(REQUEST, begun), service))
         await asyncio.sleep(1)
@@ -396,10 +396,10 @@ def test_a_call_that_has_begun_is_not_behind_those_that_have_not():
     async def main() -> None:
         calls = [asyncio.ensure_future(client.get(f"/{number}")) for number in range(4)]
         await asyncio.sleep(0.5)
-        begun = Call(Timeouts())
+        begun = CallState(Timeouts())
         begun.start()
         calls.append(asyncio.ensure_future(client.throttle(Request("GET", "/begun", call=begun), service)))
-        token = Request("POST", "/token", body=b"{}", call=Call(Timeouts()))
+        token = Request("POST", "/token", body=b"{}", call=CallState(Timeouts()))
         calls.append(asyncio.ensure_future(client.throttle(token, service)))
         await asyncio.gather(*calls)
 
@@ -467,7 +467,7 @@ async def test_a_jump_of_the_system_clock_changes_nothing(session_at: Make, monk
 
 def test_the_throttle_alone_says_that_nothing_was_sent():
     """`retry` makes of it the error that users see."""
-    gate = Throttle(Limits(concurrency=1), RetryPolicy(), clock=clock)
+    gate = RequestLimiter(Limits(concurrency=1), RetryPolicy(), clock=clock)
 
     async def main() -> None:
         async def refused(request: Request) -> Response:

@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from capillary_async._underway import UnderWay
+from capillary_async._underway import InFlightCalls
 
 
 async def test_a_call_comes_out_as_it_is() -> None:
     """Its value, its error, and a timeout of its own."""
-    calls = UnderWay()
+    calls = InFlightCalls()
     assert await calls.run(asyncio.sleep(0, "value")) == "value"
 
     async def late() -> None:
@@ -24,7 +24,7 @@ async def test_a_call_comes_out_as_it_is() -> None:
 
 async def test_what_waits_is_told() -> None:
     """Also where it is ended twice, and when it has just ended by itself."""
-    calls, done = UnderWay(), asyncio.Event()
+    calls, done = InFlightCalls(), asyncio.Event()
     waiting = asyncio.ensure_future(calls.run(asyncio.Event().wait()))
     ending = asyncio.ensure_future(calls.run(done.wait()))
     await asyncio.sleep(0)
@@ -41,7 +41,7 @@ async def test_what_waits_is_told() -> None:
 
 async def test_a_cancellation_is_a_cancellation() -> None:
     """Of the caller, not of the session."""
-    calls = UnderWay()
+    calls = InFlightCalls()
     waiting = asyncio.ensure_future(calls.run(asyncio.Event().wait()))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -51,7 +51,7 @@ async def test_a_cancellation_is_a_cancellation() -> None:
 
 def test_calls_of_a_loop_that_is_gone() -> None:
     """Nobody is left to be told."""
-    calls, loop = UnderWay(), asyncio.new_event_loop()
+    calls, loop = InFlightCalls(), asyncio.new_event_loop()
     waiting = loop.create_task(calls.run(asyncio.Event().wait()))
     loop.run_until_complete(asyncio.sleep(0))
     entries = list(calls._waits)

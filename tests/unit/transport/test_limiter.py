@@ -14,8 +14,8 @@ from support.raw_server import RawServer, http, in_thread
 from support.virtual_time import VirtualLoop, clock, run
 
 from capillary_async import AsyncSession, BasicAuth, Limits, Rate, Timeouts
-from capillary_async._transport.limiter import Throttle
-from capillary_async._transport.messages import Call, Request, Response, part_of
+from capillary_async._transport.limiter import RequestLimiter
+from capillary_async._transport.messages import CallState, Request, Response, part_of
 from capillary_async._transport.permit import Permit, permit_here
 from capillary_async.errors import DeadlineExceededError
 
@@ -25,8 +25,8 @@ RIGHT = Response(200)
 Make = Callable[..., AsyncSession]
 
 
-def throttle(concurrency: int = 1000, rate: Rate | None = None) -> Throttle:
-    return Throttle(Limits(concurrency=concurrency, concurrency_start=concurrency, rate=rate), clock=clock)
+def throttle(concurrency: int = 1000, rate: Rate | None = None) -> RequestLimiter:
+    return RequestLimiter(Limits(concurrency=concurrency, concurrency_start=concurrency, rate=rate), clock=clock)
 
 
 class Server:
@@ -55,7 +55,7 @@ def request(number: int) -> Request:
     return Request("GET", f"/{number}")
 
 
-def idle(gate: Throttle) -> bool:
+def idle(gate: RequestLimiter) -> bool:
     """Whether every permit is back and nobody waits."""
     return (gate._pace.active, len(gate._lapsed), len(gate._line)) == (0, 0, 0)
 
@@ -286,7 +286,7 @@ def test_the_queue_ends_with_a_call_that_has_begun():
     async def main() -> None:
         holder = asyncio.ensure_future(gate(REQUEST, server))
         await asyncio.sleep(0)
-        call = Call(Timeouts(call=0.01))
+        call = CallState(Timeouts(call=0.01))
         call.start()
         with pytest.raises(DeadlineExceededError, match="waiting for a permit to try again") as caught:
             await gate(part_of(REQUEST, call), server)
@@ -304,7 +304,7 @@ def test_a_wait_for_the_rate_that_is_known_to_come_too_late_is_not_begun():
 
     async def main() -> None:
         await gate(REQUEST, server)
-        call, began = Call(Timeouts(call=50.0)), clock()
+        call, began = CallState(Timeouts(call=50.0)), clock()
         call.start()
         with pytest.raises(DeadlineExceededError, match="would run out while waiting for a permit"):
             await gate(part_of(REQUEST, call), server)
@@ -319,7 +319,7 @@ def test_the_queue_of_a_call_that_has_not_begun_has_no_end():
     gate, server = throttle(1), Server(1000)
 
     async def main() -> None:
-        call = Call(Timeouts(call=0.01))
+        call = CallState(Timeouts(call=0.01))
         await asyncio.gather(gate(REQUEST, server), gate(part_of(REQUEST, call), server))
         assert call.started is not None
 
@@ -350,7 +350,7 @@ def test_concurrency_holds_across_the_loops_of_two_threads():
 
 def test_a_rate_holds_across_the_loops_of_two_threads():
     """Alarms ring in both loops, and nobody is forgotten when the other loop ends first."""
-    gate = Throttle(Limits(rate=Rate(5, per=0.05)))
+    gate = RequestLimiter(Limits(rate=Rate(5, per=0.05)))
     came: list[float] = []
 
     async def server(_: Request) -> Response:
@@ -370,7 +370,7 @@ def test_a_rate_holds_across_the_loops_of_two_threads():
     assert idle(gate)
 
 
-def waiting_in(loop: asyncio.AbstractEventLoop, gate: Throttle) -> "asyncio.Task[Response]":
+def waiting_in(loop: asyncio.AbstractEventLoop, gate: RequestLimiter) -> "asyncio.Task[Response]":
     """A call that waits in the queue, in a loop that then stands still."""
 
     async def server(_: Request) -> Response:
@@ -387,7 +387,7 @@ def waiting_in(loop: asyncio.AbstractEventLoop, gate: Throttle) -> "asyncio.Task
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 def test_waiters_of_a_closed_loop_are_passed_over():
     """A loop closed with a call in the queue: its permit, and the rate's, goes to the next in a living loop."""
-    gate, server = Throttle(Limits(concurrency=1, rate=Rate(2, per=1000.0))), Server(0.1)
+    gate, server = RequestLimiter(Limits(concurrency=1, rate=Rate(2, per=1000.0))), Server(0.1)
     dead = asyncio.new_event_loop()
 
     async def main() -> None:
@@ -406,7 +406,7 @@ def test_waiters_of_a_closed_loop_are_passed_over():
 
 def test_the_alarm_of_a_dead_loop_wakes_nobody_and_is_not_needed():
     """The first in the queue for a rate sits in a loop that is closed before its alarm: the next has one of its own."""
-    gate = Throttle(Limits(rate=Rate(1, per=0.05)))
+    gate = RequestLimiter(Limits(rate=Rate(1, per=0.05)))
     dead = asyncio.new_event_loop()
 
     async def server(_: Request) -> Response:
@@ -430,7 +430,7 @@ def test_the_alarm_of_a_dead_loop_wakes_nobody_and_is_not_needed():
 
 def test_a_loop_that_was_closed_before_the_alarm_could_be_set_is_forgotten():
     """The rate is used up, the first in the queue is dead already when the next comes."""
-    gate = Throttle(Limits(rate=Rate(1, per=0.05)))
+    gate = RequestLimiter(Limits(rate=Rate(1, per=0.05)))
     dead = asyncio.new_event_loop()
 
     async def server(_: Request) -> Response:
@@ -450,7 +450,7 @@ def test_a_loop_that_was_closed_before_the_alarm_could_be_set_is_forgotten():
 
 def test_a_permit_given_back_without_a_loop_reaches_those_who_wait():
     """The collector may end a call of a dead loop anywhere, also where no loop runs."""
-    gate = Throttle(Limits(concurrency=1))
+    gate = RequestLimiter(Limits(concurrency=1))
     loop = asyncio.new_event_loop()
 
     async def hold() -> Permit:
@@ -478,7 +478,7 @@ async def at_once(_: Request) -> Response:
     return RIGHT
 
 
-def left_behind(gate: Throttle, number: int) -> "tuple[asyncio.AbstractEventLoop, list[asyncio.Task[Response]]]":
+def left_behind(gate: RequestLimiter, number: int) -> "tuple[asyncio.AbstractEventLoop, list[asyncio.Task[Response]]]":
     """Calls in flight in a loop that stands still, ready to be closed without cancelling them."""
     loop = asyncio.new_event_loop()
 
@@ -492,14 +492,14 @@ def left_behind(gate: Throttle, number: int) -> "tuple[asyncio.AbstractEventLoop
     return loop, loop.run_until_complete(begin())
 
 
-async def soon(gate: Throttle) -> Response:
+async def soon(gate: RequestLimiter) -> Response:
     return await asyncio.wait_for(gate(REQUEST, at_once), 5)
 
 
 @pytest.mark.parametrize("limits", [Limits(concurrency=2), Limits(rate=Rate(2, per=0.05))], ids=["limit", "rate"])
 def test_a_closed_loop_gives_its_permits_back(limits: Limits):
     """Also when its calls come to their end later, by the collector: a permit comes back but once."""
-    gate = Throttle(limits)
+    gate = RequestLimiter(limits)
     loop, tasks = left_behind(gate, 2)
     loop.close()
     assert gate._pace.active == 2
@@ -513,7 +513,7 @@ def test_a_closed_loop_gives_its_permits_back(limits: Limits):
 
 def test_permits_a_closed_loop_gave_back_by_itself_are_not_reclaimed():
     """The collector was first."""
-    gate = Throttle(Limits(concurrency=2))
+    gate = RequestLimiter(Limits(concurrency=2))
     loop, tasks = left_behind(gate, 2)
     loop.close()
     tasks.clear()
@@ -525,7 +525,7 @@ def test_permits_a_closed_loop_gave_back_by_itself_are_not_reclaimed():
 
 def test_a_late_release_takes_no_permit_of_another_loop():
     """Reclaimed, taken by a living loop, and only then given back by the dead call."""
-    gate = Throttle(Limits(concurrency=1))
+    gate = RequestLimiter(Limits(concurrency=1))
     loop, tasks = left_behind(gate, 1)
     loop.close()
 
@@ -545,7 +545,7 @@ def test_a_late_release_takes_no_permit_of_another_loop():
 def test_those_who_wait_already_get_the_permits_of_a_loop_that_stops_meanwhile(monkeypatch: pytest.MonkeyPatch):
     """Nobody wakes them: they look."""
     monkeypatch.setattr("capillary_async._transport.limiter._LOOK_AGAIN", 0.02)
-    gate = Throttle(Limits(concurrency=1))
+    gate = RequestLimiter(Limits(concurrency=1))
     loop = asyncio.new_event_loop()
 
     async def begin() -> Any:
@@ -583,7 +583,7 @@ def test_those_who_wait_already_get_the_permits_of_a_loop_that_stops_meanwhile(m
 
 def test_one_closed_loop_after_another_gives_its_permits_back():
     """Each gets the permit that the one before left behind."""
-    gate = Throttle(Limits(concurrency=1))
+    gate = RequestLimiter(Limits(concurrency=1))
     for _ in range(3):
         loop, tasks = left_behind(gate, 1)
         assert gate._pace.active == 1

@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from capillary_async import Request, Response, Timeouts
-from capillary_async._transport.messages import Call, Headers, Shape, Veiled, VeiledBytes, keep, part_of
+from capillary_async._transport.messages import CallState, Headers, ResponseSpec, SecretBytes, SecretStr, keep, part_of
 
 SECRETS = ["Authorization", "authorization", "X-CAP-API-OAUTH-TOKEN", "Cookie", "Set-Cookie", "Proxy-Authorization"]
 
@@ -32,8 +32,8 @@ def test_a_plain_mapping_becomes_headers():
 
 def test_requests_are_values():
     """`of` and `with_header` make others; all else is kept."""
-    request = Request("POST", "/path", "a=b", Headers({"A": "1"}), b"{}", Shape(free=True))
-    call = Call(Timeouts())
+    request = Request("POST", "/path", "a=b", Headers({"A": "1"}), b"{}", ResponseSpec(free=True))
+    call = CallState(Timeouts())
     changed = part_of(request, call).with_header("B", "2")
     assert (changed.method, changed.path, changed.query, changed.body) == ("POST", "/path", "a=b", b"{}")
     assert (changed.headers, changed.call, changed.shape) == ({"A": "1", "B": "2"}, call, request.shape)
@@ -67,7 +67,7 @@ def test_what_a_body_says_is_kept_and_not_carried_to_another_body():
 
 def test_veiled_texts_are_texts_that_hide_in_a_repr():
     """Equal to what they hold, sent as what they hold, and shown by nobody's locals."""
-    text, octets = Veiled("s3cret"), VeiledBytes(b"s3cret")
+    text, octets = SecretStr("s3cret"), SecretBytes(b"s3cret")
     assert (text, f"{text}", str(text), octets) == ("s3cret", "s3cret", "s3cret", b"s3cret")
     assert "s3cret" not in repr({"a": text, "b": [octets]})
 
@@ -75,7 +75,7 @@ def test_veiled_texts_are_texts_that_hide_in_a_repr():
 def test_a_call_starts_its_clock_once(monkeypatch: pytest.MonkeyPatch):
     now = 100.0
     monkeypatch.setattr("capillary_async._transport.messages.time.monotonic", lambda: now)
-    call = Call(Timeouts(call=10))
+    call = CallState(Timeouts(call=10))
     assert (call.remaining(), call.elapsed()) == (10, 0)
     call.start()
     now = 104.0

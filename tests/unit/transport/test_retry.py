@@ -16,8 +16,8 @@ from support.virtual_time import clock, run
 from capillary_async import AsyncSession, Limits, Rate, RetryPolicy, Timeouts
 from capillary_async._priority import begin_bulk
 from capillary_async._transport import messages as message
-from capillary_async._transport.limiter import Throttle
-from capillary_async._transport.messages import Call, Request, Response
+from capillary_async._transport.limiter import RequestLimiter
+from capillary_async._transport.messages import CallState, Request, Response
 from capillary_async._transport.retry import Quota, Retry
 from capillary_async._transport.stats import Stats
 from capillary_async.errors import (
@@ -292,7 +292,7 @@ def test_an_attempt_that_the_deadline_ended_is_the_last():
 
 def test_the_clock_of_a_call_starts_with_its_first_permit():
     """An hour in our own queue is no slowness of the server; from the permit on, everything counts."""
-    call = Call(Timeouts(call=10))
+    call = CallState(Timeouts(call=10))
 
     async def main() -> None:
         await asyncio.sleep(3600)
@@ -307,7 +307,7 @@ def test_the_clock_of_a_call_starts_with_its_first_permit():
 
 def test_the_queue_before_the_first_permit_of_a_fan_outs_call_is_free_and_after_it_counts():
     """Three calls and one permit: the second waits longer than its whole time, and then still has all of it."""
-    throttle = Throttle(Limits(concurrency=1), clock=clock)
+    throttle = RequestLimiter(Limits(concurrency=1), clock=clock)
     retry = Retry(RetryPolicy(attempts=2, backoff=0), Timeouts(call=5), Quota(500), Stats())
     held: list[float] = []
 
@@ -330,7 +330,7 @@ def test_the_queue_before_the_first_permit_of_a_fan_outs_call_is_free_and_after_
 
 def test_the_queue_for_another_attempt_ends_with_the_call():
     """The first attempt failed at once, the rate has no permit for a second in time: the first's error is raised."""
-    throttle = Throttle(Limits(rate=Rate(1, per=60)), clock=clock)
+    throttle = RequestLimiter(Limits(rate=Rate(1, per=60)), clock=clock)
     retry = Retry(RetryPolicy(), Timeouts(call=30), Quota(500), Stats())
 
     async def failing(request: Request) -> Response:

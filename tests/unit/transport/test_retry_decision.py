@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from capillary_async import RetryPolicy
 from capillary_async._transport.retry_decision import (
     RETRIED_STATUSES,
-    Verdict,
+    RetryDecision,
     asked_wait,
-    decide,
+    decide_retry,
     decisive_status,
     kind_of,
     parse_http_date,
@@ -56,11 +56,11 @@ def lowest(low: float, _: float) -> float:
     return low
 
 
-def after(error: CapillaryError, attempts: int = 1, remaining: float = 180.0, **options: Any) -> Verdict:
+def after(error: CapillaryError, attempts: int = 1, remaining: float = 180.0, **options: Any) -> RetryDecision:
     """The verdict after so many attempts that all ended so."""
     history = [AttemptRecord(number + 1, kind_of(error), status_of(error)) for number in range(attempts)]
     policy, uniform = options.get("policy", POLICY), options.get("uniform", highest)
-    return decide(error, history, policy, remaining, uniform)
+    return decide_retry(error, history, policy, remaining, uniform)
 
 
 def malformed(body: str) -> DecodeError:
@@ -106,7 +106,7 @@ def test_what_may_heal_is_tried_again(name: str):
 
 @pytest.mark.parametrize("name", FINAL)
 def test_what_stays_is_final(name: str):
-    assert after(FINAL[name]) == Verdict(None, reason="final")
+    assert after(FINAL[name]) == RetryDecision(None, reason="final")
 
 
 def test_what_a_retry_loop_gave_up_is_not_tried_again():
@@ -130,7 +130,7 @@ def test_what_holds_no_json_gets_two_attempts():
     assert after(page, 2).reason == "attempts"
     assert after(malformed("[1,"), 4).delay is not None
     other = [AttemptRecord(1, "status", 503), AttemptRecord(2, "cut-body", None), AttemptRecord(3, "not-json", 200)]
-    assert decide(page, other, POLICY, 180, highest).delay is not None
+    assert decide_retry(page, other, POLICY, 180, highest).delay is not None
 
 
 def test_the_backoff_doubles_up_to_its_cap_and_is_jittered_in_full():
@@ -144,9 +144,9 @@ def test_the_backoff_doubles_up_to_its_cap_and_is_jittered_in_full():
 
 def test_a_throttled_answer_has_a_longer_base_and_a_lower_price():
     """1 s after 429 and 503, for 5 tokens; 0.2 s after the rest, for 14."""
-    assert after(RateLimitedError(status=429)) == Verdict(1.0, 5)
-    assert after(ServerError(status=503), 2) == Verdict(2.0, 5)
-    assert after(ServerError(status=500)) == Verdict(0.2, 14)
+    assert after(RateLimitedError(status=429)) == RetryDecision(1.0, 5)
+    assert after(ServerError(status=503), 2) == RetryDecision(2.0, 5)
+    assert after(ServerError(status=500)) == RetryDecision(0.2, 14)
     assert throttled(APIError(status=200, code=429))
     assert not throttled(APIError(status=503, code=500))
     assert not throttled(TransportError())

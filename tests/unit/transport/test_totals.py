@@ -11,17 +11,17 @@ from support.raw_server import RawServer, said
 
 from capillary_async import AsyncSession, Paging
 from capillary_async._config import CarefulPaging
-from capillary_async._paging.page import Fetched, Position, ReadOptions, Source
-from capillary_async._paging.verified import reading
+from capillary_async._paging.page import FetchedPage, ListSource, PagerOptions, Position
+from capillary_async._paging.verified import open_reader
 from capillary_async._transport.classify import judge
-from capillary_async._transport.messages import Headers, Response, Shape, keep
+from capillary_async._transport.messages import Headers, Response, ResponseSpec, keep
 from capillary_async._transport.totals import total_in, total_of
 from capillary_async.endpoints._resource import fetched as as_page
 from capillary_async.errors import NotFoundError, PagingError
 from capillary_async.models import LoyaltyEvent, PointsAllocation
 
 Make = Callable[..., AsyncSession]
-EVENTS = Shape(LoyaltyEvent, "data")
+EVENTS = ResponseSpec(LoyaltyEvent, "data")
 Read = tuple[list[int | None], list[str], int]
 
 
@@ -45,7 +45,7 @@ def test_a_total_is_read_in_every_usual_place_and_nothing_else_is_one(envelope: 
 
 def test_a_header_says_it_where_the_body_is_an_array():
     response = Response(200, Headers({"X-Total-Count": "7"}), b'[{"id": 1}]')
-    shape = Shape(PointsAllocation)
+    shape = ResponseSpec(PointsAllocation)
     assert as_page(keep(response, judge(response, shape)), shape).total == 7
     assert (total_in({"X-Total-Count": "x"}), total_in({})) == (None, None)
 
@@ -57,7 +57,7 @@ class Counted:
         self.held, self.total, self.cap, self.gone = list(held), total, cap, gone
         self.asked: list[int] = []
 
-    async def fetch(self, number: int, size: int) -> Fetched[Row]:
+    async def fetch(self, number: int, size: int) -> FetchedPage[Row]:
         self.asked.append(number)
         size = min(size, self.cap)
         part = self.held[(number - 1) * size : number * size]
@@ -67,8 +67,8 @@ class Counted:
 
     async def read(self, paging: Paging | None = None, **options: Any) -> Read:
         """Keys, warnings and requests."""
-        source = Source("a.list(entity_id=1)", self.fetch, lambda row: row.id)
-        walk = reading(source, paging or Paging(10, prefetch=0), FakeOwner(), ReadOptions(**options))
+        source = ListSource("a.list(entity_id=1)", self.fetch, lambda row: row.id)
+        walk = open_reader(source, paging or Paging(10, prefetch=0), FakeOwner(), PagerOptions(**options))
         keys: list[int | None] = []
         warnings: list[str] = []
         while (page := await walk.next_page()) is not None:
@@ -140,7 +140,7 @@ async def test_a_page_that_comes_whole_when_it_is_asked_for_again_is_warned_of_b
     whole = listed.held
     listed.held = whole[:13]
 
-    async def heal(number: int, size: int) -> Fetched[Row]:
+    async def heal(number: int, size: int) -> FetchedPage[Row]:
         page = await Counted.fetch(listed, number, size)
         if number > 1:
             listed.held = whole
