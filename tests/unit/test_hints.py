@@ -60,7 +60,7 @@ USERS = {
     "PointsAwardedResource": CALLS["points_awarded"],
     "PointsLedgerResource": CALLS["points_ledger"],
     "Position": {"index", "page", "page_size"},
-    "RecordIterator": {"aclose", "position"},
+    "ItemIterator": {"aclose", "position"},
     "Stats": {"bytes", "duplicates", "records", "requests", "retries", "snapshot", "throttles"},
 }  # fmt: skip
 

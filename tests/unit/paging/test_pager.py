@@ -23,7 +23,7 @@ from support.fake_list import FakeIds, FakeList, Row, all_pages, failing, fault,
 from support.paths import TESTS
 
 from capillary_async import AsyncSession, Paging, Position
-from capillary_async._paging.pager import FetchedPage, ListSource, Page, PageIterator, Pager, RecordIterator
+from capillary_async._paging.pager import FetchedPage, ListSource, Page, PageIterator, Pager, ItemIterator
 from capillary_async.errors import (
     InvalidRequestError,
     LedgerRequestError,
@@ -407,7 +407,7 @@ async def test_closing_at_the_moment_a_page_comes_loses_nothing() -> None:
         records = aiter(fake.pager())
         got: list[Row] = []
 
-        async def loop(records: RecordIterator[Row] = records, got: list[Row] = got) -> None:
+        async def loop(records: ItemIterator[Row] = records, got: list[Row] = got) -> None:
             async for row in records:
                 got.append(row)  # noqa: PERF401 - what came before stays
 
@@ -472,7 +472,7 @@ async def test_the_session_interrupts_who_waits() -> None:
 async def test_the_session_ends_iterators_of_another_loop() -> None:
     """A session serves threads with a loop each, and may be closed in any of them."""
     ready, ended = threading.Event(), list[str]()
-    iterators: list[RecordIterator[Row]] = []
+    iterators: list[ItemIterator[Row]] = []
 
     async def main() -> None:
         async with quiet():
