@@ -23,7 +23,7 @@ from support.fake_list import FakeIds, FakeList, Row, all_pages, failing, fault,
 from support.paths import TESTS
 
 from capillary_async import AsyncSession, Paging, Position
-from capillary_async._paging.pager import FetchedPage, ListSource, Page, PageIterator, Pager, ItemIterator
+from capillary_async._paging.pager import FetchedPage, ItemIterator, ListSource, Page, PageIterator, Pager
 from capillary_async.errors import (
     InvalidRequestError,
     LedgerRequestError,
