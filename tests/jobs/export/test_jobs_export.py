@@ -838,12 +838,12 @@ async def test_a_straggler_does_not_hold_up_the_rest(session: AsyncSession, serv
 
 async def test_one_worker_at_each_end(session: AsyncSession, tmp_path: Path) -> None:
     """A window smaller than the input: keys are handed out again as shards are done."""
-    before = _export.Intake.__init__.__globals__["KEYS"]
-    _export.Intake.__init__.__globals__["KEYS"] = 1
+    before = _export.ReadLoop.__init__.__globals__["KEYS"]
+    _export.ReadLoop.__init__.__globals__["KEYS"] = 1
     try:
         result = await export(session, tmp_path / "out", range(1, 91), shard_keys=3)
     finally:
-        _export.Intake.__init__.__globals__["KEYS"] = before
+        _export.ReadLoop.__init__.__globals__["KEYS"] = before
     assert result.complete
     assert result.shards == 30
 
