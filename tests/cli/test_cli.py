@@ -284,7 +284,7 @@ def test_ids_from_a_file(  # noqa: PLR0917 - fixtures
     assert list(dict.fromkeys(row["asked_id"] for row in rows_of(capfd.readouterr().out))) == IDS[:2]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", [["-"], ["--ids", "-"]])
 def test_ids_from_stdin(arguments: list[str]) -> None:
     """A bad one among them is a failure of its own."""
@@ -580,7 +580,7 @@ def test_another_missing_module_is_a_bug_of_ours(monkeypatch: pytest.MonkeyPatch
         main(["--version"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @POSIX
 def test_head_ends_it_quietly() -> None:
     """Nothing on stderr but what `head` says; the code is that of a broken pipe."""
@@ -594,7 +594,7 @@ def test_head_ends_it_quietly() -> None:
     assert (ended.returncode, ended.stderr) == (141, "")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @POSIX
 def test_closed_standard_streams() -> None:
     """Rows have nowhere to go without stdout; the other two are not needed."""
@@ -640,7 +640,7 @@ def start(_children: list[subprocess.Popen[str]]) -> Any:
     return started
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @POSIX
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_it_and_leave_no_part_of_a_file(
@@ -658,7 +658,7 @@ def test_signals_end_it_and_leave_no_part_of_a_file(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @POSIX
 def test_ctrl_c_ends_it_though_nobody_reads_or_writes(start: Any) -> None:
     """Neither a full pipe on stdout nor a silent one on stdin keeps the process."""
@@ -704,7 +704,7 @@ def test_progress_on_a_terminal(start: Any) -> None:
 # -- the sandbox
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @POSIX
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_sandbox_serves_what_it_prints(number: signal.Signals, start: Any) -> None:

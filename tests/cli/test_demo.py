@@ -20,7 +20,7 @@ from capillary_async.cli._demo.agreement import Agreement
 from capillary_async.cli._demo.demo import DemoOptions, faults_of
 from capillary_async.sandbox import Answer, ErrorEnvelope, Fault, RowsChanged, Sandbox, Totals
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 if TYPE_CHECKING:
     from pathlib import Path

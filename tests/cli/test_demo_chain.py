@@ -22,7 +22,7 @@ from capillary_async.cli._demo.jobs_chain import Chain
 from capillary_async.cli._demo.planted_books import disagreements, write_books
 from capillary_async.sandbox import Sandbox
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 pq = pytest.importorskip("pyarrow.parquet")
 

@@ -75,7 +75,7 @@ def line_of(capfd: pytest.CaptureFixture[str]) -> str:
 # -- pipes
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @POSIX
 @pytest.mark.parametrize("how", ["fd", "fifo", "stdin", "-", "gz"])
 def test_a_pipe_loses_no_id(how: str, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_pipe_loses_no_id(how: str, tmp_path: Path) -> None:
     assert (process.returncode, asked(tmp_path / "out")) == (0, 1500), err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @POSIX
 @pytest.mark.parametrize("command", ["export", "allocations"])
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT])

@@ -43,7 +43,7 @@ from capillary_async import (
     ServerError,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 pytest_plugins = ["contract_fixtures"]
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(CONTRACT.read_text())

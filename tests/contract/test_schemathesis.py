@@ -27,7 +27,7 @@ from servers import CONTRACT
 
 from capillary_async.sandbox import ErrorEnvelope, HtmlAnswer, Sandbox, ServerFailure, Throttle
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 CHECKS: list[Any] = [
     not_a_server_error,

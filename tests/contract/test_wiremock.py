@@ -24,7 +24,7 @@ from capillary_async import (
     TransportError,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 pytest_plugins = ["contract_fixtures"]
 
 FAULTS = ("CONNECTION_RESET_BY_PEER", "EMPTY_RESPONSE", "MALFORMED_RESPONSE_CHUNK", "RANDOM_DATA_THEN_CLOSE")

@@ -22,7 +22,7 @@ from benchmarks.results import Row, Sample, Section, Target, paired
 from benchmarks.server import COUNTS, RawServer
 from benchmarks.serving import nginx_version, raw_server, recorded_server
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 TINY = ("--runs", "1", "--scale", "0.002")
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")

@@ -59,7 +59,7 @@ ENDLESS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
 @pytest.mark.parametrize("name", ENDLESS)
 async def test_an_answer_beyond_the_cap_costs_less_than_100_mib_and_one_request(name: str):

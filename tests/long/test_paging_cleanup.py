@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.paths import TESTS
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 POINTS = {"items": 190, "pages": 190, "collect": 190, "first": 130, "page": 130, "verify": 190}
 LOOPS = {"items", "pages"}

@@ -179,7 +179,7 @@ async def test_web_service(cluster: Sandbox, tmp_path: Path, monkeypatch: pytest
     assert (missing.status_code, missing.json()) == (404, {"detail": "no such customer"})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_tests_of_users(tmp_path: Path) -> None:
     """The plugin's fixtures and the shim, in a run of pytest of their own."""
     for name in ("conftest.py", "test_report.py", "test_with_aioresponses.py"):
@@ -228,7 +228,7 @@ def _run(line: str, cwd: Path) -> tuple[int, str]:
     return ended.returncode, ended.stdout + ended.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_five_commands_of_a_night(night: Path) -> None:
     """Each does what the table of exit codes says; the second asks nothing, and 3 tells of a row too few."""
     five = fenced("bash")[0].values[0].splitlines()
@@ -250,7 +250,7 @@ def test_five_commands_of_a_night(night: Path) -> None:
     assert (night / look.split()[-1]).exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_reports_of_an_export(night: Path) -> None:
     """What the two files come to is what the sandbox has left of AVAILABLE rows; nobody is asked for it."""
     export = fenced("bash")[0].values[0].splitlines()[0]
@@ -273,7 +273,7 @@ def test_reports_of_an_export(night: Path) -> None:
     assert all(row["last_day"] <= "2026-12-31" for row in lost)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_script_of_a_night(night: Path, cluster: Sandbox) -> None:
     """Its exit code is that of the step that failed: 2 for a customer, 3 for the books; run again it goes on."""
     (night / "nightly.sh").write_text(fenced("bash")[1].values[0])
@@ -289,7 +289,7 @@ def test_script_of_a_night(night: Path, cluster: Sandbox) -> None:
     assert (night / "report-2026-01-15.html").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_python_of_a_night(night: Path) -> None:
     """The same as a function of a scheduler: it raises what a person has to look at."""
     (night / "nightly.py").write_text(FILES["nightly.py"])
@@ -347,7 +347,7 @@ def commands() -> list[str]:
     return [*lines, *(f"{line} --customers 20" for line in re.findall(r"`(capillary-async demo[^`]*)`", TEXT))]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("line", commands())
 def test_command(line: str, cluster: Sandbox, tmp_path: Path) -> None:
     """Each command of the README writes what it should; the disturbed demo ends with 1."""

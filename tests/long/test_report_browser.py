@@ -32,7 +32,7 @@ HELD = Sandbox(customers=40)
 ROWS = [row for customer in HELD.customer_ids for row in HELD.allocations(customer)]
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"),
     pytest.mark.asyncio(loop_scope="module"),
 ]

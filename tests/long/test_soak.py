@@ -19,7 +19,7 @@ from benchmarks.soak_leg import Leg, Sample
 from benchmarks.soak_misdirected import MisdirectedLeg
 from benchmarks.soak_world import FIRST, Account, customers_for, page_body, pages_of, place
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
+import functools
+from typing import TYPE_CHECKING
 
-import pytest
 from support.paths import PACKAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 # Lowest first. The name of a package means all its modules, which may import each other.
 ROWS: list[set[str]] = [
@@ -21,6 +25,7 @@ ROWS: list[set[str]] = [
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(ROWS) for name in names}
+AIOHTTP = {"_transport.wire"}
 FACE = len(ROWS) - 2.5  # the package's own __init__: above the session, below sandbox and jobs
 
 
@@ -42,51 +47,57 @@ def imports_of(path: Path) -> list[tuple[str, int]]:
     return found
 
 
-def modules() -> list[Path]:
-    """All files of the package."""
-    return sorted(PACKAGE.rglob("*.py"))
-
-
 def dotted(path: Path) -> str:
     """A file's name below the package."""
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__").removesuffix("__init__")
 
 
-@pytest.mark.parametrize("path", modules(), ids=dotted)
-def test_every_module_has_its_row(path: Path) -> None:
+@functools.cache
+def imports() -> dict[str, list[tuple[str, int]]]:
+    """Of every file of the package, by its name below the package."""
+    return {dotted(path): imports_of(path) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def ours() -> Iterator[tuple[str, str, int]]:
+    """Each import of ours: the file, what it imports below the package, and the line."""
+    for file, found in imports().items():
+        for name, line in found:
+            if name.split(".")[0] == "capillary_async":
+                yield file, name.removeprefix("capillary_async").removeprefix("."), line
+
+
+def test_every_module_has_its_row() -> None:
     """Each file belongs to a row."""
-    assert dotted(path) == "" or unit_of(dotted(path)) is not None
+    assert len(imports()) > 100
+    assert [file for file in imports() if file and unit_of(file) is None] == []
 
 
-@pytest.mark.parametrize("path", modules(), ids=dotted)
-def test_imports_point_downwards(path: Path) -> None:
+def test_imports_point_downwards() -> None:
     """A lower row never imports a higher one, and siblings do not import each other."""
-    unit = unit_of(dotted(path))
-    rank = FACE if unit is None else RANK[unit]
-    for name, line in imports_of(path):
-        if not name.startswith("capillary_async"):
-            continue
-        other = unit_of(name.removeprefix("capillary_async").removeprefix("."))
-        known = FACE if other is None else RANK[other]
-        assert other == unit or known < rank, f"{path.name}:{line} imports {name}, which is in no lower row"
+    wrong = []
+    for file, name, line in ours():
+        unit, other = unit_of(file), unit_of(name)
+        rank, known = (FACE if one is None else RANK[one] for one in (unit, other))
+        if other != unit and known >= rank:
+            wrong.append(f"{file}:{line} imports {name}, which is in no lower row")
+    assert wrong == []
 
 
-@pytest.mark.parametrize("path", modules(), ids=dotted)
-def test_aiohttp_stays_in_wire_and_sandbox(path: Path) -> None:
-    """One file adapts aiohttp; the sandbox is a server of its own."""
-    if dotted(path) == "_transport.wire" or dotted(path).startswith("sandbox"):
-        return
-    assert not [line for name, line in imports_of(path) if name.split(".")[0] == "aiohttp"]
+def test_aiohttp_stays_in_wire_and_sandbox() -> None:
+    """One package adapts aiohttp; the sandbox is a server of its own."""
+    users = {file for file, found in imports().items() for name, _ in found if name.split(".")[0] == "aiohttp"}
+    assert [file for file in users if file not in AIOHTTP and not file.startswith("sandbox")] == []
 
 
-@pytest.mark.parametrize("path", [path for path in modules() if dotted(path).startswith("jobs")], ids=dotted)
-def test_jobs_stand_on_the_public_face(path: Path) -> None:
+def test_jobs_stand_on_the_public_face() -> None:
     """They import what users may import: nothing of ours that begins with an underscore, but for their own files.
 
     And but for the lowest row, which knows nothing of the SDK and is shared with the command line.
     """
-    ours = [name for name, _ in imports_of(path) if name.startswith("capillary_async")]
-    private = [name for name in ours if any(part.startswith("_") for part in name.split(".")[1:])]
-    leaves = tuple(f"capillary_async.{name}" for name in ("jobs.", "_files.", "_priority.", "_repr."))
-    own = [name for name in private if name.startswith(leaves)]
-    assert [name for name in private if name not in own and name != "capillary_async.__version__"] == []
+    leaves = ("jobs.", "_files.", "_priority.", "_repr.")
+    wrong = []
+    for file, name, line in ours():
+        private = any(part.startswith("_") for part in name.split(".")) and name != "__version__"
+        if file.split(".")[0] == "jobs" and private and not name.startswith(leaves):
+            wrong.append(f"{file}:{line} imports {name}")
+    assert wrong == []

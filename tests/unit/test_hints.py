@@ -86,15 +86,14 @@ def functions_of(value: Any) -> Iterator[tuple[str, Any]]:
         yield value.__name__, value
 
 
-@pytest.mark.parametrize(("name", "value"), list(public_values()), ids=lambda one: one if isinstance(one, str) else "")
-def test_hints_resolve_at_run_time(name: str, value: Any) -> None:
+def test_hints_resolve_at_run_time() -> None:
     """As typer, pydantic, FastAPI, attrs.resolve_types and documentation tools resolve them."""
-    for where, function in functions_of(value):
+    for name, where, function in ((name, *found) for name, value in public_values() for found in functions_of(value)):
         try:
             hints = get_type_hints(function)
         except (NameError, TypeError) as error:
             pytest.fail(f"{name}: {where}: {error}")
-        assert not [hint for hint in hints.values() if isinstance(hint, str)]
+        assert not [hint for hint in hints.values() if isinstance(hint, str)], (name, where)
 
 
 def test_hints_name_what_checkers_see() -> None:

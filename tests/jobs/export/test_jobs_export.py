@@ -820,7 +820,7 @@ async def test_cancelled(session: AsyncSession, server: Customers, tmp_path: Pat
 # -- stragglers
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_a_straggler_does_not_hold_up_the_rest(session: AsyncSession, server: Customers, tmp_path: Path) -> None:
     """While one customer of the first shard is waited for, the others are read, and put on the disk, up to a bound."""
     server.slow[3] = 4.0  # a busy machine needs more than two seconds for the others

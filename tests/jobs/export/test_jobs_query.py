@@ -273,7 +273,7 @@ async def test_rows_that_wait_on_the_disk_know_their_pair(
     assert held(tmp_path / "out") == due(IDS)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_anywhere_it_comes_to_the_same_bytes(server: Customers, tmp_path: Path) -> None:
     """As with one category."""
     server.rows_under = under

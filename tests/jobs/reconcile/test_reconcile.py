@@ -110,7 +110,7 @@ AMOUNTS = st.none() | st.decimals(min_value=0, max_value=30, places=3)
 SIDES = st.dictionaries(st.integers(1, 12), AMOUNTS, min_size=1, max_size=12)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @settings(max_examples=15, deadline=None)
 @given(ours=SIDES, theirs=SIDES, tolerance=st.decimals(min_value=0, max_value=5, places=3))
 def test_any_two_sides_against_plain_python(
@@ -241,7 +241,7 @@ async def test_the_classes_must_add_up(export: Path, tmp_path: Path, monkeypatch
 # -- exports on either side
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_two_exports(tmp_path: Path) -> None:
     """Another export stands as the books: its record key and every column are compared by themselves."""
     changed = [row | ({"status": "RETURNED"} if nth == 3 else {}) for nth, row in enumerate(ROWS)]
@@ -628,7 +628,7 @@ async def test_cancelling_ends_the_work(tmp_path: Path) -> None:
     assert os.listdir(out) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_the_command(tmp_path: Path, number: signal.Signals, code: int) -> None:
@@ -652,7 +652,7 @@ def test_signals_end_the_command(tmp_path: Path, number: signal.Signals, code: i
     assert os.listdir(out) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 async def test_what_a_kill_left_goes_with_the_next_run(tmp_path: Path) -> None:
     """And nothing of a run that still works there, nor what is none of ours."""

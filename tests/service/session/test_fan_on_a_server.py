@@ -191,7 +191,7 @@ async def gone(before: set[asyncio.Task[Any]]) -> None:
         await asyncio.sleep(0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["break", "raise", "timeout", "cancel", "close"])
 def test_a_loop_left_on_the_way_leaves_no_task_and_no_request(how: str) -> None:
     """Fifteen random points each, in debug mode with warnings as errors; with the session goes every connection."""

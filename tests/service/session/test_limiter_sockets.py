@@ -49,7 +49,7 @@ class Slow(RawServer):
         return await super()._send(answer, reader, writer)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("after", ["1", None])
 async def test_150_reads_at_once_against_50_a_second(session_at: Make, after: str | None):
     """None fails, few are refused, and most of what the server allows is used: 100 of them take 2 s of its bucket.
@@ -67,7 +67,7 @@ async def test_150_reads_at_once_against_50_a_second(session_at: Make, after: st
         assert 1.9 <= took < 12
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rate", "number"),
     [(Rate(50, per=0.5), 150), (Rate(50, per=1), 101), (Rate(100, per=0.1), 300), (Rate(1000, per=1), 1100)],

@@ -267,7 +267,7 @@ def test_a_task_that_ended_without_giving_its_permit_back(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("how", ["request", "page", "collect", "fan", "fan-collect", "next", "token", "queue"])
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("closed", [False, True], ids=["stopped", "closed"])
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["no loop", "in a loop"])
 def test_nothing_is_printed_when_a_call_is_collected(

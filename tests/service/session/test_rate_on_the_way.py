@@ -69,7 +69,7 @@ def idle(session: AsyncSession) -> bool:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["cancelled", "timed out"])
 async def test_a_request_broken_off_on_a_slow_way_keeps_its_permit_until_it_has_arrived(session_at: Make, how: str):
     """It arrives 1.6 s after it was sent, long after the call ended; the next one comes a whole `per` behind it."""
@@ -89,7 +89,7 @@ async def test_a_request_broken_off_on_a_slow_way_keeps_its_permit_until_it_has_
         assert idle(session)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_a_rate_over_a_way_of_uneven_delays_with_cancelled_requests(session_at: Make):
     """Sixty calls over connections that delay by up to 150 ms, a third of them cancelled at some moment."""
     dice = random.Random(5)

@@ -217,7 +217,7 @@ async def test_an_export_without_drift_says_so(tmp_path: Path) -> None:
     assert "documented-values-only" not in [each.rule.name for each in result.findings]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("point", sorted({point for point in POINTS if point.startswith("shard-")}))
 def test_counts_survive_kill_9(tmp_path: Path, point: str) -> None:
     """Killed at each moment of a shard and started again, each record is counted once."""

@@ -26,7 +26,7 @@ def whale_among(size: int = 1) -> Lists:
     return Lists(lambda key: PAGES * size - 1 if key == WHALE else size - 1, size)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["outcomes", "pages", "items"])
 def test_a_whale_among_ten_thousand_holds_nobody_up(mode: str) -> None:
     """The others end as if it were not there; then idle workers read its pages ahead."""

@@ -478,7 +478,7 @@ async def _cancelled(iterator: Any, steps: int) -> None:
         await task
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_hundred_random_ends_leave_nothing() -> None:
     """Breaks, errors, timeouts, cancellations and closings at random points, in debug mode, warnings as errors."""
     problems: list[Any] = []

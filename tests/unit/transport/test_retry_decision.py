@@ -104,9 +104,9 @@ def test_what_may_heal_is_tried_again(name: str):
     assert after(RETRIED[name]).delay is not None
 
 
-@pytest.mark.parametrize("name", FINAL)
-def test_what_stays_is_final(name: str):
-    assert after(FINAL[name]) == RetryDecision(None, reason="final")
+def test_what_stays_is_final():
+    wrong = [name for name, error in FINAL.items() if after(error) != RetryDecision(None, reason="final")]
+    assert wrong == []
 
 
 def test_what_a_retry_loop_gave_up_is_not_tried_again():
