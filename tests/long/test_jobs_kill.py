@@ -73,14 +73,14 @@ def same(out: Path, undisturbed: dict[str, Any]) -> bool:
 def test_random_kills(
     campaign: int, server: Customers, runner: Runner, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Ten kills each, at moments drawn over the whole of a run; a folder is killed until it comes through."""
+    """Ten kills or more, at moments drawn over the whole of a run, until one hit work; each folder comes through."""
     dice = random.Random(campaign)
     kills = in_work = folders = 0
-    while kills < 10:
+    while kills < 10 or not in_work:
         out = tmp_path / str(folders)
         folders += 1
         fail_at_first(server)
-        while kills < 10:
+        while kills < 10 or not in_work:
             # Later and later while nothing was in work: the machine may be busier than when a run was timed.
             held = held_seconds[0] * (1 if in_work else 1 + kills)
             code = runner.killed(out, dice.uniform(0.0, held))
@@ -91,7 +91,6 @@ def test_random_kills(
             in_work += any((out / "shards").glob("*"))
         assert runner.run(out) == 2
         assert same(out, undisturbed)
-    assert in_work, "all kills came too early to mean anything"
 
 
 @pytest.mark.parametrize(

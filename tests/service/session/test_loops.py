@@ -127,6 +127,7 @@ def test_an_interrupt_out_of_a_fan_out_leaves_the_session_free(loop: asyncio.Abs
         asyncio.run(session.aclose())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("again", [False, True], ids=["new loop", "same loop"])
 def test_ctrl_c_during_the_token_request(loop: asyncio.AbstractEventLoop, again: bool):
     """The fetch in the stopped loop is nobody's any more: the next call fetches its own; the same loop goes on."""

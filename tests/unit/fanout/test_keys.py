@@ -514,7 +514,7 @@ async def test_batches_reach_their_concurrency_and_are_whole() -> None:
     shelf = Shelf()
 
     async def slow(_key: Any, _number: int) -> None:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.1)
 
     shelf.before = slow
     fan = batches_over(Counted(10_010, 1), shelf, batch=50, concurrency=16)
