@@ -93,8 +93,7 @@ class RequestLimiter:
 
     def _take(self, permit: Permit) -> None:
         self._pace.held.add(permit)
-        if self._pace.shut is not None:
-            permit.probe, self._pace.shut.prober = True, permit
+        permit.probe = permit.probe or self._pace.gate.probe_granted(permit)
         self._pace.took()
         self._line.took(permit)
 
@@ -132,8 +131,7 @@ class RequestLimiter:
             pace.held.discard(permit)
             pace.on_its_way.discard(permit)
             pace.lost(1)  # it may have been sent
-            if pace.shut is not None and pace.shut.prober is permit:
-                pace.shut.prober = None
+            pace.gate.probe_dropped(permit)
         return bool(lost)
 
     def _restore(self) -> None:
@@ -178,7 +176,7 @@ class RequestLimiter:
 
     def _hopeless(self, waiter: Waiter, limit: float | None) -> CapillaryError | None:
         """The error for a wait that must not be begun, since its end is known to come too late. Under the lock."""
-        error = self._pace.barred(waiter.call, waiter.since)
+        error = self._pace.gate.refusal_for(waiter.call, waiter.since)
         if error is None and limit is not None and (self._blocked() or 0.0) > limit:
             call = waiter.call
             return _too_late("would run out", begun=call is not None and call.started is not None)
@@ -241,9 +239,11 @@ class RequestLimiter:
         """Wake those who would have to wait too long at the shut gate with their error."""
         turned: list[tuple[Waiter, CapillaryError]] = []
         with self._lock:
-            if self._pace.shut is None:
+            if self._pace.gate.state is None:
                 return
-            found = [(waiter, self._pace.barred(waiter.call, waiter.since)) for waiter in self._line.waiters()]
+            found = [
+                (waiter, self._pace.gate.refusal_for(waiter.call, waiter.since)) for waiter in self._line.waiters()
+            ]
             turned += [(waiter, error) for waiter, error in found if error is not None]
             for waiter, _ in turned:
                 self._line.remove(waiter)

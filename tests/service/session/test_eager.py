@@ -42,7 +42,7 @@ def test_a_token_refused_for_too_long_is_fetched_when_the_service_is_well_again(
             for _ in range(3):
                 with pytest.raises(RateLimitedError):
                     await session.request("GET", "/path")
-            session._shared.throttle._pace.shut = None  # well again
+            session._shared.throttle._pace.gate.state = None  # well again
             assert await session.request("GET", "/path") == []
             await session.aclose()
 

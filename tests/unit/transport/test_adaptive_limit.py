@@ -48,9 +48,9 @@ class Paced:
         """Take a permit: whether it is the probe's."""
         assert self.pace.wait() is None
         self.pace.held.add(object())
-        if self.pace.shut is None:
+        if self.pace.gate.state is None:
             return False
-        self.pace.shut.prober = "loop"
+        self.pace.gate.state.prober = "loop"
         return True
 
     def end(self, error: CapillaryError | None = None, *, probe: bool = False, call: CallState | None = None) -> None:
@@ -152,7 +152,7 @@ def test_other_faults_do_not(error: CapillaryError):
     paced = Paced()
     paced.all(error)
     assert paced.pace.limit >= 8
-    assert paced.pace.shut is None
+    assert paced.pace.gate.state is None
 
 
 @pytest.mark.parametrize(
@@ -283,14 +283,14 @@ def test_a_probe_refused_again_keeps_it_shut_for_the_new_time(again: CapillaryEr
     paced = Paced()
     paced.send()
     paced.end(busy(5.0))
-    since = paced.pace.shut.since if paced.pace.shut else None
+    since = paced.pace.gate.state.since if paced.pace.gate.state else None
     for _ in range(3):
         paced.now += (paced.pace.wait() or 0) + 0.001
         assert paced.send()
         paced.end(again, probe=True)
         assert paced.pace.wait() == pytest.approx(7)
-        assert paced.pace.shut is not None
-        assert paced.pace.shut.since == since
+        assert paced.pace.gate.state is not None
+        assert paced.pace.gate.state.since == since
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_any_other_end_of_the_probe_opens_it(end: CapillaryError | None):
     paced.now += 6
     assert paced.send()
     paced.end(end, probe=True)
-    assert paced.pace.shut is None
+    assert paced.pace.gate.state is None
 
 
 @pytest.mark.parametrize("sent", [True, False])
@@ -321,7 +321,7 @@ def test_a_probe_that_is_cancelled_hands_its_part_on(sent: bool):
         paced.pace.dropped(probe=True, sent=sent)
     assert paced.send()
     paced.end(probe=True)
-    assert paced.pace.shut is None
+    assert paced.pace.gate.state is None
 
 
 # --- without Retry-After ----------------------------------------------------------------------------------------------
@@ -332,7 +332,7 @@ def test_three_429_in_a_row_shut_it_for_a_backoff_of_our_own():
     paced, waits = Paced(), []
     for _ in range(3):
         paced.send()
-        assert paced.pace.shut is None
+        assert paced.pace.gate.state is None
         paced.end(too_many())
     for _ in range(7):
         waits.append(paced.pace.wait())
@@ -360,7 +360,7 @@ def test_single_ones_and_503_are_faults_of_their_requests():
     for _ in range(20):
         paced.send()
         paced.end(busy())
-    assert paced.pace.shut is None
+    assert paced.pace.gate.state is None
 
 
 def test_refusals_of_before_do_not_prolong_it():
@@ -384,7 +384,7 @@ def test_no_backoff_of_our_own_where_the_user_wants_none():
     for _ in range(30):
         paced.send()
         paced.end(too_many())
-    assert paced.pace.shut is None
+    assert paced.pace.gate.state is None
 
 
 # --- who may wait at the gate -----------------------------------------------------------------------------------------
@@ -401,10 +401,10 @@ def test_a_call_begun_waits_within_its_deadline(monkeypatch: pytest.MonkeyPatch)
     call = CallState(Timeouts(call=30))
     call.start()
     shut_for(paced, 25)
-    assert paced.pace.barred(call, paced.now) is None
+    assert paced.pace.gate.refusal_for(call, paced.now) is None
     paced.now += 3
     shut_for_probe(paced, 40)
-    error = paced.pace.barred(call, paced.now)
+    error = paced.pace.gate.refusal_for(call, paced.now)
     assert isinstance(error, DeadlineExceededError)
     assert error.kind == "queue"
 
@@ -419,18 +419,18 @@ def test_a_call_not_begun_waits_at_the_gate_for_as_long_as_a_call_may_take(monke
     """In one piece or in several: refused probes do not make it wait for ever."""
     paced = shut_for(Paced(monkeypatch), 100)
     since, fresh = paced.now, CallState(Timeouts(call=180))
-    assert paced.pace.barred(fresh, since) is None
-    assert isinstance(paced.pace.barred(CallState(Timeouts(call=99)), since), NotSentError)
+    assert paced.pace.gate.refusal_for(fresh, since) is None
+    assert isinstance(paced.pace.gate.refusal_for(CallState(Timeouts(call=99)), since), NotSentError)
     paced.now += 100
     paced.send()
     paced.end(too_many(100), probe=True)
-    error = paced.pace.barred(fresh, since)
+    error = paced.pace.gate.refusal_for(fresh, since)
     assert isinstance(error, NotSentError)
     assert type(error.error) is RateLimitedError
     assert error.error.retry_after == pytest.approx(100)
     assert "not sent" in error.message
     assert "asks for a wait of 100.0 s more; waiting would pass Timeouts.call" in error.message
-    assert paced.pace.barred(fresh, paced.now) is None  # who came later has all of it
+    assert paced.pace.gate.refusal_for(fresh, paced.now) is None  # who came later has all of it
 
 
 def test_the_time_in_the_queue_before_the_gate_went_shut_does_not_count(monkeypatch: pytest.MonkeyPatch):
@@ -438,7 +438,7 @@ def test_the_time_in_the_queue_before_the_gate_went_shut_does_not_count(monkeypa
     since = paced.now
     paced.now += 3600
     shut_for(paced, 100)
-    assert paced.pace.barred(CallState(Timeouts()), since) is None
+    assert paced.pace.gate.refusal_for(CallState(Timeouts()), since) is None
 
 
 @pytest.mark.parametrize("told", [120.1, 3600.0, 1e20])
@@ -446,24 +446,24 @@ def test_beyond_retry_after_max_nobody_waits_and_one_looks_from_time_to_time(tol
     """After 120 s, not after an hour or a thousand years: one odd answer does not end a session."""
     paced = shut_for(Paced(), told)
     for call in (None, CallState(Timeouts()), CallState(Timeouts(call=1e6))):
-        error = paced.pace.barred(call, paced.now)
+        error = paced.pace.gate.refusal_for(call, paced.now)
         assert isinstance(error, NotSentError)
         assert isinstance(error.error, RateLimitedError)
         assert error.error.retry_after == pytest.approx(told)
         assert "would pass RetryPolicy.retry_after_max" in error.message
     assert paced.pace.wait() == pytest.approx(120)
     paced.now += 120.01
-    assert paced.pace.barred(None, paced.now) is None
+    assert paced.pace.gate.refusal_for(None, paced.now) is None
     assert paced.send()
-    assert paced.pace.barred(None, paced.now) is not None  # while the probe is under way
+    assert paced.pace.gate.refusal_for(None, paced.now) is not None  # while the probe is under way
     paced.end(probe=True)
-    assert paced.pace.barred(None, paced.now) is None
+    assert paced.pace.gate.refusal_for(None, paced.now) is None
 
 
 def test_just_retry_after_max_is_waited_for():
     """The longest wait that is obeyed is obeyed."""
     paced = shut_for(Paced(), 120)
-    assert paced.pace.barred(CallState(Timeouts(call=1e6)), paced.now) is None
+    assert paced.pace.gate.refusal_for(CallState(Timeouts(call=1e6)), paced.now) is None
     assert paced.pace.wait() == pytest.approx(120)
 
 
@@ -480,7 +480,7 @@ def test_an_error_of_our_own_backoff_names_no_time():
     for _ in range(3):
         paced.send()
         paced.end(too_many())
-    error = paced.pace.barred(CallState(Timeouts(call=0.1)), paced.now)
+    error = paced.pace.gate.refusal_for(CallState(Timeouts(call=0.1)), paced.now)
     assert isinstance(error, NotSentError)
     assert isinstance(error.error, RateLimitedError)
     assert error.error.retry_after is None

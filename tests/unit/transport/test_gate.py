@@ -167,7 +167,7 @@ def test_single_429_without_a_time_stop_nobody():
         return clock() - began
 
     assert run(main) < 500 * 0.1 / 5 + 4
-    assert client.throttle._pace.shut is None
+    assert client.throttle._pace.gate.state is None
 
 
 # --- the probe --------------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def test_a_cancelled_probe_hands_its_part_to_the_next():
     run(main)
     assert service.names[-2:] == ["/2", "/3"]
     assert idle(client.throttle)
-    assert client.throttle._pace.shut is None
+    assert client.throttle._pace.gate.state is None
 
 
 def test_a_probe_refused_again_keeps_it_shut_for_the_new_time():
@@ -247,11 +247,11 @@ def test_a_probe_of_a_loop_that_was_closed_hands_its_part_on():
         return [task]
 
     tasks = loop.run_until_complete(begin())
-    assert gate._pace.shut is not None
-    assert gate._pace.shut.prober.loop is loop
+    assert gate._pace.gate.state is not None
+    assert gate._pace.gate.state.prober.loop is loop
     loop.close()
     assert asyncio.run(asyncio.wait_for(gate(REQUEST, answered), 5)) is RIGHT
-    assert gate._pace.shut is None
+    assert gate._pace.gate.state is None
     tasks.clear()
     gc.collect()
     assert idle(gate)

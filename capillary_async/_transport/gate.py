@@ -1,0 +1,201 @@
+"""The gate of a session: whether the service may be asked now, and how long a call may wait for that.
+
+Invariant: pure. Nothing waits, nothing is locked, and no clock is read but the one handed in. Called by `AdaptiveLimit`
+and `RequestLimiter` under the limiter's lock.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, evolve
+
+from capillary_async._transport.retry_decision import NotSentError, decisive_status
+from capillary_async.errors import DeadlineExceededError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from capillary_async._config import RetryPolicy
+    from capillary_async._transport.messages import CallState
+    from capillary_async.errors import APIError, CapillaryError
+
+__all__ = ["Gate", "GateState"]
+
+IN_A_ROW = 3  # refusals without a time, and no good answer between them: the rate is passed, it was no single fault
+GATE_JITTER = 0.02  # share of the wait asked for, so that many processes do not come back in one moment
+LONGEST_SHUT = 60.0  # seconds until one request checks whether a wait beyond `retry_after_max` is still asked for
+_TOO_MANY = 429
+
+
+@define(eq=False)
+class GateState:
+    """Why and until when the gate is shut.
+
+    Attributes:
+        kind, status, code: Of the refusal that shut it.
+        since: When it shut; a refused probe does not change it.
+        until: When one request may go as a probe.
+        retry_at: When the server asks to be called again; None if it named no time.
+        exceeds_max_wait: Whether that is longer than `RetryPolicy.retry_after_max`, so that no call waits for it.
+        jitter: The share added to each wait that the server asks for.
+        prober: The permit of the probe under way.
+    """
+
+    kind: type[APIError]
+    status: int
+    code: int | None
+    since: float
+    until: float
+    retry_at: float | None
+    exceeds_max_wait: bool
+    jitter: float
+    prober: Any = None
+
+
+class Gate:
+    """A circuit breaker: open, shut until a time, or half open with one probe under way.
+
+    429 or 503 with `Retry-After` shuts it for every task until that time. Then one request goes as a probe. If it is
+    refused too, the gate stays shut for the new time; any other result opens the gate, and the limit grows from where
+    the refusals cut it to. A probe that is cancelled hands its part to the next request. No call waits for a
+    `Retry-After` beyond `RetryPolicy.retry_after_max`: it is refused at once, and from time to time one request checks
+    whether the wait is still asked for.
+
+    A 429 **without** `Retry-After` says that the session is too fast, and not for how long. Most SDKs leave it at the
+    backoff of the one call (Stripe, google-api-core); botocore's adaptive mode slows its whole client. A limit alone
+    does not slow down a session enough: one request at a time to a server that refuses within a millisecond is still a
+    thousand a second, which use up attempts and quota. So three of them in a row, without a good answer between, shut
+    the gate for a backoff of the session's own: half to all of `throttle_backoff`, doubled with each refused probe, up
+    to `backoff_max`. A single one is taken for a fault of its request, as is every 503 without a time, which is how
+    proxies report that a service is down: that is left to retries and fan-outs.
+    """
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        *,
+        clock: Callable[[], float],
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self.state: GateState | None = None
+        self._policy = policy
+        self._clock = clock
+        self._uniform = uniform
+        self._refusals = 0  # in a row, without a time
+        self._pauses = 0  # of our own, in a row
+
+    def wait(self) -> float | None:
+        """None if a request may go; else the seconds until one may as a probe (0.0: when the present probe ends)."""
+        state = self.state
+        if state is None:
+            return None
+        if state.prober is not None:
+            return 0.0
+        left = state.until - self._clock()
+        return left if left > 0 else None
+
+    def probe_granted(self, permit: Any) -> bool:
+        """Make the request with this permit the probe; False if the gate is open and needs none."""
+        if self.state is None:
+            return False
+        self.state.prober = permit
+        return True
+
+    def probe_dropped(self, permit: Any = None) -> None:
+        """The probe was cancelled or never sent, so the next request is the probe.
+
+        Args:
+            permit: Of the probe; another one's changes nothing. None for whichever is under way.
+        """
+        if self.state is not None and (permit is None or self.state.prober is permit):
+            self.state.prober = None
+
+    def open(self) -> None:
+        """Let all requests go."""
+        self.state, self._pauses = None, 0
+
+    def succeeded(self, *, probe: bool) -> None:
+        """A request had a good answer; if it was the probe, the gate opens."""
+        self._refusals = 0
+        if self.state is not None and probe:
+            self.open()
+
+    def failed(self, error: APIError, call: CallState | None, *, probe: bool) -> None:
+        """A request was refused with 429 or 503."""
+        asked = error.retry_after
+        if asked is not None:
+            # The call that was refused sleeps so long too: the jitter leaves it half of its time after that.
+            slack = asked if call is None else max(0.0, call.remaining() - asked) / 2
+            self._shut_for(error, asked, slack)
+        elif probe or self._passes_the_rate(error):
+            self._shut_for(error, None, 0.0)
+        if probe:
+            self.probe_dropped()
+
+    def _passes_the_rate(self, error: APIError) -> bool:
+        """Whether a refusal without a time shows that the rate is passed, rather than a fault of one request."""
+        self._refusals += decisive_status(error.status, error.code) == _TOO_MANY
+        return self._refusals >= IN_A_ROW and self.state is None and self._policy.throttle_backoff > 0
+
+    def _shut_for(self, error: APIError, asked: float | None, slack: float) -> None:
+        """Shut the gate, or keep it shut for longer: never for less than it is already."""
+        now, before = self._clock(), self.state
+        jitter = self._uniform(0, GATE_JITTER) if before is None else before.jitter
+        exceeds = asked is not None and asked > self._policy.retry_after_max
+        if asked is None:
+            until = now + self._pause()
+        elif exceeds:
+            until = now + min(asked, max(LONGEST_SHUT, self._policy.retry_after_max))
+        else:
+            until = now + asked + min(asked * jitter, slack)
+        retry_at = None if asked is None else now + asked
+        state = GateState(type(error), error.status, error.code, now, until, retry_at, exceeds, jitter)
+        if before is None:
+            self.state = state
+        elif until > before.until:
+            self.state = evolve(state, since=before.since, prober=before.prober)
+
+    def _pause(self) -> float:
+        top = min(self._policy.backoff_max, self._policy.throttle_backoff * 2 ** min(self._pauses, 60))
+        self._pauses += 1
+        self._refusals = 0
+        return self._uniform(top / 2, top)
+
+    def refusal_for(self, call: CallState | None, since: float) -> CapillaryError | None:
+        """The error for a call that would have to wait too long at the shut gate; None if it may wait.
+
+        Args:
+            call: The call.
+            since: When it began to wait. A fan-out's call that has not begun waits here for maximum `Timeouts.call`;
+                its wait for a permit alone is not counted.
+        """
+        state = self.state
+        if state is None:
+            return None
+        now = self._clock()
+        if state.exceeds_max_wait and (state.until > now or state.prober is not None):
+            return _not_sent(state, now, "RetryPolicy.retry_after_max")
+        if call is None:
+            return None
+        if call.started is not None:
+            text = "the server asked this session to wait for longer than Timeouts.call leaves"
+            return DeadlineExceededError(text, kind="queue") if state.until - now > call.remaining() else None
+        if call.clocked:
+            too_long = state.until - now > call.remaining()
+        else:
+            too_long = state.until - max(since, state.since) > call.timeouts.call
+        return _not_sent(state, now, "Timeouts.call") if too_long else None
+
+
+def _not_sent(state: GateState, now: float, setting: str) -> NotSentError:
+    left = None if state.retry_at is None else max(0.0, state.retry_at - now)
+    asks = "" if left is None else f" and asks for a wait of {left:.1f} s more"
+    text = (
+        f"not sent: the server refuses this session's requests with HTTP {state.status}{asks}; waiting would pass "
+        f"{setting}; try again later, and lower Limits.rate or Limits.concurrency"
+    )
+    error = state.kind(text, status=state.status, code=state.code, retry_after=left)
+    error.sent = False
+    return NotSentError(error)
