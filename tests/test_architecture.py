@@ -25,7 +25,7 @@ ROWS: list[set[str]] = [
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(ROWS) for name in names}
-AIOHTTP = {"_transport.wire"}
+AIOHTTP = {f"_transport.{name}" for name in ("aiohttp_errors", "pools", "wire")}
 FACE = len(ROWS) - 2.5  # the package's own __init__: above the session, below sandbox and jobs
 
 

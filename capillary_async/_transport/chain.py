@@ -16,9 +16,10 @@ from capillary_async._transport.classify import check
 from capillary_async._transport.credentials import credentials_step
 from capillary_async._transport.limiter import RequestLimiter
 from capillary_async._transport.log import log
+from capillary_async._transport.pools import ClientSession, Pools
 from capillary_async._transport.retry import Quota, Retry
 from capillary_async._transport.stats import Stats
-from capillary_async._transport.wire import ClientSession, Pools, Wire
+from capillary_async._transport.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence

@@ -35,8 +35,8 @@ from capillary_async import (
     errors,
 )
 from capillary_async._transport.advice import with_next_step
+from capillary_async._transport.aiohttp_errors import mapped
 from capillary_async._transport.body import check_size
-from capillary_async._transport.wire import _mapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,9 +117,9 @@ async def test_no_connection(session_at: Callable[..., AsyncSession], unused_tcp
     error = await failure(session_at(f"http://127.0.0.1:{unused_tcp_port}", retry=ONCE))
     assert "check base_url and the network" in told(error)
     for kind in (ConnectionResetError("reset"), OSError("gone"), EOFError(), ValueError("odd")):
-        told(_finished(_mapped(kind)))
-    told(_finished(_mapped(ssl.SSLCertVerificationError("certificate verify failed"))))
-    told(_finished(_mapped(ssl.SSLError("wrong version number"))))
+        told(_finished(mapped(kind)))
+    told(_finished(mapped(ssl.SSLCertVerificationError("certificate verify failed"))))
+    told(_finished(mapped(ssl.SSLError("wrong version number"))))
 
 
 def _finished(error: CapillaryError) -> CapillaryError:
@@ -179,7 +179,7 @@ async def test_a_double_of_aiohttp_says_what_it_misses() -> None:
             error = await failure(session, retry=ONCE)
     assert "Connection refused: GET https://eu.api.capillarytech.com/v2/customers/5/loyaltyEvents" in told(error)
     assert "no mock has this URL with its query" in str(error)
-    assert "no mock" not in str(_mapped(aiohttp.ServerDisconnectedError()))
+    assert "no mock" not in str(mapped(aiohttp.ServerDisconnectedError()))
 
 
 @pytest.mark.parametrize(("status", "word"), [(429, "HTTP 429"), (503, "HTTP 503"), (500, "HTTP 500")])

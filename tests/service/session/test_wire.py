@@ -17,11 +17,13 @@ from conftest import AT_ONCE, PASSWORD, USERNAME
 from support.raw_server import MOMENT, Answer, RawServer, free_port, http, in_thread
 
 from capillary_async import AsyncSession, BasicAuth, Limits, RetryPolicy, Timeouts
-from capillary_async._transport import wire
+from capillary_async._transport import pools
+from capillary_async._transport.aiohttp_errors import mapped, timed_out
 from capillary_async._transport.chain import share
 from capillary_async._transport.messages import Request
+from capillary_async._transport.pools import Pools
 from capillary_async._transport.stats import Stats
-from capillary_async._transport.wire import Pools, Wire
+from capillary_async._transport.wire import Wire
 from capillary_async.errors import CapillaryError, InvalidRequestError, TLSError, TransportError
 
 ONCE = RetryPolicy(attempts=1)
@@ -67,9 +69,9 @@ async def test_aiohttp_still_knows_the_switch_for_its_hidden_resend():
     """On by default and off in our pools; a rename would leave the resend on without a word."""
     async with aiohttp.ClientSession() as client:
         assert client._retry_connection is True
-    pools = Pools(Limits())
-    assert (await pools.client())._retry_connection is False
-    await pools.aclose()
+    opened = Pools(Limits())
+    assert (await opened.client())._retry_connection is False
+    await opened.aclose()
 
 
 async def test_a_client_as_it_comes_would_send_twice():
@@ -184,11 +186,11 @@ def test_closing_reaches_the_pool_of_a_loop_in_another_thread():
     with in_thread(OK) as server:
         session = new_session(server.url)
         opened, done = threading.Event(), threading.Event()
-        pools: list[aiohttp.ClientSession] = []
+        clients: list[aiohttp.ClientSession] = []
 
         async def elsewhere() -> None:
             await session.request("GET", "/path")
-            pools.append(await session._shared.pools.client())
+            clients.append(await session._shared.pools.client())
             opened.set()
             await asyncio.to_thread(done.wait, 5)
 
@@ -196,7 +198,7 @@ def test_closing_reaches_the_pool_of_a_loop_in_another_thread():
         thread.start()
         opened.wait(5)
         asyncio.run(session.aclose())
-        assert pools[0].closed
+        assert clients[0].closed
         done.set()
         thread.join(5)
 
@@ -248,13 +250,13 @@ def test_a_pool_of_a_loop_closed_by_hand_is_let_go_at_the_next_opening():
 @pytest.mark.usefixtures("collected")
 def test_a_loop_too_busy_to_close_its_pool_closes_it_later(monkeypatch: pytest.MonkeyPatch):
     """`aclose` does not wait for ever, and nothing is left when that loop ends."""
-    monkeypatch.setattr(wire, "_PATIENCE", 0.05)
+    monkeypatch.setattr(pools, "_CLOSE_WAIT", 0.05)
     session = new_session("http://127.0.0.1:1")
     opened, closed = threading.Event(), threading.Event()
-    pools: list[aiohttp.ClientSession] = []
+    clients: list[aiohttp.ClientSession] = []
 
     async def busy() -> None:
-        pools.append(await session._shared.pools.client())
+        clients.append(await session._shared.pools.client())
         opened.set()
         closed.wait(5)  # blocks the loop
 
@@ -262,10 +264,10 @@ def test_a_loop_too_busy_to_close_its_pool_closes_it_later(monkeypatch: pytest.M
     thread.start()
     opened.wait(5)
     asyncio.run(session.aclose())
-    assert not pools[0].closed
+    assert not clients[0].closed
     closed.set()
     thread.join(5)
-    assert pools[0].closed
+    assert clients[0].closed
 
 
 def still_loop(running: list[bool]) -> Any:
@@ -277,15 +279,15 @@ def still_loop(running: list[bool]) -> Any:
 @pytest.mark.parametrize("running", [[False], [True, False]])
 async def test_a_loop_that_ends_while_its_pool_is_being_closed(running: list[bool], monkeypatch: pytest.MonkeyPatch):
     """Its callbacks never run, or it takes none any more: either way the pool is let go."""
-    monkeypatch.setattr(wire, "_PATIENCE", 0.01)
+    monkeypatch.setattr(pools, "_CLOSE_WAIT", 0.01)
     client = aiohttp.ClientSession()
-    pool = wire._Pool(still_loop(running), client, owned=True)
-    await wire._close_elsewhere(pool)
+    pool = pools._Pool(still_loop(running), client, owned=True)
+    await pools._close_elsewhere(pool)
     assert client.closed
     closed = still_loop([True])
     closed.call_soon_threadsafe.side_effect = RuntimeError("Event loop is closed")
     another = aiohttp.ClientSession()
-    await wire._close_elsewhere(wire._Pool(closed, another, owned=True))
+    await pools._close_elsewhere(pools._Pool(closed, another, owned=True))
     assert another.closed
     for coroutine in coroutines_of(pool.loop):
         coroutine.close()
@@ -300,7 +302,7 @@ def coroutines_of(loop: Any) -> list[Any]:
 async def test_a_given_client_is_left_alone_wherever_its_loop_is():
     """Closing the session lets go of nothing that is not its own."""
     async with aiohttp.ClientSession() as client:
-        await wire._close_elsewhere(wire._Pool(still_loop([False]), client, owned=False))
+        await pools._close_elsewhere(pools._Pool(still_loop([False]), client, owned=False))
         assert not client.closed
 
 
@@ -468,8 +470,8 @@ def raised(kind: type[Exception]) -> Exception:
 
 def ours_for(error: Exception) -> CapillaryError:
     if isinstance(error, TimeoutError):
-        return wire._timed_out(error, Request("GET", "/"))
-    return wire._mapped(error)
+        return timed_out(error, Request("GET", "/"))
+    return mapped(error)
 
 
 @pytest.mark.parametrize("kind", aiohttp_errors(), ids=lambda kind: kind.__name__)
@@ -482,14 +484,14 @@ def test_every_error_of_aiohttp_has_one_of_ours(kind: type[Exception]):
 
 def test_a_timeout_of_the_kernel_is_a_lost_connection():
     """ETIMEDOUT is a TimeoutError too, and none of our timers."""
-    ours = wire._timed_out(TimeoutError(110, "timed out"), Request("GET", "/"))
+    ours = timed_out(TimeoutError(110, "timed out"), Request("GET", "/"))
     assert (type(ours), ours.kind) == (TransportError, "disconnected")
     assert isinstance(ours.__cause__, TimeoutError)
 
 
 def test_an_unknown_error_of_aiohttp_is_still_ours():
     """Not every one has a rule."""
-    ours = wire._mapped(aiohttp.ClientError())
+    ours = mapped(aiohttp.ClientError())
     assert (type(ours), ours.kind, ours.message) == (TransportError, "other", "the request failed: ClientError")
 
 
