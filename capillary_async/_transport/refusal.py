@@ -1,7 +1,7 @@
-"""The body of a refusal: what it states, in which words, and an extract of it.
+"""The body of a refusal: whether it states a failure, and in which words.
 
-Invariant: whether a body states a failure is decided by its members alone; what is shown of it is short, on one line
-and without credentials, queries of URLs and control characters. Pure functions, called by `check`.
+Invariant: whether a body states a failure is decided by its members alone. Pure functions, called by `classify.py` and
+`api_errors.py`.
 
     form                                              states a failure
     `errors` (Neo, v2), one entry or several          by any entry but those of codes 200 to 299 or `status: true`
@@ -13,7 +13,6 @@ and without credentials, queries of URLs and control characters. Pure functions,
 
 from __future__ import annotations
 
-import json
 import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -25,24 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 __all__ = [
-    "cleaned",
-    "extract",
     "fails",
     "failures",
     "messages",
     "notices",
     "own_failures",
-    "text_of",
-    "title_of",
     "words",
 ]
 
-BODY_SHOWN: Final = 500  # characters: Spring's timestamp, status, error, message and path fit
-WORDS_SHOWN: Final = 300
-_LOOKED_AT: Final = 8_000  # characters of a text
-_DEEPEST: Final = 4
-_MOST: Final = 20  # entries or members of a body that an extract shows
-_LONGEST_NUMBER: Final = 1_000  # bits; Python refuses to write very long ones
+LOOKED_AT: Final = 8_000  # characters of a text
+DEEPEST: Final = 4
+LONGEST_NUMBER: Final = 1_000  # bits; Python refuses to write very long ones
 _FEW: Final = 3  # entries of a list that the words are of
 _GOOD: Final = range(200, 300)
 _BAD: Final = range(400, 600)
@@ -178,7 +170,7 @@ def _member(value: Mapping[str, Any], name: str) -> dict[str, Any]:
 def words(value: Any) -> str:
     """What a body or a part of it says, as it came: codes in words, kinds and messages, of what is within it too."""
     said: list[str] = []
-    for piece in _pieces(value, _DEEPEST):
+    for piece in _pieces(value, DEEPEST):
         known = [one for one in said if piece.casefold() in one.casefold()]
         if not known:
             said = [one for one in said if one.casefold() not in piece.casefold()]
@@ -193,8 +185,8 @@ def _own_words(body: Mapping[str, Any]) -> str:
 
 def _pieces(value: Any, depth: int) -> Iterator[str]:
     if isinstance(value, str) and value.strip():
-        yield cut(value, _LOOKED_AT)
-    elif isinstance(value, Decimal) or (type(value) is int and value.bit_length() <= _LONGEST_NUMBER):
+        yield cut(value, LOOKED_AT)
+    elif isinstance(value, Decimal) or (type(value) is int and value.bit_length() <= LONGEST_NUMBER):
         yield str(value)
     elif isinstance(value, dict) and depth:
         yield from _of_members(cast("dict[str, Any]", value), depth - 1)
@@ -216,89 +208,3 @@ def _of_members(fields: Mapping[str, Any], depth: int) -> Iterator[str]:
 def _text_code(fields: Mapping[str, Any]) -> str | None:
     texts = (fields.get(name) for name in _CODES)
     return next((one for one in texts if isinstance(one, str) and _TEXT_CODE.fullmatch(one)), None)
-
-
-# --- what is shown of it ----------------------------------------------------------------------------------------------
-
-# Each takes all up to the next blank: `scrub`, which knows our own credentials, does not recognize a part of one.
-_VEILED_NAME: Final = r"(?:passw(?:or)?d|secret|token|authorization|api[-_]?key|credential|cookie)"
-_VEILED_MEMBER: Final = re.compile(_VEILED_NAME, re.IGNORECASE)
-# After a colon a sentence may follow ("token: expired"): it takes quotation marks, a scheme or a digit.
-_NAMED: Final = re.compile(
-    rf"""({_VEILED_NAME}[\w-]{{0,40}}["']?\s*)(?:"""
-    r"""([:=]\s*)(?:"[^"]*"|(?:bearer|basic|digest)\s+\S{6,}|(?=[^\s\d]{0,200}\d)\S{6,})|(=)\S+)""",
-    re.IGNORECASE,
-)
-_SCHEME: Final = re.compile(r"\b(bearer|basic|digest)\s+(?=\S*[\d=])\S{8,}", re.IGNORECASE)
-_JSON_TOKEN: Final = re.compile(r"\beyJ[\w-]{4,}\.\S+")
-_USER: Final = re.compile(r"(://)[^\s@]{1,200}@\S*")
-_URL_QUERY: Final = re.compile(r"(://[^\s?#]{0,300})[?#]\S*")
-_QUERY: Final = re.compile(r"\?[^\s=?]*=\S*")
-_TITLE: Final = re.compile(r"<(title|message|faultstring|h1)\b[^>]{0,200}>([^<]{1,1000})</\1", re.IGNORECASE | re.ASCII)
-
-
-def cleaned(text: str, room: int = WORDS_SHOWN) -> str:
-    """A text without credentials and queries, on one line, without control characters, and cut."""
-    text = cut(text, _LOOKED_AT)
-    for pattern, instead in _TAKEN_OUT:
-        text = pattern.sub(instead, text)
-    return _one_line(text, room)
-
-
-_TAKEN_OUT: Final = (
-    (_NAMED, r"\1\2\3***"),
-    (_SCHEME, r"\1 ***"),
-    (_JSON_TOKEN, "***"),
-    (_USER, r"\1***"),
-    (_URL_QUERY, r"\1"),
-    (_QUERY, ""),
-)
-
-
-def _one_line(text: str, room: int) -> str:
-    return cut("".join(one if one.isprintable() else _escaped(one) for one in cut(text, room)), room)
-
-
-def _escaped(character: str) -> str:
-    return " " if character in "\r\n\t" else repr(character)[1:-1]
-
-
-def extract(body: bytes, parsed: Any) -> str:
-    """The beginning of a body, without credentials, queries and control characters."""
-    if isinstance(parsed, dict | list):
-        return _one_line(json.dumps(_shown(parsed, _DEEPEST), ensure_ascii=False, default=str), BODY_SHOWN)
-    return cleaned(body[:_LOOKED_AT].decode("utf-8", "replace").strip(), BODY_SHOWN)
-
-
-def _shown(value: Any, depth: int) -> Any:
-    """A value as an extract shows it: texts cleaned, secret members veiled, long and deep ones cut."""
-    if isinstance(value, str):
-        return cleaned(value, BODY_SHOWN)
-    if isinstance(value, int) and value.bit_length() > _LONGEST_NUMBER:
-        return "..."
-    if not isinstance(value, dict | list):
-        return value
-    if not depth:
-        return "..."
-    if isinstance(value, list):
-        return [_shown(one, depth - 1) for one in cast("list[Any]", value)[:_MOST]]
-    return {
-        cleaned(name): "***" if _VEILED_MEMBER.search(name) else _shown(one, depth - 1)
-        for name, one in list(cast("dict[str, Any]", value).items())[:_MOST]
-    }
-
-
-def text_of(body: bytes) -> str:
-    """What a body that is no JSON says; empty where it is no text."""
-    try:
-        text = body[:_LOOKED_AT].decode("utf-8")
-    except UnicodeDecodeError as error:
-        whole_but_its_end = error.start > _LOOKED_AT - 4
-        text = body[: error.start].decode("utf-8") if whole_but_its_end else ""
-    return "" if "\0" in text else text.strip().removeprefix("\ufeff")
-
-
-def title_of(body: bytes) -> str:
-    """The title of an HTML page, or the message of an XML one; empty where it has none."""
-    found = _TITLE.search(text_of(body))
-    return "" if found is None else " ".join(found[2].split())

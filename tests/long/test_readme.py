@@ -384,7 +384,7 @@ def test_the_table_of_errors_is_the_tree() -> None:
 
 def test_the_codes_of_the_ledger_are_those_of_the_sdk() -> None:
     """Every code for which the SDK has advice is told."""
-    from capillary_async._transport.classify import ADVICE
+    from capillary_async._transport.api_errors import ADVICE
 
     told = set(
         map(int, re.findall(r"\b\d{4,5}\b", TEXT[TEXT.index("The codes of the ledger:") :].partition("\n\n")[0]))

@@ -13,8 +13,9 @@ from support.raw_server import RawServer, http, said
 
 from capillary_async import AsyncSession, OAuthClient
 from capillary_async._transport.classify import judge
+from capillary_async._transport.extract import cleaned, extract
 from capillary_async._transport.messages import Headers, Response, ResponseSpec
-from capillary_async._transport.refusal import cleaned, extract, messages
+from capillary_async._transport.refusal import messages
 from capillary_async.errors import (
     APIError,
     ApiMessage,

@@ -16,8 +16,9 @@ from support.virtual_time import clock, run
 
 from capillary_async import AsyncSession, Limits, OAuthClient, RetryPolicy, Timeouts
 from capillary_async._transport import messages as message
-from capillary_async._transport.credentials import OAuthCredentials, _tell, credentials_step
+from capillary_async._transport.credentials import OAuthCredentials, credentials_step
 from capillary_async._transport.messages import CallState, Request, Response, keep, part_of
+from capillary_async._transport.oauth import _tell
 from capillary_async.errors import (
     AuthenticationError,
     CapillaryError,

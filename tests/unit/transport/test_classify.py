@@ -12,7 +12,8 @@ from attrs import frozen
 from support.raw_server import RawServer, http, said
 
 from capillary_async import AsyncSession
-from capillary_async._transport.classify import ADVICE, check, judge, refusal_in
+from capillary_async._transport.api_errors import ADVICE, refusal_in
+from capillary_async._transport.classify import check, judge
 from capillary_async._transport.messages import Headers, Request, Response, ResponseSpec
 from capillary_async._transport.redaction import Redactor
 from capillary_async._transport.refusal import messages
