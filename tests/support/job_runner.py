@@ -46,7 +46,7 @@ async def export(asked: dict[str, Any]) -> int:
 
 def commit_before_rename() -> None:
     """The database is told before the file has its name, and is believed when the job starts again."""
-    seal, folder_publish = _publish.Publisher._seal, _export.Folder.publish
+    seal, folder_publish = _publish.Publisher._seal, _export.ExportFolder.publish
 
     async def sealed(self: Any, task: Any) -> Any:
         late: list[Any] = []
