@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from capillary_async._transport.messages import Request, Response
     from capillary_async._transport.stats import Stats
     from capillary_async.auth import BasicAuth, OAuthClient
-    from capillary_async.endpoints import EventQuery, Identifier, LedgerInclude
+    from capillary_async.endpoints import EventQuery, Identifier, LedgerInclude, LedgerQuery
     from capillary_async.endpoints._history import History, HistoryEntry, Unjoined
     from capillary_async.errors import (
         APIError,
@@ -88,6 +88,7 @@ __all__ = [
     "InvalidRequestError",
     "LedgerEvent",
     "LedgerInclude",
+    "LedgerQuery",
     "LedgerRequestError",
     "Limits",
     "LoyaltyEvent",
@@ -136,7 +137,7 @@ if not TYPE_CHECKING:  # type checkers read the imports above, and refuse a name
             "_transport.messages": ("Request", "Response"),
             "_transport.stats": ("Stats",),
             "auth": ("BasicAuth", "OAuthClient"),
-            "endpoints": ("EventQuery", "Identifier", "LedgerInclude"),
+            "endpoints": ("EventQuery", "Identifier", "LedgerInclude", "LedgerQuery"),
             "errors": (
                 "APIError",
                 "ApiMessage",

@@ -1,4 +1,4 @@
-"""Whose ledger, and what of it: the two values that `session.points_ledger.explode` takes.
+"""Whose ledger, and what of it: the values that `session.points_ledger.explode` and `explode_many` take.
 
 Invariant: names and flags as on the page 'Get Points Ledger Explode Info', checked when they are made. Made by
 users.
@@ -6,14 +6,16 @@ users.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from attrs import field, frozen
 
 from capillary_async._repr import brief_repr
-from capillary_async.endpoints._arguments import identity, positive, refuse
+from capillary_async.endpoints._arguments import choice_text, flag, identity, names, positive, positives, refuse, text
+from capillary_async.errors import InvalidRequestError
 
-__all__ = ["Identifier", "LedgerInclude", "include_params", "wire_name"]
+__all__ = ["Identifier", "LedgerInclude", "LedgerQuery", "ledger_params"]
 
 _KINDS = {
     "mobile": "mobile",
@@ -130,12 +132,7 @@ class LedgerInclude:
     __repr__ = brief_repr
 
 
-def wire_name(identifier: Identifier) -> str:
-    """The name of an identifier as the API spells it."""
-    return _KINDS[identifier.kind]
-
-
-def include_params(include: LedgerInclude) -> dict[str, str | None]:
+def _include_params(include: LedgerInclude) -> dict[str, str | None]:
     """The flags as the API spells them; only those that are set are sent."""
     wanted = {
         "getBillDetails": include.bill_details,
@@ -147,3 +144,114 @@ def include_params(include: LedgerInclude) -> dict[str, str | None]:
         "includeAlternateCurrencies": include.alternate_currencies,
     }
     return {name: "true" if value else None for name, value in wanted.items()}
+
+
+def _owner(query: Any, attribute: Any, value: Any) -> None:  # noqa: ARG001 - attrs hands it in
+    if not isinstance(value, Identifier):
+        raise refuse("identifier", "an Identifier, e.g. Identifier.mobile(...)", value)
+
+
+def _details(query: Any, attribute: Any, value: Any) -> None:  # noqa: ARG001 - attrs hands it in
+    if not isinstance(value, LedgerInclude):
+        raise refuse("include", "a LedgerInclude", value)
+
+
+def _source(value: str) -> str:
+    return text("source", value)
+
+
+def _event_ids(value: Iterable[int | str] | None) -> tuple[int, ...] | None:
+    return None if value is None else positives("event_ids", value)
+
+
+def _event_name(value: str | None) -> str | None:
+    return choice_text("event_name", value)
+
+
+def _references(value: Iterable[str | int] | None) -> tuple[str, ...] | None:
+    return None if value is None else names("event_reference_ids", value)
+
+
+def _account(value: str | int | None) -> str | None:
+    return None if value is None else identity("account_id", value)
+
+
+def _type(value: str | None) -> str | None:
+    return choice_text("type", value)
+
+
+def _primary(value: bool | None) -> bool | None:  # noqa: FBT001 - an argument of the API
+    flag("is_primary_user", value)
+    return value
+
+
+def _currencies(value: Iterable[str] | None) -> tuple[str, ...] | None:
+    return None if value is None else names("alternate_currency_names", value)
+
+
+@frozen(kw_only=True)
+class LedgerQuery:
+    """What `explode_many` reads for one ledger: the arguments of `explode`, checked.
+
+    Attributes:
+        identifier: Whose ledger.
+        source: Where the identifier is known, e.g. `INSTORE`.
+        event_ids: Event log ids, each once; or else `event_name` with `event_reference_ids`.
+        event_name: An `EventName` or its text.
+        event_reference_ids: Transaction ids of transactional events, request ids of behavioural ones, each once.
+        account_id: The account, for sources with several.
+        include: Details to add to the events.
+        type: `CUSTOMER` or `USERGROUP2`.
+        is_primary_user: For groups: the primary member's entries.
+        alternate_currency_names: Only these alternate currencies.
+
+    Raises:
+        InvalidRequestError: A value is invalid, or both or neither way of naming events is used.
+
+    Example:
+        >>> LedgerQuery(identifier=Identifier.mobile("918088369835"), source="INSTORE", event_ids=[634510612]).event_ids
+        (634510612,)
+    """
+
+    identifier: Identifier = field(validator=_owner)
+    source: str = field(converter=_source)
+    event_ids: tuple[int, ...] | None = field(default=None, converter=_event_ids)
+    event_name: str | None = field(default=None, converter=_event_name)
+    event_reference_ids: tuple[str, ...] | None = field(default=None, converter=_references)
+    account_id: str | None = field(default=None, converter=_account)
+    include: LedgerInclude = field(factory=LedgerInclude, validator=_details)
+    type: str | None = field(default=None, converter=_type)
+    is_primary_user: bool | None = field(default=None, converter=_primary)
+    alternate_currency_names: tuple[str, ...] | None = field(default=None, converter=_currencies)
+
+    __repr__ = brief_repr
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a query that names its events in both ways, in neither, or by half of one."""
+        by_reference = self.event_name is not None or self.event_reference_ids is not None
+        if (self.event_ids is not None) == by_reference:
+            came = "both" if by_reference else "neither"
+            raise InvalidRequestError(
+                f"give either event_ids, or event_name with event_reference_ids; got {came}", argument="event_ids"
+            )
+        if by_reference and (self.event_name is None or self.event_reference_ids is None):
+            missing = "event_name" if self.event_name is None else "event_reference_ids"
+            raise InvalidRequestError(
+                f"event_name and event_reference_ids go together; {missing} is missing", argument=missing
+            )
+
+
+def ledger_params(query: LedgerQuery) -> dict[str, str | None]:
+    """Everything but the ids of events as the API spells it; what is None is not sent."""
+    currencies = query.alternate_currency_names
+    return {
+        "identifierName": _KINDS[query.identifier.kind],
+        "identifierValue": query.identifier.value,
+        "source": query.source,
+        "accountId": query.account_id,
+        **_include_params(query.include),
+        "type": query.type,
+        "isPrimaryUser": flag("is_primary_user", query.is_primary_user),
+        "alternateCurrencyNames": None if currencies is None else ",".join(currencies) or None,
+        "eventName": query.event_name,
+    }

@@ -6,30 +6,22 @@ ones of its ten. Made by the session.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import Any
 
 from attrs import define, field, frozen
 
 from capillary_async import models
 from capillary_async._codec.drift import carried
+from capillary_async._fanout.fanout import FanOut
 from capillary_async._paging.pager import FetchedPage, ListSource, Pager
 from capillary_async._transport.messages import Response, decoded_of
-from capillary_async.endpoints._arguments import (
-    choice_text,
-    flag,
-    identity,
-    names,
-    positives,
-    query,
-    refuse,
-    text,
-)
-from capillary_async.endpoints._ledger_query import Identifier, LedgerInclude, include_params, wire_name
+from capillary_async.endpoints._arguments import query, refuse
+from capillary_async.endpoints._ledger_query import Identifier, LedgerInclude, LedgerQuery, ledger_params
 from capillary_async.endpoints._resource import Resource
-from capillary_async.errors import ApiMessage, InvalidRequestError, LedgerRequestError
+from capillary_async.errors import ApiMessage, LedgerRequestError
 
-__all__ = ["Identifier", "LedgerInclude", "MissingEvent", "PointsLedgerResource"]
+__all__ = ["Identifier", "LedgerInclude", "LedgerQuery", "MissingEvent", "PointsLedgerResource"]
 
 PATH = "/v2/pointsLedger/getLedgerExplodeInfo"
 IDS_A_CALL = 10
@@ -174,32 +166,52 @@ class PointsLedgerResource(Resource):
                 sent.
             LedgerRequestError: While looping: the server refused the identifier, an event or a filter.
         """
-        argument, fixed, ids = _asked(event_ids, event_name, event_reference_ids)
-        if not isinstance(identifier, Identifier):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise refuse("identifier", "an Identifier, e.g. Identifier.mobile(...)", identifier)
-        if not isinstance(include, LedgerInclude):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise refuse("include", "a LedgerInclude", include)
-        params = {
-            "identifierName": wire_name(identifier),
-            "identifierValue": identifier.value,
-            "source": text("source", source),
-            "accountId": None if account_id is None else identity("account_id", account_id),
-            **include_params(include),
-            "type": choice_text("type", type),
-            "isPrimaryUser": flag("is_primary_user", is_primary_user),
-            "alternateCurrencyNames": None
-            if alternate_currency_names is None
-            else ",".join(names("alternate_currency_names", alternate_currency_names)) or None,
-            **fixed,
-        }
-        return self._pager(self._source(query(**params), argument, ids, _owners(identifier, params["type"])))
+        asked = LedgerQuery(
+            identifier=identifier,
+            source=source,
+            event_ids=event_ids,
+            event_name=event_name,
+            event_reference_ids=event_reference_ids,
+            account_id=account_id,
+            include=include,
+            type=type,
+            is_primary_user=is_primary_user,
+            alternate_currency_names=alternate_currency_names,
+        )
+        return self._pager(self._of(asked))
 
-    def _source(
-        self, prefix: str, argument: str, ids: Sequence[str], owners: tuple[int, ...]
-    ) -> ListSource[models.LedgerEvent]:
-        wire = "eventIds" if argument == "event_ids" else "eventReferenceIds"
-        shape = self._shape(models.LedgerEvent, "events", owners)  # loads the twenty classes of a ledger
-        pages = [tuple(ids[start : start + IDS_A_CALL]) for start in range(0, len(ids), IDS_A_CALL)]
+    def explode_many(
+        self, queries: Iterable[LedgerQuery] | AsyncIterable[LedgerQuery]
+    ) -> FanOut[LedgerQuery, models.LedgerEvent]:
+        """Details of events of many ledgers, concurrently; see `explode`.
+
+        A query with more than ten ids takes one request per ten. An id that the server refuses is the error of its
+        query; other queries are not affected.
+
+        Source: Get Points Ledger Explode Info, `GET /v2/pointsLedger/getLedgerExplodeInfo`.
+
+        Args:
+            queries: What to read of each ledger.
+
+        Raises:
+            InvalidRequestError: An entry of an input with a length is invalid. Nothing is sent.
+        """
+        return self._fan(
+            queries,
+            argument="queries",
+            name="points_ledger.explode_many",
+            check=_ledger_query,
+            source=self._of,
+            largest=None,
+        )
+
+    def _of(self, asked: LedgerQuery) -> ListSource[models.LedgerEvent]:
+        by_log_id = asked.event_ids is not None
+        wire, argument = ("eventIds", "event_ids") if by_log_id else ("eventReferenceIds", "event_reference_ids")
+        ids = tuple(map(str, asked.event_ids or asked.event_reference_ids or ()))
+        prefix = query(**ledger_params(asked))
+        shape = self._shape(models.LedgerEvent, "events", _owners(asked))  # loads the twenty classes of a ledger
+        pages = [ids[start : start + IDS_A_CALL] for start in range(0, len(ids), IDS_A_CALL)]
 
         async def ask(chunk: tuple[str, ...], answer: _Answer) -> None:
             try:
@@ -225,29 +237,17 @@ class PointsLedgerResource(Resource):
         return ListSource("points_ledger.explode", fetch, ledger_key, pages=len(pages))
 
 
-def _owners(identifier: Identifier, kind: str | None) -> tuple[int, ...]:
+def _owners(asked: LedgerQuery) -> tuple[int, ...]:
     """The customer asked for, where the identifier is one's own id; an `id` alone may be that of a group.
 
     Of the page's samples only manual adjustments say whose they are.
     """
-    own = identifier.kind == "customer_id" or (identifier.kind == "id" and kind == "CUSTOMER")
-    return (int(identifier.value),) if own and kind != "USERGROUP2" else ()
+    kind = asked.identifier.kind
+    own = kind == "customer_id" or (kind == "id" and asked.type == "CUSTOMER")
+    return (int(asked.identifier.value),) if own and asked.type != "USERGROUP2" else ()
 
 
-def _asked(event_ids: Any, event_name: Any, references: Any) -> tuple[str, dict[str, str], tuple[str, ...]]:
-    """Which of the two ways of naming events was used: its argument, its fixed parameters, its ids."""
-    by_reference = event_name is not None or references is not None
-    if (event_ids is not None) == by_reference:
-        came = "both" if by_reference else "neither"
-        raise InvalidRequestError(
-            f"give either event_ids, or event_name with event_reference_ids; got {came}", argument="event_ids"
-        )
-    if event_ids is not None:
-        return "event_ids", {}, tuple(map(str, positives("event_ids", event_ids)))
-    if event_name is None or references is None:
-        missing = "event_name" if event_name is None else "event_reference_ids"
-        raise InvalidRequestError(
-            f"event_name and event_reference_ids go together; {missing} is missing", argument=missing
-        )
-    name = text("event_name", event_name)
-    return "event_reference_ids", {"eventName": name}, names("event_reference_ids", references)
+def _ledger_query(value: Any) -> LedgerQuery:
+    if not isinstance(value, LedgerQuery):
+        raise refuse("queries", "LedgerQuery values", value)
+    return value

@@ -17,6 +17,7 @@ from capillary_async import (
     Identifier,
     LedgerEvent,
     LedgerInclude,
+    LedgerQuery,
     LoyaltyEvent,
     OAuthClient,
     Outcome,
@@ -144,6 +145,10 @@ async def fans(session: AsyncSession) -> None:
     assert_type(fan.options(concurrency=4, paging=Paging(verify=True), unique=False), FanOut[int, PointsAwarded])
     events = session.points_allocation.by_event_many([EventQuery("x", 1, EventType.SCAN)])
     assert_type(events, FanOut[EventQuery, PointsAllocation])
+    ledgers = session.points_ledger.explode_many(
+        [LedgerQuery(identifier=Identifier.mobile("91"), source="INSTORE", event_ids=[1])]
+    )
+    assert_type(ledgers, FanOut[LedgerQuery, LedgerEvent])
 
 
 def failures(error: CapillaryError) -> None:

@@ -29,7 +29,7 @@ CALLS = {
     "points_awarded": {"ids"},
     "points_allocation": {"by_event", "by_event_many", "by_expiry", "by_expiry_many"},
     "loyalty_events": {"list", "list_many"},
-    "points_ledger": {"explode"},
+    "points_ledger": {"explode", "explode_many"},
 }
 # What has no underscore, users may use. Fields of data need no entry here, and their class has to document them.
 USERS = {

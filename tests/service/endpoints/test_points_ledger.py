@@ -15,6 +15,7 @@ from capillary_async import (
     Identifier,
     InvalidRequestError,
     LedgerInclude,
+    LedgerQuery,
     LedgerRequestError,
     Paging,
     Position,
@@ -458,3 +459,77 @@ async def test_a_ledger_that_may_be_the_one_asked_for_is_given(
         (page,) = [page async for page in pager.pages()]
     assert [one.event_log_id for one in page] == [1, 2]
     assert ["belong to customer 8" in warning.message for warning in page.warnings] == [True] * warned
+
+
+def a_query(number: int, *ids: int, **more: Any) -> LedgerQuery:
+    """A ledger by mobile number."""
+    return LedgerQuery(identifier=Identifier.mobile(f"9180883{number:05}"), source="INSTORE", event_ids=ids, **more)
+
+
+async def test_many_ledgers_have_one_outcome_each(session_at: Sessions) -> None:
+    """In tens of ids, each with its own arguments; an id that is refused is an error of its query alone."""
+    queries = [a_query(1, *range(1, 13)), a_query(2, 21, 22, 999), a_query(3), a_query(4, 41, type="CUSTOMER")]
+    with serving(answers(unknown=(999,))) as seen:
+        fan = session_at(HOST).points_ledger.explode_many([*queries, queries[0]])
+        outcomes = {outcome.key: outcome async for outcome in fan}
+    assert outcomes.keys() == set(queries)
+    numbers = {key: [event.event_log_id for event in outcome.items] for key, outcome in outcomes.items()}
+    assert numbers[queries[0]] == list(range(1, 13))
+    assert numbers[queries[2]] == []
+    assert numbers[queries[3]] == [41]
+    error = outcomes[queries[1]].error
+    assert isinstance(error, LedgerRequestError)
+    assert error.refused == ("999",)
+    assert error.key == queries[1]
+    assert [one.query.get("type") for one in seen if one.query["eventIds"] == "41"] == ["CUSTOMER"]
+    assert sorted(one.query["eventIds"] for one in seen if one.query["identifierValue"].endswith("00001")) == [
+        "1,2,3,4,5,6,7,8,9,10",
+        "11,12",
+    ]
+
+
+async def test_many_ledgers_ask_what_one_asks(session_at: Sessions) -> None:
+    """The same arguments are the same request, whatever they are."""
+    by_name: dict[str, Any] = {
+        "identifier": Identifier.id(565039506), "source": "INSTORE", "type": "CUSTOMER", "event_name": "GenericEvent",
+        "event_reference_ids": ["a", 7], "account_id": 12, "include": LedgerInclude(custom_fields=True),
+        "is_primary_user": True, "alternate_currency_names": ["Stars", "Miles"],
+    }  # fmt: skip
+    with serving({"events": []}) as seen:
+        ledgers = session_at(HOST).points_ledger
+        assert await ledgers.explode(**by_name).collect() == []
+        assert [outcome.items async for outcome in ledgers.explode_many([LedgerQuery(**by_name)])] == [()]
+    assert seen[0].query == seen[1].query
+    assert seen[0].query["alternateCurrencyNames"] == "Stars,Miles"
+
+
+async def test_what_is_no_query_of_a_ledger(session_at: Sessions) -> None:
+    """Of a list it is refused before anything is sent; of an iterator it is that entry's outcome."""
+    ledgers = session_at(HOST).points_ledger
+    with pytest.raises(InvalidRequestError, match="queries takes LedgerQuery values, got 5"):
+        ledgers.explode_many([5])  # type: ignore[list-item]
+    with serving(answers()):
+        fan = ledgers.explode_many(iter([5, a_query(1, 7)]))  # type: ignore[list-item]
+        outcomes = [outcome async for outcome in fan.ordered()]
+    assert isinstance(outcomes[0].error, InvalidRequestError)
+    assert [event.event_log_id for event in outcomes[1].unwrap()] == [7]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"identifier": "918088369835"}, "identifier takes an Identifier"),
+        ({"source": " "}, "source takes a text"),
+        ({"event_ids": [0]}, "event_ids takes a positive whole number"),
+        ({"event_ids": None}, "got neither"),
+        ({"event_name": "TransactionAdd"}, "got both"),
+        ({"event_ids": None, "event_name": "TransactionAdd"}, "event_reference_ids is missing"),
+        ({"include": True}, "include takes a LedgerInclude"),
+        ({"is_primary_user": "yes"}, "is_primary_user takes True, False or None"),
+        ({"alternate_currency_names": "Stars"}, "alternate_currency_names takes an iterable"),
+    ],
+)
+def test_a_query_is_checked_when_it_is_made(wrong: dict[str, Any], message: str) -> None:
+    """With the texts of `explode`."""
+    with pytest.raises(InvalidRequestError, match=message):
+        LedgerQuery(**{**ASKED, "event_ids": [1], **wrong})

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fan_fakes import Shelf, batches_over, check_key, fan_over, until_raised
 
-from capillary_async import EventQuery, EventType, Identifier, InvalidRequestError
+from capillary_async import EventQuery, EventType, Identifier, InvalidRequestError, LedgerQuery
 from capillary_async._fanout.feed import AHEAD
 from capillary_async._fanout.keys import Keys, compact
 
@@ -527,6 +527,10 @@ EQUAL = [
     [EventQuery(7, 1, 2), EventQuery("7", "1", EventType(2))],  # type: ignore[arg-type]
     [EventQuery("x", 1, EventType.SCAN), EventQuery("x", 1, int(EventType.SCAN))],
     [Identifier.mobile("91"), Identifier.mobile(91), Identifier("mobile", "91")],
+    [
+        LedgerQuery(identifier=Identifier.mobile("91"), source="ALL", event_ids=[1, 2]),
+        LedgerQuery(identifier=Identifier.mobile(91), source="ALL", event_ids=("1", 2, 1)),
+    ],
 ]
 
 
