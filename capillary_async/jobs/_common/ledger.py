@@ -1,20 +1,19 @@
-"""The ledger of many customers: a few workers over one input, since the API has a call for one customer alone.
+"""The ledgers of many customers, with the events of each: what a job reads through `points_ledger.explode_many`.
 
-Invariant: as with a fan-out, one outcome a key, nothing left running behind, and what concerns every key is raised.
-Made by `_sources.py`.
+Invariant: one outcome per key; a customer whose answer lacks an event that was asked for is a failure. Made by
+`sources.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import attrs
 from attrs import field, frozen
 
 from capillary_async import (
-    AuthenticationError,
     CapillaryError,
     DecodeError,
     Identifier,
@@ -22,17 +21,15 @@ from capillary_async import (
     LedgerEvent,
     LedgerInclude,
     Outcome,
-    TLSError,
 )
-from capillary_async._priority import begin_bulk
+from capillary_async import LedgerQuery as ExplodeQuery
 from capillary_async.endpoints.points_ledger import MissingEvent
 
 if TYPE_CHECKING:
-    from capillary_async import ApiMessage, AsyncSession
+    from capillary_async import AsyncSession
 
 __all__ = ["LedgerKey", "LedgerOutcomes", "LedgerQuery"]
 
-_END = object()
 _SHOWN = 5  # event ids that a text names
 
 
@@ -84,101 +81,82 @@ class LedgerKey(str):
 
 
 class LedgerOutcomes:
-    """One outcome a key, as they finish. `aclose()` ends it early."""
+    """One outcome per key, as they finish: those of `explode_many`, under the keys of the job."""
 
     def __init__(
         self, session: AsyncSession, keys: Iterable[LedgerKey] | AsyncIterable[LedgerKey], query: LedgerQuery
     ) -> None:
-        self._session = session
         self._query = query
-        self._keys = keys
-        self._source: AsyncIterator[LedgerKey] | None = None
-        self._done: asyncio.Queue[Any] = asyncio.Queue(session.limits.concurrency)
-        self._lock = asyncio.Lock()
-        self._crew: asyncio.Task[None] | None = None
-        self._failed: dict[LedgerKey, int] = {}
-        self._ask("1", ("1",))  # checked before anything is sent
+        self._input = self._asked(keys)
+        self._keys: dict[ExplodeQuery, list[LedgerKey]] = {}  # of the queries without an outcome
+        self._refused: deque[Outcome[Any, LedgerEvent]] = deque()
+        self._explode(LedgerKey("1", ("1",)))  # the query is checked before anything is sent
+        self._outcomes = aiter(session.points_ledger.explode_many(self._input).options(unique=False))
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Outcome[str, LedgerEvent]:
-        if self._crew is None:
-            self._source = aiter(self._keys) if isinstance(self._keys, AsyncIterable) else _aiter(self._keys)
-            self._crew = asyncio.ensure_future(self._run())
-        come = await self._done.get()
-        if isinstance(come, Outcome):
-            return cast("Outcome[str, LedgerEvent]", come)
-        await self.aclose()
-        if come is _END:
-            raise StopAsyncIteration
-        raise come
+        if self._refused:
+            return self._refused.popleft()
+        try:
+            outcome = await anext(self._outcomes)
+        except StopAsyncIteration:
+            if self._refused:
+                return self._refused.popleft()
+            raise
+        except CapillaryError as error:
+            if error.key in self._keys:
+                error.key = self._keys[error.key][0]
+            raise
+        return self._finished(outcome)
 
     async def aclose(self) -> None:
-        """End it; no request stays under way."""
-        if self._crew is not None:
-            self._crew.cancel()
-            await asyncio.wait([self._crew])
-        close = getattr(self._source, "aclose", None)  # of a generator
-        if close is not None:
-            await close()
+        """End it early; no request stays under way."""
+        await self._outcomes.aclose()
+        await self._input.aclose()
 
     def _unsettled(self) -> dict[LedgerKey, int]:
         """The keys that failed and have no outcome, with the attempts of their calls."""
-        return self._failed
+        found = self._outcomes._unsettled()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
+        return {key: attempts for query, attempts in found.items() for key in self._keys.get(query, ())}
 
-    async def _run(self) -> None:
-        workers = [asyncio.ensure_future(self._work()) for _ in range(self._session.limits.concurrency)]
+    async def _asked(self, keys: Iterable[LedgerKey] | AsyncIterable[LedgerKey]) -> AsyncGenerator[ExplodeQuery]:
+        """The queries of the keys. A key that makes none is an outcome at once."""
+        source = aiter(keys) if isinstance(keys, AsyncIterable) else _aiter(keys)
         try:
-            ended, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-            failed = next((error for worker in ended if (error := worker.exception())), None)
-            await self._done.put(failed or _END)
+            async for key in source:
+                try:
+                    query = self._explode(key)
+                except InvalidRequestError as error:
+                    error.key = key
+                    self._refused.append(Outcome(key, error=error))
+                else:
+                    self._keys.setdefault(query, []).append(key)
+                    yield query
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.wait(workers)
+            close = getattr(source, "aclose", None)  # of a generator
+            if close is not None:
+                await close()
 
-    async def _work(self) -> None:
-        begin_bulk()
-        while True:
-            async with self._lock:
-                key = None if self._source is None else await anext(self._source, None)
-            if key is None:
-                return
-            await self._done.put(await self._read(key))
+    def _finished(self, outcome: Outcome[ExplodeQuery, LedgerEvent]) -> Outcome[Any, LedgerEvent]:
+        keys = self._keys[outcome.key]
+        key = keys.pop(0)
+        if not keys:
+            del self._keys[outcome.key]
+        missing = [warning.event_id for warning in outcome.warnings if isinstance(warning, MissingEvent)]
+        if outcome.error is not None:
+            outcome.error.key, outcome.error.position = key, None
+        elif missing:
+            return Outcome(key, error=_incomplete(key, missing), warnings=outcome.warnings, pages=outcome.pages)
+        return attrs.evolve(cast("Outcome[Any, LedgerEvent]", outcome), key=key)
 
-    async def _read(self, key: LedgerKey) -> Outcome[Any, LedgerEvent]:
-        items: list[LedgerEvent] = []
-        warnings: list[ApiMessage] = []
-        drift: list[Any] = []
-        number = 0
-        try:
-            pages = self._ask(key, key.events).pages()
-            try:
-                async for page in pages:
-                    number += 1
-                    items.extend(page.items)
-                    warnings.extend(page.warnings)
-                    drift += page._drift or ()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
-            finally:
-                await pages.aclose()
-        except CapillaryError as error:
-            error.key, error.position = key, None
-            if error.quota_exhausted or isinstance(error, AuthenticationError | TLSError):
-                self._failed[key] = error.attempts
-                raise
-            return Outcome(key, error=error, warnings=tuple(warnings), pages=number)
-        missing = [warning.event_id for warning in warnings if isinstance(warning, MissingEvent)]
-        if missing:
-            return Outcome(key, error=_incomplete(key, missing), warnings=tuple(warnings), pages=number)
-        return Outcome(key, tuple(items), None, tuple(warnings), number, tuple(drift) or None)
-
-    def _ask(self, value: str, events: Iterable[str]) -> Any:
+    def _explode(self, key: LedgerKey) -> ExplodeQuery:
         query = self._query
-        return self._session.points_ledger.explode(
-            identifier=Identifier(query.identifier, str(value)),
+        return ExplodeQuery(
+            identifier=Identifier(query.identifier, str(key)),
             source=query.identifier_source,
-            event_ids=events,
+            event_ids=key.events,
             account_id=query.account_id,
             include=LedgerInclude(**dict.fromkeys(query.include, True)),
             type=query.type,

@@ -10,9 +10,17 @@ import pytest
 
 pytest.importorskip("pyarrow")
 
-from capillary_async import AsyncSession, AuthenticationError, BasicAuth, InvalidRequestError, LedgerInclude, jobs
+from capillary_async import (
+    AsyncSession,
+    AuthenticationError,
+    BasicAuth,
+    InvalidRequestError,
+    LedgerInclude,
+    RetryPolicy,
+    jobs,
+)
 from capillary_async.jobs._common.ledger import LedgerKey, LedgerOutcomes, LedgerQuery
-from capillary_async.sandbox import Sandbox, SlowFirstByte
+from capillary_async.sandbox import Sandbox, ServerFailure, SlowFirstByte
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -128,3 +136,26 @@ async def test_an_input_that_breaks(sandbox: Sandbox, session: AsyncSession) -> 
     with pytest.raises(KeyError, match="gone"):
         async for _ in LedgerOutcomes(session, broken(), LedgerQuery()):
             pass
+
+
+async def test_an_outage_costs_no_customer(sandbox: Sandbox, session_at: Callable[..., AsyncSession]) -> None:
+    """As in every fan-out: the workers wait until the service is back."""
+    session = session_at(sandbox.url, auth=sandbox.auth, retry=RetryPolicy(backoff=0, quota=28))
+    sandbox.add_faults(ServerFailure(503, times=30))
+    outcomes = [outcome async for outcome in LedgerOutcomes(session, keys(sandbox), LedgerQuery())]
+    assert [outcome.error for outcome in outcomes] == [None] * len(keys(sandbox))
+    assert {outcome.key for outcome in outcomes} == set(keys(sandbox))
+    assert sum(len(outcome.items) for outcome in outcomes) == len(pairs(sandbox))
+
+
+async def test_a_key_that_makes_no_query_fails_alone(sandbox: Sandbox, session: AsyncSession) -> None:
+    """Under its own key, wherever it is in the input."""
+    good = keys(sandbox)[:3]
+    given = [LedgerKey("0", ["1"]), *good, LedgerKey(good[0], ["x"])]
+    outcomes = [outcome async for outcome in LedgerOutcomes(session, given, LedgerQuery())]
+    failed = [outcome for outcome in outcomes if not outcome.ok]
+    assert {(outcome.key, str(outcome.error).split()[0]) for outcome in failed} == {
+        ("0", "identifier"),
+        (good[0], "event_ids"),
+    }
+    assert len(outcomes) == len(given)
