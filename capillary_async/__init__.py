@@ -1,15 +1,17 @@
 """An async Python SDK for Capillary's loyalty-points APIs: nothing lost, nothing counted twice, nothing rounded.
 
-The way of one call: `session.points_allocation.by_expiry(...)` checks its arguments and gives a `Pager`, which is only
-a recipe. Looping over it starts a walk, which asks the endpoint for a page: a frozen `Request`. The session sends it
-through the chain
+The path of one call, `async for row in session.points_allocation.by_expiry(...)`:
 
-    your middlewares → log → retry → auth → throttle → check → wire
-
-`retry` repeats attempts by pure rules and the session's quota, `auth` adds the credentials, `throttle` waits for a
-permit, `wire` sends it with aiohttp and reads the whole body, and `check` decides what the answer is and decodes it:
-records, or an error. The walk drops what came twice, sees the end, reads ahead and gives out pages; an error says
-where reading stood. A `FanOut` does this for many keys with a few workers.
+1. `endpoints/points_allocation.py` checks the arguments and gives a `Pager` (`_paging/pager.py`), a recipe.
+2. The loop opens an `ItemIterator` (`_paging/iterators.py`) over a `ListReader` (`_paging/reader.py`).
+3. The reader asks the endpoint for a page, several ahead (`_paging/prefetch.py`); each is a frozen `Request`.
+4. `_transport/chain.py` passes it on: middlewares → `log` → `retry` → `credentials` → `limiter` → `classify` → `wire`.
+5. `retry` repeats attempts by the pure rules of `retry_decision.py`, as far as the session's quota goes.
+6. `limiter` waits for a permit: concurrency and rate of `adaptive_limit.py`, the shut gate of `gate.py`.
+7. `wire` sends one attempt with aiohttp and reads the whole body; `body` verifies and decompresses it.
+8. `classify` decides what the answer is: an error, or records, which `_codec/decode.py` makes of the bytes.
+9. The reader drops records that come twice, finds the end, and gives pages in order; an error has the position.
+10. A `FanOut` (`_fanout/fanout.py`) does 2 to 9 for many keys with a few workers, one `Outcome` per key.
 """
 
 from typing import TYPE_CHECKING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from typing import TYPE_CHECKING
 
 from support.paths import PACKAGE
@@ -101,3 +102,14 @@ def test_jobs_stand_on_the_public_face() -> None:
         if file.split(".")[0] == "jobs" and private and not name.startswith(leaves):
             wrong.append(f"{file}:{line} imports {name}")
     assert wrong == []
+
+
+def test_the_path_of_one_call_names_files_that_exist() -> None:
+    """In the docstring of the package, in the order in which the call passes them."""
+    steps = (ast.get_docstring(ast.parse((PACKAGE / "__init__.py").read_text())) or "").splitlines()
+    named = re.findall(r"`([\w/]+\.py)`", "\n".join(steps))
+    assert len(named) > 10
+    assert [name for name in named if not [*PACKAGE.glob(name), *PACKAGE.glob(f"_transport/{name}")]] == []
+    chain = next(line for line in steps if "→" in line)
+    handlers = re.findall(r"`(\w+)`", chain.partition("middlewares")[2])
+    assert [name for name in handlers if not (PACKAGE / "_transport" / f"{name}.py").exists()] == []
