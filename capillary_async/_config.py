@@ -80,7 +80,7 @@ class Timeouts:
 class Rate:
     """At most `permits` requests in any `per` seconds, whoever sends them, by the server's own clock.
 
-    Nobody but the server knows when a request arrived. So a permit comes back `per` seconds after the answer, and the
+    Only the server knows when a request arrived. So a permit comes back `per` seconds after the answer, and the
     throughput is `permits` in `per` seconds plus the time of an answer. A request that is sent and not answered, since
     it was cancelled or took too long, keeps its permit until the other side ends the connection too, for 30 s at most,
     and then for `per` seconds.

@@ -112,7 +112,7 @@ def _shown(self: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _written(self: Any, members: Iterable[tuple[str, Any]]) -> str:
-    """Members as far as they fit, the last of them may be cut; `...` stands for those that do not."""
+    """Members as far as they fit, the last of them may be cut; `...` replaces the others."""
     name = type(self).__qualname__.rpartition(">.")[2]
     room = LONGEST - len(f"{name}(, {_MORE})")
     shown: list[str] = []

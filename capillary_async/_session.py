@@ -98,7 +98,7 @@ class AsyncSession:
             pools it is off.
 
     Raises:
-        InvalidRequestError: An argument cannot be; the text names it.
+        InvalidRequestError: An argument is invalid; the message names it.
 
     Example:
         >>> session = AsyncSession("https://eu.api.capillarytech.com", auth=BasicAuth("till.id", password="secret"))
@@ -230,7 +230,7 @@ class AsyncSession:
             What the model says.
 
         Raises:
-            InvalidRequestError: Another method, or a path or parameter that cannot be. Nothing is sent.
+            InvalidRequestError: Another method, or an invalid path or parameter. Nothing is sent.
             CapillaryError: As with every call.
         """
         if not isinstance(cast("object", method), str) or method.upper() != "GET":

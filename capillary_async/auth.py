@@ -19,12 +19,12 @@ _MD5_HEX = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 
 
 class _Secret:
-    """A text that shows itself to nobody who does not ask by name."""
+    """A text that is only shown when asked for by name."""
 
     __slots__ = ("_open",)
 
     def __init__(self, text: str) -> None:
-        # A closure: `vars()`, `attrs.asdict`, `__dict__` walks and repr of containers find a function, not the text.
+        # A closure: `vars()`, `attrs.asdict`, `__dict__` dumps and repr of containers find a function, not the text.
         self._open: Callable[[], str] = lambda: text
 
     def reveal(self) -> str:

@@ -276,7 +276,7 @@ def _new_part(target: Path) -> tuple[Path, int]:
         except BlockingIOError:
             os.close(descriptor)
             continue
-        except OSError:  # a disk without locks, where nobody sweeps either
+        except OSError:  # a disk without locks: no other process removes files there either
             return path, descriptor
         if _is_same(descriptor, path):
             return path, descriptor

@@ -153,7 +153,7 @@ class Layout:
         return block
 
     def _outside(self, parts: list[bytes]) -> bytes:
-        """What is outside of quotation marks, and a mark for each run within; moves on to the state behind it."""
+        """What is outside of quotation marks, and a mark for each run within; moves on to the next state."""
         outside = self._last + b'"'.join(parts[1 if self._inside else 0 :: 2])
         marks = len(parts) - 1
         self._inside ^= bool(marks % 2)
@@ -255,7 +255,7 @@ class Layout:
         return Fault(
             line,
             record,
-            f': a quotation mark (") stands where none may{since}; put the cell in quotation marks and double those '
+            f': a quotation mark (") is where none may be{since}; put the cell in quotation marks and double those '
             "within",
             opened or 0,
         )

@@ -185,7 +185,7 @@ def _advice(response: Response, code: int | None) -> str:
     status = decisive_status(response.status, code)
     if 300 <= status < 400:  # noqa: PLR2004
         return "redirects are not followed: check base_url"
-    later = "the service or what stands before it failed: try again later" if status >= 500 else _UNKNOWN  # noqa: PLR2004
+    later = "the service or a proxy before it failed: try again later" if status >= 500 else _UNKNOWN  # noqa: PLR2004
     return _STATUS_ADVICE.get(status, later)
 
 

@@ -26,7 +26,7 @@ from capillary_async._transport.api_errors import (
 )
 from capillary_async._transport.extract import cleaned
 from capillary_async._transport.messages import LATE, discard, keep
-from capillary_async._transport.owners import foreign, misdirected, mixed
+from capillary_async._transport.owners import misdirected, mixed, unowned
 from capillary_async._transport.retry_decision import WHOLE
 from capillary_async._transport.totals import total_of
 from capillary_async.errors import DecodeError
@@ -91,7 +91,7 @@ def _owned(decoded: Decoded[Any], owners: frozenset[int]) -> Decoded[Any]:
     Raises:
         DecodeError: All of them do.
     """
-    others = foreign(decoded.items, owners)
+    others = unowned(decoded.items, owners)
     if not others:
         return decoded
     fault = misdirected(decoded.items, others, owners)

@@ -1,6 +1,6 @@
 """What a call came to, in the log `capillary_async`.
 
-Invariant: nothing is formatted when nobody listens; a line names method, path and outcome, and never a query, a header
+Invariant: nothing is formatted without a handler; a line names method, path and outcome, and never a query, a header
 or a body, which hold customers' data and secrets. The outermost step of the SDK's own.
 """
 

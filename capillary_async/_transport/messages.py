@@ -186,7 +186,7 @@ class Request:
         shape: How the answer is read.
         call: The logical call this request belongs to, set by the chain.
         late: Whether a body that looks whole may be left undecoded: it waits more cheaply than its records.
-        fault: Why an answer left undecoded could not be read in the end: it stands for the first attempt.
+        fault: Why an answer left undecoded could not be read in the end: it counts as the first attempt.
         fresh: Whether it goes out on a connection of its own: those that are open may have an answer too many.
     """
 

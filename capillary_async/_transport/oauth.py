@@ -213,7 +213,7 @@ class OAuthCredentials:
         return self._scrub(fault) if token is None else token.scrub(fault)
 
     async def aclose(self) -> None:
-        """Stop a fetch that nobody will wait for any more."""
+        """Stop a fetch that no caller waits for."""
         with self._lock:
             self._closed = True
             fetch = self._fetch
@@ -241,7 +241,7 @@ def _tell(loop: asyncio.AbstractEventLoop, done: asyncio.Future[Exception | None
 
     try:
         loop.call_soon_threadsafe(settle)
-    except RuntimeError:  # that loop is closed: nobody waits
+    except RuntimeError:  # that loop is closed: no caller waits
         return
 
 

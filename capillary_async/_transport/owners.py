@@ -13,12 +13,12 @@ from capillary_async.errors import ApiMessage, DecodeError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["foreign", "misdirected", "mixed"]
+__all__ = ["misdirected", "mixed", "unowned"]
 
 _NAMED = 3  # customers that a text names
 
 
-def foreign(records: Sequence[Any], owners: frozenset[int]) -> Sequence[Any]:
+def unowned(records: Sequence[Any], owners: frozenset[int]) -> Sequence[Any]:
     """The records that say whose they are, and that no owner has.
 
     A record belongs to its `customer_id` and, behind a merge, to its `original_customer_id`; a ledger's event, which

@@ -54,7 +54,7 @@ class Passage:
             tell()
 
     def end(self) -> None:
-        """The other side has ended the connection or answers; or nobody waits for that any more."""
+        """The other side has ended the connection or answers, or the wait for that is over."""
         if self._over:
             return
         self._over = True

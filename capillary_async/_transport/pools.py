@@ -53,7 +53,7 @@ class _Pool:
             await self.keeper.aclose()
 
     def drop(self) -> None:
-        """Let go of a pool whose loop is closed already: there is nobody left to await in."""
+        """Let go of a pool whose loop is closed already: no task could await its end."""
         self._end_passages()
         connector = self.client.connector
         if self.owned and connector is not None and not connector.closed:

@@ -22,8 +22,8 @@ class Stats:
         retries: Attempts beyond the first of their call.
         throttles: Answers 429 and 503.
         bytes: Bytes of whole bodies as they came over the wire, before decompression; cut bodies are left out.
-        records: Records decoded, those of batches that were asked again in halves included.
-        duplicates: Records seen twice in one list or batch and dropped once, also of batches asked again in halves.
+        records: Records decoded, those of batches that were retried in halves included.
+        duplicates: Records seen twice in one list or batch and dropped once, also of batches retried in halves.
     """
 
     __slots__ = ("__weakref__", "_lock", "bytes", "duplicates", "records", "requests", "retries", "throttles")

@@ -114,8 +114,8 @@ class Wire:
         timeouts = request.call.timeouts
         known = self._timeouts.get(timeouts)
         if known is None:
-            # In a pool that is not ours, `connect` would count the wait for one of its connections too, and nobody
-            # tells us when the connection is there.
+            # In a pool that is not ours, `connect` would count the wait for one of its connections too, and
+            # nothing reports when the connection is there.
             foreign = self._pools.foreign
             known = aiohttp.ClientTimeout(
                 total=None,

@@ -38,7 +38,7 @@ _LARGEST = 2**63 - 1  # the API's ids are Java longs
 
 
 def refuse(argument: str, allowed: str, came: object) -> InvalidRequestError:
-    """The error for an argument that cannot be."""
+    """The error for an invalid argument."""
     return InvalidRequestError(f"{argument} takes {allowed}, got {brief(came, 103)}", argument=argument)
 
 
@@ -140,9 +140,7 @@ def days(start_name: str, start: Any, end_name: str, end: Any) -> tuple[str, str
     """Two dates in order, both days included."""
     first, last = day(start_name, start), day(end_name, end)
     if first > last:
-        raise InvalidRequestError(
-            f"{start_name} {first} stands after {end_name} {last}; swap them", argument=start_name
-        )
+        raise InvalidRequestError(f"{start_name} {first} is after {end_name} {last}; swap them", argument=start_name)
     return first, last
 
 

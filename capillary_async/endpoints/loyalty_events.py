@@ -1,7 +1,7 @@
 """`session.loyalty_events`: the loyalty events of a customer.
 
 Invariant: as on the page 'Get Loyalty Events'; since it is not known which of `limit`, `page` and `offset` a server
-heeds, all three are always sent and agree. Made by the session.
+honours, all three are always sent and agree. Made by the session.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LoyaltyEventsResource(Resource):
             to_date: Last day.
 
         Raises:
-            InvalidRequestError: An argument cannot be. Nothing is sent.
+            InvalidRequestError: An argument is invalid. Nothing is sent.
             CustomerNotFoundError, MergedCustomerError: While looping (codes 8015 and 8069).
         """
         return self._pager(self._source(_customer(customer_id), _filters(event_type, from_date, to_date)))
@@ -73,7 +73,7 @@ class LoyaltyEventsResource(Resource):
             to_date: Last day.
 
         Raises:
-            InvalidRequestError: An argument, or an id of an input with a length, cannot be. Nothing is sent.
+            InvalidRequestError: An argument, or an id of an input with a length, is invalid. Nothing is sent.
         """
         filters = _filters(event_type, from_date, to_date)
         return self._fan(

@@ -58,7 +58,7 @@ class EventQuery:
         event_type_id: An `EventType` or its number.
 
     Raises:
-        InvalidRequestError: One of them cannot be.
+        InvalidRequestError: One of them is invalid.
     """
 
     entity_id: str | int = field(converter=_entity, eq=str)  # 7 and "7" are the same question
@@ -93,7 +93,7 @@ class PointsAllocationResource(Resource):
             entity_id: The event. For a transaction: the transaction id (the `points_source_id` of its allocations, the
                 `event_reference_id` of its ledger entry) or its unique id. For a behavioural event: the request id or
                 the unique id [inferred]. The unique id is that of the loyalty event and of the ledger entry; the `id`
-                of a loyalty event finds nothing, and that an event log id is taken is doubtful.
+                of a loyalty event finds nothing, and an event log id probably finds nothing too.
             customer_id: The customer.
             event_type_id: An `EventType` or its number, e.g. 15 for TransactionAdd.
             not_found: What a 404 of the API itself on the first page is: `"error"`, a `NotFoundError`; or `"empty"`, an
@@ -101,7 +101,7 @@ class PointsAllocationResource(Resource):
                 A 404 without the API's own error code, e.g. of a gateway or a wrong `base_url`, is an error always.
 
         Raises:
-            InvalidRequestError: An argument cannot be, or the session's page size is more than 100. Nothing is sent.
+            InvalidRequestError: An argument is invalid, or the session's page size is more than 100. Nothing is sent.
         """
         _check_not_found(not_found)
         return self._pager(self._of_event(not_found, EventQuery(entity_id, customer_id, event_type_id)))
@@ -158,7 +158,7 @@ class PointsAllocationResource(Resource):
             not_found: As of `by_event`: whether a 404 of the API itself is an `"error"` or `"empty"`.
 
         Raises:
-            InvalidRequestError: An argument cannot be, or the session's page size is more than 100. Nothing is sent.
+            InvalidRequestError: An argument is invalid, or the session's page size is more than 100. Nothing is sent.
         """
         _check_not_found(not_found)
         prefix = self._expiry_prefix(program_id, point_category_id, expiry_date_start, expiry_date_end)
@@ -188,7 +188,7 @@ class PointsAllocationResource(Resource):
             not_found: As of `by_event`: whether a 404 of the API itself is an `"error"` or `"empty"`.
 
         Raises:
-            InvalidRequestError: An argument, or an id of an input with a length, cannot be. Nothing is sent.
+            InvalidRequestError: An argument, or an id of an input with a length, is invalid. Nothing is sent.
         """
         _check_not_found(not_found)
         prefix = self._expiry_prefix(program_id, point_category_id, expiry_date_start, expiry_date_end)

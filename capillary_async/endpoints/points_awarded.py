@@ -19,7 +19,7 @@ from capillary_async._config import Paging
 from capillary_async._fanout.fanout import BatchReader, FanOut
 from capillary_async._paging.pager import FetchedPage, ListSource, Page
 from capillary_async._paging.verified import open_reader
-from capillary_async._transport.owners import foreign
+from capillary_async._transport.owners import unowned
 from capillary_async.endpoints._arguments import days, positive, query, refuse, text, whole
 from capillary_async.endpoints._resource import Resource, fetched
 from capillary_async.errors import (
@@ -37,7 +37,7 @@ from capillary_async.models import PointsAwarded, PointsStatus
 __all__ = ["PointsAwardedResource"]
 
 PATH = "/x/neo/pointsAwarded/paIds"
-LONGEST_URL = 7_000  # bytes; servers and what stands before them cut at 8,000
+LONGEST_URL = 7_000  # bytes; servers and proxies cut at 8,000
 SHORTEST = 2  # bytes of the shortest id and its comma
 HALVED = frozenset({400, 404, 413, 414})
 # What is wrong with the rows of one id, and not with the service.
@@ -77,8 +77,8 @@ class PointsAwardedResource(Resource):
     ) -> FanOut[int, PointsAwarded]:
         """The awards of many customers, in batches, concurrently. A customer with none has an outcome with no items.
 
-        Give lists of user-group ids with `batch_size=1`: the rows of a group carry its members' ids, so a group whose
-        members stand in the same batch cannot be told from them.
+        Give lists of user-group ids with `batch_size=1`: the rows of a group carry its members' ids, so a group and
+        its members in one batch are not distinguishable.
 
         The points held are the sum of `remaining` over the awards of the status AVAILABLE; `points_exclusive` is what
         was issued. Both understate: the page shows two of five award tables, and one category is asked for.
@@ -98,7 +98,7 @@ class PointsAwardedResource(Resource):
             batch_size: Ids a request at most; a request's URL stays within 7,000 bytes whatever it is.
 
         Raises:
-            InvalidRequestError: An argument, or an id of an input with a length, cannot be. Nothing is sent.
+            InvalidRequestError: An argument, or an id of an input with a length, is invalid. Nothing is sent.
         """
         first, last = days("start_expiry_date", start_expiry_date, "end_expiry_date", end_expiry_date)
         shared = query(
@@ -171,7 +171,7 @@ class _Batches:
     given: dict[Any, int] = field(factory=dict[Any, int])
 
     async def ask(self, ids: tuple[int, ...]) -> dict[int, Page[PointsAwarded] | CapillaryError]:
-        """Ask for the batch, and for halves of it where it is refused or its rows belong to nobody who asked."""
+        """Ask for the batch, and for halves of it where it is refused or its rows belong to other customers."""
         try:
             page = await self.read(ids)
         except (APIError, DecodeError, RecordConflictError) as error:
@@ -192,7 +192,7 @@ class _Batches:
 
         An award that was given under another id before belongs to one of the two at most.
         """
-        others = foreign(page.items, frozenset((asked,)))
+        others = unowned(page.items, frozenset((asked,)))
         if not others:
             return _own(page, page.items)
         key = awarded_key(others[0])

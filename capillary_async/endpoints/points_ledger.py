@@ -141,9 +141,9 @@ class PointsLedgerResource(Resource):
     ) -> Pager[models.LedgerEvent]:
         """Details of events of a ledger, one page per ten ids.
 
-        Either `event_ids`, or `event_name` with `event_reference_ids`. The pager walks the ids: it ends with them, and
-        empty pages are legitimate. An id that the server refuses is raised behind the good rows of its page;
-        `error.position` goes on behind that page. `page_size` and `verify` do not apply.
+        Either `event_ids`, or `event_name` with `event_reference_ids`. The pager goes through the ids and ends with
+        them; empty pages are legitimate. An id that the server refuses is raised after the good rows of its page;
+        `error.position` is after that page. `page_size` and `verify` do not apply.
 
         Source: Get Points Ledger Explode Info, `GET /v2/pointsLedger/getLedgerExplodeInfo`.
 

@@ -46,20 +46,13 @@ TECHNICAL = (  # exact uses that are the field's own
 )
 # Files and folders of the package that are still to be reworded.
 NOT_YET = {
-    "__init__.py",
     "_codec",
-    "_config.py",
     "_fanout",
-    "_files",
     "_interrupt.py",
     "_paging",
     "_priority.py",
-    "_repr.py",
-    "_session.py",
     "_transport",
-    "auth.py",
     "cli",
-    "endpoints",
     "errors.py",
     "jobs",
     "models",

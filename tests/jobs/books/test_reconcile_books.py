@@ -75,7 +75,7 @@ def counts(result: ReconcileResult) -> dict[str, int]:
         (b"award_id,points\n1,2\n3\n", "row 3 has 1 columns, and the header has 2"),
         (b"award_id,points\n1,2\n3,4,5\n", "row 3 has 3 columns, and the header has 2"),
         (b'award_id,points,n\n1,2,a\n3,4,"b\n5,6,c\n', 'row 3: a quotation mark (") has no partner'),
-        (b'award_id,points,n\n1,2,"a"b\n3,4,"5"\n', 'a quotation mark (") stands where none may'),
+        (b'award_id,points,n\n1,2,"a"b\n3,4,"5"\n', 'a quotation mark (") is where none may be'),
         (b"award_id,points\n1,2\r\n3,4\n", "its line ends are mixed, or a cell has one outside of quotation marks"),
         (b"award_id,points,n\n1,2,a\rb\n3,4,c\n", "its line ends are mixed, or a cell has one outside of quotation"),
         (b'award_id,points\n1,"1,000.00"\n', "column 'points', row 2: '1,000.00' has a thousands separator"),

@@ -15,7 +15,7 @@ from support.raw_server import Answer, RawServer, http, said
 
 from capillary_async import AsyncSession, Identifier, LoyaltyEvent, PointsAllocation, PointsAwarded, RetryPolicy, jobs
 from capillary_async._codec.decode import decode, parse, rows, structure_rows
-from capillary_async._transport.owners import foreign, misdirected
+from capillary_async._transport.owners import misdirected, unowned
 from capillary_async.endpoints.points_ledger import MissingEvent
 from capillary_async.errors import DecodeError
 from capillary_async.models import LedgerEvent
@@ -176,9 +176,9 @@ def test_an_answer_of_very_many_records_is_looked_at_once():
     """Not each against all others, which would take minutes in which nothing else runs."""
     records = [PointsAwarded(id=number, customer_id=1) for number in range(20_000)]
     begun = time.process_time()
-    assert misdirected(records, foreign(records, frozenset({2})), frozenset({2})) is not None
+    assert misdirected(records, unowned(records, frozenset({2})), frozenset({2})) is not None
     mine = [*records, PointsAwarded(id=1, customer_id=2)]
-    assert misdirected(mine, foreign(mine, frozenset({2})), frozenset({2})) is None
+    assert misdirected(mine, unowned(mine, frozenset({2})), frozenset({2})) is None
     assert time.process_time() - begun < 5
 
 

@@ -193,7 +193,7 @@ def test_a_moment_is_no_day(value: datetime) -> None:
 def test_days_in_order() -> None:
     """The same day twice is one day; the other order is refused."""
     assert arguments.days("a", "2025-06-01", "b", date(2025, 6, 1)) == ("2025-06-01", "2025-06-01")
-    with pytest.raises(InvalidRequestError, match="a 2025-06-02 stands after b 2025-06-01; swap them") as caught:
+    with pytest.raises(InvalidRequestError, match="a 2025-06-02 is after b 2025-06-01; swap them") as caught:
         arguments.days("a", "2025-06-02", "b", "2025-06-01")
     assert caught.value.argument == "a"
 

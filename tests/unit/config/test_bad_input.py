@@ -135,7 +135,7 @@ def test_dates_that_cannot_be(session_at: Sessions, way: str) -> None:
     first, last, call = DATES[way]
     session = session_at(HOST)
     with serving([]) as seen:
-        with pytest.raises(InvalidRequestError, match=f"{first} 2025-01-02 stands after {last} 2025-01-01") as caught:
+        with pytest.raises(InvalidRequestError, match=f"{first} 2025-01-02 is after {last} 2025-01-01") as caught:
             call(session, {first: "2025-01-02", last: "2025-01-01"})
         assert caught.value.argument == first
         for name in (first, last):
