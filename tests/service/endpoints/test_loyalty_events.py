@@ -129,7 +129,7 @@ async def test_list_many(session_at: Sessions) -> None:
         ({"event_type": 5}, "event_type", "got 5"),
         ({"from_date": "2025-13-01"}, "from_date", "got '2025-13-01'"),
         ({"to_date": datetime(2025, 1, 1, tzinfo=UTC)}, "to_date", r"value\.date\(\)"),
-        ({"from_date": "2025-02-02", "to_date": "2025-02-01"}, "from_date", "stands after to_date 2025-02-01"),
+        ({"from_date": "2025-02-02", "to_date": "2025-02-01"}, "from_date", "is after to_date 2025-02-01"),
     ],
 )
 def test_filters_that_cannot_be(session_at: Sessions, filters: dict[str, Any], argument: str, text: str) -> None:
