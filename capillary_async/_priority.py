@@ -1,7 +1,7 @@
 """Priorities of calls: single calls are interactive, the calls of fan-outs and jobs are bulk.
 
-Invariant: a worker says once that its task does bulk work, and every task that it starts inherits that. Set by the
-crew of a fan-out and by the jobs, read where a call begins.
+Invariant: a worker marks its task once as bulk work, and every task that it starts inherits that. Set by the workers of
+fan-outs and jobs, read by `Retry` where a call begins.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Invariant: permits are granted in the order of the line, and none is kept by what can be seen to have ended: a task, a
 loop, the run of a loop, the parent of a forked process. Numbers are locked and on the monotonic clock, only waiting
-belongs to a loop. The step next to `check` in the chain, so that every single HTTP request takes a permit of its own.
+belongs to a loop. The step before `classify` in the chain, so that every HTTP request takes a permit of its own.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class RequestLimiter:
         self._looked: tuple[asyncio.AbstractEventLoop | None, float] = (None, -math.inf)
 
     def renew(self) -> None:
-        """Begin afresh in a forked child: nothing is held there and nobody waits."""
+        """Begin with no permits taken and no waiting calls, in a forked child."""
         bury(self._pace.held, self._pace.on_its_way, self._line, self._lapsed, self._alarms, self._called)
         self._pace = self._pace.renewed()
         self._begin()

@@ -1,7 +1,8 @@
-"""Those who wait for a permit, and whose turn it is.
+"""The calls that wait for a permit, and their order.
 
 Invariant: within a priority, first come first served, but for calls that have begun, which go first; between the
-priorities, turn by turn; a loop that does not run holds nobody up. Used by the throttle under its lock.
+priorities, turn by turn; a loop that does not run delays no other. Called by `RequestLimiter` under
+its lock.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Waiter:
     Attributes:
         permit: What it waits for.
         call: Its own.
-        since: When it came, in the throttle's time.
+        since: When it came, by the limiter's clock.
         woken: Set when it goes on: None with a permit, else the error to raise.
         granted: Whether the permit was given to it.
     """

@@ -1,7 +1,7 @@
 """A permit, and whether its holder can still give it back.
 
 Invariant: a permit belongs to one task in one run of one loop; each of them can be seen to have ended. Made and kept by
-the throttle.
+`RequestLimiter`.
 """
 
 from __future__ import annotations

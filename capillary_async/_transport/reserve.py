@@ -1,7 +1,7 @@
-"""How much of a rate the bulk leaves free for single calls.
+"""The part of a rate that bulk calls leave free for single calls.
 
-Invariant: pure arithmetic on times handed in; alone, the bulk gets the whole rate. Asked by `pace.py` before each bulk
-request.
+Invariant: pure arithmetic on times handed in; alone, the bulk gets the whole rate. Called by
+`AdaptiveLimit` before each bulk request.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Reserve:
     def wait(self, now: float) -> float:
         """Seconds until the bulk may take a permit.
 
-        Looks at the next permit to come back and at the 2nd, 4th, 8th ... after it, so that it costs the same for a
+        It looks at the next permit to come back and at the 2nd, 4th, 8th ... after it, so that it costs the same for a
         rate of ten thousand.
         """
         back = self._back

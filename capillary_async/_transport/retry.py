@@ -1,6 +1,6 @@
-"""Trying again: the loop around one call, and the session's quota for it.
+"""The retry loop around one call, and the session's quota for retries.
 
-Invariant: `retry_rules.py` decides, this file acts; no wait is begun that would pass the call's deadline, and what is
+Invariant: `decide_retry` decides, this file acts; no wait is begun that would pass the call's deadline, and what is
 raised carries the whole history. The first step of the SDK's own in the chain, but for the log.
 """
 

@@ -1,7 +1,7 @@
 """Whether to try again, and when: pure functions of an error and a policy.
 
 Invariant: nothing sleeps, nothing is sent, no clock is read but the one handed in. `retry.py` acts on what is decided
-here. The numbers and their reasons stand in `RetryPolicy`.
+here. The numbers and their reasons are in `RetryPolicy`.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ _PARAMETER = re.compile(
 
 
 class NotSentError(CapillaryError):
-    """Nothing was sent and no attempt made: the gate of the session is shut for too long. Raised by the throttle.
+    """Nothing was sent and no attempt made: the gate of the session is shut for too long.
 
-    Never leaves the retry step, which raises what it holds.
+    Raised by `RequestLimiter`; it never leaves the retry step, which raises its `error`.
 
     Attributes:
         error: What to raise: the refusal that shut the gate, in words for a call that did not come to it.
