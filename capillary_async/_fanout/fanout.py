@@ -12,7 +12,7 @@ from attrs import evolve
 
 from capillary_async._config import CarefulPaging, Paging
 from capillary_async._fanout.iterator import FanOutIterator
-from capillary_async._fanout.keys import Keys
+from capillary_async._fanout.keys import KeySource
 from capillary_async._fanout.outcome import FanOutOptions, FanOutRun, Outcome
 from capillary_async._fanout.work import BatchReader, PagedReader, Reader
 from capillary_async._paging.misuse import AsyncOnly
@@ -155,7 +155,7 @@ def fan_over(
     owner: SessionHooks,
 ) -> FanOut[K, Any]:
     """A fan-out over an input, which is checked here where it has a length. For the endpoints."""
-    keys = Keys(source, reader.check, argument)
+    keys = KeySource(source, reader.check, argument)
     return FanOut(FanOutRun(keys, reader, FanOutOptions(concurrency, paging), patience), name, owner)
 
 

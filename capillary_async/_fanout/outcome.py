@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from attrs import field, frozen
 
 from capillary_async._config import Paging
-from capillary_async._fanout.keys import Keys
+from capillary_async._fanout.keys import KeySource
 from capillary_async._fanout.work import Reader
 from capillary_async._paging.pager import Position
 from capillary_async._repr import brief_repr
@@ -93,7 +93,7 @@ class FanOutRun(Generic[K, T]):
         clock: Monotonic seconds, for tests.
     """
 
-    keys: Keys[K]
+    keys: KeySource[K]
     reader: Reader[K]
     options: FanOutOptions
     patience: float
@@ -116,8 +116,8 @@ class FanOutRun(Generic[K, T]):
         return min(self.options.concurrency, -(-length // self.reader.batch))
 
     @property
-    def held(self) -> int | None:
-        """Outcomes that may wait for an earlier one; None where none has to."""
+    def reorder_window(self) -> int | None:
+        """Maximum outcomes buffered until an earlier one comes; None where the loop takes them in any order."""
         return 2 * self.options.concurrency * self.reader.batch if self.mode == "ordered" else None
 
     def about(self, error: CapillaryError, key: Any) -> CapillaryError:

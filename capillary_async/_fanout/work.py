@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from attrs import frozen
 
-from capillary_async._fanout.feed import Measure
 from capillary_async._paging.verified import open_reader
 from capillary_async.errors import CapillaryError
 
@@ -58,8 +57,21 @@ class WorkItem(Protocol):
         ...
 
 
-class Reader(Measure[K], Protocol[K]):
-    """How an endpoint reads keys."""
+class Reader(Protocol[K]):
+    """How an endpoint reads keys, and how many of them make one unit of work."""
+
+    @property
+    def batch(self) -> int:
+        """Maximum keys per unit."""
+        ...
+
+    def weigh(self, key: K) -> int:
+        """The bytes that a key adds to a request."""
+        ...
+
+    def fits(self, count: int, weight: int) -> bool:
+        """Whether `count` keys of `weight` bytes in all make one unit."""
+        ...
 
     @property
     def check(self) -> Callable[[Any], K]:

@@ -1,4 +1,4 @@
-"""The workers behind a fan-out: the crew that draws keys from one feed.
+"""The workers of a fan-out: a pool that takes keys from one queue.
 
 Invariant: every key asked has exactly one outcome, or the run fails; workers draw from one input, so that memory does
 not grow with it; an outage does not burn the input. Knows no HTTP; run by `_fanout.py` in a task of its own.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from attrs import evolve
 
-from capillary_async._fanout.feed import AHEAD, Feed
+from capillary_async._fanout.keys import AHEAD, KeyQueue
 from capillary_async._fanout.outcome import STRIKES, Outcome
 from capillary_async._fanout.pending import Answered, Control, OutcomeBuilder, answers, throttled, unsent
 from capillary_async._fanout.spare import Spare
@@ -27,8 +27,8 @@ from capillary_async.errors import AuthenticationError, CapillaryError, TLSError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Sequence
 
-    from capillary_async._fanout.feed import QueuedKey
     from capillary_async._fanout.handoff import Handoff
+    from capillary_async._fanout.keys import QueuedKey
     from capillary_async._fanout.outcome import FanOutRun
     from capillary_async.errors import InvalidRequestError
 
@@ -47,12 +47,12 @@ _CONCERNS_ALL = (AuthenticationError, TLSError)
 
 
 class WorkerPool(Generic[K, T]):
-    """One run of a fan-out: workers drawing from a feed, and what they must know of each other."""
+    """One run of a fan-out: workers that take keys from one queue, and the state they share."""
 
     def __init__(self, plan: FanOutRun[K, T], channel: Handoff[Any]) -> None:
         self._plan = plan
         self._channel = channel
-        self._feed = Feed(plan.keys, plan.reader, unique=plan.options.unique)
+        self._queue = KeyQueue(plan.keys, plan.reader, unique=plan.options.unique)
         self._spare = Spare(plan.workers, plan.options.concurrency)
         self._paces = [PrefetchBudget(partial(self._ahead, worker), channel.turn) for worker in range(plan.workers)]
         self._again: deque[OutcomeBuilder] = deque()
@@ -83,10 +83,10 @@ class WorkerPool(Generic[K, T]):
         tasks: list[asyncio.Task[None]] = []
         try:
             # In here: an eager task may raise a KeyboardInterrupt before the others are made.
-            tasks.append(loop.create_task(self._feed.run()))
+            tasks.append(loop.create_task(self._queue.run()))
             tasks.extend(loop.create_task(self._work(worker)) for worker in range(self._plan.workers))
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            error = _failure(tasks) or self._feed.error
+            error = _failure(tasks) or self._queue.error
             if error is not None or not any(task.cancelled() for task in tasks):
                 self.failure = error
         finally:
@@ -118,7 +118,7 @@ class WorkerPool(Generic[K, T]):
         except asyncio.CancelledError:
             self._workers -= 1
             self._admit(self._plan.workers)
-            if self._ending or (self._workers and self._plan.held is None):
+            if self._ending or (self._workers and self._plan.reorder_window is None):
                 raise
             # From elsewhere, with a key in hand: in order nothing can come behind it, and all would wait for it; and
             # where this was the last worker, the input would wait for one.
@@ -138,16 +138,16 @@ class WorkerPool(Generic[K, T]):
                 await self._gate.wait()
             if self._again:
                 return self._turn(worker)
-            more = self._feed.ready or await self._rest(worker, self._feed.wait())
+            more = self._queue.ready or await self._rest(worker, self._queue.wait())
             if self._again or not self._gate.is_set():
                 continue
             if not more:
                 return None
             if (pending := self._draw(worker)) is not None:
                 return pending
-            if (refused := self._feed.take_refused(self._until())) is not None:
+            if (refused := self._queue.take_refused(self._until())) is not None:
                 await self._refuse(refused)
-            elif self._feed.waiting:
+            elif self._queue.waiting:
                 await self._rest(worker, self._moved())
 
     async def _rest(self, worker: int, wait: Awaitable[R]) -> R:
@@ -159,7 +159,7 @@ class WorkerPool(Generic[K, T]):
 
     def _ahead(self, worker: int) -> int:
         """Pages that the list this worker reads may have under way ahead: none while a key could be taken instead."""
-        if not self._spare or not self._gate.is_set() or self._again or self._feed.has(self._until()):
+        if not self._spare or not self._gate.is_set() or self._again or self._queue.has(self._until()):
             return 0
         return self._spare.share(worker)
 
@@ -169,11 +169,11 @@ class WorkerPool(Generic[K, T]):
         return drawn or self._again.popleft()
 
     def _until(self) -> int | None:
-        held = self._plan.held
-        return None if held is None else self._given + held
+        window = self._plan.reorder_window
+        return None if window is None else self._given + window
 
     def _draw(self, worker: int) -> OutcomeBuilder | None:
-        places = self._feed.take(self._until())
+        places = self._queue.take(self._until())
         if not places:
             return None
         unit = self._plan.reader.unit(tuple(places), self._plan.options.paging, self._paces[worker])

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from support.fan_fakes import Shelf, batches_over, check_key, fan_over, until_raised
 
 from capillary_async import EventQuery, EventType, Identifier, InvalidRequestError, LedgerQuery
-from capillary_async._fanout.feed import AHEAD
-from capillary_async._fanout.keys import Keys, compact
+from capillary_async._fanout.keys import AHEAD, KeySource, compact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -117,11 +116,11 @@ def test_an_input_with_a_length_is_checked_whole_at_the_call(source: Any) -> Non
 
 def test_a_huge_range_costs_nothing() -> None:
     """Its ends say all, so it is neither copied nor looked at one by one."""
-    keys = Keys(range(1, 2**63), check_key, "keys")
+    keys = KeySource(range(1, 2**63), check_key, "keys")
     assert keys.length == 2**63 - 1
     with pytest.raises(InvalidRequestError):
-        Keys(range(1, 10**30), check_key, "keys")
-    assert Keys(range(0), check_key, "keys").length == 0
+        KeySource(range(1, 10**30), check_key, "keys")
+    assert KeySource(range(0), check_key, "keys").length == 0
 
 
 async def test_a_huge_range_is_read_as_far_as_it_is_used() -> None:
