@@ -336,7 +336,8 @@ class ExportRun:
         )
         outage = Outage(intake.probe, self.tally.noted, sleep=self.sleep)
         try:
-            await self._heeding_stop(self._rounds(intake, publisher, outage), intake)
+            work = publisher.guard(self._rounds(intake, publisher, outage))
+            await self._heeding_stop(work, intake)
             if self.interrupted:
                 await publisher.flush()
                 await self.database.call(self._write_failures)

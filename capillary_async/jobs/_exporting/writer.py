@@ -1,8 +1,8 @@
-"""Putting shards on the disk, behind the reading: one task, with a thread for files and one for the database.
+"""Writes shards to the disk while others are read: one task, with a thread for files and one for the database.
 
 Invariant: temporary file, flush, fsync, hash, rename, fsync of the folder, one transaction, in this order; a shard that
-is made anew is withdrawn from the database before its file is replaced. What fails here ends the job. Used by
-`_export.py`.
+is rewritten is withdrawn from the database before its file is replaced. A failing write ends the job at once. Called by
+`ExportRun` in `_export.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from capillary_async.jobs._common.kill_points import reached
 from capillary_async.jobs._exporting.shard import ShardWriter, failure_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from capillary_async.jobs._common.sources import Dataset
     from capillary_async.jobs._dataset.folder import ExportFolder
@@ -81,6 +81,7 @@ class Publisher:
         self._writers: dict[int, ShardWriter] = {}
         self._bases: dict[int, Shard] = {}
         self.error: BaseException | None = None
+        self._failed = asyncio.Event()
         self._task = asyncio.ensure_future(self._work())
 
     def build_on(self, bases: dict[int, Shard]) -> None:
@@ -96,6 +97,23 @@ class Publisher:
         if self.error is not None:
             raise self.error
         await self._queue.put((task, entries, last))
+
+    async def guard(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run work to its end; a failing write cancels it at once.
+
+        Raises:
+            OSError, sqlite3.Error: A write failed.
+        """
+        working, failing = asyncio.ensure_future(work), asyncio.ensure_future(self._failed.wait())
+        try:
+            await asyncio.wait({working, failing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            working.cancel()
+            failing.cancel()
+            await asyncio.gather(working, failing, return_exceptions=True)
+        if self.error is not None:
+            raise self.error
+        working.result()
 
     async def flush(self) -> None:
         """Wait until all that was handed over is written."""
@@ -118,8 +136,9 @@ class Publisher:
             try:
                 if self.error is None:
                     await self._handle(task, entries, last=last)
-            except Exception as error:  # noqa: BLE001 - raised by the next `put` or `flush`
+            except Exception as error:  # noqa: BLE001 - raised by `guard`, and by the next `put` or `flush`
                 self.error = error
+                self._failed.set()
             finally:
                 self._queue.task_done()
 

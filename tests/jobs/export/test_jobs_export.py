@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import json
 import multiprocessing
 import re
 import sqlite3
+import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -877,4 +879,30 @@ async def test_damaged_files(session: AsyncSession, server: Customers, tmp_path:
         result = await export(session, tmp_path / "out", paranoid=True)
     assert result.repaired == ("shards/part-00000002.parquet",)
     assert files(tmp_path / "out") == before
+    assert (await jobs.verify(tmp_path / "out")).ok
+
+
+async def test_a_full_disk_ends_an_export_at_once_while_an_answer_is_awaited(
+    session: AsyncSession, server: Customers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The write of the third shard fails while the fourth waits for the service; later everything is exported."""
+    server.slow[IDS[-1]] = 30.0
+    seal, failed_at = _shards.ShardWriter.seal, list[float]()
+
+    def full(writer: Any, keys: int) -> Any:
+        if writer.path.name.startswith("part-00000002"):
+            failed_at.append(time.monotonic())
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return seal(writer, keys)
+
+    monkeypatch.setattr(_shards.ShardWriter, "seal", full)
+    with pytest.raises(jobs.JobError, match="No space left") as caught:
+        await export(session, tmp_path / "out")
+    assert time.monotonic() - failed_at[0] < 1
+    assert isinstance(caught.value.__cause__, OSError)
+    monkeypatch.undo()
+    server.slow.clear()
+    result = await export(session, tmp_path / "out")
+    assert result.complete
+    assert result.records == sum(len(rows_of(customer)) for customer in IDS)
     assert (await jobs.verify(tmp_path / "out")).ok
