@@ -19,7 +19,6 @@ from attrs import evolve
 from capillary_async._fanout.keys import AHEAD, KeyQueue
 from capillary_async._fanout.outcome import STRIKES, Outcome
 from capillary_async._fanout.pending import Answered, Control, OutcomeBuilder, answers, throttled, unsent
-from capillary_async._fanout.spare import Spare
 from capillary_async._paging.page import ALONE, PrefetchBudget
 from capillary_async._priority import begin_bulk
 from capillary_async.errors import AuthenticationError, CapillaryError, TLSError
@@ -53,7 +52,7 @@ class WorkerPool(Generic[K, T]):
         self._plan = plan
         self._channel = channel
         self._queue = KeyQueue(plan.keys, plan.reader, unique=plan.options.unique)
-        self._spare = Spare(plan.workers, plan.options.concurrency)
+        self._idle = set(range(plan.workers, plan.options.concurrency))  # numbers of workers without work
         self._paces = [PrefetchBudget(partial(self._ahead, worker), channel.turn) for worker in range(plan.workers)]
         self._again: deque[OutcomeBuilder] = deque()
         self._answers = 0
@@ -124,7 +123,7 @@ class WorkerPool(Generic[K, T]):
             # where this was the last worker, the input would wait for one.
             raise _cut_off() from None
         self._admit(self._plan.workers)
-        self._spare.rests(worker)
+        self._idle.add(worker)
 
     def _admit(self, more: int) -> None:
         """Let more workers begin; all of them where the input has ended."""
@@ -151,17 +150,23 @@ class WorkerPool(Generic[K, T]):
                 await self._rest(worker, self._moved())
 
     async def _rest(self, worker: int, wait: Awaitable[R]) -> R:
-        self._spare.rests(worker)
+        self._idle.add(worker)
         try:
             return await wait
         finally:
-            self._spare.works(worker)
+            self._idle.discard(worker)
 
     def _ahead(self, worker: int) -> int:
-        """Pages that the list this worker reads may have under way ahead: none while a key could be taken instead."""
-        if not self._spare or not self._gate.is_set() or self._again or self._queue.has(self._until()):
+        """Maximum pages that the list of this worker may have in flight ahead: 0 while a key could be read instead.
+
+        Else its own permit and an even share of the idle workers'; the rest goes to the lowest numbers, so that no
+        permit is used twice.
+        """
+        if not self._idle or not self._gate.is_set() or self._again or self._queue.has(self._until()):
             return 0
-        return self._spare.share(worker)
+        share, more = divmod(len(self._idle), max(self._plan.options.concurrency - len(self._idle), 1))
+        share += sum(other not in self._idle for other in range(worker)) < more
+        return share and 1 + share
 
     def _turn(self, worker: int) -> OutcomeBuilder:
         """A unit that failed, once others were answered since; before that one not asked yet, where there is one."""
