@@ -21,7 +21,7 @@ from capillary_async import (
     TLSError,
     TransportError,
 )
-from capillary_async._fanout.pending import Answered, Control
+from capillary_async._fanout.outage import Answered, Control
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -1,7 +1,7 @@
-"""A unit of a fan-out under way: what was read of its keys so far, and where that goes.
+"""`OutcomeBuilder`: one unit of a fan-out in progress, the pages read of its keys, and their way to the loop.
 
-Invariant: each key of a unit comes to exactly one outcome, or to pages of which one is the last; a unit asked again
-keeps what was read. Made by the crew, filled by the unit.
+Invariant: each key of a unit comes to exactly one outcome, or to pages of which one is the last; a unit that is retried
+keeps the pages it has read. Called by `WorkerPool`; filled by the `WorkItem`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from attrs import evolve
 from capillary_async._codec.drift import carried
 from capillary_async._fanout.outcome import Outcome
 from capillary_async._paging.page import Page
-from capillary_async.errors import DecodeError, RateLimitedError, ServerError, TransportError
 
 if TYPE_CHECKING:
     from capillary_async._fanout.handoff import Handoff
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
     from capillary_async._fanout.work import WorkItem
     from capillary_async.errors import ApiMessage, AttemptRecord, CapillaryError
 
-__all__ = ["Answered", "Control", "OutcomeBuilder", "answers", "throttled", "unsent"]
-
-_NO_ANSWER = (TransportError, ServerError, RateLimitedError)
+__all__ = ["OutcomeBuilder"]
 
 
 class _Gathered:
@@ -143,41 +140,3 @@ class OutcomeBuilder:
         )
         if not self._channel.offer(sent):
             await self._channel.send(sent)
-
-
-def answers(error: CapillaryError) -> bool:
-    """Whether an error is an answer of the service, and not for want of one."""
-    if isinstance(error, DecodeError):
-        return not error.cut and error.kind != "not-json"
-    return not isinstance(error, _NO_ANSWER)
-
-
-def throttled(error: CapillaryError) -> bool:
-    """Whether the server told to wait: that may be meant for the session, and not for the key that heard it."""
-    return isinstance(error, RateLimitedError) or (isinstance(error, ServerError) and error.retry_after is not None)
-
-
-def unsent(error: CapillaryError) -> bool:
-    """Whether the session sent nothing, since the server told it to wait for too long: every key would hear that."""
-    return isinstance(error, ServerError | RateLimitedError) and not error.sent
-
-
-class Answered(Exception):  # noqa: N818 - good news
-    """One page is enough."""
-
-
-class Control:
-    """Takes what a unit reads only to see that it is answered."""
-
-    async def page(self, key: Any, page: Page[Any]) -> None:  # noqa: ARG002
-        """The service is up."""
-        raise Answered
-
-    async def done(self, key: Any) -> None:
-        """There was nothing to read."""
-
-    async def failed(self, key: Any, error: CapillaryError) -> None:  # noqa: ARG002
-        """Other keys of a batch may be answered."""
-        if answers(error):
-            raise Answered
-        raise error

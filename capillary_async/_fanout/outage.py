@@ -1,0 +1,261 @@
+"""How a fan-out waits for the end of an outage: `Outage`, its probes, and errors judged by the answers of others.
+
+Invariant: an outage does not use up the input: while it lasts, one unit at a time is sent, and each unit that failed in
+it is retried. Called by `WorkerPool`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from capillary_async._fanout.outcome import STRIKES
+from capillary_async._paging.page import ALONE
+from capillary_async.errors import (
+    AuthenticationError,
+    CapillaryError,
+    DecodeError,
+    RateLimitedError,
+    ServerError,
+    TLSError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from capillary_async._fanout.outcome import FanOutRun
+    from capillary_async._fanout.outcome_builder import OutcomeBuilder
+    from capillary_async._fanout.workers import WorkerPool
+    from capillary_async._paging.page import Page
+
+__all__ = ["CONCERNS_ALL", "Answered", "Control", "Outage", "answers", "throttled", "unsent"]
+
+PROBES = (1.0, 2.0, 5.0, 10.0, 20.0)  # seconds between the probes of an outage; the last one repeats
+DOUBTFUL = 64  # maximum keys whose errors wait for the answers of others
+_NOTICED = 3.0  # maximum seconds from the last answer to the start of an outage that count into its first pauses
+_LEAST = 0.5  # seconds between the end of a slow probe and the next one
+_NO_ANSWER = (TransportError, ServerError, RateLimitedError)
+# An error of one key that every other key would have too.
+CONCERNS_ALL = (AuthenticationError, TLSError)
+
+
+class Outage:
+    """Whether the service is down, as the workers of one fan-out see it.
+
+    Attributes:
+        answers: How many units were answered.
+    """
+
+    def __init__(self, plan: FanOutRun[Any, Any], pool: WorkerPool[Any, Any]) -> None:
+        self._plan = plan
+        self._pool = pool
+        self.answers = 0
+        self._answered_at = plan.clock()
+        self._answered: tuple[Any, ...] = ()  # keys of the last answered unit: they distinguish a bad key
+        self._doubtful: deque[tuple[OutcomeBuilder, CapillaryError]] = deque()
+        self._over = asyncio.Event()
+        self._over.set()
+
+    @property
+    def active(self) -> bool:
+        """Whether an outage lasts."""
+        return not self._over.is_set()
+
+    async def wait(self) -> None:
+        """Wait until no outage lasts."""
+        if not self._over.is_set():
+            await self._over.wait()
+
+    def doubtful(self) -> list[OutcomeBuilder]:
+        """The units whose errors wait for the answers of others."""
+        return [pending for pending, _ in self._doubtful]
+
+    async def answered(self, keys: tuple[Any, ...]) -> None:
+        """A unit of these keys was answered."""
+        self._was_answered()
+        self._answered = keys
+        if self._doubtful:
+            await self.settle_doubtful()
+
+    async def idle(self) -> None:
+        """No unit is in flight: no answer will settle the errors that wait."""
+        if self._doubtful and self._over.is_set():
+            await self.settle_doubtful()
+
+    async def judge(self, pending: OutcomeBuilder, fault: CapillaryError, *, probe: bool) -> CapillaryError | None:
+        """Settle a unit that failed, or return the error where it is to be retried.
+
+        That is where the session's retry quota was empty or its gate shut, or where an outage began while the unit was
+        in flight.
+        """
+        answered = answers(fault)
+        noticed = not probe and not self._over.is_set()
+        for_all = isinstance(fault, CONCERNS_ALL)
+        if fault.quota_exhausted or unsent(fault) or (noticed and not answered and not for_all):
+            return fault
+        if probe and throttled(fault) and pending.strikes < STRIKES:
+            pending.strikes += 1  # still the outage, and no verdict on the key that probed
+            return fault
+        if answered:
+            self._was_answered()
+        elif self._plan.whole and not probe and self._pool.running > 1 and not for_all:
+            await self._doubt(pending, fault)
+            return None
+        await self._pool.settle(pending, fault)
+        return None
+
+    def _was_answered(self) -> None:
+        self.answers += 1
+        self._answered_at = self._plan.clock()
+
+    async def _doubt(self, pending: OutcomeBuilder, fault: CapillaryError) -> None:
+        """Hold back an error that may be an outage's first sign: an answer of others settles it, an outage asks again.
+
+        A key may use up its attempts in the very moment before the quota is empty.
+        """
+        self._doubtful.append((pending, fault))
+        if len(self._doubtful) > DOUBTFUL:
+            await self._pool.settle(*self._doubtful.popleft())
+
+    async def settle_doubtful(self) -> None:
+        """Others were answered, or nobody is asked any more. Who was told to wait is asked again in the first case."""
+        while self._doubtful:  # others may come and go while one waits for the loop
+            pending, fault = self._doubtful.popleft()
+            others = throttled(fault) and self.answers > pending.seen
+            pending.strikes += others
+            if others and pending.strikes <= self._plan.strikes:
+                self._pool.put_off(pending, fault)
+            else:
+                await self._pool.settle(pending, fault)
+
+    async def postpone(self, pending: OutcomeBuilder, error: CapillaryError, worker: int) -> None:
+        """Ask again what was refused its retries: at once where others are answered, else when the outage is over."""
+        others = self.answers > pending.seen
+        pending.strikes += others
+        if pending.strikes > STRIKES:
+            # This is no outage, and a key that fails for ever must not be asked for ever.
+            await self._pool.settle(pending, error)
+            return
+        self._pool.put_off(pending, error)
+        if not others and self._over.is_set():
+            await self._outage(error, worker)
+
+    async def _outage(self, error: CapillaryError, worker: int) -> None:
+        """Probe with one unit at a time until the service answers. The worker that noticed does it, the others wait."""
+        self._over.clear()
+        while self._doubtful:
+            self._pool.put_off(*self._doubtful.popleft())
+        try:
+            await self._probes(error, worker)
+        except asyncio.CancelledError:
+            self._over.set()  # from elsewhere: nobody else would probe, and the others wait for ever
+            raise
+        self._over.set()
+
+    async def _probes(self, error: CapillaryError, worker: int) -> None:
+        before = self.answers
+        for number, pause in enumerate(self._pauses()):
+            await self._plan.sleep(pause)
+            probe = self._probe(worker, fresh=number % 2 == 0)
+            if probe is not None:
+                error = await self._ask(probe) or error
+            elif not self._pool.retries:
+                break
+            else:
+                await self._ask_answered()
+            if self.answers > before:
+                break
+        else:
+            raise error
+
+    async def _ask(self, probe: OutcomeBuilder) -> CapillaryError | None:
+        fault = await self._pool.attempt(probe)
+        if fault is not None:
+            self._pool.put_off(probe, fault)
+        return fault
+
+    async def _ask_answered(self) -> None:
+        """Ask what was answered before: where it is answered again, bad keys are all that is left, and no outage."""
+        paging = evolve(self._plan.options.paging, prefetch=0, verify=False)
+        unit = self._plan.reader.unit(self._answered, paging, ALONE)
+        try:
+            await unit.run(Control())
+        except Answered:
+            self._was_answered()
+        except CapillaryError as error:
+            if answers(error):
+                self._was_answered()
+        else:
+            self._was_answered()
+        finally:
+            await unit.aclose()
+
+    def _pauses(self) -> Iterator[float]:
+        """Seconds before each probe, for as long as the patience lasts.
+
+        Counted from the last answer: neither the time to notice the outage nor a slow probe puts off the next, so that
+        after 30 s of it the probe of the 38th second goes out in that.
+        """
+        clock = self._plan.clock
+        ends = clock() + self._plan.patience
+        due = max(self._answered_at, clock() - _NOTICED)
+        number = 0
+        while (left := ends - clock()) > 0:
+            pause = PROBES[min(number, len(PROBES) - 1)]
+            due += pause
+            late = pause - (due - clock())
+            yield min(max(pause - late, _LEAST) if late > _LEAST else pause, left)
+            number += 1
+
+    def _probe(self, worker: int, *, fresh: bool) -> OutcomeBuilder | None:
+        """A unit not asked yet or, in turn, one that failed: it may be that those alone fail.
+
+        None where nothing is left, or where what was answered before is to be asked for want of anything fresh.
+        """
+        if (fresh or not self._pool.retries) and (drawn := self._pool.draw(worker)) is not None:
+            return drawn
+        if not self._pool.retries or (fresh and self._answered):
+            return None
+        return self._pool.retries.popleft()
+
+
+def answers(error: CapillaryError) -> bool:
+    """Whether an error is an answer of the service, and not for want of one."""
+    if isinstance(error, DecodeError):
+        return not error.cut and error.kind != "not-json"
+    return not isinstance(error, _NO_ANSWER)
+
+
+def throttled(error: CapillaryError) -> bool:
+    """Whether the server told to wait: that may be meant for the session, and not for the key that heard it."""
+    return isinstance(error, RateLimitedError) or (isinstance(error, ServerError) and error.retry_after is not None)
+
+
+def unsent(error: CapillaryError) -> bool:
+    """Whether the session sent nothing, since the server told it to wait for too long: every key would hear that."""
+    return isinstance(error, ServerError | RateLimitedError) and not error.sent
+
+
+class Answered(Exception):  # noqa: N818 - good news
+    """One page is enough."""
+
+
+class Control:
+    """Takes what a unit reads only to see that it is answered."""
+
+    async def page(self, key: Any, page: Page[Any]) -> None:  # noqa: ARG002
+        """The service is up."""
+        raise Answered
+
+    async def done(self, key: Any) -> None:
+        """There was nothing to read."""
+
+    async def failed(self, key: Any, error: CapillaryError) -> None:  # noqa: ARG002
+        """Other keys of a batch may be answered."""
+        if answers(error):
+            raise Answered
+        raise error
