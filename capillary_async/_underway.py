@@ -6,10 +6,10 @@ of their own. Used by the session alone.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from capillary_async._interrupt import CancelScope
+from capillary_async._loops import call_in
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -43,5 +43,4 @@ class InFlightCalls:
     def end(self) -> None:
         """Interrupt them, each in its own loop."""
         for wait in list(self._waits):
-            with suppress(RuntimeError):  # that loop is closed, and its calls with it
-                wait.loop.call_soon_threadsafe(wait.strike)
+            call_in(wait.loop, wait.strike)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from capillary_async._fanout.handoff import Handoff
 from capillary_async._fanout.outcome import FanOutRun
 from capillary_async._fanout.workers import WorkerPool
+from capillary_async._loops import call_in, running_loop
 from capillary_async._paging.misuse import AsyncOnly
 
 __all__ = ["FanOutIterator"]
@@ -146,7 +147,7 @@ class FanOutIterator(AsyncOnly, Generic[T_co]):
             return
         self._ended, self._items = self._ended or why, iter(())
         if self._run is not None:
-            _call_in(self._loop, self._run.task.cancel)
+            call_in(self._loop, self._run.task.cancel)
 
 
 def _reason(error: BaseException) -> str:
@@ -161,26 +162,12 @@ def _drop(task: asyncio.Task[None], channel: Handoff[Any], loop: asyncio.Abstrac
     """Cancel the workers of an iterator that nobody holds any more, wherever that is noticed."""
     if loop.is_closed():  # and its tasks with it
         return
-    if _running_loop() is loop:
+    if running_loop() is loop:
         _cancel(task, channel)
     else:
-        _call_in(loop, _cancel, task, channel)
+        call_in(loop, _cancel, task, channel)
 
 
 def _cancel(task: asyncio.Task[None], channel: Handoff[Any]) -> None:
     task.cancel()
     channel.close()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
-    try:
-        loop.call_soon_threadsafe(function, *args)
-    except RuntimeError:  # closed, and its tasks with it
-        return

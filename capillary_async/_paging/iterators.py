@@ -8,11 +8,12 @@ by the pager, closed by loops, users and the session.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from operator import length_hint
 from typing import Generic, TypeVar
 
 from capillary_async._interrupt import CancelScope
+from capillary_async._loops import call_in
 from capillary_async._paging.misuse import AsyncOnly
 from capillary_async._paging.page import Page, Position
 from capillary_async._paging.reader import ListReader
@@ -84,7 +85,7 @@ class PageIterator(AsyncOnly, Generic[T_co]):
         if asyncio.get_running_loop() is self._loop:
             await self._close(why)
         else:
-            _call_in(self._loop, self._stop, why)
+            call_in(self._loop, self._stop, why)
 
     async def _close(self, why: str) -> None:
         self._stop(why)
@@ -96,13 +97,6 @@ class PageIterator(AsyncOnly, Generic[T_co]):
         self._walk.cancel()
         if self._waiting is not None:
             self._waiting.strike()
-
-
-def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: str) -> None:
-    try:
-        loop.call_soon_threadsafe(function, *args)
-    except RuntimeError:  # that loop is closed, and its tasks with it
-        return
 
 
 class ItemIterator(AsyncOnly, Generic[T_co]):
@@ -154,7 +148,7 @@ class ItemIterator(AsyncOnly, Generic[T_co]):
         if asyncio.get_running_loop() is self._loop:
             self._stop()
         else:
-            _call_in(self._loop, self._stop)
+            call_in(self._loop, self._stop)
         await self._pages._end(why)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
     def _stop(self) -> None:

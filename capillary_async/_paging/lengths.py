@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from contextlib import suppress
 from typing import Literal
+
+from capillary_async._loops import call_in
 
 __all__ = ["LOOKS", "Lengths", "Verdict"]
 
@@ -106,8 +107,7 @@ class Lengths:
                 known.nothing[received] += 1
             waiting, known.waiting = known.waiting, []
         for owner, told in waiting:
-            with suppress(RuntimeError):  # its loop is closed
-                owner.call_soon_threadsafe(_tell, told)
+            call_in(owner, _tell, told)
 
 
 def _tell(told: asyncio.Future[None]) -> None:

@@ -11,6 +11,8 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from capillary_async._loops import call_in, running_loop
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
@@ -104,13 +106,7 @@ def _drop(tasks: deque[asyncio.Task[Any]], loop: asyncio.AbstractEventLoop) -> N
     """Cancel the tasks of an owner that nobody holds any more; garbage is collected in whatever thread it comes to."""
     if not tasks or loop.is_closed():
         return
-    try:
-        if asyncio.get_running_loop() is loop:
-            _cancel(tasks)
-            return
-    except RuntimeError:  # no loop runs in this thread
-        pass
-    try:
-        loop.call_soon_threadsafe(_cancel, tasks)
-    except RuntimeError:  # closed meanwhile, and its tasks with it
-        return
+    if running_loop() is loop:
+        _cancel(tasks)
+    else:
+        call_in(loop, _cancel, tasks)

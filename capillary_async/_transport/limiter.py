@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from capillary_async._config import RetryPolicy
-from capillary_async._loops import bury, renew_in_child
+from capillary_async._loops import bury, call_in, renew_in_child, running_loop
 from capillary_async._transport.adaptive_limit import AdaptiveLimit
 from capillary_async._transport.line import Line, Waiter
 from capillary_async._transport.permit import Permit, permit_here
@@ -118,7 +118,7 @@ class RequestLimiter:
 
     def _reclaim(self) -> bool:
         """Take back what never comes back by itself. Under the lock."""
-        here, now = _running_loop(), time.monotonic()
+        here, now = running_loop(), time.monotonic()
         if self._looked[0] is here and now - self._looked[1] < _LOOK_EVERY:
             return False
         self._looked = (here, now)
@@ -273,7 +273,7 @@ class RequestLimiter:
                 self._unused(waiter.permit)
         if single is not None or bulk is not None:
             # Here too: the loops of the first in the line may end before their alarms ring.
-            here = _running_loop()
+            here = running_loop()
             if here is not None:
                 self._wake_later(here, delay)
             for head in (single, bulk):
@@ -292,10 +292,10 @@ class RequestLimiter:
     @staticmethod
     def _wake(waiter: Waiter, error: CapillaryError | None) -> bool:
         """Wake the waiter in its own loop; False where that loop is closed."""
-        if waiter.loop is _running_loop():
+        if waiter.loop is running_loop():
             _settle(waiter.woken, error)
             return True
-        return _call_in(waiter.loop, _settle, waiter.woken, error)
+        return call_in(waiter.loop, _settle, waiter.woken, error)
 
     def _wake_later(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
         """Set an alarm for the line in a loop, unless it has one in time."""
@@ -306,7 +306,7 @@ class RequestLimiter:
             for dead in [known for known in self._alarms if known.is_closed()]:
                 del self._alarms[dead]
             self._alarms[loop] = now + delay
-        _call_in(loop, self._set_alarm, loop, delay)
+        call_in(loop, self._set_alarm, loop, delay)
 
     def _set_alarm(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
         loop.call_later(delay, self._ring, loop)
@@ -323,7 +323,7 @@ class RequestLimiter:
             if loop in self._called:
                 return
             self._called.add(loop)
-        _call_in(loop, self._returned, loop)
+        call_in(loop, self._returned, loop)
 
     def _returned(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
@@ -344,18 +344,3 @@ def _too_late(how: str, *, begun: bool) -> DeadlineExceededError:
 def _settle(future: asyncio.Future[CapillaryError | None], error: CapillaryError | None) -> None:
     if not future.done():
         future.set_result(error)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: object) -> bool:
-    try:
-        loop.call_soon_threadsafe(function, *args)
-    except RuntimeError:  # the loop is closed
-        return False
-    return True

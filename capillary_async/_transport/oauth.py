@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 from attrs import define, frozen
 
-from capillary_async._loops import bury, renew_in_child
+from capillary_async._loops import bury, call_in, renew_in_child
 from capillary_async._transport.messages import Headers, Request, ResponseSpec, SecretBytes, SecretStr, decoded_of
 from capillary_async._transport.redaction import Redactor
 from capillary_async.errors import (
@@ -239,10 +239,7 @@ def _tell(loop: asyncio.AbstractEventLoop, done: asyncio.Future[Exception | None
         if not done.done():
             done.set_result(error)
 
-    try:
-        loop.call_soon_threadsafe(settle)
-    except RuntimeError:  # that loop is closed: no caller waits
-        return
+    call_in(loop, settle)
 
 
 def _token_in(response: Response) -> tuple[str, float] | None:
