@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 # Lowest first. The name of a package means all its modules, which may import each other.
 ROWS: list[set[str]] = [
-    {"_files", "_interrupt", "_lazy", "_loops", "_priority", "_repr", "_version"},
-    {"_config", "auth", "errors", "models"},
-    {"_codec", "_paging", "_underway"},
+    {"_files", "_lazy", "_loops", "_priority", "_repr", "_version"},
+    {"_config", "_interrupt", "auth", "errors", "models"},
+    {"_codec", "_paging"},
     {"_transport"},
     {"_fanout", "_validation"},
     {"endpoints"},

@@ -96,7 +96,7 @@ class PageIterator(AsyncOnly, Generic[T_co]):
         self._ended = self._ended or why
         self._walk.cancel()
         if self._waiting is not None:
-            self._waiting.strike()
+            self._waiting.cancel()
 
 
 class ItemIterator(AsyncOnly, Generic[T_co]):

@@ -70,7 +70,7 @@ class AttemptTimer(CancelScope):
             self._set()
             return
         self.silent = due < self._end
-        self.strike()
+        self.cancel()
 
     def stop(self) -> None:
         """The attempt is over."""

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from attrs import field, frozen
 
+from capillary_async._interrupt import InFlightCalls
 from capillary_async._loops import bury, renew_in_child
 from capillary_async._transport.advice import with_next_step
 from capillary_async._transport.chain import build
 from capillary_async._transport.classify import judge
 from capillary_async._transport.messages import LATE, Headers, after, decoded_of, keep
 from capillary_async._transport.stats import count
-from capillary_async._underway import InFlightCalls
 from capillary_async._validation import merged
 from capillary_async._version import __version__
 from capillary_async.errors import CapillaryError

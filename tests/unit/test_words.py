@@ -48,7 +48,6 @@ TECHNICAL = (  # exact uses that are the field's own
 NOT_YET = {
     "_codec",
     "_fanout",
-    "_interrupt.py",
     "_paging",
     "_priority.py",
     "_transport",
