@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from capillary_async._fanout.outcome import STRIKES
-from capillary_async._paging.page import ALONE
+from capillary_async._paging.source import ALONE
 from capillary_async.errors import (
     AuthenticationError,
     CapillaryError,

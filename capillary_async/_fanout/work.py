@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from capillary_async._config import Paging
-    from capillary_async._paging.page import ListSource, Page, PrefetchBudget, SessionHooks
+    from capillary_async._paging.page import Page
     from capillary_async._paging.reader import ListReader
+    from capillary_async._paging.source import ListSource, PrefetchBudget, SessionHooks
     from capillary_async._paging.verified import VerifiedReader
 
 __all__ = ["BatchReader", "Emit", "PagedReader", "Reader", "WorkItem"]

@@ -18,7 +18,7 @@ from capillary_async._fanout.keys import AHEAD, KeyQueue
 from capillary_async._fanout.outage import CONCERNS_ALL, Outage
 from capillary_async._fanout.outcome import Outcome
 from capillary_async._fanout.outcome_builder import OutcomeBuilder
-from capillary_async._paging.page import PrefetchBudget
+from capillary_async._paging.source import PrefetchBudget
 from capillary_async._priority import begin_bulk
 from capillary_async.errors import CapillaryError
 

@@ -13,8 +13,9 @@ from attrs import evolve
 from capillary_async._config import Paging
 from capillary_async._paging.iterators import ItemIterator, PageIterator
 from capillary_async._paging.misuse import AsyncOnly
-from capillary_async._paging.page import FetchedPage, ListSource, Page, PagerOptions, Position, SessionHooks
+from capillary_async._paging.page import Page, Position
 from capillary_async._paging.reader import LIKELY_CAPS, settled_size
+from capillary_async._paging.source import FetchedPage, ListSource, PagerOptions, SessionHooks
 from capillary_async._paging.verified import open_reader
 from capillary_async._repr import cut, shown
 from capillary_async.errors import InvalidRequestError

@@ -14,8 +14,9 @@ from attrs import evolve
 
 from capillary_async._config import CarefulPaging
 from capillary_async._paging.duplicates import Past, Seen, Stored, content_of
-from capillary_async._paging.page import ALONE, FetchedPage, Position, past_of, placed
+from capillary_async._paging.page import Position, past_of, placed
 from capillary_async._paging.prefetch import PrefetchQueue
+from capillary_async._paging.source import ALONE, FetchedPage
 from capillary_async.errors import (
     ApiMessage,
     CapillaryError,
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
 
     from capillary_async._config import Paging
-    from capillary_async._paging.page import ListSource, Page, PagerOptions, PrefetchBudget, SessionHooks
+    from capillary_async._paging.page import Page
+    from capillary_async._paging.source import ListSource, PagerOptions, PrefetchBudget, SessionHooks
 
 __all__ = ["LIKELY_CAPS", "ListReader", "settled_size"]
 

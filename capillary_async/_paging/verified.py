@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from attrs import evolve, frozen
 
-from capillary_async._paging.page import ALONE, PagerOptions, Position
+from capillary_async._paging.page import Position
 from capillary_async._paging.reader import ListReader
+from capillary_async._paging.source import ALONE, PagerOptions
 from capillary_async.errors import CapillaryError, PageDriftError, RecordConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
     from capillary_async._config import Paging
-    from capillary_async._paging.page import ListSource, Page, PrefetchBudget, SessionHooks
+    from capillary_async._paging.page import Page
+    from capillary_async._paging.source import ListSource, PrefetchBudget, SessionHooks
 
 __all__ = ["VerifiedReader", "open_reader"]
 

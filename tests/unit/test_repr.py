@@ -70,6 +70,7 @@ def classes() -> list[type[Any]]:
         ".sandbox",
         "._config",
         "._paging.page",
+        "._paging.source",
         "._fanout.outcome",
     )
     names = (

@@ -11,7 +11,8 @@ from support.raw_server import RawServer, said
 
 from capillary_async import AsyncSession, Paging
 from capillary_async._config import CarefulPaging
-from capillary_async._paging.page import FetchedPage, ListSource, PagerOptions, Position
+from capillary_async._paging.page import Position
+from capillary_async._paging.source import FetchedPage, ListSource, PagerOptions
 from capillary_async._paging.verified import open_reader
 from capillary_async._transport.classify import judge
 from capillary_async._transport.messages import Headers, Response, ResponseSpec, keep
