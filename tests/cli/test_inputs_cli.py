@@ -150,7 +150,7 @@ STRAY = (
         (
             STRAY + '7,"Bar\n8,x\n',
             COLUMN,
-            'line 42: a quotation mark (") stands where none may (a cell in quotation marks',
+            'line 42: a quotation mark (") is where none may be (a cell in quotation marks',
         ),
         ('customer_id,n\n1,5" pipe\n2,b\n', COLUMN, "line 2: a quotation mark"),
         ("customer_id,n\n1,a\n2,New\rBill\n", COLUMN, "line 3: its line ends are mixed"),
