@@ -95,13 +95,25 @@ def test_jobs_stand_on_the_public_face() -> None:
 
     And but for the lowest row, which knows nothing of the SDK and is shared with the command line.
     """
-    leaves = ("jobs.", "_files.", "_priority.", "_repr.")
+    leaves = ("jobs.", "_files.", "_repr.")
     wrong = []
     for file, name, line in ours():
         private = any(part.startswith("_") for part in name.split(".")) and name != "__version__"
         if file.split(".")[0] == "jobs" and private and not name.startswith(leaves):
             wrong.append(f"{file}:{line} imports {name}")
     assert wrong == []
+
+
+def test_the_heads_of_files_name_files_that_exist() -> None:
+    """Each file that a head names is in its own room, in its package, or below the top; so a move renames them."""
+    stale: list[str] = []
+    for path in PACKAGE.rglob("*.py"):
+        head = ast.get_docstring(ast.parse(path.read_text())) or ""
+        package = PACKAGE / path.relative_to(PACKAGE).parts[0]
+        folders = (path.parent, package, PACKAGE, PACKAGE / "_transport")
+        named = re.findall(r"`([\w/]+\.py)`", head)
+        stale += [f"{path}: {name}" for name in named if not any((folder / name).exists() for folder in folders)]
+    assert stale == []
 
 
 def test_the_path_of_one_call_names_files_that_exist() -> None:

@@ -1,6 +1,7 @@
 """What a fan-out gives and works by: `Outcome`, its options, and the plan of one run.
 
-Invariant: data only; a plan holds no place, so that it can be run twice. Made by `_fanout.py`, followed by the crew.
+Invariant: data only; a plan holds no place, so that it can be run twice. Made by `_fanout/fanout.py`, followed by the
+crew.
 """
 
 from __future__ import annotations

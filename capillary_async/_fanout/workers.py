@@ -1,7 +1,7 @@
 """The workers of a fan-out: a pool that takes keys from one queue.
 
 Invariant: every key asked has exactly one outcome, or the run fails; workers draw from one input, so that memory does
-not grow with it; an outage does not burn the input. Knows no HTTP; run by `_fanout.py` in a task of its own.
+not grow with it; an outage does not burn the input. Knows no HTTP; run by `_fanout/fanout.py` in a task of its own.
 """
 
 from __future__ import annotations

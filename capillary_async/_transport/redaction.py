@@ -1,7 +1,7 @@
 """Taking secrets out of errors, where a server echoed them.
 
 Invariant: every text of an error is cleaned, of each secret in each form in which it may come back, also where the text
-was cut within it. Called by `auth.py` for every error that leaves it.
+was cut within it. Called by `credentials.py` for every error that leaves it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Rows are joined by the ids that mean the same: an allocation's `id` is that of a
 `event_log_id` is one of the ledger, and the ledger and loyalty events share the unique id.
 
 Invariant: what is summed is never rounded, and a customer is let go when its readings are complete, so that
-memory does not grow with the run. Pure; fed by `_demo.py`, shown by `_summary.py`.
+memory does not grow with the run. Pure; fed by `_demo/demo.py`, shown by `_demo/summary.py`.
 """
 
 from __future__ import annotations

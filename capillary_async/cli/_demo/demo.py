@@ -1,7 +1,7 @@
 """`demo`: a sandbox in this process, read by four endpoints at once and checked row by row, then the jobs of a night.
 
 Invariant: it ends well only when every customer was answered, all readings agree with each other and with what the
-sandbox holds, and the jobs did what they should. Called by `_app.py`; the jobs are in `_demo_chain.py`.
+sandbox holds, and the jobs did what they should. Called by `_app.py`; the jobs are in `_demo/jobs_chain.py`.
 """
 
 from __future__ import annotations

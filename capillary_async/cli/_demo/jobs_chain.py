@@ -1,7 +1,7 @@
 """The demo's second half: export, a kill, the same command again, verify, and a reconciliation with books.
 
 Invariant: the export is a process of its own that is really killed, no process outlives this one's work, and it ends
-well only when exactly the planted differences were found. Called by `_demo.py`.
+well only when exactly the planted differences were found. Called by `_demo/demo.py`.
 """
 
 from __future__ import annotations

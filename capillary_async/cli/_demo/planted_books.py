@@ -1,7 +1,7 @@
 """The demo's books: the points left of each award, with differences planted, and whether exactly those were found.
 
 Invariant: the books are made of the sandbox's own rows, never of the export that they are compared with. Used by
-`_demo_chain.py`.
+`_demo/jobs_chain.py`.
 """
 
 from __future__ import annotations

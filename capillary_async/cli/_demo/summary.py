@@ -1,6 +1,6 @@
 """What the demo found, for a reader: counts, points by status, points left by month of expiry, and the verdict.
 
-Invariant: every number shown was read or measured in this run. Called by `_demo.py`.
+Invariant: every number shown was read or measured in this run. Called by `_demo/demo.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The ids to ask for: from arguments, a file, a folder of Parquet files, a pipe or stdin.
 
 Invariant: an input is opened once and read as it is needed, never whole; what is wrong with it is an error that names
-the file and the line. Used by `_read.py`, `_ledger.py` and `_export.py`.
+the file and the line. Used by `_commands/read.py`, `_commands/ledger.py` and `_commands/export.py`.
 """
 
 from __future__ import annotations

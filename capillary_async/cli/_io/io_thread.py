@@ -1,7 +1,7 @@
 """Reads and writes that may block, done beside the event loop.
 
 Invariant: a slow reader of our output or a slow writer of our input never stops the requests under way, and never keeps
-the process from ending. Used by `_ids.py` and `_write.py`.
+the process from ending. Used by `_io/id_input.py` and `_io/writer.py`.
 """
 
 from __future__ import annotations

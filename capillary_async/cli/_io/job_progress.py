@@ -1,7 +1,7 @@
 """What a job says on stderr: a progress bar on a terminal, plain lines elsewhere, and how it ended.
 
 Invariant: what is shown was counted; `--quiet` keeps back all but how to go on after an interruption. Used by
-`_export.py` and `_verify.py`.
+`_commands/export.py` and `_commands/verify.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What a reading command says on stderr while it works and when it is done.
 
-Invariant: stdout belongs to the rows; each customer that failed is named once. Used by `_read.py` and `_ledger.py`.
+Invariant: stdout belongs to the rows; each customer that failed is named once. Used by `_commands/read.py` and
+`_commands/ledger.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From options to an open session, on the real API or on a sandbox in this process.
 
-Invariant: a secret is read from the environment or a file, and no message shows it. Used by `_read.py` and
-`_ledger.py`.
+Invariant: a secret is read from the environment or a file, and no message shows it. Used by `_commands/read.py` and
+`_commands/ledger.py`.
 """
 
 from __future__ import annotations

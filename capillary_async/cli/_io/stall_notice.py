@@ -1,7 +1,7 @@
 """Telling that nothing is answered, so that a server that cannot be reached does not look like a program that hangs.
 
 Invariant: it watches and changes nothing; slowness is told once, a kind of failure once in each silence. Used by
-`_read.py` and `_ledger.py`.
+`_commands/read.py` and `_commands/ledger.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writing rows as JSON Lines or CSV, to a file that appears when it is whole, or to stdout.
 
 Invariant: rows are written as they come and never gathered; a file that is there was written to its end, and is on the
-disk. Used by `_read.py` and `_ledger.py`.
+disk. Used by `_commands/read.py` and `_commands/ledger.py`.
 """
 
 from __future__ import annotations

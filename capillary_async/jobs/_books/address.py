@@ -1,7 +1,7 @@
 """Where the books are, as the user named it: a path or a URL, whose password is for the driver alone.
 
 Invariant: whatever shows an address, a message, a report or a traceback with locals, shows stars for its secrets. Made
-by `_reconcile.py`, read by `_books.py`.
+by `_reconcile.py`, read by `_books/open.py`.
 """
 
 from __future__ import annotations

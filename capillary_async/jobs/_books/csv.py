@@ -1,7 +1,7 @@
 """Books in a CSV file or pipe, plain or compressed: UTF-8, commas, a header line.
 
 Invariant: every cell is read as text and nothing of the file is guessed; a file that is not what it should be is
-refused before it is compared. Made by `_books.py`.
+refused before it is compared. Made by `_books/open.py`.
 """
 
 from __future__ import annotations

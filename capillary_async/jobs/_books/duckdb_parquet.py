@@ -1,7 +1,7 @@
 """Books that have types: a Parquet file, or a table of a DuckDB database.
 
 Invariant: a column's type must fit, whatever its values; nothing is cast but amounts to a wider amount. Made by
-`_books.py`.
+`_books/open.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Books in a table of PostgreSQL, read through its ADBC driver in one read-only transaction.
 
 Invariant: numbers travel as the text PostgreSQL writes, so that no digit is lost; no message shows a password. Made by
-`_books.py`; the driver is the extra `postgres`.
+`_books/open.py`; the driver is the extra `postgres`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From text to values: cells of CSV files and of PostgreSQL, read strictly.
 
 Invariant: a cell is exactly what was meant or the run ends, naming file, column and row; no separator, no space, no
-leading zero, no exponent is guessed away. Used by `_books_csv.py` and `_books_postgres.py`.
+leading zero, no exponent is guessed away. Used by `_books/csv.py` and `_books/postgres.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Several programs and categories in one export: a list for each pair of them, one outcome per customer.
 
 Invariant: an outcome has the rows of all pairs, in the order of the pairs, or an error; a row that came under two
-pairs, or is of another program or category than the one asked for, is never given. Made by `_sources.py`.
+pairs, or is of another program or category than the one asked for, is never given. Made by `_common/sources.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a comparison comes to: classes, control totals and the first differences, as values.
 
-Invariant: exact decimals only; data, nothing of DuckDB. Made by `_compare.py`, shown by `_report.py`.
+Invariant: exact decimals only; data, nothing of DuckDB. Made by `_comparing/compare.py`, shown by `_report/html.py`.
 
     missing_in_books        the export has the key, the books have not
     missing_in_capillary    the books have the key, the export has not

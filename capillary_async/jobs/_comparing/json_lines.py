@@ -1,7 +1,7 @@
 """The rows of JSON Lines with the types they have in Parquet; amounts may have more digits there.
 
 Invariant: an amount keeps every digit, in the smallest type that holds the whole column, or the run ends and names file
-and record; nothing is rounded. Used by `_compare_folder.py`.
+and record; nothing is rounded. Used by `_comparing/export_reader.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a reconciliation came to: the values behind the verdict, the summary and the report.
 
-Invariant: data only, nothing of DuckDB. Made by `_reconcile.py`, shown by `_report.py` and the command line.
+Invariant: data only, nothing of DuckDB. Made by `_reconcile.py`, shown by `_report/html.py` and the command line.
 """
 
 from __future__ import annotations

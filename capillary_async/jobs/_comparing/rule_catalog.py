@@ -5,7 +5,7 @@ What the pages do not tie together is not checked: in the sample of "Get Allocat
 Specified Date Range" `points_value` is 0 where `points_exclusive` is 100, so inclusive and exclusive columns are no
 sums of each other. `remaining` is derived (exclusive minus redeemed, returned, expired); that it is never negative, and
 zero where the status says that all is gone, makes exclusive = redeemed + returned + expired + remaining a check.
-Rules between exports are in `_rules_joins.py`: which id joins what is inferred, so all of them are notes.
+Rules between exports are in `_comparing/rule_joins.py`: which id joins what is inferred, so all of them are notes.
 
 Run by `_reconcile.py`.
 """

@@ -1,7 +1,7 @@
 """Checking an export by rules: how a rule is run, and what it found.
 
 Invariant: a rule has a name, a weight and words for a person, and each of its findings names the record. Which rules
-there are stands in `_rules_list.py`. Called by `_reconcile.py`.
+there are stands in `_comparing/rule_catalog.py`. Called by `_reconcile.py`.
 """
 
 from __future__ import annotations

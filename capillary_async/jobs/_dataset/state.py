@@ -78,7 +78,7 @@ class Shard:
         found: How many of them have rows.
         totals: The exact sum of each quantity.
         digest: Of the keys of its records.
-        drift: What was new in its records; see `_drift.py`.
+        drift: What was new in its records; see `_dataset/drift.py`.
     """
 
     number: int

@@ -1,8 +1,8 @@
 """A shard in work: outcomes come in any order, rows are written in the order of the ids.
 
 Invariant: a key's rows are in the file whole or not at all; what has to wait for an earlier key waits in memory up to a
-bound and on the disk beyond it; a shard is done when its bytes are on the disk under its name. Used by `_intake.py` in
-the event loop and by `_publish.py` in a thread.
+bound and on the disk beyond it; a shard is done when its bytes are on the disk under its name. Used by
+`_exporting/reading.py` in the event loop and by `_exporting/writer.py` in a thread.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Points by month of expiry, drawn as SVG for the report.
 
 Invariant: drawn by matplotlib without a display or a state of its own; text stays text, so that it can be searched and
-read aloud; the same numbers give the same bytes. Called by `_report.py`.
+read aloud; the same numbers give the same bytes. Called by `_report/html.py`.
 """
 
 from __future__ import annotations

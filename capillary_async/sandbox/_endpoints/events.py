@@ -1,7 +1,7 @@
 """The loyaltyEvents endpoint.
 
 Invariant: the v2 envelope with `data`, `warnings` and `errors`; parameters are those of the page Get Loyalty
-Events. `_routes.py` calls it.
+Events. `_server/routes.py` calls it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The getLedgerExplodeInfo endpoint: whose events, which events, and every refusal that its page lists.
 
 Invariant: the checks run in the order identifier, type, events, currencies, and the first that fails decides
-the code. `_routes.py` calls it; `_exploded.py` writes one event out.
+the code. `_server/routes.py` calls it; `_endpoints/ledger_event.py` writes one event out.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Invariant: quantities are those of the event's awards and deductions, as Decimals or as text with three decimals, as the
 page Get Points Ledger Explode Info shows them. Events of kinds that the page does not show have the common members
-alone. `_ledger.py` calls `exploded`.
+alone. `_endpoints/ledger.py` calls `exploded`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Invariant: success is a bare array, refusal an object; parameters are those of the pages Get Points Awarded ID, Get
 Point Allocation Details by Event ID, and Get Allocated Points Details with Expiry in Specified Date Range. Allocations
-are rows of the table `points_awarded` alone, awarded ids of two of the five award tables. `_routes.py` calls these.
+are rows of the table `points_awarded` alone, awarded ids of two of the five award tables. `_server/routes.py` calls
+these.
 """
 
 from __future__ import annotations

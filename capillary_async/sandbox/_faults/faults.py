@@ -1,8 +1,8 @@
 """Scripted faults: what can go wrong between a client and the API, each as a small value for the sandbox.
 
-Invariant: a fault is frozen and holds no state, so that it may be used in several sandboxes; `_script.py` counts how
-often it was played. Of the faults that replace or spoil an answer one is played per request, in the order given; the
-others add up.
+Invariant: a fault is frozen and holds no state, so that it may be used in several sandboxes; `_faults/schedule.py`
+counts how often it was played. Of the faults that replace or spoil an answer one is played per request, in the order
+given; the others add up.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the sandbox answers with, before it is put on the wire, and the API's several shapes of refusal.
 
 Invariant: numbers are written from Decimals as their text, never through a float. The endpoint files make these values;
-`_wire.py` sends them; faults replace or spoil them.
+`_protocol/send.py` sends them; faults replace or spoil them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Making awards: rows of the five award tables, and the allocations of those in `points_awarded`.
 
 Invariant: amounts are whole thousandths until they become a Decimal, and add up: points are those redeemed, returned,
-expired and remaining, as the status says. `_growth.py` makes the awards of a customer through one `Awards`.
+expired and remaining, as the status says. `_world/generate.py` makes the awards of a customer through one `Awards`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Growing one customer from a seed: the events of its life, and the awards and deductions that they made.
 
 Invariant: what an event says of an award agrees with the award's own columns, and the same place and seed give the same
-customer. `_steps.py` says which events there are; `_awarding.py` makes the rows. `_world.py` calls `grow`.
+customer. `_world/steps.py` says which events there are; `_world/awarding.py` makes the rows. `_world/world.py` calls
+`grow`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the sandbox holds of a customer: awards, allocations and events, as wire rows with what the filters need.
 
 Invariant: a wire row has what the API shows and nothing else; quantities are ints or Decimals, never floats.
-`_growth.py` and `_sample_customers.py` make these; the endpoint files read them.
+`_world/generate.py` and `_world/sample_customers.py` make these; the endpoint files read them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Invariant: `samples.json` holds what the pages show, number text included (100.0 stays 100.0). The one ledger
 sample that is not JSON on its page (`"eventReferenceIds":{RefId1}` in curly quotes) stands there with the quotes
-mended. `_world.py` reads it.
+mended. `_world/world.py` reads it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Throws of dice that come out the same on every Python.
 
 Invariant: only `Random.random()` is used, seeded with a text; the other methods of `random` may change between
-versions. `_growth.py` and `_world.py` throw them.
+versions. `_world/generate.py` and `_world/world.py` throw them.
 """
 
 from __future__ import annotations

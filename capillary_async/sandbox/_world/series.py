@@ -1,7 +1,8 @@
 """The sandbox's ids, by series: each kind of record counts in a range of its own.
 
 Invariant: an id of one series is never an id of another, so that a join by the wrong id finds nothing instead of
-something. The ranges are those of the API pages' samples of late 2025. `_growth.py` and `_awarding.py` number with it.
+something. The ranges are those of the API pages' samples of late 2025. `_world/generate.py` and `_world/awarding.py`
+number with it.
 """
 
 from __future__ import annotations

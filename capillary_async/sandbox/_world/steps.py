@@ -1,7 +1,7 @@
 """The plan of a customer's life: which events it has, in the order of time, and how many allocations each makes.
 
-Invariant: the allocations of the main category are as many as the place says, whatever else happens. `_growth.py`
-turns each step into an event.
+Invariant: the allocations of the main category are as many as the place says, whatever else happens.
+`_world/generate.py` turns each step into an event.
 """
 
 from __future__ import annotations
