@@ -329,7 +329,6 @@ def test_a_folder_and_a_glob_of_parquet(tmp_path: Path, capfd: pytest.CaptureFix
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12) | st.text('a,"\r\n \t', max_size=6)
 
 
-@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(rows=st.lists(st.lists(TEXT, min_size=1, max_size=4), min_size=1, max_size=5))
 def test_every_reader_reads_what_is_written(rows: list[list[str]]) -> None:

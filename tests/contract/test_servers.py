@@ -65,7 +65,6 @@ def test_a_killed_test_run_takes_its_servers_along() -> None:
     assert within(20, port, up=False)
 
 
-@pytest.mark.long
 def test_a_server_that_does_not_heed_sigterm_is_killed() -> None:
     """After two seconds."""
     port = servers.free_port()

@@ -102,7 +102,6 @@ async def test_a_fifo_without_a_writer_is_left_when_cancelled(export: Path, tmp_
     assert list(out.iterdir()) == []
 
 
-@pytest.mark.long
 @POSIX
 def test_a_fifo_without_a_writer_ends_at_sigterm(export: Path, tmp_path: Path) -> None:
     """The command ends although its thread waits for a writer."""
@@ -184,7 +183,6 @@ async def test_old_mac_lines(export: Path, tmp_path: Path) -> None:
 NOTE = st.text('ab", \r\n\x0b\u2028\u00e9', max_size=6)
 
 
-@pytest.mark.long
 @settings(max_examples=25, deadline=None)
 @given(notes=st.lists(NOTE, min_size=3, max_size=3), end=st.sampled_from(["\n", "\r\n"]), packed=st.booleans())
 def test_any_note_beside(tmp_path_factory: pytest.TempPathFactory, notes: list[str], end: str, *, packed: bool) -> None:

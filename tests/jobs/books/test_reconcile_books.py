@@ -196,7 +196,6 @@ async def test_text_is_compared_as_it_stands(tmp_path: Path) -> None:
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 
 
-@pytest.mark.long
 @settings(max_examples=20, deadline=None)
 @given(cells=st.lists(CELLS, min_size=1, max_size=30), ends=st.sampled_from(["\n", "\r\n"]), quoted=st.booleans())
 def test_no_cell_is_lost(

@@ -341,7 +341,6 @@ def _hold(path: Path, ready: Any, leave: Any) -> None:
         leave.wait(20)
 
 
-@pytest.mark.long
 async def test_another_process(session: AsyncSession, tmp_path: Path) -> None:
     """One process at a time; the text names it. A killed one leaves no lock."""
     spawn = multiprocessing.get_context("spawn")
@@ -587,7 +586,6 @@ async def test_a_time_out_of_range(
     assert "changed" in (await jobs.verify(out, session=session)).faults[0]
 
 
-@pytest.mark.long
 async def test_wrong_credentials_end_it(session: AsyncSession, server: Customers, tmp_path: Path) -> None:
     """After a handful of requests, as itself; it goes on when they are right."""
     server.refuse_all = True
@@ -711,7 +709,6 @@ async def test_an_outage_ends_after_fifteen_minutes() -> None:
 # -- stopping
 
 
-@pytest.mark.long
 async def test_stop_finishes_what_is_under_way(session: AsyncSession, server: Customers, tmp_path: Path) -> None:
     """No shard is begun any more, those begun are finished, and the next run reads the rest alone."""
     server.latency = 0.002
@@ -810,7 +807,6 @@ async def test_stop_while_the_ids_are_read(session: AsyncSession, server: Custom
     assert (await export(session, tmp_path / "out", [1, 2, 3])).asked == 3
 
 
-@pytest.mark.long
 async def test_cancelled(session: AsyncSession, server: Customers, tmp_path: Path) -> None:
     """As any other task; the lock is given back, and it goes on."""
     server.latency = 0.05

@@ -555,7 +555,6 @@ async def test_without_books_nothing_of_them_is_taken(export: Path, tmp_path: Pa
 # -- how a run ends
 
 
-@pytest.mark.long
 async def test_the_file_of_differences_is_the_same_each_time(tmp_path: Path) -> None:
     """Threads or memory change neither its bytes nor its order; what does not fit in memory goes to disk."""
     rows = [allocation(n, f"{n % 97}.125") for n in range(3000)]

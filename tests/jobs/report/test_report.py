@@ -169,7 +169,6 @@ async def test_a_hundred_of_each_class(tmp_path: Path) -> None:
     assert [(size.label, size.count) for size in sizes] == [("1 to 10", 9), ("10 to 100", 90), ("100 to 1,000", 51)]
 
 
-@pytest.mark.long
 async def test_the_same_numbers_give_the_same_page(tmp_path: Path) -> None:
     """But for the time it was made and took."""
     pages = []

@@ -33,7 +33,6 @@ class Down(RawServer):
         return Answer(b"", "reset") if now - self._began < self._seconds / 2 else http(b"<html>down", 503)
 
 
-@pytest.mark.long
 async def test_an_outage_in_the_middle_of_a_fan_out_loses_no_key(session_at: Make):
     """3,000 keys and 0.8 s: each is answered, for a few requests more than there are keys."""
     async with Down(1500, 0.8) as server:

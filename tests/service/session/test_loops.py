@@ -127,7 +127,6 @@ def test_an_interrupt_out_of_a_fan_out_leaves_the_session_free(loop: asyncio.Abs
         asyncio.run(session.aclose())
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("again", [False, True], ids=["new loop", "same loop"])
 def test_ctrl_c_during_the_token_request(loop: asyncio.AbstractEventLoop, again: bool):
     """The fetch in the stopped loop is nobody's any more: the next call fetches its own; the same loop goes on."""
@@ -268,7 +267,6 @@ def test_a_task_that_ended_without_giving_its_permit_back(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("how", ["request", "page", "collect", "fan", "fan-collect", "next", "token", "queue"])
-@pytest.mark.long
 @pytest.mark.parametrize("closed", [False, True], ids=["stopped", "closed"])
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["no loop", "in a loop"])
 def test_nothing_is_printed_when_a_call_is_collected(

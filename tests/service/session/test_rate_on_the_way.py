@@ -110,7 +110,6 @@ async def test_a_rate_over_a_way_of_uneven_delays_with_cancelled_requests(sessio
         assert idle(session)
 
 
-@pytest.mark.long
 async def test_pages_read_ahead_and_dropped_count_until_they_have_arrived(session_at: Make):
     """What the SDK itself cancels: `break` in the middle of a long list, again and again."""
     dice = random.Random(6)
