@@ -37,9 +37,10 @@ class AdaptiveLimit:
     each limit's worth of good answers, at most every 100 ms and only while it is used up; 429, 503 and timeouts cut it
     to 0.7 of itself, at most once in 500 ms. A wait in our own queue is before the request, and counts for nothing.
 
-    **Rate**: a permit is free again `per` seconds after the answer to its request, not after its sending, since nobody
-    knows when the request itself arrived. A request broken off before its answer is on its way until its connection is
-    known to be closed; only then its `per` seconds begin. The bulk leaves a part free for single calls: see `Reserve`.
+    **Rate**: a permit is free again `per` seconds after the answer to its request, not after its sending, since the
+    arrival of the request itself is unknown. A request broken off before its answer is on its way until its connection
+    is known to be closed; only then its `per` seconds begin. The bulk leaves a part free for single calls: see
+    `Reserve`.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class AdaptiveLimit:
         """Seconds for which the permit that is free is kept for single calls: 0.0 if the bulk may take it."""
         return 0.0 if self._reserve is None else self._reserve.wait(self._clock())
 
-    # --- what came of a request, told once it is no longer counted as active ------------------------------------------
+    # --- the outcome of a request, reported once it is no longer counted as active ------------------------------------
 
     def answered(self, *, probe: bool) -> None:
         """A good answer."""

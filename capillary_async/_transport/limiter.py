@@ -84,7 +84,7 @@ class RequestLimiter:
         return response
 
     def _enter(self, permit: Permit) -> bool:
-        """Take a permit at once, if one is free and nobody waits for it."""
+        """Take a permit at once, if one is free and no request waits for it."""
         with self._lock:
             if self._line or self._blocked() is not None or (permit.bulk and self._pace.reserved()):
                 return False
@@ -154,7 +154,7 @@ class RequestLimiter:
         """
         call = request.call
         begun = call is not None and call.started is not None
-        # Before its first permit the clock of a fan-out's call does not run: our own queue is nobody's slowness.
+        # Before its first permit the clock of a bulk call does not run: our own queue is not the server's slowness.
         limit = call.remaining() if call is not None and call.clocked else None
         waiter = Waiter(permit, call, self._clock(), permit.loop.create_future())
         with self._lock:

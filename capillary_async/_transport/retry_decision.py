@@ -184,7 +184,7 @@ def decide_retry(
     if asked is None:
         delay = _backoff(error, len(history), policy, uniform)
     else:
-        # Never earlier than asked, and the jitter takes at most half of the time that is left behind it.
+        # Never earlier than asked, and the jitter takes at most half of the time that is left after it.
         delay = asked + max(0.0, min(asked * uniform(0, RETRY_AFTER_JITTER), (remaining - asked) / 2))
     if delay >= remaining:
         return RetryDecision(None, reason="deadline")

@@ -73,7 +73,7 @@ class PointsAllocation(Record):
 
     _derived: ClassVar[tuple[str, ...]] = ("awarded_at", "expires_at", "updated_at", "remaining")
 
-    # In the order of the wire: msgspec finds the next member first where it stands next.
+    # In the order of the wire: msgspec finds a member first where it comes next.
     till_id: int | None = None
     point_category_id: int | None = None
     program_id: int | None = None

@@ -37,7 +37,7 @@ class PointsAwarded(Record):
 
     _derived: ClassVar[tuple[str, ...]] = ("remaining",)
 
-    # In the order of the wire: msgspec finds the next member first where it stands next.
+    # In the order of the wire: msgspec finds a member first where it comes next.
     redeemed_exclusive_value: Decimal | None = None
     returned_exclusive_value: Decimal | None = None
     event_log_id: int | None = None

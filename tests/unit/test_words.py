@@ -49,12 +49,9 @@ NOT_YET = {
     "_codec",
     "_fanout",
     "_paging",
-    "_priority.py",
-    "_transport",
     "cli",
     "errors.py",
     "jobs",
-    "models",
     "sandbox",
 }
 
