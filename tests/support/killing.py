@@ -64,6 +64,15 @@ class Runner:
         os.kill(pid, signal.SIGKILL)
         return self.ended()
 
+    def killed_at_work(self, out: Path, **options: Any) -> int:
+        """Kill it as soon as it has put a shard on the disk."""
+        pid = self.start(out, **options)
+        ends = time.monotonic() + 60
+        while not any((out / "shards").glob("*")) and time.monotonic() < ends:
+            time.sleep(0.002)
+        os.kill(pid, signal.SIGKILL)
+        return self.ended()
+
     def close(self) -> str:
         _, err = self._process.communicate(timeout=10)
         return err
