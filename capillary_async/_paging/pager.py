@@ -14,9 +14,9 @@ from capillary_async._config import Paging
 from capillary_async._paging.iterators import ItemIterator, PageIterator
 from capillary_async._paging.misuse import AsyncOnly
 from capillary_async._paging.page import Page, Position
-from capillary_async._paging.reader import LIKELY_CAPS, settled_size
+from capillary_async._paging.reader import LIKELY_CAPS, ListReader, settled_size
 from capillary_async._paging.source import FetchedPage, ListSource, PagerOptions, SessionHooks
-from capillary_async._paging.verified import open_reader
+from capillary_async._paging.verified import VerifiedReader, open_reader
 from capillary_async._repr import cut, shown
 from capillary_async.errors import InvalidRequestError
 
@@ -103,13 +103,12 @@ class Pager(AsyncOnly, Generic[T_co]):
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return Pager(self._source, paging, self._owner, evolve(self._options, **changed))
 
-    def _read(self) -> PageIterator[T_co]:
-        """A new reading."""
-        return PageIterator(open_reader(self._source, self._paging, self._owner, self._options))
+    def _reader(self) -> ListReader[T_co] | VerifiedReader[T_co]:
+        return open_reader(self._source, self._paging, self._owner, self._options)
 
     def __aiter__(self) -> ItemIterator[T_co]:
         """Every record, page after page."""
-        iterator = ItemIterator(self._read())
+        iterator = ItemIterator(self._reader())
         self._owner.track(iterator)
         return iterator
 
@@ -119,7 +118,7 @@ class Pager(AsyncOnly, Generic[T_co]):
         Other pages are empty only where all their rows were duplicates or nulls, and where the page that showed the end
         of the list came with warnings.
         """
-        iterator = self._read()
+        iterator = PageIterator(self._reader())
         self._owner.track(iterator)
         return iterator
 

@@ -491,7 +491,7 @@ def test_a_walk_asked_again_goes_on(world: World, size: int, prefetch: int, seed
                 raise fake.faults[number].pop()
 
         fake.before = fails
-        walk = fake.pager(size)._read()._walk
+        walk = fake.pager(size)._reader()
         pages: list[Given] = []
         kind = None
         while kind is None:

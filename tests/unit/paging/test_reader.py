@@ -414,7 +414,7 @@ def test_content_far_behind_is_compared_as_content_near_is(
 async def test_other_content_within_one_page_is_refused() -> None:
     """Nothing of the page was given, and nothing of it is remembered: asked again, it is given whole."""
     fake = FakeList([Row(1), Row(2), Row(1, "other")])
-    walk = fake.pager(3)._read()._walk
+    walk = fake.pager(3)._reader()
     error = await failing(walk.next_page(), RecordConflictError)
     assert error.position.page == 1
     fake.rows[2] = Row(3)
@@ -551,7 +551,7 @@ async def test_a_walk_may_be_asked_again_after_an_error() -> None:
     """As the fan-out does when the service is back."""
     fake = FakeList(rows(55))
     fake.faults = {1: [fault()], 3: [fault(), fault()], 6: [fault()]}
-    walk = fake.pager()._read()._walk
+    walk = fake.pager()._reader()
     got: list[Row] = []
     errors = 0
     while True:
@@ -629,7 +629,7 @@ async def test_the_last_page_with_a_refusal_is_not_the_end() -> None:
     """An error comes behind it."""
     fake = FakeIds(rows(3))
     fake.refusals[1] = LedgerRequestError("id 5 refused", code=9021, status=400)
-    walk = fake.pager()._read()._walk
+    walk = fake.pager()._reader()
     page = await walk.next_page()
     assert page is not None
     assert not page.last

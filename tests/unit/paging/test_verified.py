@@ -259,7 +259,7 @@ async def test_a_failed_verified_reading_begins_anew() -> None:
     """As the fan-out asks it again when the service is back."""
     fake = FakeList(rows(40))
     fake.faults[3] = [fault()]
-    walk = fake.pager(verify=True)._read()._walk
+    walk = fake.pager(verify=True)._reader()
     await failing(walk.next_page(), ServerError)
     page = await walk.next_page()
     assert page is not None
