@@ -11,10 +11,11 @@ from typing import Any, Generic, TypeVar, cast
 from attrs import evolve
 
 from capillary_async._config import Paging
+from capillary_async._paging.cursor import after_single_page
 from capillary_async._paging.iterators import ItemIterator, PageIterator
 from capillary_async._paging.misuse import AsyncOnly
 from capillary_async._paging.page import Page, Position
-from capillary_async._paging.reader import LIKELY_CAPS, ListReader, settled_size
+from capillary_async._paging.reader import ListReader
 from capillary_async._paging.source import FetchedPage, ListSource, PagerOptions, SessionHooks
 from capillary_async._paging.verified import VerifiedReader, open_reader
 from capillary_async._repr import cut, shown
@@ -134,8 +135,8 @@ class Pager(AsyncOnly, Generic[T_co]):
         _whole("number", number, 1)
         if pages is not None and number > pages:
             raise InvalidRequestError(f"number takes 1 to {pages} here, got {number}", argument="number")
-        settled = start.page_size if start else None
-        size = settled or self._options.page_size or self._paging.page_size
+        detected = start.page_size if start else None
+        size = detected or self._options.page_size or self._paging.page_size
         fetched = await self._source.fetch(number, size)
         if fetched.error is not None:
             fetched.error.position = Position(number)
@@ -143,7 +144,7 @@ class Pager(AsyncOnly, Generic[T_co]):
         if pages is not None:
             position, last = Position(number + 1), number == pages
         else:
-            position, last = _behind(number, fetched.received, size, settled)
+            position, last = after_single_page(number, fetched.received, size, detected)
         return fetched.page(number, fetched.items, fetched.rows, position=position, last=last)
 
     async def first(self) -> T_co | None:
@@ -179,16 +180,6 @@ class Pager(AsyncOnly, Generic[T_co]):
     def __repr__(self) -> str:
         said = [f"{name}={value!r}" for name, value in _said(self._options)]
         return f"<Pager {cut(''.join((self._source.name, *(' ' + text for text in said))))}>"
-
-
-def _behind(number: int, received: int, size: int, settled: int | None) -> tuple[Position, bool]:
-    """Where a list goes on behind a page that was read alone, and whether it is known to have ended."""
-    if not received:
-        return Position(number, 0, settled), True
-    full = settled_size(size, received) if settled is None else size
-    # Behind page 1, a length at which servers cap may be a cap: one page alone cannot tell, so no size is pinned.
-    pinned = None if full < size and number > 1 else full
-    return Position(number + 1, 0, pinned), received < size and received not in LIKELY_CAPS
 
 
 def _whole(name: str, value: int, least: int) -> int:

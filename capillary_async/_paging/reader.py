@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 from attrs import evolve
 
 from capillary_async._config import CarefulPaging
+from capillary_async._paging.cursor import Cursor
 from capillary_async._paging.duplicates import Past, Seen, Stored, content_of
-from capillary_async._paging.page import Position, past_of, placed
+from capillary_async._paging.page import Position, past_of
 from capillary_async._paging.prefetch import PrefetchQueue
 from capillary_async._paging.source import ALONE, FetchedPage
 from capillary_async.errors import (
@@ -35,12 +36,10 @@ if TYPE_CHECKING:
     from capillary_async._paging.page import Page
     from capillary_async._paging.source import ListSource, PagerOptions, PrefetchBudget, SessionHooks
 
-__all__ = ["LIKELY_CAPS", "ListReader", "settled_size"]
+__all__ = ["ListReader"]
 
 T = TypeVar("T")
 
-# Lengths at which servers cap a page. A page 1 shorter than asked and exactly so long is likely capped, not the end.
-LIKELY_CAPS = frozenset({10, 20, 25, 50, 100, 200, 250, 500})
 STALE = 2  # full pages in a row without a record not seen before, and the server goes round in circles
 _BEGINNING = Position(1)
 _NONE: frozenset[Any] = frozenset()
@@ -62,7 +61,6 @@ class ListReader(Generic[T]):
     """One reading of a list, page after page. After an error it may be asked again, and goes on from there.
 
     Attributes:
-        size: The page size in use.
         requested: Pages asked for.
         looks: Those of them that only looked for a cap and found none.
     """
@@ -84,19 +82,10 @@ class ListReader(Generic[T]):
         self._careful = paging.verify or isinstance(paging, CarefulPaging)
         self._pace = pace
         self._left = options.max_items
-        self._number = start.page
-        self._skip = start.index
-        self.size = start.page_size or options.page_size or paging.page_size
-        # A position that names its size was settled by the walk that made it.
-        self._settled = fixed or start.page_size is not None
-        self._from_first = start.page == 1
-        self._full = self.size  # rows of a page that another may follow
-        self._cap: int | None = None  # the length of page 1, where that is known to be a server's cap
-        # A position behind page 1 was made where the page before had been full.
-        self._full_before = start.page > 1 and not start.index
-        self._begun = False
+        size = options.page_size or paging.page_size
+        cursor = Cursor.at(start, size, fixed=fixed, pages=source.pages)
+        self._cursor = cursor.ended() if self._left == 0 else cursor
         self._width = 1
-        self._done = self._left == 0 or (source.pages is not None and self._number > source.pages)
         self._ahead: PrefetchQueue[FetchedPage[T]] = PrefetchQueue()
         self._refused: CapillaryError | None = None
         past = past_of(start)
@@ -108,16 +97,20 @@ class ListReader(Generic[T]):
         # unless the reading before ended in one.
         self._met: set[Hashable] | None = set() if self._past is not None and not self._stale else None
         self._exports = isinstance(paging, CarefulPaging)
-        self._rows = (start.page - 1) * self.size  # received up to the last page given
+        self._rows = (start.page - 1) * cursor.size  # received up to the last page given
         self._total: int | None = None  # rows of the list, as its last answer with rows says
         self.requested = 0
         self.looks = 0
 
     @property
     def position(self) -> Position:
-        """Where reading goes on: behind the last page given. An unsettled size is left to the next walk to settle."""
-        sized = self._source.pages is None and self._settled
-        return placed(self._number, self._skip, self.size if sized else None, self._past)
+        """Where reading continues after the last page given."""
+        return self._cursor.position(self._past)
+
+    @property
+    def size(self) -> int:
+        """The page size in use."""
+        return self._cursor.size
 
     async def next_page(self) -> Page[T] | None:
         """The next page; None at the end.
@@ -132,7 +125,7 @@ class ListReader(Generic[T]):
             raise error
         page = None
         try:
-            fetched = None if self._done else await self._take()
+            fetched = None if self._cursor.done else await self._take()
             page = None if fetched is None else self._accept(fetched)
         except CapillaryError as error:
             error.position = self.position
@@ -150,12 +143,13 @@ class ListReader(Generic[T]):
         page = await self._ask(again=False)
         if self._source.pages is not None:
             return page
-        if page is not None and (self._is_full(page) or await self._is_capped(page)):
+        if page is not None and (self._cursor.is_full(page.received) or await self._is_capped(page)):
             return page
         page = await self._believed(page)
         if page is None and self._lacking(self._rows, self._total):
             return FetchedPage((), 0)
-        self._done = self._done or page is None
+        if page is None:
+            self._cursor = self._cursor.ended()
         return page
 
     async def _ask(self, *, again: bool) -> FetchedPage[T] | None:
@@ -169,7 +163,7 @@ class ListReader(Generic[T]):
         except (DecodeError, NotFoundError) as error:
             if not self._may_end(error):
                 raise
-            return _gone(error, self._number) if isinstance(error, NotFoundError) and error.html else None
+            return _gone(error, self._cursor.number) if isinstance(error, NotFoundError) and error.html else None
         if self._source.pages is None:
             self._owner.lengths.note(self._source.endpoint, self.size, fetched.received)
         return fetched
@@ -179,16 +173,16 @@ class ListReader(Generic[T]):
             return self._ahead.take()
         self.requested += 1
         late = None if self._pace.turn is None else self._source.ahead
-        return (late or self._source.fetch)(self._number, self.size)
+        return (late or self._source.fetch)(self._cursor.number, self.size)
 
     def _may_end(self, error: DecodeError | NotFoundError) -> bool:
         """Whether there may just be no such page; not where the customer is unknown or the answer has another shape."""
         empty = error.empty if isinstance(error, DecodeError) else not isinstance(error, CustomerNotFoundError)
-        return empty and self._full_before and self._source.pages is None
+        return empty and self._cursor.full_before and self._source.pages is None
 
     def _look_ahead(self) -> None:
         """Ask for the pages to come, never further than can be needed."""
-        if self._done or self._refused is not None:
+        if self._cursor.done or self._refused is not None:
             # Nothing is awaited here, or a cancellation could lose the page in hand; the next call waits for the end.
             self._ahead.cancel()
             return
@@ -196,7 +190,7 @@ class ListReader(Generic[T]):
         if self._pace.spare is not None:
             most = min(most, self._pace.spare())
         while len(self._ahead) < most and self._needed(len(self._ahead)):
-            self._start(self._number + len(self._ahead), self.size)
+            self._start(self._cursor.number + len(self._ahead), self.size)
 
     def _start(self, number: int, size: int) -> None:
         self.requested += 1
@@ -205,18 +199,10 @@ class ListReader(Generic[T]):
     def _needed(self, under_way: int) -> bool:
         pages = self._source.pages
         if pages is not None:
-            return self._number + under_way <= pages
+            return self._cursor.number + under_way <= pages
         return self._left is None or under_way * self.size < self._left
 
     # What ends a list.
-
-    def _is_full(self, page: FetchedPage[T]) -> bool:
-        """Whether another page may follow this one."""
-        return page.received >= (self._full if self._settled else self._full_at(page.received))
-
-    def _full_at(self, received: int) -> int:
-        """How long a full page is, where the size is not settled: a page that looks like a cap is full."""
-        return received if received == self._cap else settled_size(self.size, received)
 
     async def _believed(self, page: FetchedPage[T] | None) -> FetchedPage[T] | None:
         """The page or 404 that would end the list, unless something contradicts it: then what comes when asked again.
@@ -227,13 +213,13 @@ class ListReader(Generic[T]):
         contradicted = len(self._ahead) > 0 and await self._ahead.any(partial(self._has_more, page))
         empty = page is None or not page.received
         doubted = page is not None and bool(self._lacking(self._rows + page.received, page.total))
-        if not contradicted and not doubted and not (empty and self._full_before):
+        if not contradicted and not doubted and not (empty and self._cursor.full_before):
             return page
         page = await self._ask(again=True)
-        if contradicted and (page is None or not self._is_full(page)):
+        if contradicted and (page is None or not self._cursor.is_full(page.received)):
             raise PagingError(
-                f"{self._source.name}: page {self._number} came twice with {0 if page is None else page.received} of "
-                f"{self.size} rows, as the last page of a list does, but a page behind it has rows; nothing of it was "
+                f"{self._source.name}: page {self._cursor.number} came twice with "
+                f"{0 if page is None else page.received} of {self.size} rows, as the last page of a list does, but a page behind it has rows; nothing of it was "
                 "given. Go on at .position later; if it comes again, report it to Capillary"
             )
         return page
@@ -241,8 +227,7 @@ class ListReader(Generic[T]):
     async def _is_capped(self, page: FetchedPage[T]) -> bool:
         """Whether a page 1 shorter than asked is a server's cap, as far as is known or worth a look."""
         length, lengths, endpoint = page.received, self._owner.lengths, self._source.endpoint
-        first = self._number == 1 and not self._settled and length > 0
-        if not first or (self._left is not None and self._left <= length):
+        if not self._cursor.may_be_capped(length) or (self._left is not None and self._left <= length):
             return False
         if self._careful:
             verdict = await lengths.verdict(endpoint, self.size, length)
@@ -252,14 +237,14 @@ class ListReader(Generic[T]):
             lengths.begin(endpoint, self.size, length)
             verdict = "look"
         if verdict == "cap" or (verdict == "look" and await self._look(page)):
-            self._cap = length
-        return self._cap is not None
+            self._cursor = self._cursor.capped_at(length)
+        return self._cursor.cap is not None
 
     async def _look(self, page: FetchedPage[T]) -> bool:
         """Look behind a short page 1; what is there stays the next page. A failed look is an error of that page."""
         found = None
         try:
-            self._start(self._number + 1, page.received)
+            self._start(self._cursor.number + 1, page.received)
             found = await self._finds(page)
         finally:
             self._owner.lengths.looked(self._source.endpoint, self.size, page.received, found=found)
@@ -301,22 +286,23 @@ class ListReader(Generic[T]):
 
     def _accept(self, fetched: FetchedPage[T]) -> Page[T] | None:
         """Take a page in; None for the empty one that ends a list and has nothing to say."""
-        number, begun, seen = self._number, self._begun, self._seen
-        self._settle(fetched.received)
+        before_page, seen = self._cursor, self._seen
+        if before_page.fills(fetched.received):
+            self._width = min(self._prefetch, self._width * 2)
+        self._cursor = before_page.detect(fetched.received)
         sifted = self._sifted(fetched)
         before = seen.now(skipped=sifted.skipped)
         self._remember(fetched, sifted)
-        items = self._within(sifted.rows, sifted.items)
-        cut = len(items) < len(sifted.items)
-        self._step(fetched.received, cut=cut)
+        items, cut_at = self._within(sifted)
+        self._cursor = self._cursor.after(fetched.received, cut_at=cut_at, enough=self._left == 0)
         fetched = self._counted(fetched)
         self._refused = None if self._left == 0 else fetched.error
-        self._past = before.after(items) if cut else seen.given()
+        self._past = seen.given() if cut_at is None else before.after(items)
         silent = not fetched.warnings and self._refused is None
-        if begun and not fetched.received and self._source.pages is None and silent:
+        if before_page.begun and not fetched.received and self._source.pages is None and silent:
             return None
-        last = self._done and self._refused is None
-        return fetched.page(number, items, sifted.rows, position=self.position, last=last, before=before)
+        last = self._cursor.done and self._refused is None
+        return fetched.page(before_page.number, items, sifted.rows, position=self.position, last=last, before=before)
 
     def _counted(self, fetched: FetchedPage[T]) -> FetchedPage[T]:
         """The page, with a warning where it ends the list and a total says more; in an export with an error."""
@@ -326,7 +312,7 @@ class ListReader(Generic[T]):
         if fetched.received or self._total is None:
             self._total = fetched.total
         lacking = self._lacking(self._rows, self._total)
-        if not (self._done and lacking) or self._left == 0:
+        if not (self._cursor.done and lacking) or self._left == 0:
             return fetched
         text = (
             f"{self._source.name}: the server says that the list has {self._total} rows, and it ended after "
@@ -341,49 +327,23 @@ class ListReader(Generic[T]):
         """How many rows a total says beyond those that were received; a smaller one means something else."""
         return 0 if total is None else max(0, total - rows)
 
-    def _within(self, rows: Sequence[int], fresh: Sequence[T]) -> Sequence[T]:
-        """As many as `max_items` leaves; where that cuts the page, the position stays within it."""
+    def _within(self, sifted: _Sifted[T]) -> tuple[Sequence[T], int | None]:
+        """As many records as `max_items` leaves, and the row of the first one left over; None where none is."""
         if self._left is None:
-            return fresh
-        items = fresh[: self._left]
-        if len(items) < len(fresh):
-            self._skip = rows[len(items)]
+            return sifted.items, None
+        items = sifted.items[: self._left]
         self._left -= len(items)
-        return items
-
-    def _settle(self, received: int) -> None:
-        """Know the size that the server really gives, and widen the window while it gives as much as was asked."""
-        if self._source.pages is not None or received >= self.size:
-            self._width = min(self._prefetch, self._width * 2)
-            self._settled, self._full = True, self.size
-        elif not self._settled:
-            self._full = self._full_at(received)
-            if self._from_first and received:
-                # An empty list shows no cap: who goes on here later settles it.
-                self._settled, self.size = True, self._full
-            # Further back a short page may as well be the last one: the size asked stays, and only the end is put off.
-
-    def _step(self, received: int, *, cut: bool) -> None:
-        """Step behind the page, and know whether it was the last. Rows count as received, with duplicates and nulls."""
-        pages = self._source.pages
-        # The empty page behind a list is where later rows would come: it is not stepped over.
-        if not cut and (received or pages is not None):
-            self._number += 1
-            self._skip = 0
-        self._begun = True
-        self._full_before = received >= self._full
-        ended = self._number > pages if pages is not None else not self._full_before
-        self._done = ended or cut or self._left == 0
+        return items, sifted.rows[len(items)] if len(items) < len(sifted.items) else None
 
     def _sifted(self, fetched: FetchedPage[T]) -> _Sifted[T]:
         """The records not given before, with their rows. A page that is refused changes nothing."""
         keys = list(map(self._source.key, fetched.items))
         page = frozenset(keys)
-        if self._skip or None in page or len(page) < len(keys) or self._seen.knows_any(page):
+        if self._cursor.skip or None in page or len(page) < len(keys) or self._seen.knows_any(page):
             sifted = self._sift(fetched, keys)
         else:
             sifted = _Sifted(fetched.rows, fetched.items, cast("list[Hashable]", keys), fetched.items)
-        if self._source.pages is None and fetched.received and fetched.received >= self._full:
+        if self._source.pages is None and fetched.received and fetched.received >= self._cursor.full:
             self._refuse_loop(fetched, page, sifted)
         return sifted
 
@@ -412,7 +372,7 @@ class ListReader(Generic[T]):
                 page[key] = item
                 twice = self._seen.knows(key)
                 known += [(key, item)] if twice else ()
-            if row < self._skip:  # given before, and counted then
+            if row < self._cursor.skip:  # given before, and counted then
                 skipped += key is not None and not twice
                 continue
             duplicates += twice
@@ -428,7 +388,7 @@ class ListReader(Generic[T]):
     def _refuse_conflict(self, key: Hashable | None) -> None:
         if key is not None:
             raise RecordConflictError(
-                f"{self._source.name}: record {key!r} came twice with other content by page {self._number}: "
+                f"{self._source.name}: record {key!r} came twice with other content by page {self._cursor.number}: "
                 "it changed while the list was being read; read the list again"
             )
 
@@ -452,8 +412,8 @@ class ListReader(Generic[T]):
         # Who goes on from here learns of it at once, and not after one more page.
         self._past = self._seen.given(STALE - 1)
         raise PageLoopError(
-            f"{self._source.name}: page {self._number} has no record that was not on earlier pages: the server does "
-            "not seem to honour the page parameters, or the list moved by whole pages; nothing of this page was "
+            f"{self._source.name}: page {self._cursor.number} has no record that was not on earlier pages: the server "
+            "does not seem to honour the page parameters, or the list moved by whole pages; nothing of this page was "
             "given. Ask for dates that fit one page, and report it to Capillary"
         )
 
@@ -464,11 +424,6 @@ class ListReader(Generic[T]):
     def cancel(self) -> None:
         """The same where nothing can be awaited."""
         self._ahead.cancel()
-
-
-def settled_size(asked: int, received: int) -> int:
-    """The page size after page 1: what was asked, or the server's cap where page 1 looks like one."""
-    return received if received < asked and received in LIKELY_CAPS else asked
 
 
 def _gone(error: NotFoundError, number: int) -> FetchedPage[Any]:
