@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from capillary_async._paging.page import Position, placed
 
 if TYPE_CHECKING:
-    from capillary_async._paging.duplicates import Past, Stored
+    from capillary_async._paging.seen import Past, Stored
 
 __all__ = ["LIKELY_CAPS", "Cursor", "after_single_page", "detect_page_size"]
 

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from attrs import field, fields, frozen
 
-from capillary_async._paging.duplicates import Past, Stored
+from capillary_async._paging.seen import Past, Stored
 from capillary_async._repr import brief_repr, shown
 from capillary_async.errors import ApiMessage, InvalidRequestError
 

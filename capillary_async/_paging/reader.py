@@ -14,9 +14,9 @@ from attrs import evolve
 
 from capillary_async._config import CarefulPaging
 from capillary_async._paging.cursor import Cursor
-from capillary_async._paging.duplicates import Past, Seen, Stored, content_of
 from capillary_async._paging.page import Position, past_of
 from capillary_async._paging.prefetch import PrefetchQueue
+from capillary_async._paging.seen import Past, Seen, Stored, content_of
 from capillary_async._paging.source import ALONE, FetchedPage
 from capillary_async.errors import (
     ApiMessage,

@@ -11,9 +11,9 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from attrs import field, frozen
 
-from capillary_async._paging.duplicates import Past
 from capillary_async._paging.lengths import Lengths
 from capillary_async._paging.page import Page, Position
+from capillary_async._paging.seen import Past
 from capillary_async._repr import brief_repr, shown
 from capillary_async.errors import ApiMessage, CapillaryError, InvalidRequestError
 

@@ -29,10 +29,10 @@ from support.fake_list import (
 )
 
 from capillary_async import Paging, PointsAllocation
-from capillary_async._paging import duplicates as _seen
+from capillary_async._paging import seen as _seen
 from capillary_async._paging.cursor import LIKELY_CAPS
-from capillary_async._paging.duplicates import Seen
 from capillary_async._paging.pager import Pager, Position
+from capillary_async._paging.seen import Seen
 from capillary_async._transport.messages import ResponseSpec
 from capillary_async.endpoints._resource import IDENTITY, _Again
 from capillary_async.errors import (

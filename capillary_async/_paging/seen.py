@@ -1,4 +1,4 @@
-"""`Seen`: what a reading remembers of the records it was given; `Past`: the part of it that a position carries.
+"""`Seen`: the keys and contents of the records that a reading read; `Past`: the part of them that a position carries.
 
 Invariant: a key once seen is known however many pages lie between, and so is its content; the records themselves are
 not kept. Used by the walk; positions hold a `Past`, so that a reading begun from one knows what was given before it.
