@@ -8,15 +8,15 @@ the pager's iterators and the fan-out walk it.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from attrs import evolve
 
 from capillary_async._config import CarefulPaging
 from capillary_async._paging.cursor import Cursor
+from capillary_async._paging.duplicates import DuplicateFilter
 from capillary_async._paging.page import Position, past_of
 from capillary_async._paging.prefetch import PrefetchQueue
-from capillary_async._paging.seen import Past, Seen, Stored, content_of
 from capillary_async._paging.source import ALONE, FetchedPage
 from capillary_async.errors import (
     ApiMessage,
@@ -24,15 +24,14 @@ from capillary_async.errors import (
     CustomerNotFoundError,
     DecodeError,
     NotFoundError,
-    PageLoopError,
     PagingError,
-    RecordConflictError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from capillary_async._config import Paging
+    from capillary_async._paging.duplicates import FreshRecords
     from capillary_async._paging.page import Page
     from capillary_async._paging.source import ListSource, PagerOptions, PrefetchBudget, SessionHooks
 
@@ -40,21 +39,7 @@ __all__ = ["ListReader"]
 
 T = TypeVar("T")
 
-STALE = 2  # full pages in a row without a record not seen before, and the server goes round in circles
 _BEGINNING = Position(1)
-_NONE: frozenset[Any] = frozenset()
-
-
-class _Sifted(NamedTuple, Generic[T]):
-    """What a page has to give."""
-
-    rows: Sequence[int]
-    items: Sequence[T]
-    keys: Sequence[Hashable]  # not seen before, each once
-    records: Sequence[T]  # under these keys
-    loose: Sequence[T] = ()  # records without a key
-    duplicates: int = 0
-    skipped: int = 0  # of the keys: those of rows before the position that reading began from
 
 
 class ListReader(Generic[T]):
@@ -88,14 +73,7 @@ class ListReader(Generic[T]):
         self._width = 1
         self._ahead: PrefetchQueue[FetchedPage[T]] = PrefetchQueue()
         self._refused: CapillaryError | None = None
-        past = past_of(start)
-        self._seen: Seen[T] = Seen(source.key, past)
-        self._past = self._seen.given()
-        self._stale = past.stale if isinstance(past, Past | Stored) else 0
-        self._pages: set[int] = set()  # digests of the full ones
-        # What was given before this reading may come again where rows moved: only what it met itself shows a circle,
-        # unless the reading before ended in one.
-        self._met: set[Hashable] | None = set() if self._past is not None and not self._stale else None
+        self._duplicates = DuplicateFilter(source, past_of(start))
         self._exports = isinstance(paging, CarefulPaging)
         self._rows = (start.page - 1) * cursor.size  # received up to the last page given
         self._total: int | None = None  # rows of the list, as its last answer with rows says
@@ -105,7 +83,7 @@ class ListReader(Generic[T]):
     @property
     def position(self) -> Position:
         """Where reading continues after the last page given."""
-        return self._cursor.position(self._past)
+        return self._cursor.position(self._duplicates.past)
 
     @property
     def size(self) -> int:
@@ -219,8 +197,8 @@ class ListReader(Generic[T]):
         if contradicted and (page is None or not self._cursor.is_full(page.received)):
             raise PagingError(
                 f"{self._source.name}: page {self._cursor.number} came twice with "
-                f"{0 if page is None else page.received} of {self.size} rows, as the last page of a list does, but a page behind it has rows; nothing of it was "
-                "given. Go on at .position later; if it comes again, report it to Capillary"
+                f"{0 if page is None else page.received} of {self.size} rows, as the last page of a list does, but a "
+                "page after it has rows; nothing of it was given. Go on at .position later; if it comes again, report it to Capillary"
             )
         return page
 
@@ -270,39 +248,32 @@ class ListReader(Generic[T]):
             behind = behind if behind.later is None else await behind.later()
         except CapillaryError:
             return False
-        here = set(map(self._token, page.items if page else ()))
-        return bool(behind.nulls) or any(self._is_new(item, here) for item in behind.items)
-
-    def _is_new(self, item: T, here: set[Hashable]) -> bool:
-        key = self._source.key(item)
-        return self._token(item) not in here and (key is None or not self._seen.knows(key))
-
-    def _token(self, item: T) -> Hashable:
-        """What identifies a record: its key, or its content where it has none."""
-        key = self._source.key(item)
-        return content_of(item) if key is None else (key,)
+        here = set(map(self._duplicates.token, page.items if page else ()))
+        return bool(behind.nulls) or any(self._duplicates.is_new(item, here) for item in behind.items)
 
     # What is given.
 
     def _accept(self, fetched: FetchedPage[T]) -> Page[T] | None:
-        """Take a page in; None for the empty one that ends a list and has nothing to say."""
-        before_page, seen = self._cursor, self._seen
-        if before_page.fills(fetched.received):
+        """Take a page in; None for the empty one that ends a list and has neither warnings nor an error."""
+        begun, number, duplicates = self._cursor.begun, self._cursor.number, self._duplicates
+        if self._cursor.fills(fetched.received):
             self._width = min(self._prefetch, self._width * 2)
-        self._cursor = before_page.detect(fetched.received)
-        sifted = self._sifted(fetched)
-        before = seen.now(skipped=sifted.skipped)
-        self._remember(fetched, sifted)
-        items, cut_at = self._within(sifted)
+        self._cursor = self._cursor.detect(fetched.received)
+        fresh = duplicates.filter(fetched, self._cursor)
+        before = duplicates.remember(fetched, fresh)
+        if fresh.duplicates:
+            self._owner.count_duplicates(fresh.duplicates)
+        items, cut_at = self._within(fresh)
+        if cut_at is not None:
+            duplicates.past = before.after(items)
         self._cursor = self._cursor.after(fetched.received, cut_at=cut_at, enough=self._left == 0)
         fetched = self._counted(fetched)
         self._refused = None if self._left == 0 else fetched.error
-        self._past = seen.given() if cut_at is None else before.after(items)
-        silent = not fetched.warnings and self._refused is None
-        if before_page.begun and not fetched.received and self._source.pages is None and silent:
+        quiet = not fetched.warnings and self._refused is None
+        if begun and not fetched.received and self._source.pages is None and quiet:
             return None
         last = self._cursor.done and self._refused is None
-        return fetched.page(before_page.number, items, sifted.rows, position=self.position, last=last, before=before)
+        return fetched.page(number, items, fresh.rows, position=self.position, last=last, before=before)
 
     def _counted(self, fetched: FetchedPage[T]) -> FetchedPage[T]:
         """The page, with a warning where it ends the list and a total says more; in an export with an error."""
@@ -327,95 +298,13 @@ class ListReader(Generic[T]):
         """How many rows a total says beyond those that were received; a smaller one means something else."""
         return 0 if total is None else max(0, total - rows)
 
-    def _within(self, sifted: _Sifted[T]) -> tuple[Sequence[T], int | None]:
+    def _within(self, fresh: FreshRecords[T]) -> tuple[Sequence[T], int | None]:
         """As many records as `max_items` leaves, and the row of the first one left over; None where none is."""
         if self._left is None:
-            return sifted.items, None
-        items = sifted.items[: self._left]
+            return fresh.items, None
+        items = fresh.items[: self._left]
         self._left -= len(items)
-        return items, sifted.rows[len(items)] if len(items) < len(sifted.items) else None
-
-    def _sifted(self, fetched: FetchedPage[T]) -> _Sifted[T]:
-        """The records not given before, with their rows. A page that is refused changes nothing."""
-        keys = list(map(self._source.key, fetched.items))
-        page = frozenset(keys)
-        if self._cursor.skip or None in page or len(page) < len(keys) or self._seen.knows_any(page):
-            sifted = self._sift(fetched, keys)
-        else:
-            sifted = _Sifted(fetched.rows, fetched.items, cast("list[Hashable]", keys), fetched.items)
-        if self._source.pages is None and fetched.received and fetched.received >= self._cursor.full:
-            self._refuse_loop(fetched, page, sifted)
-        return sifted
-
-    def _remember(self, fetched: FetchedPage[T], sifted: _Sifted[T]) -> None:
-        if sifted.keys or sifted.loose:
-            again, decoded = fetched.items_again(), fetched.again is None
-            self._seen.add(sifted.keys, sifted.records, loose=sifted.loose, again=again, decoded=decoded)
-        if sifted.duplicates:
-            self._owner.count_duplicates(sifted.duplicates)
-
-    def _sift(self, fetched: FetchedPage[T], keys: list[Hashable | None]) -> _Sifted[T]:
-        """Row by row: the records to give with their rows, and what is known by them."""
-        page: dict[Hashable, T] = {}
-        fresh: list[tuple[int, T]] = []
-        loose: list[T] = []
-        known: list[tuple[Hashable, T]] = []
-        duplicates = skipped = 0
-        for row, key, item in zip(fetched.rows, keys, fetched.items, strict=True):
-            if key is None:
-                loose.append(item)
-                twice = False
-            elif key in page:
-                twice = True
-                self._refuse_conflict(key if page[key] != item else None)
-            else:
-                page[key] = item
-                twice = self._seen.knows(key)
-                known += [(key, item)] if twice else ()
-            if row < self._cursor.skip:  # given before, and counted then
-                skipped += key is not None and not twice
-                continue
-            duplicates += twice
-            if not twice:
-                fresh.append((row, item))
-        if known:
-            self._refuse_conflict(self._seen.differing(known))
-            for key, _ in known:
-                del page[key]
-        rows, items = [row for row, _ in fresh], [item for _, item in fresh]
-        return _Sifted(rows, items, list(page), list(page.values()), loose, duplicates, skipped)
-
-    def _refuse_conflict(self, key: Hashable | None) -> None:
-        if key is not None:
-            raise RecordConflictError(
-                f"{self._source.name}: record {key!r} came twice with other content by page {self._cursor.number}: "
-                "it changed while the list was being read; read the list again"
-            )
-
-    def _refuse_loop(self, fetched: FetchedPage[T], keys: frozenset[Hashable | None], sifted: _Sifted[T]) -> None:
-        """Refuse to go round in circles: a full page given before, in whatever order, or two that bring nothing new.
-
-        Digests are kept, not pages.
-        """
-        contents = frozenset(map(content_of, sifted.loose)) if sifted.loose else _NONE
-        digest = hash((keys, contents, len(fetched.nulls), fetched.received))
-        if self._met is None:
-            new = bool(sifted.keys) or not self._seen.knows_loose(sifted.loose)
-        else:
-            new = not self._met.issuperset(here := (keys - {None}) | contents)
-            self._met |= here
-        stale = 0 if new else self._stale + 1
-        if digest not in self._pages and stale < STALE:
-            self._pages.add(digest)
-            self._stale = stale
-            return
-        # Who goes on from here learns of it at once, and not after one more page.
-        self._past = self._seen.given(STALE - 1)
-        raise PageLoopError(
-            f"{self._source.name}: page {self._cursor.number} has no record that was not on earlier pages: the server "
-            "does not seem to honour the page parameters, or the list moved by whole pages; nothing of this page was "
-            "given. Ask for dates that fit one page, and report it to Capillary"
-        )
+        return items, fresh.rows[len(items)] if len(items) < len(fresh.items) else None
 
     async def aclose(self) -> None:
         """Drop what was read ahead, and wait until it is gone."""
