@@ -84,8 +84,8 @@ class DuplicateFilter(Generic[T]):
         """Remember the records of a page; returns what was known before them."""
         before = self._seen.now(skipped=fresh.skipped)
         if fresh.keys or fresh.loose:
-            again, decoded = fetched.items_again(), fetched.again is None
-            self._seen.add(fresh.keys, fresh.records, loose=fresh.loose, again=again, decoded=decoded)
+            redecode, decoded = fetched.redecoder(), fetched.redecode is None
+            self._seen.add(fresh.keys, fresh.records, loose=fresh.loose, redecode=redecode, decoded=decoded)
         self.past = self._seen.given()
         return before
 

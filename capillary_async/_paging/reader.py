@@ -134,10 +134,10 @@ class ListReader(Generic[T]):
         """The page, decoded; None for a 404, 204, `null` or `{}` that may be the end of the list."""
         try:
             fetched = await self._next(again=again)
-            if fetched.later is not None:
+            if fetched.decode is not None:
                 if self._pace.turn is not None:
                     await self._pace.turn()
-                fetched = await fetched.later()
+                fetched = await fetched.decode()
         except (DecodeError, NotFoundError) as error:
             if not self._may_end(error):
                 raise
@@ -150,8 +150,8 @@ class ListReader(Generic[T]):
         if len(self._ahead) and not again:
             return self._ahead.take()
         self.requested += 1
-        late = None if self._pace.turn is None else self._source.ahead
-        return (late or self._source.fetch)(self._cursor.number, self.size)
+        deferred = None if self._pace.turn is None else self._source.ahead
+        return (deferred or self._source.fetch)(self._cursor.number, self.size)
 
     def _may_end(self, error: DecodeError | NotFoundError) -> bool:
         """Whether there may just be no such page; not where the customer is unknown or the answer has another shape."""
@@ -198,7 +198,8 @@ class ListReader(Generic[T]):
             raise PagingError(
                 f"{self._source.name}: page {self._cursor.number} came twice with "
                 f"{0 if page is None else page.received} of {self.size} rows, as the last page of a list does, but a "
-                "page after it has rows; nothing of it was given. Go on at .position later; if it comes again, report it to Capillary"
+                "page after it has rows; nothing of it was given. Go on at .position later; if "
+                "it comes again, report it to Capillary"
             )
         return page
 
@@ -245,7 +246,7 @@ class ListReader(Generic[T]):
         A server that gives its last page for ever has nothing more.
         """
         try:
-            behind = behind if behind.later is None else await behind.later()
+            behind = behind if behind.decode is None else await behind.decode()
         except CapillaryError:
             return False
         here = set(map(self._duplicates.token, page.items if page else ()))

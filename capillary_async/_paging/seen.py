@@ -176,7 +176,7 @@ class Seen(Generic[T]):
         items: Sequence[T],
         *,
         loose: Sequence[T],
-        again: Callable[[], Sequence[T]],
+        redecode: Callable[[], Sequence[T]],
         decoded: bool,
     ) -> None:
         """Remember a page.
@@ -185,7 +185,7 @@ class Seen(Generic[T]):
             keys: Those that were not seen, each once, in order.
             items: Their records.
             loose: The records without a key.
-            again: Gives all records of the page once more.
+            redecode: Decodes all records of the page again.
             decoded: Whether it holds them decoded, and not their body.
         """
         if loose:
@@ -196,10 +196,10 @@ class Seen(Generic[T]):
             self._numbers.update(zip(keys, count(len(self._known)), strict=False))
         if not self._digests and len(self._bodies) < (DECODED if decoded else BODIES):
             self._firsts.append(self._near)
-            self._bodies.append(again)
+            self._bodies.append(redecode)
             self._near += len(keys)
         else:
-            self._digests.extend(_contents_of(items, signed=getattr(again, "signed", True)))
+            self._digests.extend(_contents_of(items, signed=getattr(redecode, "signed", True)))
         self._known.update(keys)
         self._order.append(keys)
 

@@ -31,9 +31,9 @@ class FetchedPage(Generic[T]):
         received: Rows as received, null entries included.
         nulls: The indexes of the null entries among them.
         error: Raised behind the items: a part of the page that was refused.
-        again: Gives the items once more, so that nobody has to hold them; None where they must be held.
+        redecode: Decodes the items again, so that they need not be kept; None where they must be kept.
         total: The rows of the whole list, where the answer says so.
-        later: Set where the page was read ahead and not decoded yet: gives it decoded. The items are empty then.
+        decode: Decodes a page that was read ahead, whose items are empty; None where it is decoded.
     """
 
     items: Sequence[T]
@@ -44,16 +44,16 @@ class FetchedPage(Generic[T]):
     elapsed: float = 0.0
     nulls: tuple[int, ...] = ()
     error: CapillaryError | None = None
-    again: Callable[[], Sequence[T]] | None = None
-    later: Callable[[], Awaitable[FetchedPage[T]]] | None = None
+    redecode: Callable[[], Sequence[T]] | None = None
+    decode: Callable[[], Awaitable[FetchedPage[T]]] | None = None
     total: int | None = None
     _drift: Any = field(default=None, repr=False, eq=False, alias="drift")
 
     __repr__ = brief_repr
 
-    def items_again(self) -> Callable[[], Sequence[T]]:
-        """What gives the items later, without holding them where that can be."""
-        return self.again or _Held(self.items)
+    def redecoder(self) -> Callable[[], Sequence[T]]:
+        """A function that returns the items later, without keeping them where that is possible."""
+        return self.redecode or _Held(self.items)
 
     @property
     def rows(self) -> Sequence[int]:
@@ -126,7 +126,7 @@ class ListSource(Generic[T]):
         pages: How many pages there are, where that is known beforehand: a walk over ids. The rules of lists do not
             apply to it then.
         largest: The largest page size the endpoint takes.
-        ahead: As `fetch`, for pages that will wait: they may come undecoded (`FetchedPage.later`). None for `fetch`.
+        ahead: As `fetch`, for pages that will wait: they may come undecoded (`FetchedPage.decode`). None for `fetch`.
     """
 
     name: str

@@ -25,7 +25,7 @@ from capillary_async._transport.api_errors import (
     refused,
 )
 from capillary_async._transport.extract import cleaned
-from capillary_async._transport.messages import LATE, discard, keep
+from capillary_async._transport.messages import DEFERRED, discard, set_decoded
 from capillary_async._transport.owners import misdirected, mixed, unowned
 from capillary_async._transport.retry_decision import WHOLE
 from capillary_async._transport.totals import total_of
@@ -46,8 +46,8 @@ async def check(request: Request, handler: Handler) -> Response:
     response = await handler(request)
     if request.shape is None:
         return response
-    late = request.late and looks_whole(response, request.shape)
-    return keep(response, LATE if late else judge(response, request.shape))
+    deferred = request.late and looks_whole(response, request.shape)
+    return set_decoded(response, DEFERRED if deferred else judge(response, request.shape))
 
 
 def looks_whole(response: Response, shape: ResponseSpec) -> bool:

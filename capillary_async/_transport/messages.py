@@ -18,7 +18,7 @@ from capillary_async._repr import brief, brief_repr
 from capillary_async.errors import AttemptRecord, CapillaryError
 
 __all__ = [
-    "LATE",
+    "DEFERRED",
     "CallState",
     "Handler",
     "Headers",
@@ -35,14 +35,14 @@ __all__ = [
     "decoded_of",
     "discard",
     "is_copy",
-    "keep",
     "part_of",
+    "set_decoded",
 ]
 
 SECRET_HEADERS = frozenset({"authorization", "x-cap-api-oauth-token", "cookie", "set-cookie", "proxy-authorization"})
 
 # In place of what a body says: it looks whole, and is decoded when its records are wanted.
-LATE: Any = object()
+DEFERRED: Any = object()
 
 
 class SecretStr(str):
@@ -270,11 +270,11 @@ def after(request: Request, fault: CapillaryError | None) -> Request:
 
 
 def decoded_of(response: Response) -> Any:
-    """What the body says, once `keep` was called, or `LATE`; else None."""
+    """What the body says, once `set_decoded` was called, or `DEFERRED`; else None."""
     return response._decoded  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
-def keep(response: Response, decoded: Any) -> Response:
+def set_decoded(response: Response, decoded: Any) -> Response:
     """Remember what the body says, so that it is decoded once."""
     object.__setattr__(response, "_decoded", decoded)
     return response

@@ -18,7 +18,7 @@ from capillary_async._loops import bury, renew_in_child
 from capillary_async._transport.advice import with_next_step
 from capillary_async._transport.chain import build
 from capillary_async._transport.classify import judge
-from capillary_async._transport.messages import LATE, Headers, after, decoded_of, keep
+from capillary_async._transport.messages import DEFERRED, Headers, after, decoded_of, set_decoded
 from capillary_async._transport.stats import count
 from capillary_async._validation import merged
 from capillary_async._version import __version__
@@ -104,8 +104,8 @@ class Calls:
         response = await self._under_way.run(self._handler(request))
         shape = cast("ResponseSpec", request.shape)
         if decoded_of(response) is None:
-            keep(response, _judged(request, response, shape))
-        if not shape.free and decoded_of(response) is not LATE:
+            set_decoded(response, _judged(request, response, shape))
+        if not shape.free and decoded_of(response) is not DEFERRED:
             self._count(response)
         return response
 
@@ -118,7 +118,7 @@ class Calls:
             CapillaryError: As the request came out.
         """
         try:
-            keep(response, judge(response, cast("ResponseSpec", request.shape)))
+            set_decoded(response, judge(response, cast("ResponseSpec", request.shape)))
         except CapillaryError as error:
             fault = self._shared.credentials.scrub(error.with_traceback(None))
         else:

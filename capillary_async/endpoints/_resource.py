@@ -21,7 +21,7 @@ from capillary_async._fanout.work import Reader
 from capillary_async._paging.lengths import Lengths
 from capillary_async._paging.pager import FetchedPage, ListSource, Pager
 from capillary_async._transport.classify import judge
-from capillary_async._transport.messages import LATE, Headers, Request, Response, ResponseSpec, decoded_of
+from capillary_async._transport.messages import DEFERRED, Headers, Request, Response, ResponseSpec, decoded_of
 from capillary_async._transport.totals import total_in
 
 __all__ = ["Caller", "Resource"]
@@ -83,8 +83,8 @@ class Resource:
     async def _page(self, request: Request) -> FetchedPage[Any]:
         """One page; of a late request it may be one to be decoded later."""
         response = await self._caller.call(request)
-        if decoded_of(response) is LATE:
-            return FetchedPage((), 0, later=partial(self._read, request, response))
+        if decoded_of(response) is DEFERRED:
+            return FetchedPage((), 0, decode=partial(self._read, request, response))
         return fetched(response, cast("ResponseSpec", request.shape))
 
     async def _read(self, request: Request, response: Response) -> FetchedPage[Any]:
@@ -141,12 +141,12 @@ def fetched(response: Response, shape: ResponseSpec) -> FetchedPage[Any]:
         decoded.nulls,
         total=total_in(response.headers) if decoded.total is None else decoded.total,
         drift=carried(decoded) or None,
-        again=_Again(response.body, shape),
+        redecode=_Redecode(response.body, shape),
     )
 
 
 @define(eq=False)
-class _Again:
+class _Redecode:
     """The records of a body, decoded once more: a body is held much more cheaply than its records."""
 
     body: bytes

@@ -113,8 +113,8 @@ class FakeList:
         except DecodeError as error:
             if not late:
                 raise
-            return FetchedPage((), 0, later=partial(self._read, number, error))
-        return FetchedPage((), 0, later=partial(self._read, number, page)) if late else page
+            return FetchedPage((), 0, decode=partial(self._read, number, error))
+        return FetchedPage((), 0, decode=partial(self._read, number, page)) if late else page
 
     async def _read(self, number: int, came: FetchedPage[Row] | DecodeError) -> FetchedPage[Row]:
         """Decode a page that waited; asking for it once more, as a session does, takes its time too."""

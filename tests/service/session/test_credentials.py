@@ -17,7 +17,7 @@ from support.virtual_time import clock, run
 from capillary_async import AsyncSession, Limits, OAuthClient, RetryPolicy, Timeouts
 from capillary_async._transport import messages as message
 from capillary_async._transport.credentials import OAuthCredentials, credentials_step
-from capillary_async._transport.messages import CallState, Request, Response, keep, part_of
+from capillary_async._transport.messages import CallState, Request, Response, part_of, set_decoded
 from capillary_async._transport.oauth import _tell
 from capillary_async.errors import (
     AuthenticationError,
@@ -391,7 +391,7 @@ class Tokens:
         outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
         if isinstance(outcome, Exception):
             raise outcome
-        return keep(Response(200), {"data": {"accessToken": f"token-{len(self.asked)}", "ttlSeconds": outcome}})
+        return set_decoded(Response(200), {"data": {"accessToken": f"token-{len(self.asked)}", "ttlSeconds": outcome}})
 
 
 async def sent(step: OAuthCredentials, call: CallState | None = None) -> str:

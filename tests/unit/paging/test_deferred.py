@@ -23,7 +23,7 @@ from capillary_async import (
     Timeouts,
 )
 from capillary_async._transport.classify import looks_whole
-from capillary_async._transport.messages import LATE, Response, ResponseSpec
+from capillary_async._transport.messages import DEFERRED, Response, ResponseSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +119,7 @@ async def test_middlewares_see_answers_that_were_judged(session_at: Sessions) ->
 
     async def middleware(request: Any, handler: Any) -> Response:
         response = await handler(request)
-        seen.append(response._decoded is LATE)
+        seen.append(response._decoded is DEFERRED)
         return evolve(response, body=response.body.replace(b"0.125", b"0.250"))
 
     api = Api({3: [TORN]})

@@ -112,7 +112,7 @@ class Served(FakeList):
             raise said.error
         page = evolve(fetched(said.rows, f"request-{number}"), error=said.refusal)
         # A page may be kept as what it was read from.
-        return evolve(page, again=lambda: [evolve(item) for item in page.items]) if number % 2 else page
+        return evolve(page, redecode=lambda: [evolve(item) for item in page.items]) if number % 2 else page
 
     def source(self, **options: Any) -> ListSource[Row]:
         """With pages read ahead that may come undecoded."""

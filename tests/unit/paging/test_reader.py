@@ -34,7 +34,7 @@ from capillary_async._paging.cursor import LIKELY_CAPS
 from capillary_async._paging.pager import Pager, Position
 from capillary_async._paging.seen import Seen
 from capillary_async._transport.messages import ResponseSpec
-from capillary_async.endpoints._resource import IDENTITY, _Again
+from capillary_async.endpoints._resource import IDENTITY, _Redecode
 from capillary_async.errors import (
     CapillaryError,
     CustomerNotFoundError,
@@ -403,10 +403,10 @@ def test_content_far_behind_is_compared_as_content_near_is(
     monkeypatch.setattr(_seen, "BODIES", kept)
     seen: Seen[Any] = Seen(IDENTITY)
     body = f'[{{"id":1,"points_value":{before}}},{{"id":2,"points_value":-1}}]'.encode()
-    again = _Again(body, ResponseSpec(PointsAllocation))
+    again = _Redecode(body, ResponseSpec(PointsAllocation))
     items = again()
-    seen.add([1, 2], items, loose=(), again=again, decoded=False)
-    (changed,) = _Again(f'[{{"id":1,"points_value":{after}}}]'.encode(), ResponseSpec(PointsAllocation))()
+    seen.add([1, 2], items, loose=(), redecode=again, decoded=False)
+    (changed,) = _Redecode(f'[{{"id":1,"points_value":{after}}}]'.encode(), ResponseSpec(PointsAllocation))()
     assert seen.differing([(2, items[1]), (1, changed)]) == (1 if differs else None)
     assert seen.differing([(2, evolve(items[1], returned_value=-1))]) == 2
 

@@ -4,7 +4,15 @@ import attrs
 import pytest
 
 from capillary_async import Request, Response, Timeouts
-from capillary_async._transport.messages import CallState, Headers, ResponseSpec, SecretBytes, SecretStr, keep, part_of
+from capillary_async._transport.messages import (
+    CallState,
+    Headers,
+    ResponseSpec,
+    SecretBytes,
+    SecretStr,
+    part_of,
+    set_decoded,
+)
 
 SECRETS = ["Authorization", "authorization", "X-CAP-API-OAUTH-TOKEN", "Cookie", "Set-Cookie", "Proxy-Authorization"]
 
@@ -60,7 +68,7 @@ def test_a_response_shows_neither_headers_nor_body():
 
 
 def test_what_a_body_says_is_kept_and_not_carried_to_another_body():
-    response = keep(Response(200, body=b"[1]"), [1])
+    response = set_decoded(Response(200, body=b"[1]"), [1])
     assert response._decoded == [1]
     assert attrs.evolve(response, body=b"[2]")._decoded is None
 

@@ -15,7 +15,7 @@ from capillary_async._paging.page import Position
 from capillary_async._paging.source import FetchedPage, ListSource, PagerOptions
 from capillary_async._paging.verified import open_reader
 from capillary_async._transport.classify import judge
-from capillary_async._transport.messages import Headers, Response, ResponseSpec, keep
+from capillary_async._transport.messages import Headers, Response, ResponseSpec, set_decoded
 from capillary_async._transport.totals import total_in, total_of
 from capillary_async.endpoints._resource import fetched as as_page
 from capillary_async.errors import NotFoundError, PagingError
@@ -41,13 +41,15 @@ Read = tuple[list[int | None], list[str], int]
 def test_a_total_is_read_in_every_usual_place_and_nothing_else_is_one(envelope: dict[str, Any], total: int | None):
     assert total_of(envelope) == total
     body = json.dumps({"data": [], **envelope}).encode()
-    assert as_page(keep(Response(200, body=body), judge(Response(200, body=body), EVENTS)), EVENTS).total == total
+    assert (
+        as_page(set_decoded(Response(200, body=body), judge(Response(200, body=body), EVENTS)), EVENTS).total == total
+    )
 
 
 def test_a_header_says_it_where_the_body_is_an_array():
     response = Response(200, Headers({"X-Total-Count": "7"}), b'[{"id": 1}]')
     shape = ResponseSpec(PointsAllocation)
-    assert as_page(keep(response, judge(response, shape)), shape).total == 7
+    assert as_page(set_decoded(response, judge(response, shape)), shape).total == 7
     assert (total_in({"X-Total-Count": "x"}), total_in({})) == (None, None)
 
 
