@@ -179,6 +179,14 @@ class CapillaryError(Exception):
         """
         return False
 
+    @property
+    def concerns_all_keys(self) -> bool:
+        """Whether every other key of the session would fail in the same way, so that going on with them is useless.
+
+        True for `AuthenticationError` and `TLSError`, and where `quota_exhausted` is True.
+        """
+        return self.quota_exhausted
+
     def __str__(self) -> str:
         return self.message
 
@@ -225,6 +233,11 @@ class ConnectError(TransportError):
 
 class TLSError(ConnectError):
     """The server's certificate or TLS version was refused. Never retried; nothing was sent."""
+
+    @property
+    def concerns_all_keys(self) -> bool:
+        """True: every connection of the session has the same server and the same TLS settings."""
+        return True
 
 
 class RequestTimeoutError(TransportError):
@@ -295,6 +308,11 @@ class BadRequestError(APIError):
 
 class AuthenticationError(APIError):
     """401 or 498: the credentials or the token were refused, also after one token refresh. It concerns every call."""
+
+    @property
+    def concerns_all_keys(self) -> bool:
+        """True: every call of the session has the same credentials."""
+        return True
 
 
 class PermissionDeniedError(APIError):

@@ -25,12 +25,10 @@ from capillary_async.endpoints._resource import Resource, fetched
 from capillary_async.errors import (
     APIError,
     ApiMessage,
-    AuthenticationError,
     CapillaryError,
     DecodeError,
     NotFoundError,
     RecordConflictError,
-    TLSError,
 )
 from capillary_async.models import PointsAwarded, PointsStatus
 
@@ -213,7 +211,7 @@ class _Batches:
         try:
             return await self.ask(ids)
         except CapillaryError as error:
-            if error.quota_exhausted or isinstance(error, AuthenticationError | TLSError):
+            if error.concerns_all_keys:
                 raise
             return {key: copy(error) for key in ids}
 

@@ -20,6 +20,7 @@ from capillary_async.errors import (
     CapillaryError,
     DecodeError,
     InvalidRequestError,
+    NotFoundError,
     OriginalError,
     TransportError,
 )
@@ -38,6 +39,11 @@ TREE = {
     "PageDriftError": "PagingError", "RecordConflictError": "PagingError",
 }  # fmt: skip
 CLASSES: list[type[CapillaryError]] = [getattr(errors, name) for name in TREE]
+DEFINITIVE = {
+    "APIError", "BadRequestError", "AuthenticationError", "PermissionDeniedError", "NotFoundError",
+    "CustomerNotFoundError", "MergedCustomerError", "LedgerRequestError", "DecodeError", "ResponseTooLargeError",
+}  # fmt: skip
+CONCERNS_ALL_KEYS = {"AuthenticationError", "TLSError"}
 
 
 def full(kind: type[CapillaryError]) -> CapillaryError:
@@ -110,6 +116,42 @@ def test_attributes_are_there_from_the_start(kind: type[CapillaryError]):
     }
     for base, names in of_class.items():
         assert all(hasattr(error, name) for name in names) or not issubclass(kind, base)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_definitive_and_concerns_all_keys_per_class(kind: type[CapillaryError]):
+    """A table of all classes; an empty retry quota makes any error concern all keys, and changes nothing else."""
+    error = kind("m")
+    definitive, for_all = kind.__name__ in DEFINITIVE, kind.__name__ in CONCERNS_ALL_KEYS
+    assert (error.is_definitive, error.concerns_all_keys) == (definitive, for_all)
+    error.quota_exhausted = True
+    assert (error.is_definitive, error.concerns_all_keys) == (definitive, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "definitive"),
+    [
+        (APIError(status=400), True),
+        (APIError(status=408), False),
+        (APIError(status=425), False),
+        (APIError(status=461), False),
+        (APIError(status=400, html=True), False),
+        (NotFoundError(status=404), False),
+        (NotFoundError(status=404, code=8015), True),
+        (NotFoundError(status=404, errors=(ApiMessage(None, "m"),)), True),
+        (DecodeError(malformed=True), False),
+    ],
+)
+def test_what_came_with_an_answer_decides_whether_it_is_definitive(error: CapillaryError, definitive: bool):
+    """A bare 404, an HTML page, a passing status and a malformed body are no verdict of the API."""
+    assert (error.is_definitive, error.concerns_all_keys) == (definitive, False)
+
+
+def test_a_request_that_was_never_sent_is_not_definitive():
+    """The session refused it because the server had refused others."""
+    error = APIError(status=400)
+    error.sent = False
+    assert not error.is_definitive
 
 
 @pytest.mark.parametrize("kind", CLASSES)
