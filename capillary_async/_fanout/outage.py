@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from capillary_async._fanout.workers import WorkerPool
     from capillary_async._paging.page import Page
 
-__all__ = ["CONCERNS_ALL", "Answered", "Control", "Outage", "answers", "throttled", "unsent"]
+__all__ = ["CONCERNS_ALL", "Answered", "Control", "Outage", "answers", "asks_to_wait", "unsent"]
 
 PROBES = (1.0, 2.0, 5.0, 10.0, 20.0)  # seconds between the probes of an outage; the last one repeats
 DOUBTFUL = 64  # maximum keys whose errors wait for the answers of others
@@ -97,7 +97,7 @@ class Outage:
         for_all = isinstance(fault, CONCERNS_ALL)
         if fault.quota_exhausted or unsent(fault) or (noticed and not answered and not for_all):
             return fault
-        if probe and throttled(fault) and pending.strikes < STRIKES:
+        if probe and asks_to_wait(fault) and pending.strikes < STRIKES:
             pending.strikes += 1  # still the outage, and no verdict on the key that probed
             return fault
         if answered:
@@ -125,7 +125,7 @@ class Outage:
         """Others were answered, or nobody is asked any more. Who was told to wait is asked again in the first case."""
         while self._doubtful:  # others may come and go while one waits for the loop
             pending, fault = self._doubtful.popleft()
-            others = throttled(fault) and self.answers > pending.seen
+            others = asks_to_wait(fault) and self.answers > pending.seen
             pending.strikes += others
             if others and pending.strikes <= self._plan.strikes:
                 self._pool.put_off(pending, fault)
@@ -230,8 +230,8 @@ def answers(error: CapillaryError) -> bool:
     return not isinstance(error, _NO_ANSWER)
 
 
-def throttled(error: CapillaryError) -> bool:
-    """Whether the server told to wait: that may be meant for the session, and not for the key that heard it."""
+def asks_to_wait(error: CapillaryError) -> bool:
+    """Whether the server asked to wait (429, or 5xx with `Retry-After`): for the session perhaps, not for this key."""
     return isinstance(error, RateLimitedError) or (isinstance(error, ServerError) and error.retry_after is not None)
 
 
