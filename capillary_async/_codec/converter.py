@@ -30,6 +30,7 @@ from capillary_async import models
 from capillary_async._codec import drift as _drift
 from capillary_async._codec import forms as _forms
 from capillary_async._codec.faults import mismatch, unbounded, wrong
+from capillary_async.models._record import is_snake_case
 from capillary_async.models.exact import bounded
 
 __all__ = ["drift_of", "entries", "is_record", "to_value", "to_wire"]
@@ -56,9 +57,6 @@ _OF_ERRORS: Final = frozenset(
     }
 )
 
-# Wire members named as the fields are; every other model of ours has camelCase on the wire.
-_SNAKE: Final = frozenset[type]({models.PointsAllocation, models.PointsAwarded})
-
 
 def _is_ours(kind: Any) -> bool:
     """Told by the module, so that asking does not load the models that nobody has asked for."""
@@ -66,7 +64,7 @@ def _is_ours(kind: Any) -> bool:
 
 
 def _is_camel(kind: Any) -> bool:
-    return _is_ours(kind) and kind not in _SNAKE
+    return _is_ours(kind) and not is_snake_case(kind)
 
 
 # --- the doors -------------------------------------------------------------------------------------------------------
@@ -224,7 +222,7 @@ def _converter(timezone: tzinfo | None, *, detailed: bool, ours: bool = False) -
     converter.register_unstructure_hook(datetime, _from_time)
     converter.register_unstructure_hook_func(_is_tuple, lambda values: [converter.unstructure(one) for one in values])
     converter.register_unstructure_hook_factory(_is_camel, _camel_to_wire)
-    converter.register_unstructure_hook_factory(_SNAKE.__contains__, _snake_to_wire)
+    converter.register_unstructure_hook_factory(is_snake_case, _snake_to_wire)
     return converter
 
 
@@ -320,7 +318,7 @@ def _wire_name(one: "attrs.Attribute[Any]") -> str:
 
 def _overrides(kind: Any, fields: Mapping[str, "attrs.Attribute[Any]"], converter: Converter) -> dict[str, Any]:
     """What cattrs is told of each field of a model of ours, both ways."""
-    if kind in _SNAKE:
+    if is_snake_case(kind):
         read = partial(_forms.to_milliseconds, converter.get_structure_hook(datetime))
         return {one.name: override(struct_hook=read) for one in attrs.fields(kind) if "epoch" in one.metadata}
     if not _is_camel(kind):

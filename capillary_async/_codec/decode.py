@@ -33,6 +33,7 @@ from capillary_async._codec.repeats import ambiguity
 from capillary_async._repr import brief_repr
 from capillary_async.errors import ApiMessage
 from capillary_async.models import PointsAllocation, PointsAwarded
+from capillary_async.models._record import is_snake_case
 from capillary_async.models.exact import MOST_DIGITS, bounded
 
 __all__ = ["Decoded", "decode", "is_record", "parse", "rows", "structure", "structure_rows", "unstructure"]
@@ -41,9 +42,9 @@ T = TypeVar("T")
 
 _BOM: Final = b"\xef\xbb\xbf"
 
-# Wire members named as the fields are: what msgspec reads straight. With each model the text of each record, None where
-# it has none: spelt out, since `attrgetter` takes three times as long.
-_SNAKE: Final[Mapping[type, Callable[[list[Any]], list[str | None]]]] = {
+# Of each model in snake_case the text of each record, None where it has none: written out, since `attrgetter` takes
+# three times as long.
+_TEXTS: Final[Mapping[type, Callable[[list[Any]], list[str | None]]]] = {
     PointsAllocation: lambda records: [one.status for one in records],
     PointsAwarded: lambda records: [one.source_table for one in records],
 }
@@ -154,7 +155,7 @@ def rows(model: type[T], body: bytes, *, timezone: tzinfo | None = None) -> Deco
     Raises:
         DecodeError: With a path for each fault, `$` where the body is no array.
     """
-    if model in _SNAKE:
+    if is_snake_case(model):
         straight = _straight(cast("Any", model))
         found = straight.read(body)
         if found is not None:
@@ -238,7 +239,7 @@ def decode(model: Any, body: bytes, *, timezone: tzinfo | None = None) -> Any:
     """
     if model is None:
         return parse(body)
-    if get_origin(model) is list and get_args(model)[0] in _SNAKE:
+    if get_origin(model) is list and is_snake_case(get_args(model)[0]):
         return list(rows(get_args(model)[0], body, timezone=timezone).items)
     return structure(model, parse(body), timezone=timezone, body=body)
 
@@ -424,7 +425,7 @@ def _texts_in(row: bytes) -> tuple[int, bool]:
     return texts, b":e" in row
 
 
-@lru_cache(maxsize=len(_SNAKE))
+@lru_cache(maxsize=len(_TEXTS))
 def _straight(model: Any) -> "FastDecoder[Any]":
     """The straight way of a model, made when it is first asked for."""
     fields = attrs.fields_dict(model)
@@ -433,7 +434,7 @@ def _straight(model: Any) -> "FastDecoder[Any]":
     return FastDecoder(
         decode=msgspec.json.Decoder(list[model]).decode,
         numbers=msgspec.json.Decoder(list[only_numbers]).decode,  # type: ignore[valid-type]
-        texts=_SNAKE[model],
+        texts=_TEXTS[model],
         members=frozenset(fields),
         amounts=tuple(attrgetter(name) for name, *_ in numbers),
     )

@@ -6,23 +6,27 @@ derived is in it. Base of the classes of this package; the command line writes i
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 from attrs import fields
 
 from capillary_async._repr import record_repr
 
-__all__ = ["LeanRecord", "Record", "columns_of", "row_of"]
+__all__ = ["LeanRecord", "Record", "columns_of", "is_snake_case", "row_of"]
 
 
 class Record:
     """A record of the API.
 
     Its repr is at most 500 characters long; where it would be longer, fields that are None are left out.
+
+    Attributes:
+        WIRE_CASE: How the API writes the names of the members: `camel` (`eventLogId`), or `snake`, as the fields.
     """
 
     __slots__ = ()
 
+    WIRE_CASE: ClassVar[Literal["camel", "snake"]] = "camel"
     _derived: ClassVar[tuple[str, ...]] = ()
     _lean: ClassVar[bool] = False
 
@@ -57,6 +61,11 @@ class LeanRecord(Record):
     __slots__ = ()
 
     _lean: ClassVar[bool] = True
+
+
+def is_snake_case(kind: Any) -> bool:
+    """Whether `kind` is a model that sets `WIRE_CASE` to `snake`; a user's subclass of one does not set it."""
+    return isinstance(kind, type) and vars(kind).get("WIRE_CASE") == "snake"
 
 
 def columns_of(model: type[Record]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ Invariant: pure data under the wire's own names, exact; what is derived is a pro
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from attrs import field, frozen
 
@@ -71,6 +71,7 @@ class PointsAllocation(Record):
         expired_exclusive_value: Exclusive points expired.
     """
 
+    WIRE_CASE: ClassVar[Literal["camel", "snake"]] = "snake"
     _derived: ClassVar[tuple[str, ...]] = ("awarded_at", "expires_at", "updated_at", "remaining")
 
     # In the order of the wire: msgspec finds a member first where it comes next.

@@ -5,7 +5,7 @@ property and never rounds. Filled by `_decode`.
 """
 
 from decimal import Decimal
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from attrs import frozen
 
@@ -35,6 +35,7 @@ class PointsAwarded(Record):
         expired_exclusive_value: Points of this award that expired.
     """
 
+    WIRE_CASE: ClassVar[Literal["camel", "snake"]] = "snake"
     _derived: ClassVar[tuple[str, ...]] = ("remaining",)
 
     # In the order of the wire: msgspec finds a member first where it comes next.

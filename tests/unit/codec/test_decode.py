@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from support.api_samples import BROKEN_SAMPLE, LEDGER, page_json, sample
 from support.paths import SAMPLES
 
+from capillary_async import models
 from capillary_async._codec import converter as _structure
 from capillary_async._codec import decode as _decode
 from capillary_async._codec.decode import decode, parse, rows, structure, structure_rows, unstructure
@@ -42,6 +43,7 @@ from capillary_async.models import (
     RedemptionDetails,
     TargetCompleted,
 )
+from capillary_async.models._record import is_snake_case
 from capillary_async.models.exact import bounded
 
 FIXED = settings(derandomize=True, database=None, deadline=None)  # the first example builds converters
@@ -434,12 +436,20 @@ def test_the_quick_way_gives_what_the_careful_one_gives(body: bytes):
     )
 
 
+def test_models_in_snake_case_are_the_fast_decoders():
+    """A model that sets `WIRE_CASE` has its entry; a user's subclass is read as a user's class."""
+    ours = {kind for name in models.__all__ if isinstance(kind := getattr(models, name), type)}
+    assert {kind for kind in ours if is_snake_case(kind)} == set(_decode._TEXTS) == {PointsAllocation, PointsAwarded}
+    assert not is_snake_case(type("Mine", (PointsAllocation,), {}))
+    assert not is_snake_case(list[PointsAllocation])
+
+
 @pytest.mark.parametrize("cls", [PointsAllocation, PointsAwarded])
 def test_the_texts_counted_are_all_text_fields(cls: type):
     fields = attrs.fields_dict(cls)
     assert {one.type for one in fields.values()} == {int | None, str | None, Decimal | None}
     (name,) = [name for name, one in fields.items() if one.type == str | None]
-    texts = _decode._SNAKE[cls]
+    texts = _decode._TEXTS[cls]
     assert texts([cls(), cls(**{name: ""}), cls(**{name: "x"}), cls(id=1)]) == [None, "", "x", None]
 
 
