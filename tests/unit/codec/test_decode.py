@@ -25,6 +25,7 @@ from support.paths import SAMPLES
 from capillary_async import models
 from capillary_async._codec import converter as _structure
 from capillary_async._codec import decode as _decode
+from capillary_async._codec import fast_decoder as _fast
 from capillary_async._codec.decode import decode, parse, rows, structure, structure_rows, unstructure
 from capillary_async.errors import DecodeError
 from capillary_async.models import (
@@ -439,7 +440,7 @@ def test_the_quick_way_gives_what_the_careful_one_gives(body: bytes):
 def test_models_in_snake_case_are_the_fast_decoders():
     """A model that sets `WIRE_CASE` has its entry; a user's subclass is read as a user's class."""
     ours = {kind for name in models.__all__ if isinstance(kind := getattr(models, name), type)}
-    assert {kind for kind in ours if is_snake_case(kind)} == set(_decode._TEXTS) == {PointsAllocation, PointsAwarded}
+    assert {kind for kind in ours if is_snake_case(kind)} == set(_fast._TEXTS) == {PointsAllocation, PointsAwarded}
     assert not is_snake_case(type("Mine", (PointsAllocation,), {}))
     assert not is_snake_case(list[PointsAllocation])
 
@@ -449,7 +450,7 @@ def test_the_texts_counted_are_all_text_fields(cls: type):
     fields = attrs.fields_dict(cls)
     assert {one.type for one in fields.values()} == {int | None, str | None, Decimal | None}
     (name,) = [name for name, one in fields.items() if one.type == str | None]
-    texts = _decode._TEXTS[cls]
+    texts = _fast._TEXTS[cls]
     assert texts([cls(), cls(**{name: ""}), cls(**{name: "x"}), cls(id=1)]) == [None, "", "x", None]
 
 
@@ -509,18 +510,18 @@ def test_rows_of_one_skeleton_give_what_the_careful_way_gives(body: bytes):
     )
 
 
-KNOWN = _decode._straight(PointsAllocation).members
+KNOWN = _fast.fast_decoder(PointsAllocation).members
 
 
 @settings(FIXED, max_examples=200)
 @given(alike_pages() | pages())
 def test_a_plain_page_has_no_text_where_a_decimal_is_due(body: bytes):
-    straight = _decode._straight(PointsAllocation)
+    straight = _fast.fast_decoder(PointsAllocation)
     try:
         records = straight.decode(body)
     except (ValueError, RecursionError):
         return
-    if _decode._looked_at(body, straight.members)[0] == sum(text is not None for text in straight.texts(records)):
+    if _fast._looked_at(body, straight.members)[0] == sum(text is not None for text in straight.texts(records)):
         due = ("points_value", "points_exclusive")
         assert not [
             name
@@ -532,25 +533,25 @@ def test_a_plain_page_has_no_text_where_a_decimal_is_due(body: bytes):
 
 def test_a_page_with_a_backslash_is_not_taken_for_plain():
     for body, texts in ((b'[{"id":1,"status":"x"}]', 1), (rb'[{"id":1,"status":"\n"}]', -1)):
-        assert _decode._looked_at(body, KNOWN)[0] == texts
+        assert _fast._looked_at(body, KNOWN)[0] == texts
         assert rows(PointsAllocation, body).received == 1
 
 
 def test_long_rows_are_not_remembered():
-    _decode._texts_in.cache_clear()
+    _fast._texts_in.cache_clear()
     body = json.dumps([{"id": 1, **{f"new{number}": number for number in range(1_000)}}]).encode()
     assert rows(PointsAllocation, body).items == (PointsAllocation(id=1),)
-    assert _decode._texts_in.cache_info().currsize == 0
+    assert _fast._texts_in.cache_info().currsize == 0
 
 
 def test_plain_pages_take_the_quick_way_alone(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_decode, "parse", None)
     page = page_json("points_allocation_event") * 100
     for body in (json.dumps(page), json.dumps(page, separators=(",", ":")), json.dumps(page, indent=4)):
-        assert _decode._looked_at(body.encode(), KNOWN)[:2] == (100, True)
+        assert _fast._looked_at(body.encode(), KNOWN)[:2] == (100, True)
         assert rows(PointsAllocation, body.encode()).received == 100
     body = json.dumps([{**one, "currency": "INR"} for one in page]).encode()
-    assert _decode._looked_at(body, KNOWN)[:2] == (200, True)
+    assert _fast._looked_at(body, KNOWN)[:2] == (200, True)
     assert rows(PointsAllocation, body).received == 100
 
 
@@ -573,7 +574,7 @@ def test_plain_pages_take_the_quick_way_alone(monkeypatch: pytest.MonkeyPatch):
 )
 def test_a_page_is_read_alike_whatever_pages_were_read_before(rest: str, good: bool):
     """Rows are remembered by their texts: a page that only resembles them is looked at like any other."""
-    _decode._straight.cache_clear()
+    _fast.fast_decoder.cache_clear()
     common = '"id":1,"points_value":1.50,"expired_value":0,'
     plain = ",".join(f'{{{common}"status":"{status}"}}' for status in ("AVAILABLE", "EXPIRED", "AVAILABLE"))
     body = f"[{plain},{{{common}{rest}}}]".encode()
@@ -586,7 +587,7 @@ def test_a_page_is_read_alike_whatever_pages_were_read_before(rest: str, good: b
     for _ in range(2):
         assert rows(PointsAllocation, f"[{plain}]".encode()).received == 3
         assert outcome(found) == first
-    assert len(_decode._straight(PointsAllocation).kinds) == 2
+    assert len(_fast.fast_decoder(PointsAllocation).kinds) == 2
     if good:
         assert found()[0] == structure_rows(PointsAllocation, parse(body)).items
     else:
@@ -938,8 +939,8 @@ def test_faults_begin_at_the_given_path():
 
 def test_importing_builds_nothing():
     code = (
-        "from capillary_async._codec import decode as d; from capillary_async._codec import converter as s;"
-        "print(s._converter.cache_info().currsize, d._straight.cache_info().currsize)"
+        "from capillary_async._codec import fast_decoder as f; from capillary_async._codec import converter as s;"
+        "print(s._converter.cache_info().currsize, f.fast_decoder.cache_info().currsize)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=15)
     assert done.stdout.split() == ["0", "0"]
@@ -947,7 +948,7 @@ def test_importing_builds_nothing():
 
 def test_threads_may_ask_first_at_the_same_time():
     _structure._converter.cache_clear()
-    _decode._straight.cache_clear()
+    _fast.fast_decoder.cache_clear()
     events = parse(sample("ledger_transaction_add_bill"))["events"]
     with ThreadPoolExecutor(8) as pool:
         ledgers = list(pool.map(lambda _: structure_rows(LedgerEvent, events).items, range(16)))
