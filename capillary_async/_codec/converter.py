@@ -6,10 +6,9 @@ fault with its path. Loaded by `_decode` when an answer first needs it, which a 
 never does.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
 from datetime import datetime, tzinfo
-from decimal import Decimal
 from functools import lru_cache, partial
 from types import NoneType, UnionType
 from typing import Any, Final, TypeVar, cast, get_args, get_origin
@@ -18,7 +17,6 @@ import attrs
 from cattrs import Converter
 from cattrs.errors import (
     AttributeValidationNote,
-    BaseValidationError,
     ClassValidationError,
     IterableValidationError,
     IterableValidationNote,
@@ -26,46 +24,25 @@ from cattrs.errors import (
 )
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from capillary_async import models
 from capillary_async._codec import drift as _drift
 from capillary_async._codec import forms as _forms
+from capillary_async._codec.fault_paths import faults_of
 from capillary_async._codec.faults import mismatch, unbounded, wrong
+from capillary_async._codec.wire_names import (
+    documented,
+    is_camel,
+    is_ours,
+    is_record,
+    refuse_undocumented,
+    wire_fields,
+    wire_name,
+)
 from capillary_async.models._record import is_snake_case
-from capillary_async.models.exact import bounded
 
 __all__ = ["drift_of", "entries", "is_record", "to_value", "to_wire"]
 
 T = TypeVar("T")
 Hook = Callable[[Any, Any], Any]
-
-_LONGEST_TEXT: Final = 10_000  # digits of a decimal written out; "1e-999999999" would fill the memory
-
-# Members of the API's error messages, beside `status`.
-_OF_ERRORS: Final = frozenset(
-    {
-        "code",
-        "detail",
-        "err",
-        "error",
-        "error_description",
-        "errors",
-        "message",
-        "path",
-        "success",
-        "timestamp",
-        "title",
-    }
-)
-
-
-def _is_ours(kind: Any) -> bool:
-    """Told by the module, so that asking does not load the models that nobody has asked for."""
-    return isinstance(kind, type) and kind.__module__.startswith(f"{models.__name__}.") and attrs.has(kind)
-
-
-def _is_camel(kind: Any) -> bool:
-    return _is_ours(kind) and not is_snake_case(kind)
-
 
 # --- the doors -------------------------------------------------------------------------------------------------------
 
@@ -76,7 +53,7 @@ def entries(model: type[T], received: list[Any], path: str, timezone: tzinfo | N
     Raises:
         DecodeError: With a path for each fault; indexes count null entries too.
     """
-    hook, known = _hook(model, timezone, detailed=False), _documented(cast("Any", model))
+    hook, known = _hook(model, timezone, detailed=False), documented(cast("Any", model))
     try:
         telling = known - {"status"}  # errors have one too
         if not known or all(value is None or not telling.isdisjoint(value) for value in received):
@@ -91,11 +68,11 @@ def entries(model: type[T], received: list[Any], path: str, timezone: tzinfo | N
 def drift_of(model: Any, items: tuple[Any, ...], received: list[Any]) -> "_drift.Drift | None":
     """The members of the records just made that no page documents; None where there are none, or for users' classes."""
     noticed, _drift.noticed.extras = _drift.noticed.extras, False
-    if not _is_ours(model):
+    if not is_ours(model):
         return None
     if "extra" in attrs.fields_dict(model):
-        return _drift.of_extras(items, _wire_name) if noticed else None
-    return _drift.of_rows(items, [row for row in received if row is not None], _documented(model))
+        return _drift.of_extras(items, wire_name) if noticed else None
+    return _drift.of_rows(items, [row for row in received if row is not None], documented(model))
 
 
 def to_value(model: Any, value: Any, path: str, timezone: tzinfo | None, body: bytes) -> Any:
@@ -119,69 +96,16 @@ def to_wire(record: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", _converter(None, detailed=False).unstructure(record))
 
 
-# --- rows that are no records -----------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=32)
-def _documented(model: Any) -> frozenset[str]:
-    """The members that the API's page has for a record; none for classes that are not ours."""
-    if not _is_ours(model):
-        return frozenset()
-    return frozenset(_wire_fields(model) if _is_camel(model) else attrs.fields_dict(model))
-
-
-def is_record(model: Any, members: Mapping[str, Any]) -> bool:
-    """Whether an object has a documented member of a record, beside those that errors have too."""
-    return not (_documented(model) - _OF_ERRORS - {"status"}).isdisjoint(members)
-
-
-def _refuse_undocumented(row: Any, known: frozenset[str]) -> None:
-    """Refuse an object that is no record: an error in a record's place, say."""
-    if not known or not isinstance(row, dict):
-        return
-    names = cast("dict[str, Any]", row).keys()
-    if known.isdisjoint(names):
-        raise ValueError("expected a record, got an object without a single documented member")
-    if names & known == {"status"} and names & _OF_ERRORS:
-        raise ValueError("expected a record, got an error: no documented member but its status")
-
-
-def _unbounded_in(value: Any) -> bool:
-    """Whether a free-form value holds a number that no amount can be."""
-    waiting = [value]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict | list):
-            waiting += one.values() if isinstance(one, dict) else one  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-        elif (isinstance(one, Decimal) or type(one) is int) and not bounded(Decimal(one)):
-            return True
-    return False
-
-
 def _to_extra(members: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """The members that no field takes; numbers within them are amounts too."""
     _drift.noticed.extras = True
     extra = {name: one for name, one in members.items() if name not in known}
     for name, one in extra.items():
-        if _unbounded_in(one):
+        if _forms.unbounded_in(one):
             fault = unbounded()
             fault.add_note(AttributeValidationNote(f"member {name}", name, Any))
             raise ClassValidationError("object", [fault], dict)  # pyright: ignore[reportCallIssue]
     return extra
-
-
-def _from_time(time: datetime) -> str:
-    """ISO 8601 as the page writes it: `Z` for UTC, `+05:30` otherwise."""
-    text = time.isoformat()
-    return f"{text.removesuffix('+00:00')}Z" if text.endswith("+00:00") else text
-
-
-def _from_decimal_text(value: Decimal | None) -> str | None:
-    """The text of a Decimal without an exponent, as the page writes it."""
-    if value is None or not value.is_finite():
-        return None if value is None else str(value)
-    exponent = cast("int", value.as_tuple().exponent)
-    return format(value, "f") if -_LONGEST_TEXT <= exponent <= 0 else str(value)
 
 
 # --- the converters ---------------------------------------------------------------------------------------------------
@@ -218,10 +142,10 @@ def _converter(timezone: tzinfo | None, *, detailed: bool, ours: bool = False) -
         def as_record(kind: Any) -> Hook:
             return records().get_structure_hook(kind)
 
-        converter.register_structure_hook_factory(_is_ours, as_record)
-    converter.register_unstructure_hook(datetime, _from_time)
+        converter.register_structure_hook_factory(is_ours, as_record)
+    converter.register_unstructure_hook(datetime, _forms.from_time)
     converter.register_unstructure_hook_func(_is_tuple, lambda values: [converter.unstructure(one) for one in values])
-    converter.register_unstructure_hook_factory(_is_camel, _camel_to_wire)
+    converter.register_unstructure_hook_factory(is_camel, _camel_to_wire)
     converter.register_unstructure_hook_factory(is_snake_case, _snake_to_wire)
     return converter
 
@@ -275,7 +199,7 @@ def _unless_empty(value: Any, hook: Hook, inner: Any) -> Any:
 
 def _object_hook(kind: Any, converter: Converter) -> Hook:
     """Structures an object: cattrs' generated function, told the wire's names, and its rim."""
-    fields = _wire_fields(get_origin(kind) or kind)
+    fields = wire_fields(get_origin(kind) or kind)
     overrides = _overrides(kind, fields, converter)
     fill = cast("Hook", make_dict_structure_fn(kind, converter, **overrides))
     twins = {wire: one.metadata["twin"] for wire, one in fields.items() if "twin" in one.metadata}
@@ -302,26 +226,12 @@ def _with_twins(members: dict[str, Any], twins: Mapping[str, str]) -> dict[str, 
     return {**members, **exact}
 
 
-def _wire_fields(cls: type) -> dict[str, "attrs.Attribute[Any]"]:
-    """The fields of a class of camelCase under the names of the wire, `extra` left out; of other classes none."""
-    if not _is_camel(cls):
-        return {}
-    return {_wire_name(one): one for one in attrs.fields(cls) if one.name != "extra"}
-
-
-def _wire_name(one: "attrs.Attribute[Any]") -> str:
-    """`expires_on_iso` is `expiresOnISO` on the wire, unless the field says otherwise."""
-    first, *others = one.name.split("_")
-    camel = first + "".join("ISO" if word == "iso" else word.capitalize() for word in others)
-    return cast("str", one.metadata.get("wire", camel))
-
-
 def _overrides(kind: Any, fields: Mapping[str, "attrs.Attribute[Any]"], converter: Converter) -> dict[str, Any]:
     """What cattrs is told of each field of a model of ours, both ways."""
     if is_snake_case(kind):
         read = partial(_forms.to_milliseconds, converter.get_structure_hook(datetime))
         return {one.name: override(struct_hook=read) for one in attrs.fields(kind) if "epoch" in one.metadata}
-    if not _is_camel(kind):
+    if not is_camel(kind):
         return {}
     told = {one.name: _override(wire, one, converter) for wire, one in fields.items()}
     return {**told, "extra": override(omit=True)} if "extra" in attrs.fields_dict(kind) else told
@@ -335,7 +245,7 @@ def _override(wire: str, one: "attrs.Attribute[Any]", converter: Converter) -> A
         structured = _either_hook(get_args(one.type)[0], converter)
     elif "bare" in one.metadata:
         structured = _forms.to_any_text
-    written = _from_decimal_text if "text" in one.metadata else None
+    written = _forms.from_decimal_text if "text" in one.metadata else None
     return override(rename=wire, struct_hook=structured, unstruct_hook=written)
 
 
@@ -364,7 +274,7 @@ def _array_hook(kind: Any, converter: Converter) -> Hook:
     entry: Any = (get_args(kind) or (Any,))[0]
     hook = converter.get_structure_hook(entry)
     each = _each_in_detail if converter.detailed_validation else _each
-    skip_nulls = _is_ours(entry)
+    skip_nulls = is_ours(entry)
     lone = isinstance(converter, _OfRecords) and skip_nulls
 
     def to_array(value: Any, _: Any) -> Any:
@@ -427,7 +337,7 @@ def _snake_to_wire(cls: type, converter: Converter) -> Callable[[Any], dict[str,
 
 def _camel_to_wire(cls: type, converter: Converter) -> Callable[[Any], dict[str, Any]]:
     """The generated function, and what of the record stands in `extra`."""
-    overrides = _overrides(cls, _wire_fields(cls), converter)
+    overrides = _overrides(cls, wire_fields(cls), converter)
     write: Callable[[Any], dict[str, Any]] = make_dict_unstructure_fn(
         cls, converter, _cattrs_omit_if_default=True, **overrides
     )
@@ -442,7 +352,7 @@ def _in_detail(model: Any, value: Any, path: str, timezone: tzinfo | None, body:
     try:
         return _hook(model, timezone, detailed=True)(value, model)
     except Exception as error:  # noqa: BLE001 - users' classes raise what they like
-        refusal = wrong(list(_faults(error, path)), body)
+        refusal = wrong(list(faults_of(error, path)), body)
     raise refusal
 
 
@@ -450,49 +360,16 @@ def _rows_in_detail(
     model: type[T], received: list[Any], path: str, timezone: tzinfo | None, body: bytes
 ) -> tuple[T, ...]:
     """The careful way for rows: paths count null entries too."""
-    hook, known = _hook(model, timezone, detailed=True), _documented(cast("Any", model))
+    hook, known = _hook(model, timezone, detailed=True), documented(cast("Any", model))
     items: list[T] = []
     faults: list[tuple[str, str]] = []
     for index, value in enumerate(received):
         try:
             if value is not None:
-                _refuse_undocumented(value, known)
+                refuse_undocumented(value, known)
                 items.append(hook(value, model))
         except Exception as error:  # noqa: BLE001 - users' classes raise what they like
-            faults += _faults(error, f"{path}[{index}]")
+            faults += faults_of(error, f"{path}[{index}]")
     if faults:
         raise wrong(faults, body)
     return tuple(items)
-
-
-def _faults(error: BaseException, path: str) -> Iterator[tuple[str, str]]:
-    """Each fault in cattrs' tree of errors with its path, in order; without recursion, since JSON may be deep."""
-    waiting = [(error, path)]
-    while waiting:
-        current, at = waiting.pop()
-        if isinstance(current, BaseValidationError):
-            waiting += [(inner, at + _step(current, inner)) for inner in reversed(current.exceptions)]
-        else:
-            yield _fault(current, at)
-
-
-def _fault(error: BaseException, path: str) -> tuple[str, str]:
-    if isinstance(error, KeyError) and getattr(error, "__notes__", None):
-        return path, "is missing"  # a member without a default in a user's class
-    if isinstance(error, ValueError):
-        return path, str(error)
-    return path, f"{type(error).__name__}: {error}"
-
-
-def _step(group: BaseValidationError, error: BaseException) -> str:
-    """From an object or array to the member or entry at fault, as told by the note that cattrs leaves."""
-    for note in getattr(error, "__notes__", ()):
-        if isinstance(note, IterableValidationNote):
-            return f"[{note.index}]"
-        if isinstance(note, AttributeValidationNote):
-            return f".{_name_at(group.cl, note.name)}"
-    return ""
-
-
-def _name_at(cls: type, name: str) -> str:
-    return _wire_name(attrs.fields_dict(cls)[name]) if _is_camel(cls) else name

@@ -21,12 +21,14 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Context, Decimal, InvalidOperation
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from capillary_async._codec.faults import mismatch, unbounded
 from capillary_async.models.exact import MOST_DIGITS, bounded
 
 __all__ = [
+    "from_decimal_text",
+    "from_time",
     "is_no_object",
     "is_nothing",
     "of_records",
@@ -35,6 +37,7 @@ __all__ = [
     "to_int_or_str",
     "to_integer_or_text",
     "to_milliseconds",
+    "unbounded_in",
 ]
 
 Hook = Callable[[Any, Any], Any]
@@ -47,6 +50,7 @@ _TIME_TEXT: Final = re.compile(
 )
 _CALENDAR_DIGITS: Final = frozenset({8, 14})  # 20250131 and 20250131143045 are days and times, not milliseconds
 _BOOLEANS: Final = {"true": True, "false": False}
+_LONGEST_TEXT: Final = 10_000  # digits of a decimal written out; "1e-999999999" would fill the memory
 _PLAIN: Final = 10**18  # integers below have few digits
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -260,3 +264,29 @@ def _milliseconds(value: Any) -> int | None:
         return int(value)
     digits = isinstance(value, str) and _INTEGER_TEXT.fullmatch(value) and len(value) not in _CALENDAR_DIGITS
     return int(value) if digits else None
+
+
+def unbounded_in(value: Any) -> bool:
+    """Whether a free-form value holds a number that no amount can be."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict | list):
+            waiting += one.values() if isinstance(one, dict) else one  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        elif (isinstance(one, Decimal) or type(one) is int) and not bounded(Decimal(one)):
+            return True
+    return False
+
+
+def from_time(time: datetime) -> str:
+    """ISO 8601 as the page writes it: `Z` for UTC, `+05:30` otherwise."""
+    text = time.isoformat()
+    return f"{text.removesuffix('+00:00')}Z" if text.endswith("+00:00") else text
+
+
+def from_decimal_text(value: Decimal | None) -> str | None:
+    """The text of a Decimal without an exponent, as the page writes it."""
+    if value is None or not value.is_finite():
+        return None if value is None else str(value)
+    exponent = cast("int", value.as_tuple().exponent)
+    return format(value, "f") if -_LONGEST_TEXT <= exponent <= 0 else str(value)

@@ -12,8 +12,8 @@ import pytest
 from support.api_samples import LEDGER, page_json
 from support.paths import PACKAGE
 
-from capillary_async._codec import converter as _structure
 from capillary_async._codec.decode import rows
+from capillary_async._codec.wire_names import wire_fields
 from capillary_async._transport.classify import judge
 from capillary_async._transport.messages import Response, ResponseSpec
 from capillary_async.errors import DecodeError
@@ -56,7 +56,7 @@ class Member(NamedTuple):
 
 def members(model: Any, tree: dict[str, Any], path: tuple[str | int, ...] = ()) -> Iterator[Member]:
     """Every documented member that is there, those of objects within too."""
-    fields = _structure._wire_fields(model) or attrs.fields_dict(model)
+    fields = wire_fields(model) or attrs.fields_dict(model)
     for name, one in fields.items():
         value = tree.get(name)
         if value is None or "twin" in one.metadata:
