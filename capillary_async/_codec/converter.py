@@ -1,8 +1,8 @@
 """JSON values to models and back, value by value: the one cattrs converter.
 
-Invariant: nothing is lost and nothing is guessed. In records of the API a value is read in any form of `_forms` that
+Invariant: nothing is lost and nothing is guessed. In records of the API a value is read in any form of `forms.py` that
 keeps all of it, since services of many ages write it; in users' classes only in its own form. Any other value is a
-fault with its path. Loaded by `_decode` when an answer first needs it, which a plain page of a model in snake_case
+fault with its path. Loaded by `decode.py` when an answer first needs it, which a plain page of a model in snake_case
 never does.
 """
 

@@ -30,15 +30,13 @@ from capillary_async._codec.repeats import ambiguity
 from capillary_async._repr import brief_repr
 from capillary_async.errors import ApiMessage
 from capillary_async.models._record import is_snake_case
+from capillary_async.models.exact import PARSING
 
 __all__ = ["Decoded", "decode", "is_record", "parse", "rows", "structure", "structure_rows", "unstructure"]
 
 T = TypeVar("T")
 
 _BOM: Final = b"\xef\xbb\xbf"
-
-# Decimal(text) is exact, but what an ambient context without the trap takes for NaN must be an error.
-_EXACT: Final = decimal.Context(traps=[decimal.InvalidOperation])
 
 
 @frozen
@@ -124,7 +122,7 @@ _LONE_HALF: Final = re.compile("[\ud800-\udfff]")
 def _number(text: str) -> Decimal:
     """A JSON number with a fraction or exponent, exactly."""
     try:
-        return Decimal(text, _EXACT)
+        return Decimal(text, PARSING)
     except decimal.InvalidOperation:
         raise ValueError(f"{text[:SHOWN]} is beyond any decimal") from None
 

@@ -1,7 +1,7 @@
 """Members of records that the API's pages do not document, noticed while answers are decoded.
 
 Invariant: each unknown member belongs to one record, so that it is counted as often as its record is given. Names and
-examples are of bounded length. Called by `_decode` and the endpoints; the jobs count what it finds.
+examples are of bounded length. Called by `decode.py` and the endpoints; the jobs count what it finds.
 """
 
 from __future__ import annotations

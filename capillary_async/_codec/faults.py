@@ -1,7 +1,7 @@
 """What a DecodeError says: the faults of an answer, each with its path.
 
 Invariant: short, in the words of JSON, and no error made here has a context: the frames behind one hold the customer's
-data. Used by `_decode` and `_structure`.
+data. Called by `decode.py`, `forms.py` and `converter.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The forms in which one value may be written, and those of them that are read.
 
 Invariant: a form is read where it keeps all of the value; nothing is rounded or guessed. Records of the API are read in
-every such form, users' classes only in their own. Pure functions, called by `_structure`'s converter.
+every such form, users' classes only in their own. Pure functions, called by the converter.
 
     due          read beside its own form                                          refused
     amount       text, with an exponent too (`"1E+2"`); bounds of `models.exact`   `"NaN"`, `"1_000"`, `" 1"`, `"+1"`
@@ -19,12 +19,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Any, Final, cast
 
 from capillary_async._codec.faults import mismatch, unbounded
-from capillary_async.models.exact import MOST_DIGITS, bounded
+from capillary_async.models.exact import MOST_DIGITS, PARSING, bounded
 
 __all__ = [
     "from_decimal_text",
@@ -54,9 +54,6 @@ _LONGEST_TEXT: Final = 10_000  # digits of a decimal written out; "1e-999999999"
 _PLAIN: Final = 10**18  # integers below have few digits
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
-
-# Decimal(text) is exact, but what an ambient context without the trap takes for NaN must be an error.
-_EXACT: Final = Context(traps=[InvalidOperation])
 
 
 def of_users(timezone: tzinfo | None) -> Mapping[Any, Hook]:
@@ -101,7 +98,7 @@ def to_decimal(value: Any, _: Any) -> Decimal:
     if isinstance(value, Decimal) and value.is_finite():
         number = value
     elif type(value) is int or (isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value)):
-        number = Decimal(value, _EXACT)
+        number = Decimal(value, PARSING)
     else:
         raise mismatch("a decimal number", value)
     if (isinstance(value, Decimal) or len(str(value)) > MOST_DIGITS) and not bounded(number):
@@ -177,7 +174,7 @@ def to_amount(value: Any, target: Any) -> Decimal:
 
 def _of_exponent_text(text: str) -> Decimal:
     try:
-        return Decimal(text, _EXACT)
+        return Decimal(text, PARSING)
     except InvalidOperation:
         raise unbounded() from None
 

@@ -1,6 +1,6 @@
 """Members that an object of an answer has twice, with two values: JSON allows it, and every reader takes one of them.
 
-Invariant: none of two values is picked. The same value twice is one value. Called by `_decode`, which reads the body
+Invariant: none of two values is picked. The same value twice is one value. Called by `decode.py`, which reads the body
 first: a body is read again only where it has another count of names than what it was read as.
 """
 

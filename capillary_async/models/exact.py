@@ -10,7 +10,7 @@ from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperat
 from functools import reduce
 from typing import Final
 
-__all__ = ["EXACT", "LARGEST_EXPONENT", "MOST_DIGITS", "bounded", "exact_sum"]
+__all__ = ["EXACT", "LARGEST_EXPONENT", "MOST_DIGITS", "PARSING", "bounded", "exact_sum"]
 
 MOST_DIGITS: Final = 100
 LARGEST_EXPONENT: Final = 100  # also as a negative one: 1E-101 is refused as 1E+101 is
@@ -18,6 +18,8 @@ LARGEST_EXPONENT: Final = 100  # also as a negative one: 1E-101 is refused as 1E
 # The ambient context may round to 28 digits or fewer. This one never rounds: amounts within the bounds span at most 300
 # digits, so that a sum that does not fit 10,000 holds something that is no amount, and raises.
 EXACT: Final = Context(prec=10_000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[Inexact, InvalidOperation])
+# `Decimal(text, PARSING)` keeps all digits, and raises where an ambient context without the trap would give NaN.
+PARSING: Final = Context(traps=[InvalidOperation])
 _ZERO: Final = Decimal(0)
 
 
