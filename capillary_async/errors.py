@@ -1,6 +1,6 @@
 """Every failure a user can meet, as one tree.
 
-Invariant: an error is a value. `args == (message,)`, all else stands in plain attributes, so that it pickles, crosses
+Invariant: an error is a value. `args == (message,)`, all else is in plain attributes, so that it pickles, crosses
 processes and never holds a session, a request or a secret. Raised by every layer above; imports nothing of ours.
 
     CapillaryError
@@ -57,7 +57,7 @@ __all__ = [
 ]
 
 _NOT_FOUND = 404
-_PASSING = frozenset({408, 425, 429, 461})  # below 500, and the retry rules ask again for them
+_PASSING = frozenset({408, 425, 429, 461})  # below 500, and the retry rules retry them
 
 
 @frozen
@@ -79,7 +79,7 @@ class ApiMessage:
 
 @frozen
 class AttemptRecord:
-    """What one attempt of a call came to.
+    """How one attempt of a call ended.
 
     Attributes:
         number: 1 for the first attempt.
@@ -98,7 +98,7 @@ class AttemptRecord:
 
 
 class OriginalError(Exception):
-    """The chained cause of an error of ours: what the library beneath said, without its objects, headers and frames.
+    """The chained cause of an error of ours: the message of the library below, without its objects, headers and frames.
 
     Attributes:
         type_name: The qualified name of the class that was raised, e.g.
@@ -142,7 +142,7 @@ class CapillaryError(Exception):
         history: An `AttemptRecord` for each attempt.
         quota_exhausted: True where another attempt was due and the session's retry quota was empty.
         position: Where reading goes on, in an error raised by a `Pager`; give it to `.options(start=...)`.
-        key: The key asked, in an error raised by a `FanOut`.
+        key: The key that was read, in an error raised by a `FanOut`.
     """
 
     method: str | None
@@ -174,8 +174,8 @@ class CapillaryError(Exception):
     def is_definitive(self) -> bool:
         """Whether the server answered, and would answer the same again: a retry does not help.
 
-        False for errors of connecting, timeouts, 429, 5xx, cut or foreign bodies (HTML), pages that did not fit
-        together, and for requests that were never sent.
+        False for errors of connecting, timeouts, 429, 5xx, bodies that are cut or not the API's (HTML), pages
+        that did not fit together, and for requests that were never sent.
         """
         return False
 
@@ -197,7 +197,7 @@ class CapillaryError(Exception):
 
 
 class InvalidRequestError(CapillaryError, ValueError):
-    """Nothing was sent: an argument cannot be right. Raised at the call.
+    """Nothing was sent: an argument is invalid. Raised at the call.
 
     The text names the argument, what came and what is allowed.
 
@@ -252,7 +252,7 @@ class APIError(CapillaryError):
     """The server answered and refused.
 
     Attributes:
-        status: The HTTP status; 200 where the refusal stood in the body.
+        status: The HTTP status; 200 where the refusal was in the body.
         code: The API's own number from the body, None where there was none.
         errors: The entries of the body's `errors`, as `ApiMessage`.
         request_id: The server's request id, to be given to Capillary's support.
@@ -343,7 +343,7 @@ class LedgerRequestError(APIError):
 
 
 class RateLimitedError(APIError):
-    """429: too many requests, also after waiting; or at once, where a wait beyond `retry_after_max` is asked for."""
+    """429: too many requests, also after waiting; or at once, where the server asks for more than `retry_after_max`."""
 
     @property
     def is_definitive(self) -> bool:
@@ -371,7 +371,8 @@ class DecodeError(CapillaryError):
         kind: What is wrong: `bad-json` (half of it, or wrong within), `not-json` (HTML, text, nothing), `shape`
             (another shape than documented), `beyond` (JSON that no record can hold), `misdirected` (records of another
             customer), `too-large`.
-        cut: True where a malformed body ends before its end; what does not is the same when asked again, nearly always.
+        cut: True where a malformed body ends before its end; one that does not is nearly always the same when sent
+            again.
         empty: True where the answer is 204, `null` or `{}` in place of records.
         status, request_id: Of the answer.
     """
@@ -429,11 +430,11 @@ class ResponseTooLargeError(DecodeError):
 
 
 class PagingError(CapillaryError):
-    """The pages of one list do not fit together. `position` says where reading stood."""
+    """The pages of one list do not fit together. `position` is where reading stopped."""
 
 
 class PageLoopError(PagingError):
-    """The server gave a page that it had given before: it does not heed the page parameters."""
+    """The server gave a page that it had given before: it does not honour the page parameters."""
 
 
 class PageDriftError(PagingError):
