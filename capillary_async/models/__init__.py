@@ -1,7 +1,7 @@
 """The records that the API gives, and the words it uses.
 
 Invariant: data only, no session, no I/O; frozen attrs classes under the wire's names in snake_case. Filled by
-`_decode`, given out by every endpoint; imports nothing of ours but its own files.
+`_codec`, given out by every endpoint; imports nothing of ours but its own files.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
 """What `loyalty_events` gives: one event of a customer's loyalty history.
 
 Invariant: pure data under the wire's own names in snake_case; any field may be absent or null, then it is None. Filled
-by `_decode`; imports nothing of ours.
+by `_codec`; imports nothing of ours.
 """
 
 from datetime import datetime

@@ -1,7 +1,7 @@
 """What `points_allocation` gives: one allocation of points to a customer.
 
 Invariant: pure data under the wire's own names, exact; what is derived is a property and never rounds. Filled by
-`decode.py`.
+`_codec`.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,7 @@
 """What `points_awarded.ids` gives: one award of points to a customer.
 
 Invariant: pure data under the wire's own names; any field may be absent or null, then it is None; what is derived is a
-property and never rounds. Filled by `decode.py`.
+property and never rounds. Filled by `_codec`.
 """
 
 from decimal import Decimal

@@ -1,7 +1,7 @@
 """What `points_ledger.explode` gives: one event of the ledger with all that hangs on it.
 
 Invariant: pure data under the wire's own names in snake_case, nothing thrown away: members unknown to this release stay
-in `extra`. Filled by `_decode`, which reads the fields' metadata; imports nothing of ours.
+in `extra`. Filled by `_codec`, which reads the fields' metadata; imports nothing of ours.
 
 The source of every class here is the API page "Get Points Ledger Explode Info". What holds for all of them:
 
@@ -44,7 +44,7 @@ __all__ = [
     "TargetCompleted",
 ]
 
-# What `_decode` reads from a field's metadata:
+# What `_codec` reads from a field's metadata:
 #   wire       the member's name, where snake_case does not tell it
 #   text       the wire has this Decimal as text
 #   twin       the member that has the same quantity as text, which is exact where the number may not be
