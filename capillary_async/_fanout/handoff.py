@@ -94,9 +94,10 @@ class Handoff(Generic[V]):
         self._turns.append(turn)
         try:
             await turn
-        finally:
-            with suppress(ValueError):
+        except BaseException:
+            with suppress(ValueError):  # its turn came in the same moment
                 self._turns.remove(turn)
+            raise
 
     def _next_turn(self) -> None:
         """Let the next one have its turn, and another where that one sends nothing."""

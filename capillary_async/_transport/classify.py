@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from capillary_async._codec.decode import Decoded
     from capillary_async._transport.messages import Handler, Request, Response, ResponseSpec
 
-__all__ = ["check", "judge"]
+__all__ = ["DEFERRED_FROM", "check", "judge"]
 
 NOTHING = 204
+DEFERRED_FROM = 8 * 1024  # bytes of a body; decoding a smaller one later costs more than its records in memory
 _BODY_SHOWN = 200
 
 
@@ -46,7 +47,7 @@ async def check(request: Request, handler: Handler) -> Response:
     response = await handler(request)
     if request.shape is None:
         return response
-    deferred = request.late and looks_whole(response, request.shape)
+    deferred = request.late and len(response.body) >= DEFERRED_FROM and looks_whole(response, request.shape)
     return set_decoded(response, DEFERRED if deferred else judge(response, request.shape))
 
 

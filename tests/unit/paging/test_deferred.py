@@ -22,8 +22,8 @@ from capillary_async import (
     RetryPolicy,
     Timeouts,
 )
-from capillary_async._transport.classify import looks_whole
-from capillary_async._transport.messages import DEFERRED, Response, ResponseSpec
+from capillary_async._transport.classify import DEFERRED_FROM, check, looks_whole
+from capillary_async._transport.messages import DEFERRED, Request, Response, ResponseSpec, decoded_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,11 @@ def good(number: int) -> str:
     return json.dumps([{"id": number * 1000 + row, "points_exclusive": 0.125} for row in range(rows)])
 
 
+def large(body: str) -> str:
+    """The body with so much white space that it is left undecoded, if it looks whole."""
+    return body[:-2] + " " * DEFERRED_FROM + body[-2:]
+
+
 class Api:
     """A list of four pages; `bad` are answered before the good page, in turn."""
 
@@ -52,7 +57,7 @@ class Api:
         number = int(seen.query["page"])
         self.hits.append(number)
         left = self.bad.get(number)
-        return CallbackResult(body=left.pop(0) if left else good(number), content_type="application/json")
+        return CallbackResult(body=large(left.pop(0) if left else good(number)), content_type="application/json")
 
 
 def listed(session: AsyncSession) -> Pager[PointsAllocation]:
@@ -183,3 +188,17 @@ def test_what_looks_whole(body: bytes, whole: bool) -> None:
     assert not looks_whole(Response(500, body=body), ResponseSpec(PointsAllocation))
     assert not looks_whole(Response(200, body=body), ResponseSpec(PointsAllocation, "data"))
     assert not looks_whole(Response(200, body=body), ResponseSpec(PointsAllocation, free=True))
+
+
+@pytest.mark.parametrize(("size", "deferred"), [(100, False), (DEFERRED_FROM - 1, False), (DEFERRED_FROM, True)])
+async def test_small_bodies_are_decoded_at_once(size: int, deferred: bool) -> None:
+    """Only a large body waits undecoded."""
+    body = b'[{"id": 1}]'.replace(b"1", b"1" + b" " * (size - 11))
+
+    async def answer(request: Request) -> Response:
+        return Response(200, body=body)
+
+    request = Request("GET", "/x", shape=ResponseSpec(PointsAllocation), late=True)
+    decoded = decoded_of(await check(request, answer))
+    assert (decoded is DEFERRED) is deferred
+    assert deferred or decoded.received == 1
