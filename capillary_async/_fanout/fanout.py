@@ -11,7 +11,13 @@ from typing import Any, Generic, TypeVar, cast
 from attrs import evolve
 
 from capillary_async._config import CarefulPaging, Paging
-from capillary_async._fanout.iterator import FanOutIterator
+from capillary_async._fanout.iterator import (
+    FanOutIterator,
+    KeyedPageIterator,
+    OrderedIterator,
+    OutcomeIterator,
+    RecordIterator,
+)
 from capillary_async._fanout.keys import KeySource
 from capillary_async._fanout.outcome import FanOutOptions, FanOutRun, Outcome
 from capillary_async._fanout.work import BatchReader, PagedReader, Reader
@@ -26,6 +32,7 @@ K = TypeVar("K")
 K_co = TypeVar("K_co", covariant=True)
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+V = TypeVar("V")
 
 
 class FanOut(AsyncOnly, Generic[K_co, T_co]):
@@ -83,21 +90,21 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
         fan = FanOut(evolve(self._plan, strikes=strikes), self._name, self._owner)
         return fan.options(paging=CarefulPaging(paging.page_size, paging.prefetch, paging.verify))
 
-    def _iterate(self, mode: str) -> FanOutIterator[Any]:
-        iterator: FanOutIterator[Any] = FanOutIterator(evolve(self._plan, mode=mode))
+    def _tracked(self, iterator: FanOutIterator[V]) -> FanOutIterator[V]:
+        """The iterator, closed with the session."""
         self._owner.track(iterator)
         return iterator
 
     def __aiter__(self) -> FanOutIterator[Outcome[K_co, T_co]]:
-        """One outcome a key, as they finish."""
-        return self._iterate("outcomes")
+        """One outcome per key, as they finish."""
+        return self._tracked(OutcomeIterator[K_co, T_co](self._plan))
 
     def ordered(self) -> FanOutIterator[Outcome[K_co, T_co]]:
-        """One outcome a key, in the order of the input.
+        """One outcome per key, in the order of the input.
 
-        At most 2 x concurrency units are held back: that many outcomes, or batches of outcomes.
+        At most 2 x concurrency units are buffered: that many outcomes, or batches of outcomes.
         """
-        return self._iterate("ordered")
+        return self._tracked(OrderedIterator[K_co, T_co](evolve(self._plan, ordered=True)))
 
     def items(self) -> FanOutIterator[T_co]:
         """The records of all keys, as they come.
@@ -105,17 +112,17 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
         Raises (while looping):
             CapillaryError: The first error of a key, as itself, with `.key`.
         """
-        return self._iterate("items")
+        return self._tracked(RecordIterator[T_co](evolve(self._plan, whole=False)))
 
     def pages(self) -> FanOutIterator[tuple[K_co, Page[T_co]]]:
-        """`(key, page)` as they come, for customers too big to hold.
+        """`(key, page)` as they come, for customers with too many records for one outcome.
 
         The last page of a key has `.last` true and may be empty.
 
         Raises (while looping):
             CapillaryError: The first error of a key, as itself, with `.key`.
         """
-        return self._iterate("pages")
+        return self._tracked(KeyedPageIterator[K_co, T_co](evolve(self._plan, whole=False)))
 
     async def collect(self) -> dict[K_co, Outcome[K_co, T_co]]:
         """All outcomes by key, errors included.

@@ -89,7 +89,8 @@ class FanOutRun(Generic[K, T]):
         options: Workers, paging, and whether repeated keys are asked once.
         patience: Seconds an outage may last.
         strikes: How often a key answered with 429 is asked again while others are answered.
-        mode: `outcomes`, `ordered`, `pages` or `items`: what the loop wants.
+        whole: True where the loop takes one outcome per key, False where it takes pages as they come.
+        ordered: Whether the outcomes are given in the order of the input.
         sleep: How the probes of an outage wait, for tests.
         clock: Monotonic seconds, for tests.
     """
@@ -98,15 +99,11 @@ class FanOutRun(Generic[K, T]):
     reader: Reader[K]
     options: FanOutOptions
     patience: float
-    mode: str = "outcomes"
+    whole: bool = True
+    ordered: bool = False
     strikes: int = STRIKES
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     clock: Callable[[], float] = time.monotonic
-
-    @property
-    def whole(self) -> bool:
-        """Whether the loop wants outcomes, and not pages as they come."""
-        return self.mode in ("outcomes", "ordered")
 
     @property
     def workers(self) -> int:
@@ -119,7 +116,7 @@ class FanOutRun(Generic[K, T]):
     @property
     def reorder_window(self) -> int | None:
         """Maximum outcomes buffered until an earlier one comes; None where the loop takes them in any order."""
-        return 2 * self.options.concurrency * self.reader.batch if self.mode == "ordered" else None
+        return 2 * self.options.concurrency * self.reader.batch if self.ordered else None
 
     def about(self, error: CapillaryError, key: Any) -> CapillaryError:
         """The error with its key; where outcomes are wanted, not with a place behind pages that are not given out."""

@@ -530,15 +530,18 @@ async def test_lone_errors_are_never_groups() -> None:
         await fan_over(ids(), Shelf()).collect()
 
 
-async def test_memory_does_not_grow_with_the_input() -> None:
-    """All the way through two thousand keys there are as few tasks as at the start."""
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_memory_does_not_grow_with_the_input(ordered: bool) -> None:
+    """All the way through two thousand keys there are as few tasks, and outcomes in memory, as at the start."""
     shelf = Shelf(rows=1)
-    iterator = aiter(fan_over(iter(range(1, 2_001)), shelf, concurrency=8))
+    fan = fan_over(iter(range(1, 2_001)), shelf, concurrency=8)
+    iterator = fan.ordered() if ordered else aiter(fan)
     most = 0
     async for outcome in iterator:
         if outcome.key % 100 == 0:
             most = max(most, len(others()))
-            assert len(iterator._held) == 0
+            assert len(iterator._run.handoff) <= 8
+            assert len(getattr(iterator, "_buffered", ())) <= 16
     assert most <= 8 + 2 + 8
 
 

@@ -189,7 +189,7 @@ async def test_bad_ids_are_held_back_like_good_ones() -> None:
     first = asyncio.ensure_future(anext(iterator))
     for _ in range(2000):
         await asyncio.sleep(0)
-    assert len(iterator._held) <= 4
+    assert len(iterator._buffered) <= 4
     assert len(read) <= AHEAD + 10
     release.set()
     assert (await first).key == 1

@@ -90,7 +90,7 @@ async def test_ordered_holds_back_at_most_twice_the_concurrency() -> None:
     for _ in range(500):
         await asyncio.sleep(0)
     assert shelf.keys_asked == list(range(1, 9))
-    assert len(iterator._held) <= 8
+    assert len(iterator._buffered) <= 8
     release.set()
     assert (await first).key == 1
     assert [outcome.key async for outcome in iterator] == list(range(2, 1000))
