@@ -80,14 +80,14 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
         self._plan.reader.check_paging(options.paging)
         return FanOut(evolve(self._plan, options=options), self._name, self._owner)
 
-    def _for_jobs(self, strikes: int) -> FanOut[K_co, T_co]:
+    def _for_jobs(self, retries_while_up: int) -> FanOut[K_co, T_co]:
         """A copy that looks behind each short page 1 that may be a server's cap.
 
         Args:
-            strikes: As in `FanOutRun`.
+            retries_while_up: As in `FanOutRun`.
         """
         paging = self._plan.options.paging
-        fan = FanOut(evolve(self._plan, strikes=strikes), self._name, self._owner)
+        fan = FanOut(evolve(self._plan, retries_while_up=retries_while_up), self._name, self._owner)
         return fan.options(paging=CarefulPaging(paging.page_size, paging.prefetch, paging.verify))
 
     def _tracked(self, iterator: FanOutIterator[V]) -> FanOutIterator[V]:
@@ -158,12 +158,12 @@ def fan_over(
     name: str,
     concurrency: int,
     paging: Paging,
-    patience: float,
+    max_wait: float,
     owner: SessionHooks,
 ) -> FanOut[K, Any]:
     """A fan-out over an input, which is checked here where it has a length. For the endpoints."""
     keys = KeySource(source, reader.check, argument)
-    return FanOut(FanOutRun(keys, reader, FanOutOptions(concurrency, paging), patience), name, owner)
+    return FanOut(FanOutRun(keys, reader, FanOutOptions(concurrency, paging), max_wait), name, owner)
 
 
 def _refuse_unless(right: bool, name: str, allowed: str, came: object) -> None:  # noqa: FBT001

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from capillary_async._fanout.outcome import STRIKES
+from capillary_async._fanout.outcome import RETRIES_WHILE_UP
 from capillary_async._paging.source import ALONE
 from capillary_async.errors import (
     AuthenticationError,
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from capillary_async._fanout.workers import WorkerPool
     from capillary_async._paging.page import Page
 
-__all__ = ["CONCERNS_ALL", "Answered", "Control", "Outage", "answers", "asks_to_wait", "unsent"]
+__all__ = ["CONCERNS_ALL", "Answered", "Control", "Outage", "asks_to_wait", "refused_unsent", "shows_service_up"]
 
 PROBES = (1.0, 2.0, 5.0, 10.0, 20.0)  # seconds between the probes of an outage; the last one repeats
-DOUBTFUL = 64  # maximum keys whose errors wait for the answers of others
+MAX_SUSPECTS = 64  # maximum keys whose errors wait for the answers of others
 _NOTICED = 3.0  # maximum seconds from the last answer to the start of an outage that count into its first pauses
 _LEAST = 0.5  # seconds between the end of a slow probe and the next one
 _NO_ANSWER = (TransportError, ServerError, RateLimitedError)
@@ -56,7 +56,7 @@ class Outage:
         self.answers = 0
         self._answered_at = plan.clock()
         self._answered: tuple[Any, ...] = ()  # keys of the last answered unit: they distinguish a bad key
-        self._doubtful: deque[tuple[OutcomeBuilder, CapillaryError]] = deque()
+        self._suspects: deque[tuple[OutcomeBuilder, CapillaryError]] = deque()
         self._over = asyncio.Event()
         self._over.set()
 
@@ -70,85 +70,85 @@ class Outage:
         if not self._over.is_set():
             await self._over.wait()
 
-    def doubtful(self) -> list[OutcomeBuilder]:
+    def suspects(self) -> list[OutcomeBuilder]:
         """The units whose errors wait for the answers of others."""
-        return [pending for pending, _ in self._doubtful]
+        return [builder for builder, _ in self._suspects]
 
     async def answered(self, keys: tuple[Any, ...]) -> None:
         """A unit of these keys was answered."""
         self._was_answered()
         self._answered = keys
-        if self._doubtful:
-            await self.settle_doubtful()
+        if self._suspects:
+            await self.resolve_suspects()
 
     async def idle(self) -> None:
-        """No unit is in flight: no answer will settle the errors that wait."""
-        if self._doubtful and self._over.is_set():
-            await self.settle_doubtful()
+        """No unit is in flight: no answer will confirm_failure the errors that wait."""
+        if self._suspects and self._over.is_set():
+            await self.resolve_suspects()
 
-    async def judge(self, pending: OutcomeBuilder, fault: CapillaryError, *, probe: bool) -> CapillaryError | None:
+    async def judge(self, builder: OutcomeBuilder, fault: CapillaryError, *, probe: bool) -> CapillaryError | None:
         """Settle a unit that failed, or return the error where it is to be retried.
 
         That is where the session's retry quota was empty or its gate shut, or where an outage began while the unit was
         in flight.
         """
-        answered = answers(fault)
+        answered = shows_service_up(fault)
         noticed = not probe and not self._over.is_set()
         for_all = isinstance(fault, CONCERNS_ALL)
-        if fault.quota_exhausted or unsent(fault) or (noticed and not answered and not for_all):
+        if fault.quota_exhausted or refused_unsent(fault) or (noticed and not answered and not for_all):
             return fault
-        if probe and asks_to_wait(fault) and pending.strikes < STRIKES:
-            pending.strikes += 1  # still the outage, and no verdict on the key that probed
+        if probe and asks_to_wait(fault) and builder.retries_while_up < RETRIES_WHILE_UP:
+            builder.retries_while_up += 1  # still the outage, and no verdict on the key that probed
             return fault
         if answered:
             self._was_answered()
         elif self._plan.whole and not probe and self._pool.running > 1 and not for_all:
-            await self._doubt(pending, fault)
+            await self._suspect(builder, fault)
             return None
-        await self._pool.settle(pending, fault)
+        await self._pool.confirm_failure(builder, fault)
         return None
 
     def _was_answered(self) -> None:
         self.answers += 1
         self._answered_at = self._plan.clock()
 
-    async def _doubt(self, pending: OutcomeBuilder, fault: CapillaryError) -> None:
+    async def _suspect(self, builder: OutcomeBuilder, fault: CapillaryError) -> None:
         """Hold back an error that may be an outage's first sign: an answer of others settles it, an outage asks again.
 
         A key may use up its attempts in the very moment before the quota is empty.
         """
-        self._doubtful.append((pending, fault))
-        if len(self._doubtful) > DOUBTFUL:
-            await self._pool.settle(*self._doubtful.popleft())
+        self._suspects.append((builder, fault))
+        if len(self._suspects) > MAX_SUSPECTS:
+            await self._pool.confirm_failure(*self._suspects.popleft())
 
-    async def settle_doubtful(self) -> None:
+    async def resolve_suspects(self) -> None:
         """Others were answered, or nobody is asked any more. Who was told to wait is asked again in the first case."""
-        while self._doubtful:  # others may come and go while one waits for the loop
-            pending, fault = self._doubtful.popleft()
-            others = asks_to_wait(fault) and self.answers > pending.seen
-            pending.strikes += others
-            if others and pending.strikes <= self._plan.strikes:
-                self._pool.put_off(pending, fault)
+        while self._suspects:  # others may come and go while one waits for the loop
+            builder, fault = self._suspects.popleft()
+            others = asks_to_wait(fault) and self.answers > builder.seen
+            builder.retries_while_up += others
+            if others and builder.retries_while_up <= self._plan.retries_while_up:
+                self._pool.retry_later(builder, fault)
             else:
-                await self._pool.settle(pending, fault)
+                await self._pool.confirm_failure(builder, fault)
 
-    async def postpone(self, pending: OutcomeBuilder, error: CapillaryError, worker: int) -> None:
+    async def postpone(self, builder: OutcomeBuilder, error: CapillaryError, worker: int) -> None:
         """Ask again what was refused its retries: at once where others are answered, else when the outage is over."""
-        others = self.answers > pending.seen
-        pending.strikes += others
-        if pending.strikes > STRIKES:
+        others = self.answers > builder.seen
+        builder.retries_while_up += others
+        if builder.retries_while_up > RETRIES_WHILE_UP:
             # This is no outage, and a key that fails for ever must not be asked for ever.
-            await self._pool.settle(pending, error)
+            await self._pool.confirm_failure(builder, error)
             return
-        self._pool.put_off(pending, error)
+        self._pool.retry_later(builder, error)
         if not others and self._over.is_set():
             await self._outage(error, worker)
 
     async def _outage(self, error: CapillaryError, worker: int) -> None:
         """Probe with one unit at a time until the service answers. The worker that noticed does it, the others wait."""
         self._over.clear()
-        while self._doubtful:
-            self._pool.put_off(*self._doubtful.popleft())
+        while self._suspects:
+            self._pool.retry_later(*self._suspects.popleft())
         try:
             await self._probes(error, worker)
         except asyncio.CancelledError:
@@ -175,7 +175,7 @@ class Outage:
     async def _ask(self, probe: OutcomeBuilder) -> CapillaryError | None:
         fault = await self._pool.attempt(probe)
         if fault is not None:
-            self._pool.put_off(probe, fault)
+            self._pool.retry_later(probe, fault)
         return fault
 
     async def _ask_answered(self) -> None:
@@ -187,7 +187,7 @@ class Outage:
         except Answered:
             self._was_answered()
         except CapillaryError as error:
-            if answers(error):
+            if shows_service_up(error):
                 self._was_answered()
         else:
             self._was_answered()
@@ -195,13 +195,13 @@ class Outage:
             await unit.aclose()
 
     def _pauses(self) -> Iterator[float]:
-        """Seconds before each probe, for as long as the patience lasts.
+        """Seconds before each probe, for as long as the max_wait lasts.
 
         Counted from the last answer: neither the time to notice the outage nor a slow probe puts off the next, so that
         after 30 s of it the probe of the 38th second goes out in that.
         """
         clock = self._plan.clock
-        ends = clock() + self._plan.patience
+        ends = clock() + self._plan.max_wait
         due = max(self._answered_at, clock() - _NOTICED)
         number = 0
         while (left := ends - clock()) > 0:
@@ -216,14 +216,14 @@ class Outage:
 
         None where nothing is left, or where what was answered before is to be asked for want of anything fresh.
         """
-        if (fresh or not self._pool.retries) and (drawn := self._pool.draw(worker)) is not None:
+        if (fresh or not self._pool.retries) and (drawn := self._pool.new_unit(worker)) is not None:
             return drawn
         if not self._pool.retries or (fresh and self._answered):
             return None
         return self._pool.retries.popleft()
 
 
-def answers(error: CapillaryError) -> bool:
+def shows_service_up(error: CapillaryError) -> bool:
     """Whether an error is an answer of the service, and not for want of one."""
     if isinstance(error, DecodeError):
         return not error.cut and error.kind != "not-json"
@@ -231,11 +231,11 @@ def answers(error: CapillaryError) -> bool:
 
 
 def asks_to_wait(error: CapillaryError) -> bool:
-    """Whether the server asked to wait (429, or 5xx with `Retry-After`): for the session perhaps, not for this key."""
+    """Whether the server told to wait: that may be meant for the session, and not for the key that heard it."""
     return isinstance(error, RateLimitedError) or (isinstance(error, ServerError) and error.retry_after is not None)
 
 
-def unsent(error: CapillaryError) -> bool:
+def refused_unsent(error: CapillaryError) -> bool:
     """Whether the session sent nothing, since the server told it to wait for too long: every key would hear that."""
     return isinstance(error, ServerError | RateLimitedError) and not error.sent
 
@@ -256,6 +256,6 @@ class Control:
 
     async def failed(self, key: Any, error: CapillaryError) -> None:  # noqa: ARG002
         """Other keys of a batch may be answered."""
-        if answers(error):
+        if shows_service_up(error):
             raise Answered
         raise error

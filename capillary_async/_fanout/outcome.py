@@ -20,9 +20,9 @@ from capillary_async._paging.pager import Position
 from capillary_async._repr import brief_repr
 from capillary_async.errors import ApiMessage, CapillaryError
 
-__all__ = ["STRIKES", "FanOutOptions", "FanOutRun", "Outcome"]
+__all__ = ["RETRIES_WHILE_UP", "FanOutOptions", "FanOutRun", "Outcome"]
 
-STRIKES = 3  # how often a key is asked again that keeps failing while others are answered
+RETRIES_WHILE_UP = 3  # how often a key is asked again that keeps failing while others are answered
 
 K = TypeVar("K")
 K_co = TypeVar("K_co", covariant=True)
@@ -87,8 +87,8 @@ class FanOutRun(Generic[K, T]):
         keys: The input.
         reader: How an endpoint reads keys.
         options: Workers, paging, and whether repeated keys are asked once.
-        patience: Seconds an outage may last.
-        strikes: How often a key answered with 429 is asked again while others are answered.
+        max_wait: Seconds an outage may last.
+        retries_while_up: How often a key answered with 429 is asked again while others are answered.
         whole: True where the loop takes one outcome per key, False where it takes pages as they come.
         ordered: Whether the outcomes are given in the order of the input.
         sleep: How the probes of an outage wait, for tests.
@@ -98,10 +98,10 @@ class FanOutRun(Generic[K, T]):
     keys: KeySource[K]
     reader: Reader[K]
     options: FanOutOptions
-    patience: float
+    max_wait: float
     whole: bool = True
     ordered: bool = False
-    strikes: int = STRIKES
+    retries_while_up: int = RETRIES_WHILE_UP
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     clock: Callable[[], float] = time.monotonic
 
@@ -118,7 +118,7 @@ class FanOutRun(Generic[K, T]):
         """Maximum outcomes buffered until an earlier one comes; None where the loop takes them in any order."""
         return 2 * self.options.concurrency * self.reader.batch if self.ordered else None
 
-    def about(self, error: CapillaryError, key: Any) -> CapillaryError:
+    def with_key(self, error: CapillaryError, key: Any) -> CapillaryError:
         """The error with its key; where outcomes are wanted, not with a place behind pages that are not given out."""
         error.key = key
         if self.whole and error.position is not None:

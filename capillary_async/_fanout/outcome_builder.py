@@ -48,34 +48,34 @@ class OutcomeBuilder:
 
     Attributes:
         seen: The crew's count of answers when the unit was drawn, or when it last failed.
-        strikes: How often it failed while others were answered.
+        retries_while_up: How often it failed while others were answered.
         attempts: Of the calls that failed so far.
     """
 
     __slots__ = (
-        "_channel",
         "_elapsed",
         "_gathered",
+        "_handoff",
         "_history",
         "_places",
         "_plan",
         "attempts",
+        "retries_while_up",
         "seen",
-        "strikes",
         "unit",
     )
 
     def __init__(
-        self, plan: FanOutRun[Any, Any], channel: Handoff[Any], unit: WorkItem, places: dict[Any, int], seen: int
+        self, plan: FanOutRun[Any, Any], handoff: Handoff[Any], unit: WorkItem, places: dict[Any, int], seen: int
     ) -> None:
         self.unit = unit
         self.seen = seen
-        self.strikes = 0
+        self.retries_while_up = 0
         self.attempts = 0
         self._elapsed = 0.0
         self._history: tuple[AttemptRecord, ...] = ()
         self._plan = plan
-        self._channel = channel
+        self._handoff = handoff
         self._places = places
         self._gathered: dict[Any, _Gathered] = {}
 
@@ -91,7 +91,7 @@ class OutcomeBuilder:
         gathered.pages += 1
         gathered.ended = page.last
         if not self._plan.whole:
-            await self._channel.send((key, page))
+            await self._handoff.send((key, page))
             return
         gathered.parts.append(page.items)
         if page.warnings:
@@ -105,9 +105,9 @@ class OutcomeBuilder:
             await self._outcome(key, gathered.items(), None)
         elif not gathered.ended:
             # The end showed only behind the last full page: an empty page says so.
-            await self._channel.send((key, Page((), gathered.pages + 1, last=True)))
+            await self._handoff.send((key, Page((), gathered.pages + 1, last=True)))
 
-    def whole_story(self, error: CapillaryError) -> CapillaryError:
+    def with_earlier_attempts(self, error: CapillaryError) -> CapillaryError:
         """The error of a call of the unit, with the attempts of its calls before."""
         if self.attempts:
             before = len(self._history)
@@ -117,17 +117,17 @@ class OutcomeBuilder:
             error.args = (f"{error.message} ({error.attempts} attempts in all, with those of earlier calls)",)
         return error
 
-    def put_off(self, error: CapillaryError) -> None:
+    def retry_later(self, error: CapillaryError) -> None:
         """The unit failed with this error, its whole story, and is to be asked again."""
         self.attempts, self._elapsed, self._history = error.attempts, error.elapsed, error.history
 
     async def failed(self, key: Any, error: CapillaryError) -> None:
         """The key has no answer in the call that answered others of its batch."""
-        await self.fail(key, self.whole_story(error))
+        await self.fail(key, self.with_earlier_attempts(error))
 
     async def fail(self, key: Any, error: CapillaryError) -> None:
         """The key has no answer: the error with its whole story."""
-        self._plan.about(error, key)
+        self._plan.with_key(error, key)
         if not self._plan.whole:
             raise error
         await self._outcome(key, (), error)
@@ -138,5 +138,5 @@ class OutcomeBuilder:
             self._places[key],
             Outcome(key, items, error, gathered.warnings, gathered.pages, tuple(gathered.drift) or None),
         )
-        if not self._channel.offer(sent):
-            await self._channel.send(sent)
+        if not self._handoff.offer(sent):
+            await self._handoff.send(sent)

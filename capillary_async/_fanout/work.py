@@ -94,16 +94,16 @@ class PagedWork(Generic[K]):
 
     def __init__(self, keys: tuple[K, ...], walk: ListReader[Any] | VerifiedReader[Any]) -> None:
         self.keys = keys
-        self._walk = walk
+        self._reader = walk
 
     async def run(self, emit: Emit) -> None:
         key = self.keys[0]
-        while (page := await self._walk.next_page()) is not None:
+        while (page := await self._reader.next_page()) is not None:
             await emit.page(key, page)
         await emit.done(key)
 
     async def aclose(self) -> None:
-        await self._walk.aclose()
+        await self._reader.aclose()
 
 
 @frozen(eq=False, repr=False)

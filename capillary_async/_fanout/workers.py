@@ -40,12 +40,12 @@ R = TypeVar("R")
 class WorkerPool(Generic[K, T]):
     """One run of a fan-out: workers that take keys from one queue, and the state they share."""
 
-    def __init__(self, plan: FanOutRun[K, T], channel: Handoff[Any]) -> None:
+    def __init__(self, plan: FanOutRun[K, T], handoff: Handoff[Any]) -> None:
         self._plan = plan
-        self._channel = channel
+        self._handoff = handoff
         self._queue = KeyQueue(plan.keys, plan.reader, unique=plan.options.unique)
         self._idle = set(range(plan.workers, plan.options.concurrency))  # numbers of workers without work
-        self._paces = [PrefetchBudget(partial(self._ahead, worker), channel.turn) for worker in range(plan.workers)]
+        self._budgets = [PrefetchBudget(partial(self._ahead, worker), handoff.turn) for worker in range(plan.workers)]
         self.retries: deque[OutcomeBuilder] = deque()
         self.running = 0
         self._outage = Outage(plan, self)
@@ -78,12 +78,12 @@ class WorkerPool(Generic[K, T]):
         finally:
             self._ending = True
             await _end(tasks)
-            self._channel.end()
+            self._handoff.end()
 
     def unsettled(self) -> dict[Any, int]:
         """The keys that failed and have no outcome yet, with the attempts of their calls."""
-        waiting = chain(self.retries, self._outage.doubtful())
-        return {key: pending.attempts for pending in waiting for key in pending.unit.keys if pending.attempts}
+        waiting = chain(self.retries, self._outage.suspects())
+        return {key: builder.attempts for builder in waiting for key in builder.unit.keys if builder.attempts}
 
     async def _work(self, worker: int) -> None:
         """Read unit after unit. Workers have numbers, by which those who rest are shared among those who read."""
@@ -92,13 +92,13 @@ class WorkerPool(Generic[K, T]):
             while worker >= self._admitted:
                 self._admission.clear()
                 await self._admission.wait()
-            while (pending := await self._next(worker)) is not None:
+            while (builder := await self._next(worker)) is not None:
                 self.running += 1
-                error = await self.attempt(pending)
+                error = await self.attempt(builder)
                 self.running -= 1
                 self._admit(2)
                 if error is not None:
-                    await self._outage.postpone(pending, error, worker)
+                    await self._outage.postpone(builder, error, worker)
                 if not self.running:
                     await self._outage.idle()
         except asyncio.CancelledError:
@@ -128,8 +128,8 @@ class WorkerPool(Generic[K, T]):
                 continue
             if not more:
                 return None
-            if (pending := self.draw(worker)) is not None:
-                return pending
+            if (builder := self.new_unit(worker)) is not None:
+                return builder
             if (refused := self._queue.take_refused(self._until())) is not None:
                 await self._refuse(refused)
             elif self._queue.waiting:
@@ -156,19 +156,19 @@ class WorkerPool(Generic[K, T]):
 
     def _turn(self, worker: int) -> OutcomeBuilder:
         """A unit that failed, once others were answered since; before that one not asked yet, where there is one."""
-        drawn = self.draw(worker) if self.retries[0].seen == self._outage.answers else None
+        drawn = self.new_unit(worker) if self.retries[0].seen == self._outage.answers else None
         return drawn or self.retries.popleft()
 
     def _until(self) -> int | None:
         window = self._plan.reorder_window
         return None if window is None else self._given + window
 
-    def draw(self, worker: int) -> OutcomeBuilder | None:
+    def new_unit(self, worker: int) -> OutcomeBuilder | None:
         places = self._queue.take(self._until())
         if not places:
             return None
-        unit = self._plan.reader.unit(tuple(places), self._plan.options.paging, self._paces[worker])
-        return OutcomeBuilder(self._plan, self._channel, unit, places, self._outage.answers)
+        unit = self._plan.reader.unit(tuple(places), self._plan.options.paging, self._budgets[worker])
+        return OutcomeBuilder(self._plan, self._handoff, unit, places, self._outage.answers)
 
     async def _moved(self) -> None:
         """Wait until the loop took an outcome: the next key's would have to be held back."""
@@ -180,41 +180,41 @@ class WorkerPool(Generic[K, T]):
         self._given += 1
         self._window.set()
 
-    async def attempt(self, pending: OutcomeBuilder) -> CapillaryError | None:
+    async def attempt(self, builder: OutcomeBuilder) -> CapillaryError | None:
         """Run a unit to its outcomes; return the error where it is to be retried."""
         probe = self._outage.active
         try:
-            await pending.unit.run(pending)
+            await builder.unit.run(builder)
         except CapillaryError as error:
-            fault = pending.whole_story(error)
+            fault = builder.with_earlier_attempts(error)
         except BaseException:
-            await pending.unit.aclose()
+            await builder.unit.aclose()
             raise
         else:
-            await self._outage.answered(pending.unit.keys)
+            await self._outage.answered(builder.unit.keys)
             return None
-        return await self._outage.judge(pending, fault, probe=probe)
+        return await self._outage.judge(builder, fault, probe=probe)
 
-    def put_off(self, pending: OutcomeBuilder, error: CapillaryError) -> None:
-        self._plan.about(error, pending.unit.keys[0])
-        pending.seen = self._outage.answers
-        pending.put_off(error)
-        self.retries.append(pending)
+    def retry_later(self, builder: OutcomeBuilder, error: CapillaryError) -> None:
+        self._plan.with_key(error, builder.unit.keys[0])
+        builder.seen = self._outage.answers
+        builder.retry_later(error)
+        self.retries.append(builder)
 
-    async def settle(self, pending: OutcomeBuilder, error: CapillaryError) -> None:
+    async def confirm_failure(self, builder: OutcomeBuilder, error: CapillaryError) -> None:
         """The unit failed for good: an error of each of its keys, or of all keys."""
-        await pending.unit.aclose()
-        keys = pending.unit.keys
+        await builder.unit.aclose()
+        keys = builder.unit.keys
         if isinstance(error, CONCERNS_ALL) or not self._plan.whole:
-            raise self._plan.about(error, keys[0] if error.key is None else error.key)
+            raise self._plan.with_key(error, keys[0] if error.key is None else error.key)
         for key in keys:
-            await pending.fail(key, error if key == keys[0] else copy(error))
+            await builder.fail(key, error if key == keys[0] else copy(error))
 
     async def _refuse(self, entry: QueuedKey) -> None:
-        error = self._plan.about(cast("InvalidRequestError", entry.fault), entry.key)
+        error = self._plan.with_key(cast("InvalidRequestError", entry.fault), entry.key)
         if not self._plan.whole:
             raise error
-        await self._channel.send((entry.place, Outcome(entry.key, error=error)))
+        await self._handoff.send((entry.place, Outcome(entry.key, error=error)))
 
 
 def _cut_off() -> RuntimeError:

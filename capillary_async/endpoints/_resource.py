@@ -123,7 +123,7 @@ class Resource:
             name=name,
             concurrency=caller.limits.concurrency,
             paging=caller.paging,
-            patience=caller.timeouts.call,
+            max_wait=caller.timeouts.call,
             owner=caller,
         )
 

@@ -86,7 +86,7 @@ def fan_over(
     shelf: Shelf,
     *,
     concurrency: int = 4,
-    patience: float = 180,
+    max_wait: float = 180,
     owner: Owner | None = None,
     time: FakeTime | None = None,
     prefetch: int = 0,
@@ -95,7 +95,7 @@ def fan_over(
     reader: PagedReader[int, Any] = PagedReader(check_key, shelf.source, Owner(), lambda paging: None)
     fan = _made(source, reader, Paging(page_size=shelf.size, prefetch=prefetch), owner or Owner())
     options = evolve(fan._plan.options, concurrency=concurrency)
-    fan._plan = evolve(fan._plan, options=options, patience=patience)
+    fan._plan = evolve(fan._plan, options=options, max_wait=max_wait)
     return fan if time is None else in_time(fan, time)
 
 
@@ -122,7 +122,7 @@ def _made(source: Any, reader: Any, paging: Paging, owner: Any) -> FanOut[Any, A
         name="shelf",
         concurrency=4,
         paging=paging,
-        patience=180,
+        max_wait=180,
         owner=owner,
     )
 

@@ -75,6 +75,6 @@ class Lists(Shelf):
 
 def reading(source: Any, lists: Lists, *, concurrency: int = 32, prefetch: int = 4) -> FanOut[Any, Any]:
     """A fan-out whose outages are slept through in virtual time too."""
-    fan = fan_over(source, lists, concurrency=concurrency, prefetch=prefetch, patience=10**6)
+    fan = fan_over(source, lists, concurrency=concurrency, prefetch=prefetch, max_wait=10**6)
     fan._plan = evolve(fan._plan, clock=clock)
     return fan

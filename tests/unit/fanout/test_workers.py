@@ -259,7 +259,7 @@ async def test_an_outage_longer_than_the_patience_is_raised() -> None:
             await service.answer(key, number)
 
     shelf.before = fail_later
-    fan = fan_over(range(1, 100), shelf, concurrency=1, patience=30, time=time)
+    fan = fan_over(range(1, 100), shelf, concurrency=1, max_wait=30, time=time)
     given, error = await until_raised(ServerError, fan)
     assert [outcome.key for outcome in given] == [1, 2, 3, 4, 5]
     assert time.slept == [1.0, 2.0, 5.0, 10.0, 12.0]
@@ -277,7 +277,7 @@ async def test_an_outage_that_began_in_the_middle_of_a_list_names_the_beginning(
                 raise failure(exhausted=True)
 
         shelf.before = fail
-        fan = fan_over([10], shelf, time=time, patience=5)
+        fan = fan_over([10], shelf, time=time, max_wait=5)
         with pytest.raises(ServerError) as caught:
             [one async for one in (fan if mode == "outcomes" else fan.pages())]
         assert caught.value.key == 10
@@ -670,7 +670,7 @@ async def test_keys_that_always_fail_are_no_outage(concurrency: int, bad: range)
             raise failure(exhausted=True)
 
     shelf.before = fail
-    fan = fan_over(range(1, 201), shelf, concurrency=concurrency, patience=30, time=time)
+    fan = fan_over(range(1, 201), shelf, concurrency=concurrency, max_wait=30, time=time)
     collected = await fan.collect()
     assert len(collected) == 200
     assert sorted(key for key, outcome in collected.items() if not outcome.ok) == list(bad)
@@ -745,7 +745,7 @@ async def test_an_outage_at_the_end_of_the_input_is_raised_when_patience_ends() 
 
     shelf.before = fail
     given, error = await until_raised(
-        ServerError, fan_over(range(1, 101), shelf, concurrency=8, patience=30, time=time)
+        ServerError, fan_over(range(1, 101), shelf, concurrency=8, max_wait=30, time=time)
     )
     assert len(given) == 90
     assert all(outcome.ok for outcome in given)
