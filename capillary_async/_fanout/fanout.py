@@ -1,7 +1,7 @@
-"""The same question for many keys: `FanOut`, a recipe.
+"""`FanOut`: one query for many keys, and its options.
 
-Invariant: a fan-out holds no place, so that looping twice asks twice; what cannot be is refused before anything is
-asked. Knows no HTTP; made by the endpoints, looped over by users.
+Invariant: a fan-out has no position, so that a second loop reads everything again; invalid arguments raise before the
+first request. Knows no HTTP. Called by the endpoints (`fan_over`) and users.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ V = TypeVar("V")
 
 
 class FanOut(AsyncOnly, Generic[K_co, T_co]):
-    """The same question for many keys, asked concurrently.
+    """One query for many keys, sent concurrently.
 
-    `async for outcome in fan` gives one `Outcome` a key, as they finish.
+    `async for outcome in fan` gives one `Outcome` per key, as they finish.
 
-    A failed key does not stop the rest. An outage does not burn the input: while the session's retry quota is empty no
-    new key is taken, and keys that failed for want of retries are asked again. Raised from the loop is what concerns
-    every key: `AuthenticationError`, `TLSError`, and an outage longer than `Timeouts.call`; keys without an outcome
-    were not answered.
+    A failed key does not stop the others. An outage does not use up the input: while the session's retry quota is empty
+    no new key is read, and keys that failed without retries are retried. The loop raises the errors that concern every
+    key: `AuthenticationError`, `TLSError`, and an outage longer than `Timeouts.call`; keys without an outcome were not
+    answered.
 
-    The input is any iterable or async iterable, read by one task at most 256 keys ahead of the requests on their way;
-    its own error is raised behind the outcomes in flight.
+    The input is any iterable or async iterable, read by one task at most 256 keys ahead of the requests in flight; its
+    own error is raised after the outcomes in flight.
     """
 
     __slots__ = ("__weakref__", "_name", "_owner", "_plan")
@@ -59,16 +59,16 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
     def options(
         self, *, concurrency: int | None = None, paging: Paging | None = None, unique: bool | None = None
     ) -> FanOut[K_co, T_co]:
-        """A copy that works otherwise; what is not given stays.
+        """A copy with other options; an option that is not given stays as it is.
 
         Args:
-            concurrency: Workers at most; the session's `Limits.concurrency` bounds their requests all the same.
-            paging: How each key's list is read.
-            unique: False to ask repeated keys again and save the memory of remembering them: about 70 bytes
-                for each key that is a number, 90 for an `EventQuery`.
+            concurrency: Maximum workers; the session's `Limits.concurrency` also bounds their requests.
+            paging: How the list of each key is read.
+            unique: False to read a repeated key each time, which saves the memory of the keys read: about 70
+                bytes for each key that is a number, 90 for an `EventQuery`.
 
         Raises:
-            InvalidRequestError: A value is invalid, or a page size the endpoint does not take.
+            InvalidRequestError: A value is invalid, or the endpoint does not take the page size.
         """
         whole = isinstance(concurrency, int) and not isinstance(concurrency, bool) and concurrency >= 1
         _refuse_unless(concurrency is None or whole, "concurrency", "a whole number of at least 1", concurrency)
@@ -81,7 +81,7 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
         return FanOut(evolve(self._plan, options=options), self._name, self._owner)
 
     def _for_jobs(self, retries_while_up: int) -> FanOut[K_co, T_co]:
-        """A copy that looks behind each short page 1 that may be a server's cap.
+        """A copy that reads one more page after each short page 1 that may be a server's cap.
 
         Args:
             retries_while_up: As in `FanOutRun`.
@@ -127,7 +127,7 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
     async def collect(self) -> dict[K_co, Outcome[K_co, T_co]]:
         """All outcomes by key, errors included.
 
-        An input that is not a key is listed under itself, or under its `repr` where it has no hash or equals a key, as
+        The key of an invalid input is the raw value, or its `repr` where it has no hash or equals a valid key, as
         `True` equals 1.
         """
         outcomes: dict[Any, Outcome[K_co, T_co]] = {}
@@ -161,7 +161,7 @@ def fan_over(
     max_wait: float,
     owner: SessionHooks,
 ) -> FanOut[K, Any]:
-    """A fan-out over an input, which is checked here where it has a length. For the endpoints."""
+    """A fan-out over an input, which is checked at once where it has a length. For the endpoints."""
     keys = KeySource(source, reader.check, argument)
     return FanOut(FanOutRun(keys, reader, FanOutOptions(concurrency, paging), max_wait), name, owner)
 
@@ -172,8 +172,8 @@ def _refuse_unless(right: bool, name: str, allowed: str, came: object) -> None: 
 
 
 def _name_beside(outcomes: dict[Any, Any], key: Any) -> Any:
-    """What stands for a refused key among others."""
+    """The dictionary key of an invalid input, different from all others."""
     try:
         return repr(key) if key in outcomes else key
-    except TypeError:  # it has no hash
+    except TypeError:  # the value has no hash
         return repr(key)

@@ -47,7 +47,7 @@ class KeySource(Generic[K]):
         if isinstance(source, str | bytes | bytearray) or not isinstance(source, Iterable | AsyncIterable):
             raise self._refused(source)
         if isinstance(source, range):
-            # A range may be too long to look at one by one, and its ends say all.
+            # A range may be too long to check key by key, and its two ends are enough.
             for end in (source[0], source[-1]) if source else ():
                 self._check(end)
             self._checked = True
@@ -89,13 +89,13 @@ class KeySource(Generic[K]):
         """The key as the endpoint understands it.
 
         Raises:
-            InvalidRequestError: It is none.
+            InvalidRequestError: The key is invalid.
         """
         return cast("K", key) if self._checked else self._check(key)
 
 
 class QueuedKey(NamedTuple):
-    """A key on its way to the workers: its place in the input, and why it is none."""
+    """A key in the queue, with its place in the input; `fault` is set where the key is invalid."""
 
     place: int
     key: Any
@@ -103,7 +103,7 @@ class QueuedKey(NamedTuple):
 
 
 class KeyQueue(Generic[K]):
-    """Keys on their way from the input to the workers."""
+    """The keys of one run, buffered between the input and the workers."""
 
     def __init__(self, source: KeySource[K], reader: Reader[K], *, unique: bool) -> None:
         self._source = source
@@ -120,7 +120,7 @@ class KeyQueue(Generic[K]):
         self.error: BaseException | None = None
 
     async def run(self) -> None:
-        """Read the input to its end, or to an error of its own, which is kept until the keys before it are answered."""
+        """Read the input to its end; its own error is kept until the keys before it are done."""
         iterator: Iterator[Any] | AsyncIterator[Any] = iter(())
         try:
             iterator = self._source.open()
@@ -140,14 +140,14 @@ class KeyQueue(Generic[K]):
             await self._close(iterator)
 
     async def _close(self, iterator: Any) -> None:
-        """Close a generator that was not read to its end; a file or a cursor is the caller's to close."""
+        """Close a generator that was not read to its end; the caller closes a file or a cursor."""
         if inspect.isgenerator(iterator):
             iterator.close()
         elif inspect.isasyncgen(iterator) or (self._source.is_own(iterator) and hasattr(iterator, "aclose")):
             await iterator.aclose()
 
     def _put(self, raw: Any) -> bool:
-        """Take a key in; True where the reading has to pause."""
+        """Queue a key; True where the reading has to pause."""
         self._read += 1
         entry = self._entry(raw)
         if entry is not None:
@@ -155,7 +155,7 @@ class KeyQueue(Generic[K]):
             self._weight += self._weigh(entry)
             self._place += 1
             self._ready.set()
-        # An input of repeated keys must not hold up the loop.
+        # An input of repeated keys must not block the event loop.
         return self._full or self._read % AHEAD == 0
 
     def _weigh(self, entry: QueuedKey) -> int:
@@ -167,7 +167,7 @@ class KeyQueue(Generic[K]):
 
     @property
     def _whole(self) -> bool:
-        """Whether as many keys wait as one unit takes, by number or by weight."""
+        """Whether the queue has the keys of one whole unit, by number or by weight."""
         count = len(self._queue)
         return count >= self._reader.batch or not self._reader.fits(count, self._weight)
 
@@ -178,14 +178,14 @@ class KeyQueue(Generic[K]):
             await self._wanted.wait()
 
     def _entry(self, raw: Any) -> QueuedKey | None:
-        """The key with its place; None for one that was read before."""
+        """The key with its place; None for a repeated key."""
         fault: InvalidRequestError | None = None
         key = mark = raw
         try:
             key = self._source.check(raw)
             mark = key if self._seen is None else compact(key)
         except InvalidRequestError as error:
-            # By its text: what is no key may equal a good one, as True does 1, or have no hash.
+            # By its text: an invalid key may equal a valid one, as True equals 1, or have no hash.
             mark, fault = (cast("object", type(raw)), repr(raw)), error
         if self._seen is not None:
             if mark in self._seen:
@@ -195,20 +195,20 @@ class KeyQueue(Generic[K]):
 
     @property
     def waiting(self) -> bool:
-        """Whether keys wait to be taken."""
+        """Whether the queue has keys."""
         return bool(self._queue)
 
     @property
     def ready(self) -> bool:
-        """Whether there is a whole unit, so that `wait` need not be awaited."""
+        """Whether a unit can be taken without awaiting `wait`."""
         return bool(self._queue) and (self._ended or self._whole)
 
     def has(self, until: int | None) -> bool:
-        """Whether a key waits whose place is below `until`."""
+        """Whether the next key has a place below `until`."""
         return self._head(until) is not None
 
     async def wait(self) -> bool:
-        """Wait until there is work: a whole batch, or what there is of a slow input. False at the end."""
+        """Wait for a whole batch, or for at least one key of a slow input. False at the end."""
         while not self._queue:
             if self._ended:
                 return False
@@ -232,12 +232,12 @@ class KeyQueue(Generic[K]):
             self._filling -= 1
 
     def take_refused(self, until: int | None) -> QueuedKey | None:
-        """The next entry, if it is no key."""
+        """The next entry, if its key is invalid."""
         head = self._head(until)
         return None if head is None or head.fault is None else self._pop()
 
     def take(self, until: int | None) -> dict[K, int]:
-        """Keys for one unit, with their places below `until`; none where another worker was quicker."""
+        """Keys for one unit, with their places below `until`; empty where another worker took them first."""
         if self._reader.batch == 1:
             head = self._head(until)
             return {} if head is None or head.fault is not None else {head.key: self._pop().place}
@@ -266,9 +266,9 @@ class KeyQueue(Generic[K]):
 
 
 def compact(key: Any) -> Any:
-    """What is remembered of a key to know it again: itself where it is small, else a digest of 16 bytes.
+    """A value that identifies a repeated key: the key itself where it is small, else a digest of 16 bytes.
 
-    Of two keys with the same digest one would not be asked; among 10^12 keys that is less likely than 10^-14.
+    Of two keys with the same digest only one would be read; among 10^12 keys the probability is below 10^-14.
     """
     if not has(cast("type[Any]", type(key))):
         return key
@@ -276,7 +276,7 @@ def compact(key: Any) -> Any:
 
 
 def _spelt(value: Any) -> str:
-    """A text that equal values share, and no others: by the fields that count in `==`, as they count there."""
+    """A text that is the same for equal values only: it has the fields that `==` compares, in the form it compares."""
     kind = cast("Any", type(value))
     if has(kind):
         own = [one for one in fields(kind) if one.eq]
@@ -292,7 +292,7 @@ def _spelt(value: Any) -> str:
 
 
 def _finished(iterator: object) -> bool:
-    """Whether a generator ran to its end; of other iterators that cannot be known."""
+    """Whether a generator ran to its end; False for other iterators, which do not show it."""
     if inspect.isgenerator(iterator):
         return iterator.gi_frame is None
     return inspect.isasyncgen(iterator) and iterator.ag_frame is None

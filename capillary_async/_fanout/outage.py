@@ -87,10 +87,10 @@ class Outage:
             await self.resolve_suspects()
 
     async def judge(self, builder: OutcomeBuilder, fault: CapillaryError, *, probe: bool) -> CapillaryError | None:
-        """Settle a unit that failed, or return the error where it is to be retried.
+        """Give a failed unit its error, or return the error where the unit is to be retried.
 
-        That is where the session's retry quota was empty or its gate shut, or where an outage began while the unit was
-        in flight.
+        A unit is retried where the session's retry quota was empty or its gate shut, or where an outage began while the
+        unit was in flight.
         """
         answered = shows_service_up(fault)
         noticed = not probe and not self._over.is_set()
@@ -98,7 +98,7 @@ class Outage:
         if fault.quota_exhausted or refused_unsent(fault) or (noticed and not answered and not for_all):
             return fault
         if probe and asks_to_wait(fault) and builder.retries_while_up < RETRIES_WHILE_UP:
-            builder.retries_while_up += 1  # still the outage, and no verdict on the key that probed
+            builder.retries_while_up += 1  # the outage goes on, and says nothing about the key of the probe
             return fault
         if answered:
             self._was_answered()
@@ -113,17 +113,20 @@ class Outage:
         self._answered_at = self._plan.clock()
 
     async def _suspect(self, builder: OutcomeBuilder, fault: CapillaryError) -> None:
-        """Hold back an error that may be an outage's first sign: an answer of others settles it, an outage asks again.
+        """Keep an error that may be the first of an outage, until another unit is answered or the outage begins.
 
-        A key may use up its attempts in the very moment before the quota is empty.
+        A key may use up its attempts in the moment before the quota is empty.
         """
         self._suspects.append((builder, fault))
         if len(self._suspects) > MAX_SUSPECTS:
             await self._pool.confirm_failure(*self._suspects.popleft())
 
     async def resolve_suspects(self) -> None:
-        """Others were answered, or nobody is asked any more. Who was told to wait is asked again in the first case."""
-        while self._suspects:  # others may come and go while one waits for the loop
+        """Confirm the errors that were kept: others were answered, or no unit is in flight.
+
+        In the first case a unit that the server asked to wait is retried.
+        """
+        while self._suspects:  # others may be added and removed while this task waits for the loop
             builder, fault = self._suspects.popleft()
             others = asks_to_wait(fault) and self.answers > builder.seen
             builder.retries_while_up += others
@@ -133,11 +136,11 @@ class Outage:
                 await self._pool.confirm_failure(builder, fault)
 
     async def postpone(self, builder: OutcomeBuilder, error: CapillaryError, worker: int) -> None:
-        """Ask again what was refused its retries: at once where others are answered, else when the outage is over."""
+        """Retry a unit that had no retries left: at once where others are answered, else when the outage is over."""
         others = self.answers > builder.seen
         builder.retries_while_up += others
         if builder.retries_while_up > RETRIES_WHILE_UP:
-            # This is no outage, and a key that fails for ever must not be asked for ever.
+            # This is no outage, and a key that always fails must not be retried for ever.
             await self._pool.confirm_failure(builder, error)
             return
         self._pool.retry_later(builder, error)
@@ -145,14 +148,14 @@ class Outage:
             await self._outage(error, worker)
 
     async def _outage(self, error: CapillaryError, worker: int) -> None:
-        """Probe with one unit at a time until the service answers. The worker that noticed does it, the others wait."""
+        """Probe with one unit at a time until the service answers. This worker probes, the others wait."""
         self._over.clear()
         while self._suspects:
             self._pool.retry_later(*self._suspects.popleft())
         try:
             await self._probes(error, worker)
         except asyncio.CancelledError:
-            self._over.set()  # from elsewhere: nobody else would probe, and the others wait for ever
+            self._over.set()  # by another task: no other worker probes, and all would wait for ever
             raise
         self._over.set()
 
@@ -179,7 +182,7 @@ class Outage:
         return fault
 
     async def _ask_answered(self) -> None:
-        """Ask what was answered before: where it is answered again, bad keys are all that is left, and no outage."""
+        """Repeat the unit answered last: if it is answered again, this is no outage, and only bad keys are left."""
         paging = evolve(self._plan.options.paging, prefetch=0, verify=False)
         unit = self._plan.reader.unit(self._answered, paging, ALONE)
         try:
@@ -195,10 +198,10 @@ class Outage:
             await unit.aclose()
 
     def _pauses(self) -> Iterator[float]:
-        """Seconds before each probe, for as long as the max_wait lasts.
+        """Seconds before each probe, for `max_wait` seconds in all.
 
-        Counted from the last answer: neither the time to notice the outage nor a slow probe puts off the next, so that
-        after 30 s of it the probe of the 38th second goes out in that.
+        The probes are due 1, 3, 8, 18, 38, ... seconds after the last answer: neither the time to notice the outage nor
+        a slow probe delays the next.
         """
         clock = self._plan.clock
         ends = clock() + self._plan.max_wait
@@ -212,9 +215,9 @@ class Outage:
             number += 1
 
     def _probe(self, worker: int, *, fresh: bool) -> OutcomeBuilder | None:
-        """A unit not asked yet or, in turn, one that failed: it may be that those alone fail.
+        """The unit of the next probe: new and failed units in turn, since the failed ones may be bad keys.
 
-        None where nothing is left, or where what was answered before is to be asked for want of anything fresh.
+        None where no unit is left, or where the unit answered last is to be repeated, since there is no new one.
         """
         if (fresh or not self._pool.retries) and (drawn := self._pool.new_unit(worker)) is not None:
             return drawn
@@ -224,38 +227,38 @@ class Outage:
 
 
 def shows_service_up(error: CapillaryError) -> bool:
-    """Whether an error is an answer of the service, and not for want of one."""
+    """True if the server gave a definitive reply; False for timeouts, resets, 5xx, 429 and bodies that are cut."""
     if isinstance(error, DecodeError):
         return not error.cut and error.kind != "not-json"
     return not isinstance(error, _NO_ANSWER)
 
 
 def asks_to_wait(error: CapillaryError) -> bool:
-    """Whether the server told to wait: that may be meant for the session, and not for the key that heard it."""
+    """Whether the server asked to wait, which may concern the whole session and not this key."""
     return isinstance(error, RateLimitedError) or (isinstance(error, ServerError) and error.retry_after is not None)
 
 
 def refused_unsent(error: CapillaryError) -> bool:
-    """Whether the session sent nothing, since the server told it to wait for too long: every key would hear that."""
+    """Whether the session sent no request, since the server asks to wait too long: every key has this error."""
     return isinstance(error, ServerError | RateLimitedError) and not error.sent
 
 
 class Answered(Exception):  # noqa: N818 - good news
-    """One page is enough."""
+    """The service answered: the rest of the unit is not needed."""
 
 
 class Control:
-    """Takes what a unit reads only to see that it is answered."""
+    """Receives the pages of a unit only to see that the service answers."""
 
     async def page(self, key: Any, page: Page[Any]) -> None:  # noqa: ARG002
-        """The service is up."""
+        """Stop the unit: the service is up."""
         raise Answered
 
     async def done(self, key: Any) -> None:
-        """There was nothing to read."""
+        """Do nothing: the unit ends by itself."""
 
     async def failed(self, key: Any, error: CapillaryError) -> None:  # noqa: ARG002
-        """Other keys of a batch may be answered."""
+        """Stop the unit if the error is a definitive reply; else raise the error."""
         if shows_service_up(error):
             raise Answered
         raise error

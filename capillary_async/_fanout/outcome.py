@@ -1,7 +1,7 @@
-"""What a fan-out gives and works by: `Outcome`, its options, and the plan of one run.
+"""`Outcome`, which a fan-out gives for each key, and the options and parameters of a run.
 
-Invariant: data only; a plan holds no place, so that it can be run twice. Made by `_fanout/fanout.py`, followed by the
-crew.
+Invariant: data only; `FanOutRun` has no position, so that it can be run twice.
+Called by `FanOut`, `FanOutIterator` and `WorkerPool`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from capillary_async.errors import ApiMessage, CapillaryError
 
 __all__ = ["RETRIES_WHILE_UP", "FanOutOptions", "FanOutRun", "Outcome"]
 
-RETRIES_WHILE_UP = 3  # how often a key is asked again that keeps failing while others are answered
+RETRIES_WHILE_UP = 3  # maximum retries of a key that keeps failing while others succeed
 
 K = TypeVar("K")
 K_co = TypeVar("K_co", covariant=True)
@@ -32,15 +32,15 @@ T_co = TypeVar("T_co", covariant=True)
 
 @frozen
 class Outcome(Generic[K_co, T_co]):
-    """What came of one key.
+    """The result of one key.
 
     Attributes:
-        key: The key asked, as the endpoint understands it (a decimal string became an int); what was given, where it is
-            no key.
+        key: The key, as the endpoint understands it (a decimal string became an int); the raw input value if it was not
+            a valid key.
         items: The records; empty when `error` is set.
-        error: Why there are none, else None. Its `position` is the beginning, since nothing was given.
-        warnings: Of all its pages.
-        pages: How many pages were read.
+        error: The error of the key, else None. Its `position` is the beginning, since no record was given.
+        warnings: The warnings of all its pages.
+        pages: Number of pages read.
     """
 
     key: K_co
@@ -54,11 +54,11 @@ class Outcome(Generic[K_co, T_co]):
 
     @property
     def ok(self) -> bool:
-        """Whether the key was answered."""
+        """Whether the key has no error."""
         return self.error is None
 
     def unwrap(self) -> tuple[T_co, ...]:
-        """The items.
+        """The items, or the error raised.
 
         Raises:
             CapillaryError: The error of this key, as itself.
@@ -70,7 +70,7 @@ class Outcome(Generic[K_co, T_co]):
 
 @frozen
 class FanOutOptions:
-    """What `FanOut.options` sets."""
+    """The options that `FanOut.options` sets."""
 
     concurrency: int
     paging: Paging
@@ -81,18 +81,18 @@ class FanOutOptions:
 
 @frozen(eq=False, repr=False)
 class FanOutRun(Generic[K, T]):
-    """What a run works by.
+    """The parameters of a run.
 
     Attributes:
         keys: The input.
         reader: How an endpoint reads keys.
-        options: Workers, paging, and whether repeated keys are asked once.
-        max_wait: Seconds an outage may last.
-        retries_while_up: How often a key answered with 429 is asked again while others are answered.
+        options: Workers, paging, and whether a repeated key is read once.
+        max_wait: Maximum seconds of an outage.
+        retries_while_up: Maximum retries of a key that gets 429 while others succeed.
         whole: True where the loop takes one outcome per key, False where it takes pages as they come.
         ordered: Whether the outcomes are given in the order of the input.
-        sleep: How the probes of an outage wait, for tests.
-        clock: Monotonic seconds, for tests.
+        sleep: Waits before the probes of an outage; replaced in tests.
+        clock: Monotonic seconds; replaced in tests.
     """
 
     keys: KeySource[K]
@@ -107,7 +107,7 @@ class FanOutRun(Generic[K, T]):
 
     @property
     def workers(self) -> int:
-        """How many can have work."""
+        """Number of workers that can have work."""
         length = self.keys.length
         if length is None:
             return self.options.concurrency
@@ -119,7 +119,7 @@ class FanOutRun(Generic[K, T]):
         return 2 * self.options.concurrency * self.reader.batch if self.ordered else None
 
     def with_key(self, error: CapillaryError, key: Any) -> CapillaryError:
-        """The error with its key; where outcomes are wanted, not with a place behind pages that are not given out."""
+        """The error with its key; its position is the beginning where the pages before it are not given to the loop."""
         error.key = key
         if self.whole and error.position is not None:
             error.position = Position(1)

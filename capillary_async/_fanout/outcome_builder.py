@@ -25,7 +25,7 @@ __all__ = ["OutcomeBuilder"]
 
 
 class _Gathered:
-    """What was read of one key so far."""
+    """The pages read of one key so far."""
 
     __slots__ = ("drift", "ended", "pages", "parts", "warnings")
 
@@ -37,19 +37,19 @@ class _Gathered:
         self.drift: list[Any] = []
 
     def items(self) -> tuple[Any, ...]:
-        """Of all pages; those of a single page are not copied."""
+        """The items of all pages; those of a single page are not copied."""
         return self.parts[0] if len(self.parts) == 1 else tuple(chain.from_iterable(self.parts))
 
 
 class OutcomeBuilder:
-    """A unit, the places of its keys in the input, what was read of them, and how it fared so far.
+    """Collects the pages of a unit into one outcome per key, with the history of its failed calls.
 
-    Waits while the loop is slower than the service.
+    Its methods wait while the loop is slower than the service.
 
     Attributes:
-        seen: The crew's count of answers when the unit was drawn, or when it last failed.
-        retries_while_up: How often it failed while others were answered.
-        attempts: Of the calls that failed so far.
+        seen: The run's count of answers when the unit was made, or when it last failed.
+        retries_while_up: How often the unit failed while others succeeded.
+        attempts: Number of attempts of its failed calls.
     """
 
     __slots__ = (
@@ -104,11 +104,11 @@ class OutcomeBuilder:
         if self._plan.whole:
             await self._outcome(key, gathered.items(), None)
         elif not gathered.ended:
-            # The end showed only behind the last full page: an empty page says so.
+            # The end was only seen after the last full page: an empty page reports it.
             await self._handoff.send((key, Page((), gathered.pages + 1, last=True)))
 
     def with_earlier_attempts(self, error: CapillaryError) -> CapillaryError:
-        """The error of a call of the unit, with the attempts of its calls before."""
+        """The error of a call of the unit, with the attempts of its earlier calls added."""
         if self.attempts:
             before = len(self._history)
             error.attempts += self.attempts
@@ -117,16 +117,16 @@ class OutcomeBuilder:
             error.args = (f"{error.message} ({error.attempts} attempts in all, with those of earlier calls)",)
         return error
 
-    def retry_later(self, error: CapillaryError) -> None:
-        """The unit failed with this error, its whole story, and is to be asked again."""
+    def remember(self, error: CapillaryError) -> None:
+        """Keep the attempts of an error, which has those of earlier calls, for the errors of later calls."""
         self.attempts, self._elapsed, self._history = error.attempts, error.elapsed, error.history
 
     async def failed(self, key: Any, error: CapillaryError) -> None:
-        """The key has no answer in the call that answered others of its batch."""
+        """The key failed in a call that answered others of its batch."""
         await self.fail(key, self.with_earlier_attempts(error))
 
     async def fail(self, key: Any, error: CapillaryError) -> None:
-        """The key has no answer: the error with its whole story."""
+        """Give the key its error, which has the attempts of all calls."""
         self._plan.with_key(error, key)
         if not self._plan.whole:
             raise error

@@ -1,7 +1,7 @@
-"""What a worker of a fan-out does: units of work, and the readers with which endpoints make them.
+"""Units of work of a fan-out, `PagedWork` and `BatchWork`, and the readers with which endpoints make them.
 
-Invariant: a unit that failed may be run again and goes on where it stood. Knows no HTTP; made by the endpoints, run by
-the crew.
+Invariant: a unit that failed may be run again and continues where it stopped. Knows no HTTP.
+Called by the endpoints (readers) and `WorkerPool` (units).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Emit(Protocol):
-    """Where a unit puts what it reads."""
+    """Receives the pages and errors that a unit reads."""
 
     async def page(self, key: Any, page: Page[Any]) -> None:
         """One more page of a key."""
@@ -40,7 +40,7 @@ class Emit(Protocol):
         ...
 
     async def failed(self, key: Any, error: CapillaryError) -> None:
-        """The key has no answer."""
+        """The key failed."""
         ...
 
 
@@ -50,11 +50,11 @@ class WorkItem(Protocol):
     keys: tuple[Any, ...]
 
     async def run(self, emit: Emit) -> None:
-        """Read the keys. Run again after an error, it goes on where it stood."""
+        """Read the keys. Run again after an error, it continues where it stopped."""
         ...
 
     async def aclose(self) -> None:
-        """Drop what is under way."""
+        """Cancel the requests in flight."""
         ...
 
 
@@ -76,25 +76,25 @@ class Reader(Protocol[K]):
 
     @property
     def check(self) -> Callable[[Any], K]:
-        """Gives a key as the endpoint understands it, or raises InvalidRequestError."""
+        """Returns a key as the endpoint understands it, or raises InvalidRequestError."""
         ...
 
-    def unit(self, keys: tuple[K, ...], paging: Paging, pace: PrefetchBudget) -> WorkItem:
-        """The work of reading these keys."""
+    def unit(self, keys: tuple[K, ...], paging: Paging, budget: PrefetchBudget) -> WorkItem:
+        """The unit that reads these keys."""
         ...
 
     @property
     def check_paging(self) -> Callable[[Paging], None]:
-        """Refuses a page size that the endpoint does not take."""
+        """Raises for a page size that the endpoint does not take."""
         ...
 
 
 class PagedWork(Generic[K]):
-    """One key, whose list is walked; a second run goes on with the same walk."""
+    """Reads the list of one key; a second run continues with the same list reader."""
 
-    def __init__(self, keys: tuple[K, ...], walk: ListReader[Any] | VerifiedReader[Any]) -> None:
+    def __init__(self, keys: tuple[K, ...], reader: ListReader[Any] | VerifiedReader[Any]) -> None:
         self.keys = keys
-        self._reader = walk
+        self._reader = reader
 
     async def run(self, emit: Emit) -> None:
         key = self.keys[0]
@@ -116,21 +116,21 @@ class PagedReader(Generic[K, T]):
     check_paging: Callable[[Paging], None]
     batch: int = 1
 
-    def weigh(self, key: K) -> int:  # noqa: ARG002 - one is all
-        """One key a unit, whatever its length."""
+    def weigh(self, key: K) -> int:  # noqa: ARG002 - one key is always a whole unit
+        """0: a unit is one key, whatever its length."""
         return 0
 
     def fits(self, count: int, weight: int) -> bool:  # noqa: ARG002
-        """One key a unit."""
+        """Whether the unit has one key."""
         return count == 1
 
-    def unit(self, keys: tuple[K, ...], paging: Paging, pace: PrefetchBudget) -> WorkItem:
-        """The walk over one key's pages."""
-        return PagedWork(keys, open_reader(self.source(keys[0]), paging, self.owner, pace=pace))
+    def unit(self, keys: tuple[K, ...], paging: Paging, budget: PrefetchBudget) -> WorkItem:
+        """The unit that reads the list of one key."""
+        return PagedWork(keys, open_reader(self.source(keys[0]), paging, self.owner, pace=budget))
 
 
 class BatchWork(Generic[K, T]):
-    """Several keys in one request; each of them comes to one page or one error."""
+    """Reads several keys in one request; each of them gets one page or one error."""
 
     def __init__(
         self, keys: tuple[K, ...], ask: Callable[[tuple[K, ...]], Awaitable[dict[K, Page[T] | CapillaryError]]]
@@ -149,11 +149,11 @@ class BatchWork(Generic[K, T]):
             await emit.done(key)
 
     async def aclose(self) -> None:
-        """Nothing is kept between two runs."""
+        """Do nothing: no request outlives `run`."""
 
 
 def _any_paging(paging: Paging) -> None:
-    """Batches have no pages."""
+    """Accept any paging: batches have no pages."""
 
 
 @frozen(eq=False, repr=False)
@@ -172,9 +172,9 @@ class BatchReader(Generic[K, T]):
         return self.weight(key)
 
     def fits(self, count: int, weight: int) -> bool:
-        """Whether the batch stays within number and length; a single key always does."""
+        """Whether the batch is within the limits of number and length; a single key always is."""
         return count == 1 or (count <= self.batch and weight <= self.room)
 
-    def unit(self, keys: tuple[K, ...], paging: Paging, pace: PrefetchBudget) -> WorkItem:  # noqa: ARG002 - no pages
-        """One request for these keys."""
+    def unit(self, keys: tuple[K, ...], paging: Paging, budget: PrefetchBudget) -> WorkItem:  # noqa: ARG002 - no pages
+        """The unit that reads these keys with one request."""
         return BatchWork(keys, self.ask)

@@ -1,7 +1,8 @@
 """The workers of a fan-out: a pool that takes keys from one queue.
 
-Invariant: every key asked has exactly one outcome, or the run fails; workers draw from one input, so that memory does
-not grow with it; an outage does not burn the input. Knows no HTTP; run by `_fanout/fanout.py` in a task of its own.
+Invariant: every key has exactly one outcome, or the run fails; all workers take from one queue, so that memory does not
+grow with the input; an outage does not use up the input. Knows no HTTP. Called by `FanOutIterator`, in a task of its
+own.
 """
 
 from __future__ import annotations
@@ -51,24 +52,24 @@ class WorkerPool(Generic[K, T]):
         self._outage = Outage(plan, self)
         self._window = asyncio.Event()
         self._given = 0
-        # Until the contrary is known: a run that was cut off must never look like the end of the input.
+        # Set until the run ends: a cancelled run must never look like the end of the input.
         self.failure: BaseException | None = _cut_off()
         self._ending = False
         self._workers = plan.workers
-        # Batches begin with a few hundred keys in hand, and each answer lets two more workers begin.
+        # Batches start with the workers for a few hundred keys, and each answer admits two more.
         self._admitted = max(AHEAD // plan.reader.batch, 1) if plan.reader.batch > 1 else plan.workers
         self._admission = asyncio.Event()
 
     async def run(self) -> None:
-        """Work until every key has its outcome, or something concerns them all.
+        """Work until every key has its outcome, or an error concerns all of them.
 
-        Plain tasks, cancelled once: in a scope that cancels again at each await, neither the input's own `finally` nor
-        a page under way could end in order.
+        The tasks are plain ones, cancelled once: in a scope that cancels at each await, neither the input's own
+        `finally` nor a page in flight could end in order.
         """
         loop = asyncio.get_running_loop()
         tasks: list[asyncio.Task[None]] = []
         try:
-            # In here: an eager task may raise a KeyboardInterrupt before the others are made.
+            # In the `try`: an eager task may raise a KeyboardInterrupt before the others are made.
             tasks.append(loop.create_task(self._queue.run()))
             tasks.extend(loop.create_task(self._work(worker)) for worker in range(self._plan.workers))
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -86,7 +87,7 @@ class WorkerPool(Generic[K, T]):
         return {key: builder.attempts for builder in waiting for key in builder.unit.keys if builder.attempts}
 
     async def _work(self, worker: int) -> None:
-        """Read unit after unit. Workers have numbers, by which those who rest are shared among those who read."""
+        """Read unit after unit. Workers have numbers, by which the permits of idle ones are shared."""
         begin_bulk()
         try:
             while worker >= self._admitted:
@@ -106,19 +107,19 @@ class WorkerPool(Generic[K, T]):
             self._admit(self._plan.workers)
             if self._ending or (self._workers and self._plan.reorder_window is None):
                 raise
-            # From elsewhere, with a key in hand: in order nothing can come behind it, and all would wait for it; and
-            # where this was the last worker, the input would wait for one.
+            # Cancelled by another task, and its key is lost: an ordered loop would wait for that key, and where this
+            # was the last worker, the input would wait for a worker.
             raise _cut_off() from None
         self._admit(self._plan.workers)
         self._idle.add(worker)
 
     def _admit(self, more: int) -> None:
-        """Let more workers begin; all of them where the input has ended."""
+        """Let more workers start; all of them where the input has ended."""
         self._admitted += more
         self._admission.set()
 
     async def _next(self, worker: int) -> OutcomeBuilder | None:
-        """The next unit; waits while the service is down. None when nothing is left."""
+        """The next unit; waits while the service is down. None at the end."""
         while True:
             await self._outage.wait()
             if self.retries:
@@ -155,7 +156,7 @@ class WorkerPool(Generic[K, T]):
         return share and 1 + share
 
     def _turn(self, worker: int) -> OutcomeBuilder:
-        """A unit that failed, once others were answered since; before that one not asked yet, where there is one."""
+        """The next unit: a new one rather than the retry of a failed one, until another unit has succeeded."""
         drawn = self.new_unit(worker) if self.retries[0].seen == self._outage.answers else None
         return drawn or self.retries.popleft()
 
@@ -164,6 +165,7 @@ class WorkerPool(Generic[K, T]):
         return None if window is None else self._given + window
 
     def new_unit(self, worker: int) -> OutcomeBuilder | None:
+        """A unit of new keys; None where there are none."""
         places = self._queue.take(self._until())
         if not places:
             return None
@@ -171,12 +173,12 @@ class WorkerPool(Generic[K, T]):
         return OutcomeBuilder(self._plan, self._handoff, unit, places, self._outage.answers)
 
     async def _moved(self) -> None:
-        """Wait until the loop took an outcome: the next key's would have to be held back."""
+        """Wait until the loop takes an outcome: the next key is outside the reorder window."""
         self._window.clear()
         await self._window.wait()
 
     def advance(self) -> None:
-        """The loop gave one more outcome in order."""
+        """Move the reorder window: the loop gave one more outcome in order."""
         self._given += 1
         self._window.set()
 
@@ -196,13 +198,14 @@ class WorkerPool(Generic[K, T]):
         return await self._outage.judge(builder, fault, probe=probe)
 
     def retry_later(self, builder: OutcomeBuilder, error: CapillaryError) -> None:
+        """Queue a failed unit for a retry."""
         self._plan.with_key(error, builder.unit.keys[0])
         builder.seen = self._outage.answers
-        builder.retry_later(error)
+        builder.remember(error)
         self.retries.append(builder)
 
     async def confirm_failure(self, builder: OutcomeBuilder, error: CapillaryError) -> None:
-        """The unit failed for good: an error of each of its keys, or of all keys."""
+        """Give each key of the unit its error; raise an error that concerns all keys."""
         await builder.unit.aclose()
         keys = builder.unit.keys
         if isinstance(error, CONCERNS_ALL) or not self._plan.whole:
@@ -228,7 +231,7 @@ def _failure(tasks: Sequence[asyncio.Task[None]]) -> BaseException | None:
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel what is left and wait until it is gone. A further cancellation is passed on to it."""
+    """Cancel the tasks and wait until they have ended. A further cancellation is passed on to them."""
     while left := [task for task in tasks if not task.done()]:
         for task in left:
             task.cancel()
@@ -236,4 +239,4 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
             await asyncio.wait(left)
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # looked at, so that asyncio does not complain of it
+            task.exception()  # retrieved, so that asyncio does not log it
