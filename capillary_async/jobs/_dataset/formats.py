@@ -1,7 +1,7 @@
 """What a shard looks like as a file: Parquet, or JSON Lines.
 
 Invariant: the bytes are a function of the shard alone: fixed compression and row groups, no times, whatever the pieces
-in which the rows came. Used by `_exporting/shard.py` to write, by `_verify.py` to read.
+in which the rows came. Used by `_exporting/shard.py` to write, by `_verifying/` to read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The manifest of an export, read strictly.
 
 Invariant: what stands in the file is not trusted. Every member that is used is looked at first, and whatever is wrong
-is told with the file and the member. Used by `_comparing/export_reader.py` and `_verify.py`.
+is told with the file and the member. Used by `_comparing/export_reader.py` and `_verifying/`.
 """
 
 from __future__ import annotations

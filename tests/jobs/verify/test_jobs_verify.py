@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from support.job_server import QUERY, Customers, rows_of
 
 from capillary_async import AsyncSession, AuthenticationError, InvalidRequestError, RetryPolicy, jobs
-from capillary_async.jobs import _verify
 from capillary_async.jobs._common.digest import MultisetDigest, add, added, file_digest
 from capillary_async.jobs._common.local_days import server_zone
+from capillary_async.jobs._verifying.sample import Sample
+from capillary_async.jobs._verifying.verification import Verification
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -299,16 +300,16 @@ async def test_against_the_service(server: Customers, session: AsyncSession, out
     server.failing.clear()
 
 
-@pytest.mark.parametrize("what", ["of", "_drawn", "_held"])
+@pytest.mark.parametrize(("of", "name"), [(Verification, "of"), (Sample, "_drawn"), (Sample, "_exported")])
 async def test_the_end_of_an_iterator_is_an_error(
-    session: AsyncSession, out: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    session: AsyncSession, out: Path, monkeypatch: pytest.MonkeyPatch, of: type, name: str
 ) -> None:
     """Raised in a thread, it does not leave the caller waiting."""
 
     def ends(*_: object) -> None:
         raise StopIteration
 
-    monkeypatch.setattr(_verify.Verification, what, ends)
+    monkeypatch.setattr(of, name, ends)
     async with asyncio.timeout(10):
         with pytest.raises(RuntimeError, match="StopIteration"):
             await jobs.verify(out, session=session)
