@@ -53,6 +53,13 @@ def dotted(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__").removesuffix("__init__")
 
 
+def source_of(file: str) -> str:
+    """The text of a file, by its name below the package, without its class statements."""
+    path = PACKAGE / file.replace(".", "/")
+    text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+    return re.sub(r"^class .*$", "", text, flags=re.MULTILINE)
+
+
 @functools.cache
 def imports() -> dict[str, list[tuple[str, int]]]:
     """Of every file of the package, by its name below the package."""
@@ -88,6 +95,12 @@ def test_aiohttp_stays_in_wire_and_sandbox() -> None:
     """One package adapts aiohttp; the sandbox is a server of its own."""
     users = {file for file, found in imports().items() for name, _ in found if name.split(".")[0] == "aiohttp"}
     assert [file for file in users if file not in AIOHTTP and not file.startswith("sandbox")] == []
+
+
+def test_decode_errors_are_built_in_one_file() -> None:
+    """The SDK's own, so that they have one wording; the jobs, which use the public names only, build theirs."""
+    makers = {file for file in imports() if re.search(r"\b(?:DecodeError|ResponseTooLargeError)\(\S", source_of(file))}
+    assert {file for file in makers if not file.startswith("jobs.")} == {"_codec.faults"}
 
 
 def test_jobs_stand_on_the_public_face() -> None:

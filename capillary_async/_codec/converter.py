@@ -27,7 +27,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from capillary_async._codec import drift as _drift
 from capillary_async._codec import forms as _forms
 from capillary_async._codec.fault_paths import faults_of
-from capillary_async._codec.faults import mismatch, unbounded, wrong
+from capillary_async._codec.faults import mismatch, unbounded, wrong_shape
 from capillary_async._codec.wire_names import (
     documented,
     is_camel,
@@ -352,7 +352,7 @@ def _in_detail(model: Any, value: Any, path: str, timezone: tzinfo | None, body:
     try:
         return _hook(model, timezone, detailed=True)(value, model)
     except Exception as error:  # noqa: BLE001 - users' classes raise what they like
-        refusal = wrong(list(faults_of(error, path)), body)
+        refusal = wrong_shape(list(faults_of(error, path)), body)
     raise refusal
 
 
@@ -371,5 +371,5 @@ def _rows_in_detail(
         except Exception as error:  # noqa: BLE001 - users' classes raise what they like
             faults += faults_of(error, f"{path}[{index}]")
     if faults:
-        raise wrong(faults, body)
+        raise wrong_shape(faults, body)
     return tuple(items)

@@ -25,7 +25,7 @@ from attrs import field, frozen
 
 from capillary_async._codec.drift import of_rows
 from capillary_async._codec.fast_decoder import FastDecoder, fast_decoder
-from capillary_async._codec.faults import SHOWN, beyond, broken, list_or_fault, wrong
+from capillary_async._codec.faults import SHOWN, bad_json, beyond, list_or_fault, wrong_shape
 from capillary_async._codec.repeats import ambiguity
 from capillary_async._repr import brief_repr
 from capillary_async.errors import ApiMessage
@@ -82,7 +82,7 @@ def parse(body: bytes) -> Any:
     except RecursionError:
         refusal = beyond("nested too deep", body)
     except ValueError as error:  # msgspec.DecodeError, UnicodeDecodeError
-        refusal = broken(error, body)
+        refusal = bad_json(error, body)
     if refusal.malformed and (paired := _paired(body)) != body:
         value = parse(paired)
         if _merges_names(body):
@@ -149,7 +149,7 @@ def rows(model: type[T], body: bytes, *, timezone: tzinfo | None = None) -> Deco
             return Decoded(tuple(records), len(records), drift=None if plain else _odd_members(fast, records, body))
     value = parse(body)
     if value is None:
-        raise wrong([("$", "expected an array, got null")], body)
+        raise wrong_shape([("$", "expected an array, got null")], body)
     return structure_rows(model, value, timezone=timezone, body=body)
 
 
@@ -260,7 +260,7 @@ def _odd_members(fast: FastDecoder[T], records: list[T], body: bytes) -> Any:
         rows = _MEMBERS.decode(body)
         refusal = ambiguity(body, rows)
     except ValueError as error:  # a name that is no text: records are made without a look at it
-        refusal = broken(error, body)
+        refusal = bad_json(error, body)
     if refusal is not None:
         raise refusal
     return of_rows(records, rows, fast.members, _value_of)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
-from capillary_async.errors import DecodeError, ResponseTooLargeError, TransportError
+from capillary_async._codec.faults import not_json, too_large
+from capillary_async.errors import TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,10 +26,7 @@ _GZIP = 16 + zlib.MAX_WBITS
 def check_size(size: int) -> None:
     """Refuse a body that is larger than the cap."""
     if size > MAX_BODY:
-        raise ResponseTooLargeError(
-            f"the answer is larger than {MAX_BODY // 1024**2} MiB; "
-            "ask for less at a time, e.g. with a smaller page_size"
-        )
+        raise too_large(f"the answer is larger than {MAX_BODY // 1024**2} MiB")
 
 
 def decompressed(raw: bytes, encoding: str) -> bytes:
@@ -40,7 +38,7 @@ def decompressed(raw: bytes, encoding: str) -> bytes:
         return b"".join(_members(raw, _GZIP))
     if name == "deflate":
         return b"".join(_members(raw, zlib.MAX_WBITS if _zlib_wrapped(raw) else -zlib.MAX_WBITS))
-    raise DecodeError(f"the answer came with Content-Encoding {encoding!r}, which was not asked for", malformed=True)
+    raise not_json(f"the answer came with Content-Encoding {encoding!r}, which was not asked for")
 
 
 def _zlib_wrapped(raw: bytes) -> bool:
@@ -53,9 +51,7 @@ def _members(raw: bytes, wbits: int) -> Iterator[bytes]:
     while raw:
         members += 1
         if members > _MEMBERS:
-            raise ResponseTooLargeError(
-                f"the compressed body of the answer has more than {_MEMBERS} parts; ask for less at a time"
-            )
+            raise too_large(f"the compressed body of the answer has more than {_MEMBERS} parts")
         engine = zlib.decompressobj(wbits)
         while not engine.eof:
             # Piece by piece: what one call gives is held twice while it is made.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import evolve
 
 from capillary_async._codec import decode as _decode
-from capillary_async._codec.faults import REPORT
+from capillary_async._codec.faults import not_json, wrong_shape
 from capillary_async._transport import refusal
 from capillary_async._transport.api_errors import (
     NO_JSON,
@@ -39,7 +39,6 @@ __all__ = ["DEFERRED_FROM", "check", "judge"]
 
 NOTHING = 204
 DEFERRED_FROM = 8 * 1024  # bytes of a body; decoding a smaller one later costs more than its records in memory
-_BODY_SHOWN = 200
 
 
 async def check(request: Request, handler: Handler) -> Response:
@@ -160,18 +159,10 @@ def _other_shape(shape: ResponseSpec, got: str, body: bytes, *, empty: bool, say
 
 
 def _misshapen(path: str, what: str, body: bytes, *, empty: bool, says: Any = None) -> DecodeError:
-    shown = body[:_BODY_SHOWN].decode("utf-8", "replace")
-    words = cleaned(refusal.words(says))
-    said = f"; the server says: {words!r}" if words else ""
-    text = f"the answer is not what the API's page describes: {path}: {what}{said}; see .body, and {REPORT}"
-    return DecodeError(text, faults=(f"{path}: {what}",), paths=(path,), body=shown, empty=empty)
+    return wrong_shape([(path, what)], body, says=cleaned(refusal.words(says)), empty=empty)
 
 
 def _no_json(response: Response) -> DecodeError:
-    shown = response.body[:_BODY_SHOWN].decode("utf-8", "replace")
     what = "an HTML page" if is_html(response) else "no JSON" if response.body.strip() else "an empty body"
-    text = (
-        f"HTTP {response.status} came with {what} where JSON is due; something before the API seems to answer: "
-        "check base_url, and try again later"
-    )
-    return DecodeError(text, body=shown, malformed=True, empty=response.status == NOTHING)
+    text = f"HTTP {response.status} came with {what} where JSON is due"
+    return not_json(text, response.body, empty=response.status == NOTHING)

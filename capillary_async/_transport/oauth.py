@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 from attrs import define, frozen
 
+from capillary_async._codec.faults import no_token
 from capillary_async._loops import bury, call_in, renew_in_child
 from capillary_async._transport.messages import Headers, Request, ResponseSpec, SecretBytes, SecretStr, decoded_of
 from capillary_async._transport.redaction import Redactor
@@ -258,10 +259,7 @@ def _token_in(response: Response) -> tuple[str, float] | None:
 
 
 def _no_token(response: Response) -> DecodeError:
-    fault = "$.data: expected accessToken and ttlSeconds"
-    error = DecodeError(
-        f"POST {TOKEN_PATH}: the answer holds no token: {fault}; check base_url", faults=(fault,), paths=("$.data",)
-    )
+    error = no_token(f"POST {TOKEN_PATH}")
     error.method, error.path, error.attempts = "POST", TOKEN_PATH, 1
     error.status, error.request_id = response.status, response.request_id
     return error

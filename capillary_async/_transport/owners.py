@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from capillary_async.errors import ApiMessage, DecodeError
+from capillary_async._codec import faults
+from capillary_async.errors import ApiMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from capillary_async.errors import DecodeError
 
 __all__ = ["misdirected", "mixed", "unowned"]
 
@@ -49,13 +52,11 @@ def misdirected(records: Sequence[Any], others: Sequence[Any], owners: frozenset
     """The error for an answer none of whose records has an owner; None where one has."""
     if not others or len(others) < sum(bool(_said(record)) for record in records):
         return None
-    fault = f"$: expected records of {_customers(owners)}, got those of {_customers(_all(others))}"
-    text = (
-        f"the answer holds records of {_customers(_all(others))} and none of {_customers(owners)}, who was asked for; "
-        "nothing of it was given. Something before the API answers from a cache or mixes up answers: look there, and "
-        "report it with the request id"
+    theirs, asked = _customers(_all(others)), _customers(owners)
+    return faults.misdirected(
+        f"the answer holds records of {theirs} and none of {asked}, who was asked for; nothing of it was given",
+        f"expected records of {asked}, got those of {theirs}",
     )
-    return DecodeError(text, faults=(fault,), paths=("$",), kind="misdirected")
 
 
 def mixed(records: Sequence[Any], others: Sequence[Any], owners: frozenset[int]) -> ApiMessage:

@@ -15,6 +15,7 @@ from typing import Any, cast
 from attrs import field, frozen
 
 from capillary_async._codec.drift import joined
+from capillary_async._codec.faults import misdirected
 from capillary_async._config import Paging
 from capillary_async._fanout.fanout import BatchReader, FanOut
 from capillary_async._paging.pager import FetchedPage, ListSource, Page
@@ -247,12 +248,12 @@ def _own(page: Page[PointsAwarded], items: tuple[PointsAwarded, ...], *warnings:
 
 
 def _given_twice(key: Any, asked: int, before: int, page: Page[PointsAwarded]) -> DecodeError:
-    text = (
+    error = misdirected(
         f"the answer for {asked} holds award {key}, which came for {before} before and belongs to neither of them; "
-        f"nothing of it was given for {asked}. Something before the API answers from a cache or mixes up answers: look "
-        f"there, and report it with request id {page.request_id}"
+        f"nothing of it was given for {asked}",
+        f"award {key} came for {before} before",
+        request_id=page.request_id,
     )
-    error = DecodeError(text, faults=(f"$: award {key} came for {before} before",), paths=("$",), kind="misdirected")
     error.status, error.request_id = page.status, page.request_id
     error.method, error.path = "GET", PATH
     return error
