@@ -34,7 +34,7 @@ from capillary_async.cli._commands.verify import verify as run_verify
 from capillary_async.cli._demo.demo import DemoOptions
 from capillary_async.cli._demo.demo import demo as run_demo
 from capillary_async.cli._io.id_input import STREAM
-from capillary_async.cli._options import (
+from capillary_async.cli._io.options import (
     Connection,
     EventOf,
     Expiry,
@@ -48,8 +48,8 @@ from capillary_async.cli._options import (
     Output,
     SandboxOf,
 )
-from capillary_async.cli._run import UnusableError, ending
-from capillary_async.cli._run import run as run_coroutine
+from capillary_async.cli._io.run import UnusableError, ending
+from capillary_async.cli._io.run import run as run_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -34,11 +34,14 @@ from capillary_async import (
     ServerError,
     __version__,
 )
-from capillary_async.cli import _options, _run, _words, main
+from capillary_async.cli import main
 from capillary_async.cli._io import io_thread as _blocking
+from capillary_async.cli._io import options as _options
 from capillary_async.cli._io import progress as _report
 from capillary_async.cli._io import rows as _rows
+from capillary_async.cli._io import run as _run
 from capillary_async.cli._io import stall_notice as _silence
+from capillary_async.cli._io import words as _words
 from capillary_async.cli._io import writer as _write
 from capillary_async.sandbox import ErrorEnvelope, NullEntries, Sandbox, ServerFailure, SlowFirstByte
 

@@ -17,14 +17,14 @@ from attrs import frozen
 from capillary_async import PointsStatus
 from capillary_async.cli._io.id_input import ids_of, pairs_of
 from capillary_async.cli._io.job_progress import JobReport
+from capillary_async.cli._io.run import CANNOT_RUN, INTERRUPTED, SOME_FAILED, TERMINATED, jobs
 from capillary_async.cli._io.session import connected, needed
 from capillary_async.cli._io.stall_notice import StallMonitor
-from capillary_async.cli._run import CANNOT_RUN, INTERRUPTED, SOME_FAILED, TERMINATED, jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from capillary_async.cli._options import (
+    from capillary_async.cli._io.options import (
         Connection,
         Expiry,
         ExportOf,

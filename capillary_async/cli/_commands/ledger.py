@@ -15,15 +15,15 @@ from capillary_async.cli._commands.read import to_same_terminal
 from capillary_async.cli._io.id_input import ids_of
 from capillary_async.cli._io.progress import Report
 from capillary_async.cli._io.rows import LEDGER
+from capillary_async.cli._io.run import UnusableError
 from capillary_async.cli._io.session import connected
 from capillary_async.cli._io.stall_notice import StallMonitor
 from capillary_async.cli._io.writer import Writer
-from capillary_async.cli._run import UnusableError
 
 if TYPE_CHECKING:
     from capillary_async import AsyncSession, LedgerEvent, Pager, Position
     from capillary_async.cli._commands.read import ReadRequest
-    from capillary_async.cli._options import LedgerOf, LedgerWith
+    from capillary_async.cli._io.options import LedgerOf, LedgerWith
     from capillary_async.sandbox import Sandbox
 
 __all__ = ["ledger"]

@@ -14,8 +14,8 @@ from attrs import frozen
 from cyclopts import Group, Parameter
 
 from capillary_async.cli._commands.reconcile import comparing_jobs, moment
-from capillary_async.cli._run import SOME_FAILED
-from capillary_async.cli._words import one_line
+from capillary_async.cli._io.run import SOME_FAILED
+from capillary_async.cli._io.words import one_line
 
 if TYPE_CHECKING:
     from capillary_async.jobs import PointsReport

@@ -16,17 +16,17 @@ from capillary_async import EventQuery, PointsStatus
 from capillary_async.cli._io.id_input import STREAM, ids_of
 from capillary_async.cli._io.progress import Report
 from capillary_async.cli._io.rows import ALLOCATION, AWARDED, EVENT
+from capillary_async.cli._io.run import UnusableError
 from capillary_async.cli._io.session import connected, needed
 from capillary_async.cli._io.stall_notice import StallMonitor
 from capillary_async.cli._io.writer import Writer
-from capillary_async.cli._run import UnusableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from capillary_async import AsyncSession, FanOut
+    from capillary_async.cli._io.options import Connection, EventOf, Expiry, IdSource, NotFound, Output, SandboxOf
     from capillary_async.cli._io.rows import Table
-    from capillary_async.cli._options import Connection, EventOf, Expiry, IdSource, NotFound, Output, SandboxOf
     from capillary_async.sandbox import Sandbox
 
 __all__ = ["Job", "ReadRequest", "allocations", "awarded", "events", "read", "to_same_terminal"]

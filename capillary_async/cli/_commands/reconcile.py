@@ -16,8 +16,8 @@ from typing import Annotated, Any
 from attrs import field, frozen
 from cyclopts import Group, Parameter
 
-from capillary_async.cli._run import UnusableError
-from capillary_async.cli._words import one_line
+from capillary_async.cli._io.run import UnusableError
+from capillary_async.cli._io.words import one_line
 
 __all__ = ["DIFFERENT", "WithBooks", "comparing_jobs", "moment", "reconcile"]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from capillary_async.cli._run import UnusableError
-from capillary_async.cli._words import count
+from capillary_async.cli._io.run import UnusableError
+from capillary_async.cli._io.words import count
 from capillary_async.sandbox import Sandbox
 
 if TYPE_CHECKING:

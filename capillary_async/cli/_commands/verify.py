@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from attrs import evolve, frozen
 
 from capillary_async import CapillaryError, InvalidRequestError
+from capillary_async.cli._io.run import CANNOT_RUN, DIFFERENT, SOME_FAILED, jobs
 from capillary_async.cli._io.session import connected
 from capillary_async.cli._io.stall_notice import StallMonitor
-from capillary_async.cli._run import CANNOT_RUN, DIFFERENT, SOME_FAILED, jobs
-from capillary_async.cli._words import count, one_line, span
+from capillary_async.cli._io.words import count, one_line, span
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from capillary_async.cli._options import Connection, SandboxOf
+    from capillary_async.cli._io.options import Connection, SandboxOf
     from capillary_async.jobs import VerifyResult
 
 __all__ = ["Checked", "verify"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from capillary_async import SourceTable
-from capillary_async.cli._words import count
+from capillary_async.cli._io.words import count
 from capillary_async.models.exact import EXACT
 
 if TYPE_CHECKING:

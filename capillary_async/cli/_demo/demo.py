@@ -26,7 +26,7 @@ from capillary_async.cli._demo.agreement import Agreement
 from capillary_async.cli._demo.jobs_chain import Chain, empty_folder, left_out
 from capillary_async.cli._demo.summary import show
 from capillary_async.cli._io.progress import Screen, bar
-from capillary_async.cli._run import CANNOT_RUN, UnusableError
+from capillary_async.cli._io.run import CANNOT_RUN, UnusableError
 from capillary_async.sandbox import CutBody, Fault, RowsRemoved, Sandbox, ServerFailure, Throttle
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from attrs import field, frozen
 from capillary_async._files.addresses import why_no_path
 from capillary_async._files.durable import write_file
 from capillary_async.cli._demo.planted_books import COMPARE, KEY, disagreements, write_books
-from capillary_async.cli._run import UnusableError, jobs
-from capillary_async.cli._words import count, one_line
+from capillary_async.cli._io.run import UnusableError, jobs
+from capillary_async.cli._io.words import count, one_line
 from capillary_async.sandbox import CutBody, ServerFailure, SlowFirstByte
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from attrs import frozen
 
 from capillary_async._files.durable import write_file
 from capillary_async.cli._demo.agreement import QUANTITIES
-from capillary_async.cli._words import count
+from capillary_async.cli._io.words import count
 from capillary_async.models.exact import EXACT, exact_sum
 
 if TYPE_CHECKING:

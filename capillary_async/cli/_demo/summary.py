@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rich.table import Table
 
-from capillary_async.cli._words import count
+from capillary_async.cli._io.words import count
 from capillary_async.models.exact import exact_sum
 
 if TYPE_CHECKING:

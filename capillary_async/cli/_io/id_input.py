@@ -26,13 +26,13 @@ from capillary_async._files import (
 )
 from capillary_async._files.addresses import why_no_path
 from capillary_async.cli._io.io_thread import IOThread
-from capillary_async.cli._run import UnusableError, jobs
+from capillary_async.cli._io.run import UnusableError, jobs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
     from capillary_async._files import Block
-    from capillary_async.cli._options import IdSource
+    from capillary_async.cli._io.options import IdSource
 
 __all__ = ["STREAM", "ids_of", "pairs_of"]
 

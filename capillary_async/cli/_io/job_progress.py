@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from capillary_async.cli._io.progress import Screen
-from capillary_async.cli._words import count, one_line, span
+from capillary_async.cli._io.words import count, one_line, span
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from capillary_async.cli._run import SOME_FAILED
-from capillary_async.cli._words import count, one_line
+from capillary_async.cli._io.run import SOME_FAILED
+from capillary_async.cli._io.words import count, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,15 +11,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from capillary_async import AsyncSession, BasicAuth, Limits, OAuthClient, Paging, Rate, RetryPolicy
-from capillary_async.cli._run import UnusableError
+from capillary_async.cli._io.run import UnusableError
 from capillary_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
+    from capillary_async.cli._io.options import Connection, SandboxOf
     from capillary_async.cli._io.stall_notice import StallMonitor
-    from capillary_async.cli._options import Connection, SandboxOf
 
 __all__ = ["connected", "needed"]
 

@@ -21,14 +21,14 @@ from capillary_async._files.addresses import why_no_path
 from capillary_async._files.durable import PartFile
 from capillary_async.cli._io.id_input import STREAM
 from capillary_async.cli._io.io_thread import IOThread
-from capillary_async.cli._run import UnusableError
+from capillary_async.cli._io.run import UnusableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
 
+    from capillary_async.cli._io.options import Output
     from capillary_async.cli._io.rows import Row, Table
-    from capillary_async.cli._options import Output
 
 __all__ = ["Writer", "csv_line"]
 

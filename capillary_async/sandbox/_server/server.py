@@ -18,9 +18,10 @@ from capillary_async.auth import BasicAuth, OAuthClient
 from capillary_async.sandbox._faults.faults import Fault
 from capillary_async.sandbox._faults.schedule import FaultPlan, Script
 from capillary_async.sandbox._protocol.answers import Answer, Refused
+from capillary_async.sandbox._protocol.checks import seconds
 from capillary_async.sandbox._protocol.query import whole_number
 from capillary_async.sandbox._protocol.send import send
-from capillary_async.sandbox._server.checks import faults_of, latency_of, rate_of, seconds
+from capillary_async.sandbox._server.checks import faults_of, latency_of, rate_of
 from capillary_async.sandbox._server.credentials import Access, RateLimit
 from capillary_async.sandbox._server.journal import Exchange, Journal
 from capillary_async.sandbox._server.listener import Listener, ServerThread

@@ -10,8 +10,8 @@ from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
+from capillary_async.sandbox._protocol.checks import whole
 from capillary_async.sandbox._protocol.query import whole_number
-from capillary_async.sandbox._server.checks import whole
 from capillary_async.sandbox._world.generate import grow
 from capillary_async.sandbox._world.records import Customer
 from capillary_async.sandbox._world.sample_customers import sample_customers

@@ -15,7 +15,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, TextIO
 
-from capillary_async.cli._words import as_options, one_line
+from capillary_async.cli._io.words import as_options, one_line
 from capillary_async.errors import CapillaryError
 
 if TYPE_CHECKING:
