@@ -18,10 +18,10 @@ _EXTRA = ("cyclopts", "rich")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and give its exit code: 0 all right, 1 it could not run, 2 some customers failed.
+    """Run a command line and return its exit code: 0 success, 1 it could not run, 2 some customers failed.
 
     Args:
-        arguments: What stands behind the program's name; None for those of this process.
+        arguments: The arguments after the program's name; None reads those of this process.
     """
     try:
         from capillary_async.cli._app import run  # noqa: PLC0415 - the extra may be missing

@@ -1,6 +1,6 @@
-"""The commands: names, options and help. What they do stands in the files beside this one.
+"""The commands: names, options and help. What a command does is in its file in `_commands` or `_demo`.
 
-Invariant: a function of a command only gathers its options. Called by `main`.
+Invariant: the function of a command only collects its options. Called by `main`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _FLAG = Parameter(negative="", show_default=False)
 _STOPPED = "130 interrupted (SIGINT), 143 terminated (SIGTERM)"
 _SOME = "Exit codes: 0 all answered, 1 could not run, 2 some customers failed"
 _CODES = f"{_SOME}, 3 differences found, {_STOPPED}; each command's --help has its own."
-_READING = f"{_SOME}, {_STOPPED}, 141 nobody reads stdout any more."
+_READING = f"{_SOME}, {_STOPPED}, 141 the reader of stdout is gone."
 _EXPORTING = f"{_SOME}, {_STOPPED}."
 _VERIFYING = (
     "Exit codes: 0 all is as the manifest says, 1 could not run or the service did not answer the sample, 2 as 0, and "
@@ -76,7 +76,7 @@ _SERVING = "Exit codes: 0 stopped by Ctrl-C or SIGTERM, 1 could not run."
 
 app = App(
     name="capillary-async",
-    help="Read loyalty points from Capillary's API, or try it all on a sandbox of your own.",
+    help="Read loyalty points from Capillary's API, or try every command on a local sandbox.",
     help_epilogue=_CODES,
     help_format="plaintext",
     version=__version__,
@@ -112,18 +112,16 @@ def demo(
 ) -> int:
     """Start a sandbox, read all its customers from four endpoints at once, and check that the four agree.
 
-    Then export them, kill the export, start it again, verify it, and reconcile it with books in which differences are
-    planted. Ends with 0 only when every answer agreed with the others and with what the sandbox holds, and exactly the
-    planted differences were found.
+    Then export them, kill the export, start it again, verify it, and reconcile it with books that have planted
+    differences. The exit code is 0 only if all answers agree and exactly the planted differences are found.
 
     Args:
-        customers: How many customers the sandbox has.
+        customers: Number of customers of the sandbox.
         seed: The same seed gives the same customers and points.
         latency: Seconds before each answer of the sandbox.
         faults: Let some requests fail, so that retries are seen.
-        disturb: Let rows vanish while they are read: the check must find it and the demo end with 1, without the jobs.
-        out: A new or empty folder for the export, the books and the report; a new one among the system's temporary
-            files, where it is not given. It is kept.
+        disturb: Let rows vanish while they are read: the check must find it; exit code 1, without the jobs.
+        out: A new or empty folder for export, books and report; it is kept. Default: a new temporary folder.
         quiet: No progress bar.
     """
     options = DemoOptions(
@@ -142,15 +140,15 @@ def sandbox(
     latency: str = "0",
     rate: str | None = None,
 ) -> int:
-    """Serve a sandbox until Ctrl-C, and print how to talk to it: curl, environment variables, a Python snippet.
+    """Serve a sandbox until Ctrl-C, and print how to use it from curl, a shell and Python.
 
     Args:
         host: The address to listen on.
         port: The port; 0 for any free one.
-        customers: How many customers it has.
+        customers: Number of customers.
         seed: The same seed gives the same customers and points.
-        latency: Seconds before each answer, or the least and the most: 0.02-0.2.
-        rate: Requests per seconds at most, e.g. 100/60; beyond it 429.
+        latency: Seconds before each answer, or a range: 0.02-0.2.
+        rate: Maximum requests per seconds, e.g. 100/60; more are answered 429. Default: no limit.
     """
     options = SandboxOptions(
         host=host, port=port, customers=customers, seed=seed, latency=latency_of(latency), rate=rate_of(rate)
@@ -171,7 +169,7 @@ def allocations(  # noqa: D417 - the groups of options describe themselves
 ) -> int:
     """Read the points allocations of customers that expire within two dates, or those of one event.
 
-    They are rows of one of five award tables, so sums are no balances. Points held: the remaining of AVAILABLE rows.
+    The rows are from one of five award tables, so sums are no balances. Usable points: remaining of AVAILABLE rows.
 
     Args:
         given: Customer ids; - reads them from stdin.
@@ -195,10 +193,10 @@ def awarded(  # noqa: D417 - the groups of options describe themselves
     """Read the ids of the points awarded to customers or user groups.
 
     Args:
-        given: Customer or user group ids; - reads them from stdin. User groups want --batch-size 1.
+        given: Customer or user group ids; - reads them from stdin. User groups need --batch-size 1.
         status: AVAILABLE, REDEEMED, EXPIRED, CONSUMED, RETURNED, CONSUMED_BY_CONVERSION, INACTIVE, ...
         org_id: The organisation.
-        batch_size: Ids in a request at most.
+        batch_size: Maximum ids per request.
     """
     return run_coroutine(
         read(ReadRequest(given, ids, output, connection, sandbox_of), awarded_job(expiry, status, org_id, batch_size))
@@ -239,7 +237,7 @@ def ledger(  # noqa: D417 - the groups of options describe themselves
     connection: Connection = _CONNECTION,
     sandbox_of: SandboxOf = _SANDBOX,
 ) -> int:
-    """Read what stands behind events of one customer's points ledger.
+    """Read the details of events of one customer's points ledger.
 
     In CSV, nested values are JSON text in their cell.
 
@@ -253,8 +251,8 @@ def ledger(  # noqa: D417 - the groups of options describe themselves
 exports = App(
     name="export",
     help=(
-        "Read what Capillary holds of many customers into a folder, durably; the same command again goes on. The ids "
-        "come from --ids: one a line, a column of a CSV or Parquet file, or - for stdin."
+        "Export records of many customers into a folder, durably; the same command again continues. Ids are read "
+        "from --ids: one per line, a column of a CSV or Parquet file, or - for stdin."
     ),
     help_epilogue=_EXPORTING,
     help_format="plaintext",
@@ -293,7 +291,7 @@ def export_awarded(  # noqa: D417 - the groups of options describe themselves
     Args:
         status: AVAILABLE, REDEEMED, EXPIRED, CONSUMED, RETURNED, CONSUMED_BY_CONVERSION, INACTIVE, ...
         org_id: The organisation.
-        batch_size: Ids in a request at most. User groups want 1.
+        batch_size: Maximum ids per request. User groups need 1.
     """
     query = awarded_query(expiry, status, org_id, batch_size)
     return run_coroutine(run_export(Exported(ids, export, connection, sandbox_of), query))
@@ -331,10 +329,10 @@ def export_ledger(
     connection: Connection = _CONNECTION,
     sandbox_of: SandboxOf = _SANDBOX,
 ) -> int:
-    """Export what stands behind events of customers' ledgers.
+    """Export the details of events of customers' ledgers.
 
-    The shards of an export of allocations or awarded ids are such a file of ids: they have the event log ids of their
-    customers. The ids of loyalty events are others.
+    The shards of an export of allocations or awarded ids can be given as --ids: they have the event log ids of their
+    customers. The ids of loyalty events are different.
     """
     return run_coroutine(run_export(Exported(ids, export, connection, sandbox_of), ledger_query(pairs, include)))
 
@@ -351,13 +349,13 @@ def verify(  # noqa: D417 - the groups of options describe themselves
     connection: Connection = _CONNECTION,
     sandbox_of: SandboxOf = _SANDBOX,
 ) -> int:
-    """Compute everything anew that the manifest of an export says, from its files.
+    """Recompute counts, totals and hashes of an export and check them against its manifest.
 
     Args:
         out: The folder of the export.
-        against_api: Read a sample of customers again too, and compare it record by record.
-        sample: How many customers.
-        seed: The same seed draws the same sample.
+        against_api: Also read a sample of customers again and compare each record.
+        sample: Number of customers in the sample.
+        seed: The same seed selects the same sample. Default: random.
         quiet: Print only what differs.
     """
     return run_coroutine(run_verify(Checked(out, against_api, sample, seed, quiet), connection, sandbox_of))
@@ -366,9 +364,6 @@ def verify(  # noqa: D417 - the groups of options describe themselves
 @app.command(help_epilogue=_RECONCILING)
 def reconcile(folder: str, *, with_books: WithBooks = _BOOKS) -> int:  # noqa: D417 - the group describes itself
     """Compare an export with your own books, record by record, and check it by its own rules.
-
-    Ends with 0 where all is equal and no rule is broken, with 3 where something differs, and with 1 where it could not
-    be told.
 
     Args:
         folder: The folder of a finished export.

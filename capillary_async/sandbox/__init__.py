@@ -1,6 +1,6 @@
 """A real local server with the five endpoints, customers, credentials and scripted faults: for demo, docs and tests.
 
-Invariant: what is listed below is all that users import; the files behind it are private.
+Invariant: what is listed below is all that users import; the other files are private.
 
     async with Sandbox(customers=500, seed=7, faults=[Throttle(retry_after=1, times=2)]) as sandbox:
         async with AsyncSession(sandbox.url, auth=sandbox.auth) as capillary:

@@ -349,7 +349,7 @@ def test_a_short_csv_line_is_a_bad_id(tmp_path: Path, capfd: pytest.CaptureFixtu
         (["events", *SMALL, "--ids", "/no/such/file"], "/no/such/file"),
         (["events", *SMALL, "--ids", str(Path(__file__).parent)], f"{Path(__file__).parent} is a directory"),
         (["events", *SMALL, "1", "--ids", "x"], "not both"),
-        (["events", *SMALL, "1", "-"], "stands alone"),
+        (["events", *SMALL, "1", "-"], "is used alone"),
         (["events", *SMALL, "--ids", __file__, "--ids-column", "id"], "no column"),
         (["events", *SMALL, "--ids", sys.executable], "no UTF-8"),
         (["events", *SMALL, "--out", "/no/such/dir/file"], "cannot write /no/such/dir/file"),

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from support.job_server import UNKNOWN, Customers
 
 from capillary_async.cli import main
-from capillary_async.cli._io.job_progress import JobReport, told
+from capillary_async.cli._io.job_progress import JobReport, message
 from capillary_async.jobs import ExportProgress
 
 if TYPE_CHECKING:
@@ -363,11 +363,11 @@ def _progress(**changed: Any) -> ExportProgress:
 
 def test_what_is_told() -> None:
     """Rate and time left are those of this run."""
-    assert told(_progress()) == "7,000 records, 40/s, 3 failed, 5 throttled, 3 min left"
-    assert told(_progress(phase="round 1")) == "7,000 records, 40/s, 3 failed, 5 throttled"
-    assert told(_progress(settled=500)) == "7,000 records, 0/s, 3 failed, 5 throttled"
-    assert told(_progress(asked=1_000_000)).endswith("6.9 h left")
-    assert told(_progress(asked=2_600)).endswith("2 s left")
+    assert message(_progress()) == "7,000 records, 40/s, 3 failed, 5 throttled, 3 min left"
+    assert message(_progress(phase="round 1")) == "7,000 records, 40/s, 3 failed, 5 throttled"
+    assert message(_progress(settled=500)) == "7,000 records, 0/s, 3 failed, 5 throttled"
+    assert message(_progress(asked=1_000_000)).endswith("6.9 h left")
+    assert message(_progress(asked=2_600)).endswith("2 s left")
 
 
 def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

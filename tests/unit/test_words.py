@@ -48,10 +48,8 @@ TECHNICAL = (  # exact uses that are the field's own
 NOT_YET = {
     "_codec",
     "_paging",
-    "cli",
     "errors.py",
     "jobs",
-    "sandbox",
 }
 
 

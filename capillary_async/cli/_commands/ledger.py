@@ -1,6 +1,6 @@
-"""`ledger`: what stands behind events of one customer's points ledger, to JSON Lines or CSV.
+"""`ledger`: the details of events of one customer's points ledger, to JSON Lines or CSV.
 
-Invariant: ids that the server refuses are told, and those behind them are read all the same. Called by `_app.py`.
+Invariant: ids that the server refuses are reported, and the ids after them are read all the same. Called by `_app.py`.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _pager(session: AsyncSession, owner: Identifier, ids: list[Any], what: Ledge
 
 
 async def _pump(pager: Pager[LedgerEvent], ids: int, report: Report, writer: Writer) -> None:
-    """Page after page; behind one with refused ids reading goes on at its position."""
+    """Read page after page; after a page with refused ids, reading continues at its position."""
     start: Position | None = None
     while True:
         pages = (pager if start is None else pager.options(start=start)).pages()

@@ -1,6 +1,6 @@
 """`allocations`, `awarded` and `events`: many customers to JSON Lines or CSV.
 
-Invariant: one customer's rows are in memory at a time for each request under way, and a customer that fails is told and
+Invariant: one customer's rows are in memory per request under way, and a customer that fails is reported and
 does not stop the rest. Called by `_app.py`.
 """
 

@@ -1,6 +1,6 @@
-"""The `reconcile` command: an export against the user's own books, told in ten lines.
+"""The `reconcile` command: compare an export with the user's own books and print ten lines.
 
-Invariant: 0 says that everything is equal and no rule is broken, 3 that something differs, 1 that it could not be told.
+Invariant: 0 says that everything is equal and no rule is broken, 3 that something differs, 1 that it failed.
 Called by `_app.py`; the work is that of `capillary_async.jobs`.
 """
 
@@ -29,27 +29,26 @@ _FLAG = Parameter(negative="", show_default=False)
 @Parameter(name="*", group=Group("Comparison", sort_key=1))
 @frozen(kw_only=True)
 class WithBooks:
-    """What to compare with, and how.
+    """The options of the comparison.
 
     Attributes:
-        books: books.csv, books.parquet, the folder of another export, duckdb://file.db or postgresql://...; without
-            it, only the rules are checked. A password belongs in PGPASSWORD or ~/.pgpass.
+        books: A .csv or .parquet file, another export, duckdb://file.db or postgresql://... (password: PGPASSWORD or
+            ~/.pgpass). Default: check the rules only.
         table: The table of duckdb:// or postgresql://, e.g. finance.awards.
-        key: Which columns tell a record, the export's first: id=award_id, or source_table=src,id=award_id.
-        compare: Which columns must say the same, in the same form: remaining=points,status. remaining is what is left
-            of an award, points_exclusive what was issued.
-        tolerance: Points by which amounts may differ and still be equal.
-        out: A Parquet file for the differences: one row per missing record, one per field of a changed one.
-        report: An HTML file for a person.
-        with_awarded: An export of awarded ids of the same customers, to check the allocations against.
-        with_events: An export of loyalty events of the same customers, to check the rows against; needs --with-ledger.
-        with_ledger: An export of the ledger, asked by the event log ids of the rows, to check the rows against.
-        as_of: Reference day or time for expiry checks; default: when the export was read.
-        timezone: The server's zone, whose days and months count, e.g. Asia/Kolkata; default: that of the export, else
-            UTC.
-        memory_limit: Memory for the comparison; what does not fit goes to the disk of the files written.
-        threads: Threads for the comparison; one a core, where it is not given.
-        quiet: The verdict alone.
+        key: Columns that identify a record, the export's name first: source_table=src,id=award_id.
+        compare: Columns that must be equal, in the same form: remaining=points,status. remaining: points left of an
+            award; points_exclusive: points issued.
+        tolerance: Maximum difference of amounts that count as equal.
+        out: Parquet file of differences: a row per missing record and per changed field.
+        report: HTML report.
+        with_awarded: Check against this export of awarded ids of the same customers.
+        with_events: Check against this export of loyalty events; needs --with-ledger.
+        with_ledger: Check against this export of the ledger, read by the rows' event log ids.
+        as_of: Reference time for expiry checks (default: when the export was read).
+        timezone: The server's zone, e.g. Asia/Kolkata (default: the export's, else UTC).
+        memory_limit: Memory for the comparison; the rest goes to disk.
+        threads: Threads for the comparison (default: one per core).
+        quiet: Print only the verdict.
     """
 
     books: str | None = field(default=None, repr=False)  # it may hold a password
@@ -70,11 +69,11 @@ class WithBooks:
 
 
 async def reconcile(folder: str, given: WithBooks) -> int:
-    """Compare, tell the outcome, and give the exit code.
+    """Compare, print the outcome, and return the exit code.
 
     Raises:
-        UnusableError: The extra is missing, or the day is none.
-        JobError: It could not be done.
+        UnusableError: The extra is missing, or --as-of is invalid.
+        JobError: The comparison failed.
     """
     result = await comparing_jobs("reconcile").reconcile(
         folder,

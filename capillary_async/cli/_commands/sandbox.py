@@ -1,4 +1,4 @@
-"""`sandbox`: serve a sandbox until it is told to stop, and say how to talk to it.
+"""`sandbox`: serve a sandbox until it is stopped, and print how to use it.
 
 Invariant: what is printed works when it is pasted. Called by `_app.py`.
 """
@@ -60,7 +60,7 @@ class SandboxOptions:
         host, port: Where to listen; port 0 is any free one.
         customers, seed: Of the sandbox.
         latency: Seconds before each answer, the least and the most.
-        rate: Requests in how many seconds at most, None for no limit.
+        rate: Maximum requests, and the seconds they count for; None for no limit.
     """
 
     host: str = "127.0.0.1"
@@ -103,7 +103,7 @@ async def serve(options: SandboxOptions, tell: Callable[[str], object]) -> int:
     """Serve until SIGINT or SIGTERM; gives the exit code.
 
     Raises:
-        UnusableError: An option cannot be, or the port is taken.
+        UnusableError: An option is invalid, or the port is taken.
     """
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,4 +1,4 @@
-"""`verify`: prove an export from its files, and a sample of it from the service.
+"""`verify`: check an export from its files, and a sample of it with the service.
 
 Invariant: nothing is changed, and each difference is a line on stdout. Called by `_app.py`.
 """
@@ -28,7 +28,7 @@ _SHOWN = 100
 
 @frozen
 class Checked:
-    """What is to be proven.
+    """The options of `verify`.
 
     Attributes:
         out: The folder.
@@ -46,7 +46,7 @@ class Checked:
 
 
 async def verify(checked: Checked, connection: Connection, sandbox_of: SandboxOf) -> int:
-    """Prove it; gives the exit code.
+    """Verify the export and return the exit code.
 
     Raises:
         UnusableError: The command cannot run like this.
@@ -61,7 +61,7 @@ async def verify(checked: Checked, connection: Connection, sandbox_of: SandboxOf
     except CapillaryError as error:
         if isinstance(error, package.JobError | InvalidRequestError):
             raise
-        # The service refuses all: what the files prove is worth telling all the same.
+        # The service refuses all: report what the files show all the same.
         proof = await package.verify(checked.out)
         result = evolve(proof, unanswered=(f"the sample could not be read again: {error}",))
     return _told(result, checked)

@@ -85,11 +85,11 @@ async def demo(options: DemoOptions) -> int:
     """Run it; gives the exit code.
 
     Raises:
-        UnusableError: An option cannot be.
+        UnusableError: An option is invalid.
         CapillaryError: What concerns every customer.
     """
     if options.out is not None:
-        empty_folder(options.out)  # told before anything is read
+        empty_folder(options.out)  # refused before anything is read
     try:
         sandbox = Sandbox(
             customers=options.customers, seed=options.seed, latency=options.latency, faults=faults_of(options)
@@ -210,7 +210,7 @@ class _Reading:
             end_expiry_date=sandbox.expiry_date_end,
             status=status,
         )
-        # One worker a status: they walk the customers side by side, which the sandbox grows once for all of them.
+        # One worker per status: all read the same customers at a time, so that the sandbox generates each once.
         use = partial(self.agreement.awarded, status=status)
         await self._each(fan.options(concurrency=1), progress, f"awarded ids, {status.lower()}", use)
 

@@ -118,7 +118,7 @@ class Chain:
         sandbox, shards = self._sandbox, self._shards_in_all
         lines = ["customer_id", *map(str, sandbox.customer_ids), ""]
         write_file(self.folder / "ids.csv", "\n".join(lines).encode())
-        # The later half of the answers is held back until the export is dead: it is always killed in the middle.
+        # The later half of the answers waits until the export is dead: it is always killed in the middle.
         sandbox.clear_faults()
         sandbox.add_faults(SlowFirstByte(_HELD, times=None, path="dateRange", after=len(sandbox.customer_ids) // 2))
         there = await self._kill()
@@ -193,7 +193,7 @@ class Chain:
         return -(-len(self._sandbox.customer_ids) // self._shard_keys)
 
     def _published(self) -> dict[str, tuple[int, int]]:
-        """The files that have their names, each with what changes when it is written anew."""
+        """The files that have their names, each with what changes when it is written again."""
         found: dict[str, tuple[int, int]] = {}
         for path in sorted((self._out / "shards").glob("part-*.parquet")):
             with contextlib.suppress(FileNotFoundError):

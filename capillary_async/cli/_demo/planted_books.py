@@ -87,7 +87,7 @@ def write_books(path: Path, sandbox: Sandbox, seed: int) -> Planted:
 
 
 def disagreements(planted: Planted, differences: Path) -> list[str]:
-    """What of the planted is not in the Parquet file of differences, and what is there that nobody planted."""
+    """What of the planted is not in the Parquet file of differences, and what is there that was not planted."""
     import duckdb  # noqa: PLC0415 - the extra may be missing
 
     with duckdb.connect() as reading:

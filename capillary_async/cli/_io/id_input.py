@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STREAM", "ids_of", "pairs_of"]
 
-# Stands for `-` on the command line, which the parser would take for an option without a name.
+# Replaces `-` on the command line, which the parser would take for an option without a name.
 STREAM = "\0-"  # no argument of a process can hold a NUL
 _PIECE = 65_536
 _NO_EVENT = frozenset({"", "-1"})
@@ -65,7 +65,7 @@ def ids_of(
     if given and path is not None:
         raise UnusableError("give ids as arguments or with --ids, not both")
     if STREAM in given:
-        raise UnusableError("'-' (stdin) stands alone, without other ids")
+        raise UnusableError("'-' (stdin) is used alone, without other ids")
     if given:
         return given
     if path is None and otherwise is not None:

@@ -40,7 +40,7 @@ class IOThread:
         return await asyncio.wrap_future(future)
 
     def end(self, last: Callable[[], object]) -> None:
-        """Make one last call when those before it are done; nobody waits for it."""
+        """Make one last call when those before it are done; no caller waits for it."""
         self._calls.put((Future(), last))
         self._calls.put(None)
 

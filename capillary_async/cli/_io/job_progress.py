@@ -39,11 +39,11 @@ class JobReport:
         self._console = Screen(file=sys.stderr, markup=False, highlight=False, soft_wrap=True)
         self._bar = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"), console=self._console, transient=True,
+            TextColumn("{task.fields[message]}"), console=self._console, transient=True,
             disable=quiet or not self._console.is_terminal,
         )  # fmt: skip
-        self._task = self._bar.add_task(what, total=None, told="")
-        self._told = time.monotonic()
+        self._task = self._bar.add_task(what, total=None, message="")
+        self._shown = time.monotonic()
         self._phase = ""
         self._note: str | None = None
 
@@ -57,7 +57,7 @@ class JobReport:
         self._bar.stop()
 
     def progress(self, state: ExportProgress) -> None:
-        """Where it stands: for `on_progress`."""
+        """Show the progress of a job: for `on_progress`."""
         if self._quiet:
             return
         if state.note is not None and state.note != self._note:
@@ -68,13 +68,13 @@ class JobReport:
             description=f"{self._what}, {state.phase}",
             total=state.asked,
             completed=state.settled,
-            told=told(state),
+            message=message(state),
         )
         now = time.monotonic()
         plain = not self._console.is_terminal and state.phase not in ("ids", "paused", "done")
-        if plain and (state.phase != self._phase or now - self._told >= _EVERY):
-            self._told = now
-            self._line(f"{state.phase}: {state.settled:,} of {state.asked or 0:,} keys, {told(state)}")
+        if plain and (state.phase != self._phase or now - self._shown >= _EVERY):
+            self._shown = now
+            self._line(f"{state.phase}: {state.settled:,} of {state.asked or 0:,} keys, {message(state)}")
         self._phase = state.phase
 
     def note(self, text: str) -> None:
@@ -91,7 +91,7 @@ class JobReport:
                 f"stopped with {result.shards:,} shards complete ({count(result.records, 'record')}) in {result.out}; "
                 "give the same command again to go on, the ids are kept there"
                 if result.asked
-                else f"stopped before all ids were read; give the same command again to begin anew in {result.out}"
+                else f"stopped before all ids were read; give the same command again to begin again in {result.out}"
             )
             return
         if result.failed:
@@ -117,7 +117,7 @@ class JobReport:
         self._console.print(f"{self._what}: {text}")
 
 
-def told(state: ExportProgress) -> str:
+def message(state: ExportProgress) -> str:
     """Rate, failures, throttles and the time left."""
     parts = [f"{state.records:,} records", f"{state.rate:,.0f}/s", f"{state.failed:,} failed"]
     parts.append(f"{state.throttles:,} throttled")

@@ -22,11 +22,11 @@ _FLAG = Parameter(negative="", show_default=False)
 @Parameter(name="*", group=Group("Ids", sort_key=5))
 @frozen(kw_only=True)
 class IdSource:
-    """Where ids come from.
+    """The source of the ids.
 
     Attributes:
-        ids: A file of ids, one a line; - for stdin.
-        ids_column: The file is CSV with a header line: take this column of it.
+        ids: A file of ids, one per line; - for stdin.
+        ids_column: The file is CSV with a header line: read this column.
     """
 
     ids: str | None = None
@@ -36,13 +36,13 @@ class IdSource:
 @Parameter(name="*", group=Group("Output", sort_key=6))
 @frozen(kw_only=True)
 class Output:
-    """What to write, and where.
+    """The output: its place and form.
 
     Attributes:
-        out: The file to write; it appears when all is written. - for stdout.
+        out: The file to write, complete or not at all; - for stdout.
         format: JSON Lines or CSV.
-        ordered: Keep the order of the ids; otherwise as answers come.
-        quiet: No progress and no closing line on stderr; failures are told all the same.
+        ordered: Keep the order of the ids (default: the order of the answers).
+        quiet: No progress and no closing line on stderr; failures are still reported.
     """
 
     out: str = "-"
@@ -54,22 +54,23 @@ class Output:
 @Parameter(name="*", group=Group("Connection", sort_key=7))
 @frozen(kw_only=True)
 class Connection:
-    """Which server, with which credentials, how fast.
+    """The server, the credentials and the pace.
 
     Attributes:
-        base_url: The cluster, e.g. https://eu.api.capillarytech.com; else CAPILLARY_BASE_URL.
-        username: The till id; else CAPILLARY_USERNAME. The password stands in CAPILLARY_PASSWORD or
+        base_url: The cluster's URL (default: CAPILLARY_BASE_URL).
+        username: Till id (default: CAPILLARY_USERNAME). The password is read from CAPILLARY_PASSWORD or
             CAPILLARY_PASSWORD_MD5.
-        password_file: A file that holds the till password.
-        client_key: The OAuth client's key; else CAPILLARY_CLIENT_KEY. The secret stands in CAPILLARY_CLIENT_SECRET.
-        client_secret_file: A file that holds the OAuth client's secret.
-        server_timezone: The cluster's zone, e.g. Asia/Kolkata, for times that come without an offset.
+        password_file: A file with the till password.
+        client_key: OAuth key (default: CAPILLARY_CLIENT_KEY). The secret is read from
+            CAPILLARY_CLIENT_SECRET.
+        client_secret_file: A file with the OAuth secret.
+        server_timezone: Zone of times without an offset, e.g. Asia/Kolkata.
         dag_scope: The x-cap-neo-dag-scope of Neo calls.
-        concurrency: Requests under way at once.
-        rate: Requests per seconds at most, e.g. 100/60.
-        attempts: Attempts of a call, the first included.
-        page_size: Records asked for a page.
-        verify: Read every list of several pages twice and compare.
+        concurrency: Maximum requests at once.
+        rate: Maximum requests per seconds, e.g. 100/60 (default: no limit).
+        attempts: Maximum attempts per call, the first included.
+        page_size: Records per page.
+        verify: Read each list of several pages twice and compare.
     """
 
     base_url: str | None = None
@@ -92,8 +93,8 @@ class SandboxOf:
     """A sandbox in this process instead of a server.
 
     Attributes:
-        sandbox: Ask a sandbox in this process. All its customers, its program, category and dates are the defaults.
-        customers: How many customers the sandbox has.
+        sandbox: Use a sandbox in this process; its customers, program and dates are the defaults.
+        customers: Number of customers of the sandbox.
         seed: The same seed gives the same customers.
     """
 
@@ -105,11 +106,11 @@ class SandboxOf:
 @Parameter(name="*", group=Group("Which points", sort_key=1))
 @frozen(kw_only=True)
 class Expiry:
-    """Which points, by program, category and expiry.
+    """The program, category and expiry dates of points.
 
     Attributes:
-        program_id: The loyalty program; an export may have several: give the option more than once.
-        point_category_id: The category of points; an export may have several, each asked of each program.
+        program_id: The loyalty program; repeat the option for an export of several.
+        point_category_id: The category of points; repeat it for an export of several, each read of each program.
         expiry_date_start: First day of expiry, YYYY-MM-DD, in the server's time zone.
         expiry_date_end: Last day of expiry.
     """
@@ -123,11 +124,11 @@ class Expiry:
 @Parameter(name="*", group=Group("Which points", sort_key=1))
 @frozen(kw_only=True)
 class NotFound:
-    """Whether a customer may be unknown.
+    """The meaning of a 404 for a customer.
 
     Attributes:
-        not_found: What a 404 of the API itself for a customer is: an error, or an empty list. A 404 of anything else,
-            e.g. a wrong base URL, is an error always.
+        not_found: The API's 404 for a customer is an error, or an empty list. Any other 404, e.g. of a wrong base URL,
+            is always an error.
     """
 
     not_found: Literal["error", "empty"] = "error"
@@ -151,7 +152,7 @@ class EventOf:
 @Parameter(name="*", group=Group("Whose ledger (one of these)", sort_key=3))
 @frozen(kw_only=True)
 class LedgerOf:
-    """Whose ledger.
+    """The customer whose ledger is read.
 
     Attributes:
         mobile: The customer's mobile number with its country code.
@@ -173,15 +174,15 @@ class LedgerOf:
 @Parameter(name="*", group=Group("What of it", sort_key=4))
 @frozen(kw_only=True)
 class LedgerWith:
-    """Which entries of the ledger, and what to tell of them.
+    """The entries of the ledger and their details.
 
     Attributes:
-        source: Where the identifier is known, e.g. INSTORE, WECHAT, ALL.
-        event_name: The ids are references (transaction or request ids) of events of this name, not event ids.
+        source: Source of the identifier, e.g. INSTORE, WECHAT, ALL.
+        event_name: The ids are references (transaction or request ids) of events of this name.
         account_id: The account, for sources with several.
         type: CUSTOMER or USERGROUP2.
-        is_primary_user: For groups, whether to tell the primary member's entries.
-        alternate_currency_name: Only this alternate currency; may stand several times.
+        is_primary_user: For groups: the primary member's entries.
+        alternate_currency_name: Only this alternate currency; may be repeated.
         bill_details: Bill number, amount, discount, line items.
         points_earned_breakup: Points by category, allocation and expiry strategy.
         custom_fields: The brand's custom fields.
@@ -209,17 +210,16 @@ class LedgerWith:
 @Parameter(name="*", group=Group("Export", sort_key=6))
 @frozen(kw_only=True)
 class ExportOf:
-    """What to write, and where.
+    """The output: its place and form.
 
     Attributes:
-        out: The folder; it is made. The same command again goes on at what is missing.
+        out: The folder; it is created. The same command again continues.
         format: Parquet or JSON Lines.
-        shard_keys: Customers a file.
-        rounds: How often customers that failed are asked again; those that the service refused for good are asked
-            again by the next run alone.
-        paranoid: Hash all files that are there, instead of looking at their sizes.
-        allow_empty: No ids at all are an export too, instead of an error.
-        grace: Seconds for shards under way when the command is interrupted.
+        shard_keys: Customers per file.
+        rounds: Maximum retries of failed customers; those with a definitive error are retried by the next run only.
+        paranoid: Check files that exist by hash, not by size.
+        allow_empty: An empty list of ids is an export, not an error.
+        grace: Seconds to finish files when the command is interrupted.
         quiet: No progress and no closing line on stderr.
     """
 
@@ -236,14 +236,14 @@ class ExportOf:
 @Parameter(name="*", group=Group("Whose ledgers", sort_key=3))
 @frozen(kw_only=True)
 class LedgerPairs:
-    """Whose ledgers, and which of their events: --ids is a CSV or Parquet file with a column for each.
+    """The columns of --ids, a CSV or Parquet file: identifiers and event log ids.
 
     Attributes:
         identifier_column: The column of the identifiers.
         event_column: The column of the event log ids, one per line, as in an export of allocations or awarded ids; a
             line without one (empty or -1) is left out. Lines of the same identifier belong together.
         identifier: What the identifiers are: customer_id, mobile, email, external_id, id, primary_user_id.
-        source: Where the identifiers are known, e.g. INSTORE, WECHAT, ALL.
+        source: Source of the identifiers, e.g. INSTORE, WECHAT, ALL.
         account_id: The account, for sources with several.
         type: CUSTOMER or USERGROUP2.
     """
@@ -259,7 +259,7 @@ class LedgerPairs:
 @Parameter(name="*", group=Group("What of it", sort_key=4))
 @frozen(kw_only=True)
 class LedgerIncludes:
-    """What to tell of ledger events.
+    """The details of ledger events.
 
     Attributes:
         bill_details: Bill number, amount, discount, line items.

@@ -1,4 +1,4 @@
-"""From records to rows: what stands in a line of the output.
+"""Records as rows: the values of a line of the output.
 
 Invariant: quantities are text with the digits that came, times are ISO 8601, and a file has the same columns whatever
 it holds. Used by `_commands/read.py` and `_commands/ledger.py`; written by `_io/writer.py`.

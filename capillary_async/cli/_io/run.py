@@ -112,7 +112,7 @@ def fill_standard_streams() -> None:
 
 
 def ending(command: Callable[[], int]) -> int:
-    """The exit code of a command, whatever it raises; what it could not do is told in one line."""
+    """Return the exit code of a command, whatever it raises; an error is one line on stderr."""
     try:
         fill_standard_streams()
         code = command()

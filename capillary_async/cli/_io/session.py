@@ -33,7 +33,7 @@ async def connected(
     """A session, and the sandbox it talks to if that was asked for.
 
     Raises:
-        UnusableError: An option cannot be, or a credential is missing.
+        UnusableError: An option is invalid, or a credential is missing.
     """
     if not sandbox_of.sandbox:
         async with _session(connection, _credentials(connection), silence) as session:

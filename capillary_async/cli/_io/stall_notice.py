@@ -1,6 +1,6 @@
 """Telling that nothing is answered, so that a server that cannot be reached does not look like a program that hangs.
 
-Invariant: it watches and changes nothing; slowness is told once, a kind of failure once in each silence. Used by
+Invariant: it watches and changes nothing; slowness is reported once, a kind of failure once in each silence. Used by
 `_commands/read.py` and `_commands/ledger.py`.
 """
 
@@ -28,7 +28,7 @@ _NO_ANSWER = (TransportError, ServerError, RateLimitedError)
 
 
 class StallMonitor:
-    """A middleware of the session that sees how every call ends, and a task that tells when none does well."""
+    """A middleware of the session that sees how every call ends, and a task that reports when no call succeeds."""
 
     def __init__(self) -> None:
         self._under_way = 0

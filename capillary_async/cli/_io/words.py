@@ -1,6 +1,6 @@
 """How messages are worded: on one line, with the right plural, and with options instead of arguments.
 
-Invariant: pure, and whatever the text, a terminal shows it and obeys nothing of it. Used by all that tells something.
+Invariant: pure, and whatever the text, a terminal shows it and obeys nothing of it. Used by all that print messages.
 """
 
 from __future__ import annotations

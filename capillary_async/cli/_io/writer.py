@@ -109,7 +109,7 @@ class Writer:
 
 
 def _target_of(given: str) -> Path:
-    """The file that the path leads to: a link stays a link, and the file behind it is replaced.
+    """The file that the path leads to: a link stays a link, and its target is replaced.
 
     Raises:
         UnusableError: It is a URL.

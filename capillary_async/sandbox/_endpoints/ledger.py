@@ -74,7 +74,7 @@ class _Ask:
 def explode(
     world: World, params: Mapping[str, str], play: FaultPlan, status: int, unknown: Literal["error", "null"]
 ) -> Answer:
-    """`/v2/pointsLedger/getLedgerExplodeInfo`; `unknown` says what an event id that nobody knows does."""
+    """`/v2/pointsLedger/getLedgerExplodeInfo`; `unknown` says what an unknown event id does."""
     ask = _Ask(world, params, status)
     owners = _owners(ask)
     found = _by_ids(ask, owners, unknown) if "eventIds" in params else _by_references(ask, owners)
@@ -156,7 +156,7 @@ def _held(ask: _Ask, owners: list[int]) -> dict[int, list[_Found]]:
     for event in _events(ask, owners):
         if event.log_id in wanted:
             held[event.log_id] = [_Found(exploded(event, ask.params))]
-    # What the page shows stands as the page shows it, whatever flags are sent.
+    # The documented sample is answered as on its page, whatever flags are sent.
     samples = [sample for sample in ledger_samples() if sample.customer_id in owners]
     for event_id in {sample.event["eventLogId"] for sample in samples}:
         held[event_id] = [

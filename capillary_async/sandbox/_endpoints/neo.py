@@ -27,7 +27,7 @@ __all__ = ["allocations_by_event", "allocations_by_expiry", "awarded"]
 _STATUSES = frozenset(
     {
         *("AVAILABLE", "REDEEMED", "EXPIRED", "CONSUMED", "RETURNED", "CONSUMED_BY_CONVERSION", "INACTIVE"),
-        "POINT_CATEGORY_CHANGED",  # not on the page, but in the table behind it
+        "POINT_CATEGORY_CHANGED",  # not on the page, but in its table
     }
 )
 _DEFAULT_COUNT, _MOST_COUNT = 10, 100
@@ -48,7 +48,7 @@ def awarded(world: World, params: Mapping[str, str], play: FaultPlan) -> Answer:
         and start <= award.expiry_date <= end
         and org_id in (0, award.org_id)
     ]
-    # The page's sample stands in this order, not in that of the ids asked for.
+    # The page's sample is in this order, not in that of the ids asked for.
     rows.sort(key=lambda row: (row["source_table"], row["customer_id"]))
     return ok(play.entries(rows))
 
@@ -67,7 +67,7 @@ def allocations_by_event(world: World, params: Mapping[str, str], play: FaultPla
     """`/x/neo/pointsAllocation/event`: the allocations of one event, of all categories.
 
     It is found by its unique id, its transaction id or its request id. An event log id finds nothing: that the service
-    takes one is doubtful.
+    takes one is uncertain.
     """
     query = _query(params)
     entity_id, type_id = query.text("entity_id"), query.number("event_type_id")

@@ -1,4 +1,4 @@
-"""Faults of lists: pages that repeat, are capped or not heeded, and rows that move between the reading of two pages.
+"""Faults of lists: pages that repeat, are capped or ignored, and rows that move between the reading of two pages.
 
 Invariant: these alter which rows an answer holds, never how it is sent; several may be played on one request.
 """
@@ -49,7 +49,7 @@ class RepeatedPage(Fault):
 
 @attrs.frozen
 class PagingIgnored(Fault):
-    """Every page is answered with the first one: the server does not heed `page`.
+    """Every page is answered with the first one: the server ignores `page`.
 
     Example:
         >>> faults = [PagingIgnored(path="loyaltyEvents")]

@@ -69,7 +69,7 @@ class Script:
         return FaultPlan(tuple(due), self)
 
     def moved(self, key: str, rows: Sequence[Row], movers: Iterable[Fault]) -> Sequence[Row]:
-        """The list as it stands after every move, those of this request included."""
+        """The list after every move, those of this request included."""
         moves = self._moved.get(key, [])
         fresh = list(movers)
         if fresh:
@@ -103,7 +103,7 @@ class FaultPlan:
         """The entries of one page of the list that has this key.
 
         Raises:
-            Refused: The page lies past the end, and a fault makes that a 404.
+            Refused: The page is past the end, and a fault makes that a 404.
         """
         rows = self._script.moved(key, rows, (fault for fault in self.faults if fault.moves_rows))
         for fault in self.faults:

@@ -1,6 +1,6 @@
 """Putting an answer on the wire with aiohttp: whole, compressed, cut, or not at all.
 
-Invariant: a cut answer is cut on purpose and for certain; the connection is closed behind it. `Sandbox` calls `send`.
+Invariant: a cut answer is cut on purpose and for certain; the connection is closed after it. `Sandbox` calls `send`.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Setup:
     Attributes:
         world: The customers.
         v2_error_status: The HTTP status of refusals that name a code of the v2 pages.
-        unknown_event_ids: What an event id that nobody knows does to a ledger call.
+        unknown_event_ids: What an unknown event id does to a ledger call.
     """
 
     world: World

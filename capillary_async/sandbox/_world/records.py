@@ -58,7 +58,7 @@ REF_TYPES = {
 _NOTHING = Decimal("0.000")
 NO_EVENT = -1  # what newer tables have as event_log_id where there is none
 IST = timezone(timedelta(hours=5, minutes=30))
-# The world stands still on this day: what expired before it is expired, whenever the sandbox runs.
+# This is the fixed day of the world: what expired before it is expired, whenever the sandbox runs.
 TODAY = datetime(2026, 1, 15, tzinfo=UTC)
 
 

@@ -1,8 +1,8 @@
 """The sample answers of the five API pages, so that their curl lines work here as they are printed.
 
 Invariant: `samples.json` holds what the pages show, number text included (100.0 stays 100.0). The one ledger
-sample that is not JSON on its page (`"eventReferenceIds":{RefId1}` in curly quotes) stands there with the quotes
-mended. `_world/world.py` reads it.
+sample that is not JSON on its page (`"eventReferenceIds":{RefId1}` in curly quotes) is kept with the quotes
+repaired. `_world/world.py` reads it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Throws of dice that come out the same on every Python.
+"""Random numbers that are the same on every Python for the same seed.
 
 Invariant: only `Random.random()` is used, seeded with a text; the other methods of `random` may change between
 versions. `_world/generate.py` and `_world/world.py` throw them.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXPIRY_END", "EXPIRY_START", "UNKNOWN_ID", "World", "identifiers"]
 
-# Every expiry date of the world, the samples included, lies between these two.
+# Every expiry date of the world, the samples included, is between these two.
 EXPIRY_START, EXPIRY_END = date(2020, 1, 1), date(2030, 12, 31)
 _FIRST_ID, _STEP = 600_000_001, 7
 _FIRST_MERGED, _MERGED = 590_000_001, 3
