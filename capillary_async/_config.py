@@ -6,46 +6,12 @@ the session, the transport and the pager.
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
-
 from attrs import field, frozen
 
-from capillary_async._repr import brief_repr, shown
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from attrs import Attribute
+from capillary_async._repr import brief_repr
+from capillary_async._validation import flag, refuse, seconds, validator, whole
 
 __all__ = ["Limits", "Paging", "Rate", "RetryPolicy", "Timeouts"]
-
-
-def _whole(least: int, most: int | None = None) -> Callable[[Any, Attribute[Any], Any], None]:
-    span = f"of at least {least}" if most is None else f"from {least} to {most}"
-
-    def check(owner: Any, attribute: Attribute[Any], value: Any) -> None:
-        right = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        if not right or (most is not None and value > most):
-            raise ValueError(f"{type(owner).__name__}.{attribute.name} takes a whole number {span}, got {shown(value)}")
-
-    return check
-
-
-def _seconds(*, zero: bool = False) -> Callable[[Any, Attribute[Any], Any], None]:
-    def check(owner: Any, attribute: Attribute[Any], value: Any) -> None:
-        right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not right or value < 0 or (value == 0 and not zero):
-            span = "zero or more" if zero else "more than zero"
-            name = f"{type(owner).__name__}.{attribute.name}"
-            raise ValueError(f"{name} takes a finite number of seconds, {span}, got {shown(value)}")
-
-    return check
-
-
-def _flag(owner: Any, attribute: Attribute[Any], value: Any) -> None:
-    if not isinstance(value, bool):
-        raise ValueError(f"{type(owner).__name__}.{attribute.name} takes True or False, got {shown(value)}")
 
 
 @frozen
@@ -68,10 +34,10 @@ class Timeouts:
         Timeouts(connect=10, read=5, attempt=10, call=30)
     """
 
-    connect: float = field(default=10, validator=_seconds())
-    read: float = field(default=30, validator=_seconds())
-    attempt: float = field(default=60, validator=_seconds())
-    call: float = field(default=180, validator=_seconds())
+    connect: float = field(default=10, validator=validator(seconds))
+    read: float = field(default=30, validator=validator(seconds))
+    attempt: float = field(default=60, validator=validator(seconds))
+    call: float = field(default=180, validator=validator(seconds))
 
     __repr__ = brief_repr
 
@@ -104,15 +70,15 @@ class Rate:
         Rate(permits=100, per=60)
     """
 
-    permits: int = field(validator=_whole(1))
-    per: float = field(validator=_seconds())
+    permits: int = field(validator=validator(whole, 1))
+    per: float = field(validator=validator(seconds))
 
     __repr__ = brief_repr
 
 
-def _rate(_: Any, attribute: Attribute[Any], value: Any) -> None:
+def _rate(name: str, value: object) -> None:
     if value is not None and not isinstance(value, Rate):
-        raise ValueError(f"Limits.{attribute.name} takes a Rate or None, e.g. Rate(100, per=60), got {shown(value)}")
+        raise refuse(name, "a Rate or None, e.g. Rate(100, per=60)", value)
 
 
 @frozen
@@ -136,9 +102,9 @@ class Limits:
         Rate(permits=100, per=60)
     """
 
-    concurrency: int = field(default=32, validator=_whole(1))
-    concurrency_start: int = field(default=8, validator=_whole(1))
-    rate: Rate | None = field(default=None, validator=_rate)
+    concurrency: int = field(default=32, validator=validator(whole, 1))
+    concurrency_start: int = field(default=8, validator=validator(whole, 1))
+    rate: Rate | None = field(default=None, validator=validator(_rate))
 
     __repr__ = brief_repr
 
@@ -165,12 +131,12 @@ class RetryPolicy:
         1
     """
 
-    attempts: int = field(default=5, validator=_whole(1))
-    backoff: float = field(default=0.2, validator=_seconds(zero=True))
-    throttle_backoff: float = field(default=1.0, validator=_seconds(zero=True))
-    backoff_max: float = field(default=20, validator=_seconds(zero=True))
-    retry_after_max: float = field(default=120, validator=_seconds(zero=True))
-    quota: int = field(default=500, validator=_whole(0))
+    attempts: int = field(default=5, validator=validator(whole, 1))
+    backoff: float = field(default=0.2, validator=validator(seconds, zero=True))
+    throttle_backoff: float = field(default=1.0, validator=validator(seconds, zero=True))
+    backoff_max: float = field(default=20, validator=validator(seconds, zero=True))
+    retry_after_max: float = field(default=120, validator=validator(seconds, zero=True))
+    quota: int = field(default=500, validator=validator(whole, 0))
 
     __repr__ = brief_repr
 
@@ -191,9 +157,9 @@ class Paging:
         8
     """
 
-    page_size: int = field(default=100, validator=_whole(1))
-    prefetch: int = field(default=4, validator=_whole(0))
-    verify: bool = field(default=False, validator=_flag)
+    page_size: int = field(default=100, validator=validator(whole, 1))
+    prefetch: int = field(default=4, validator=validator(whole, 0))
+    verify: bool = field(default=False, validator=validator(flag))
 
     __repr__ = brief_repr
 

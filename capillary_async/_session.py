@@ -14,6 +14,7 @@ from typing import Any, Generic, NoReturn, ParamSpec, Self, TypeVar, cast, overl
 
 from attrs import evolve
 
+from capillary_async import _validation as check
 from capillary_async._config import Limits, Paging, RetryPolicy, Timeouts
 from capillary_async._priority import PRIORITIES, Priority
 from capillary_async._repr import brief, shown
@@ -21,17 +22,6 @@ from capillary_async._transport.chain import ClientSession, Shared, share
 from capillary_async._transport.messages import Headers, Middleware, Request, ResponseSpec, decoded_of
 from capillary_async._transport.retry import Quota
 from capillary_async._transport.stats import Stats
-from capillary_async._validation import (
-    check_base_url,
-    check_dag_scope,
-    check_headers,
-    check_middlewares,
-    check_path,
-    check_timezone,
-    encode_query,
-    expect,
-    merged,
-)
 from capillary_async.auth import BasicAuth, OAuthClient
 from capillary_async.endpoints import (
     LedgerInclude,
@@ -238,10 +228,10 @@ class AsyncSession:
                 f"method takes 'GET', got {shown(method)}: the SDK sends requests again, which is only safe for reads",
                 argument="method",
             )
-        quoted = check_path(path)
+        quoted = check.path(path)
         shape = ResponseSpec(model, free=True, timezone=self.server_timezone)
         headers = self._calls.neo_headers if quoted.startswith(NEO) else Headers()
-        response = await self._calls.call(Request("GET", quoted, encode_query(params), headers, shape=shape))
+        response = await self._calls.call(Request("GET", quoted, check.query(params), headers, shape=shape))
         return decoded_of(response)
 
     async def history(
@@ -395,24 +385,24 @@ def _parts(
 ) -> tuple[BasicAuth | OAuthClient, Shared, Settings]:
     """What a session is made of, checked."""
     _expect_kinds(timeouts=timeouts, limits=limits, retry=retry, paging=paging)
-    expect("auth", auth, BasicAuth | OAuthClient, "BasicAuth or OAuthClient")
+    check.kind("auth", auth, BasicAuth | OAuthClient, "BasicAuth or OAuthClient")
     shared = share(
-        check_base_url(base_url),
+        check.base_url(base_url),
         auth,
         limits,
         retry,
         timeouts,
-        middlewares=check_middlewares(middlewares),
+        middlewares=check.middlewares(middlewares),
         client_session=client_session,
     )
     settings = Settings(
         timeouts,
         retry,
         paging,
-        check_headers(headers),
+        Headers(check.headers(headers)),
         limits,
-        check_dag_scope(dag_scope),
-        check_timezone(server_timezone),
+        check.dag_scope(dag_scope),
+        check.timezone(server_timezone),
     )
     return auth, shared, settings
 
@@ -432,7 +422,7 @@ def _changed(settings: Settings, headers: Mapping[str, str] | None, **given: obj
     if priority is not None:
         changed["priority"] = _check_priority(priority)
     if headers is not None:
-        changed["headers"] = Headers(merged(settings.headers, check_headers(headers)))
+        changed["headers"] = settings.headers.merged(check.headers(headers))
     return evolve(settings, **changed)
 
 
@@ -444,7 +434,7 @@ def _from_env(cls: type[_S], overrides: dict[str, Any]) -> _S:
 
 def _expect_kinds(**settings: object) -> None:
     for name, value in settings.items():
-        expect(name, value, _KINDS[name], _KINDS[name].__name__)
+        check.kind(name, value, _KINDS[name], _KINDS[name].__name__)
 
 
 def _variable(name: str, what: str) -> str:

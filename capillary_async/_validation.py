@@ -1,37 +1,43 @@
-"""What may be given to a session, checked when it is made or asked.
+"""The checks of arguments: one function for each kind of value, for settings, calls, jobs and the sandbox alike.
 
-Invariant: a refusal names the argument and never shows a password, a header's value or a secret; nor do the locals of
-the frame that raises it, since tracebacks with locals end in log files. Pure functions, for a session.
+Invariant: a refusal is an `InvalidRequestError` (a ValueError) that names the argument, what it takes and what came. It
+never shows what may be a secret, and no frame that raises holds one, since tracebacks with locals end in log files.
+Called by `_config.py`, the pager, the fan-out, the endpoints, the session, the jobs and the sandbox.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from datetime import date, tzinfo
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote, urlsplit
 
 from capillary_async._repr import shown
-from capillary_async._transport.messages import Headers
 from capillary_async.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from capillary_async._transport.messages import Middleware
+    from attrs import Attribute
 
 __all__ = [
-    "check_base_url",
-    "check_dag_scope",
-    "check_headers",
-    "check_middlewares",
-    "check_path",
-    "check_timezone",
-    "encode_query",
-    "expect",
-    "merged",
+    "base_url",
+    "dag_scope",
+    "flag",
+    "headers",
+    "kind",
+    "middlewares",
+    "path",
+    "query",
+    "refuse",
+    "seconds",
+    "timezone",
+    "validator",
+    "whole",
 ]
 
+_ENDLESS = sys.float_info.max  # a whole number may be larger than any float
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
 # These say how the SDK itself talks to the server; another value would break it or leak.
@@ -43,16 +49,54 @@ _OURS = frozenset(
 )  # fmt: skip
 
 
-def expect(name: str, value: object, kind: Any, allowed: str) -> None:
-    """Refuse a value of another class; the text shows its class alone, since it may be a secret."""
-    if not isinstance(value, kind):
+def refuse(name: str, takes: str, value: object) -> InvalidRequestError:
+    """The error for an invalid argument; of `Limits.rate` the argument is `rate`."""
+    return InvalidRequestError(f"{name} takes {takes}, got {shown(value)}", argument=name.rpartition(".")[2])
+
+
+def whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
+    """A whole number within bounds; True is none."""
+    right = isinstance(value, int) and not isinstance(value, bool)
+    if not right or (least is not None and value < least) or (most is not None and value > most):
+        span = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most}"
+        raise refuse(name, f"a whole number{span}", value)
+    return cast("int", value)
+
+
+def seconds(name: str, value: Any, *, zero: bool = False) -> float:
+    """A finite number above zero, or of at least zero; True is none."""
+    right = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _ENDLESS
+    if not right or (value == 0 and not zero):
+        raise refuse(name, f"a finite number of seconds, {'zero or more' if zero else 'more than zero'}", value)
+    return cast("float", value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, and nothing that is merely true."""
+    if not isinstance(value, bool):
+        raise refuse(name, "True or False", value)
+    return value
+
+
+def kind(name: str, value: object, classes: Any, takes: str) -> None:
+    """Refuse a value of another class; the message shows only its class, since it may be a secret."""
+    if not isinstance(value, classes):
         got = type(value).__name__
         del value
-        raise InvalidRequestError(f"{name} takes {allowed}, got {got}", argument=name)
+        raise InvalidRequestError(f"{name} takes {takes}, got {got}", argument=name.rpartition(".")[2])
 
 
-def check_base_url(value: Any) -> str:
-    """The cluster's URL, without a slash at its end; the text of a refusal never shows a password in it."""
+def validator(check: Callable[..., object], *bounds: Any, **more: Any) -> Callable[[Any, Attribute[Any], Any], None]:
+    """A check as the validator of an attrs field, which it names as `Limits.rate`."""
+
+    def checked(owner: Any, attribute: Attribute[Any], value: Any) -> None:
+        check(f"{type(owner).__name__}.{attribute.name}", value, *bounds, **more)
+
+    return checked
+
+
+def base_url(value: Any) -> str:
+    """The URL of the cluster without a slash at its end; a refusal never shows a password in it."""
     fault = _base_url_fault(value)
     if fault:
         del value
@@ -94,15 +138,15 @@ def _loopback(host: str) -> bool:
         return False
 
 
-def check_headers(given: Any) -> Headers:
-    """A user's headers; the text of a refusal never shows a value."""
+def headers(given: Any) -> dict[str, str]:
+    """The headers of a user, or none; a refusal never shows a value."""
     if given is None:
-        return Headers()
+        return {}
     fault = _headers_fault(given)
     if fault:
         del given
         raise InvalidRequestError(fault, argument="headers")
-    return Headers(cast("Mapping[str, str]", given))
+    return dict(cast("Mapping[str, str]", given))
 
 
 def _headers_fault(given: Any) -> str:
@@ -110,7 +154,7 @@ def _headers_fault(given: Any) -> str:
         return f"headers takes a mapping of texts, got {type(given).__name__}"
     for name, value in cast("Mapping[Any, Any]", given).items():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-            return f"headers: {name!r} is no header name"
+            return f"headers: {shown(name)} is no header name"
         if name.lower() in _OURS:
             return f"headers: {name} is set by the SDK itself"
         if not _sendable(value):
@@ -122,21 +166,15 @@ def _sendable(value: Any) -> bool:
     return isinstance(value, str) and all(c == "\t" or " " <= c <= "~" for c in value)
 
 
-def check_dag_scope(given: Any) -> str | None:
-    """The scope of Neo calls."""
+def dag_scope(given: Any) -> str | None:
+    """The `x-cap-neo-dag-scope` of Neo calls, or None."""
     if given is not None and (not _sendable(given) or not given.strip()):
         raise InvalidRequestError("dag_scope takes a printable ASCII text or None", argument="dag_scope")
     return cast("str | None", given)
 
 
-def merged(base: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
-    """Both, the latter winning, whatever the case of their names."""
-    named = {name.lower() for name in more}
-    return {**{name: value for name, value in base.items() if name.lower() not in named}, **more}
-
-
-def check_middlewares(given: Any) -> tuple[Middleware, ...]:
-    """A user's middlewares, in order."""
+def middlewares(given: Any) -> tuple[Any, ...]:
+    """The middlewares of a user, in order: a list or tuple of them, or one."""
     listed = tuple(cast("list[Any]", given)) if isinstance(given, list | tuple) else (given,)
     for one in listed:
         if not callable(one):
@@ -147,8 +185,8 @@ def check_middlewares(given: Any) -> tuple[Middleware, ...]:
     return listed
 
 
-def check_timezone(given: Any) -> tzinfo | None:
-    """The cluster's zone, by itself or by name."""
+def timezone(given: Any) -> tzinfo | None:
+    """The time zone of the cluster: a tzinfo, or one by its name."""
     if given is None or isinstance(given, tzinfo):
         return given
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415 - milliseconds of every import, for few
@@ -163,7 +201,7 @@ def check_timezone(given: Any) -> tzinfo | None:
     )
 
 
-def check_path(given: Any) -> str:
+def path(given: Any) -> str:
     """A path below the base URL, quoted; it can reach no other host, and no segment of it climbs."""
     right = isinstance(given, str) and given.startswith("/") and not given.startswith("//") and given.isprintable()
     if not right or any(character in given for character in "?#\\"):
@@ -183,17 +221,23 @@ def _climbs(segment: str) -> bool:
     return segment in (".", "..") or any(c in "/\\" or c < " " or c == "\x7f" for c in segment)
 
 
-def encode_query(params: Any) -> str:
-    """A query of `AsyncSession.request`; what is None is not sent."""
+def query(params: Any) -> str:
+    """The parameters of `AsyncSession.request` as an encoded query; those that are None are not sent."""
     if params is None:
         return ""
     if not isinstance(params, Mapping):
         raise InvalidRequestError(f"params takes a mapping, got {type(params).__name__}", argument="params")
-    pairs = ((str(name), _param(str(name), value)) for name, value in cast("Mapping[Any, Any]", params).items())
+    pairs = ((_param_name(name), _param(str(name), value)) for name, value in cast("Mapping[Any, Any]", params).items())
     try:
         return "&".join(f"{quote(name, safe='')}={quote(text, safe=',')}" for name, text in pairs if text is not None)
     except UnicodeEncodeError:
         raise InvalidRequestError("params: a name or text holds half a character", argument="params") from None
+
+
+def _param_name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise InvalidRequestError(f"params: a name takes a text, got {shown(name)}", argument="params")
+    return name
 
 
 def _param(name: str, value: Any) -> str | None:

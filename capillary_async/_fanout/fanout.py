@@ -23,7 +23,8 @@ from capillary_async._fanout.outcome import FanOutOptions, FanOutRun, Outcome
 from capillary_async._fanout.work import BatchReader, PagedReader, Reader
 from capillary_async._paging.misuse import AsyncOnly
 from capillary_async._paging.pager import Page, SessionHooks
-from capillary_async._repr import cut, shown
+from capillary_async._repr import cut
+from capillary_async._validation import flag, refuse, whole
 from capillary_async.errors import InvalidRequestError
 
 __all__ = ["BatchReader", "FanOut", "FanOutIterator", "Outcome", "PagedReader", "fan_over"]
@@ -70,10 +71,12 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
         Raises:
             InvalidRequestError: A value is invalid, or the endpoint does not take the page size.
         """
-        whole = isinstance(concurrency, int) and not isinstance(concurrency, bool) and concurrency >= 1
-        _refuse_unless(concurrency is None or whole, "concurrency", "a whole number of at least 1", concurrency)
-        _refuse_unless(paging is None or isinstance(cast("object", paging), Paging), "paging", "a Paging", paging)
-        _refuse_unless(unique is None or isinstance(cast("object", unique), bool), "unique", "True or False", unique)
+        if concurrency is not None:
+            whole("concurrency", concurrency, 1)
+        if paging is not None and not isinstance(cast("object", paging), Paging):
+            raise refuse("paging", "a Paging", paging)
+        if unique is not None:
+            flag("unique", unique)
         given = {"concurrency": concurrency, "paging": paging, "unique": unique}
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         options = evolve(self._plan.options, **changed)
@@ -164,11 +167,6 @@ def fan_over(
     """A fan-out over an input, which is checked at once where it has a length. For the endpoints."""
     keys = KeySource(source, reader.check, argument)
     return FanOut(FanOutRun(keys, reader, FanOutOptions(concurrency, paging), max_wait), name, owner)
-
-
-def _refuse_unless(right: bool, name: str, allowed: str, came: object) -> None:  # noqa: FBT001
-    if not right:
-        raise InvalidRequestError(f"{name} takes {allowed}, got {shown(came)}", argument=name)
 
 
 def _name_beside(outcomes: dict[Any, Any], key: Any) -> Any:

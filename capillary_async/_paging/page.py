@@ -10,28 +10,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
 
 from attrs import field, fields, frozen
+from attrs.validators import optional
 
 from capillary_async._paging.seen import Past, Stored
 from capillary_async._repr import brief_repr, shown
-from capillary_async.errors import ApiMessage, InvalidRequestError
+from capillary_async._validation import validator, whole
+from capillary_async.errors import ApiMessage
 
 __all__ = ["Page", "Position", "past_of", "placed"]
 
 T_co = TypeVar("T_co", covariant=True)
-
-
-def _counted(owner: Any, attribute: Any, value: Any) -> None:  # noqa: ARG001 - attrs hands it in
-    least = 0 if attribute.name == "index" else 1
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InvalidRequestError(
-            f"Position.{attribute.name} takes a whole number of at least {least}, got {shown(value)}",
-            argument=attribute.name,
-        )
-
-
-def _counted_or_none(owner: Any, attribute: Any, value: Any) -> None:
-    if value is not None:
-        _counted(owner, attribute, value)
 
 
 class _WithPast:
@@ -57,9 +45,9 @@ class Position(_WithPast):
         page_size: The page size that the two are counted in; None for the pager's own.
     """
 
-    page: int = field(validator=_counted)
-    index: int = field(default=0, validator=_counted)
-    page_size: int | None = field(default=None, validator=_counted_or_none)
+    page: int = field(validator=validator(whole, 1))
+    index: int = field(default=0, validator=validator(whole, 0))
+    page_size: int | None = field(default=None, validator=optional(validator(whole, 1)))
 
     __repr__ = brief_repr
 

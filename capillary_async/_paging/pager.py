@@ -18,7 +18,8 @@ from capillary_async._paging.page import Page, Position
 from capillary_async._paging.reader import ListReader
 from capillary_async._paging.source import FetchedPage, ListSource, PagerOptions, SessionHooks
 from capillary_async._paging.verified import VerifiedReader, open_reader
-from capillary_async._repr import cut, shown
+from capillary_async._repr import cut
+from capillary_async._validation import refuse, whole
 from capillary_async.errors import InvalidRequestError
 
 __all__ = ["FetchedPage", "ItemIterator", "ListSource", "Page", "PageIterator", "Pager", "Position", "SessionHooks"]
@@ -91,15 +92,13 @@ class Pager(AsyncOnly, Generic[T_co]):
         """
         paging = self._paging
         if prefetch is not None:
-            paging = evolve(paging, prefetch=_whole("prefetch", prefetch, 0))
+            paging = evolve(paging, prefetch=whole("prefetch", prefetch, 0))
         if max_items is not None:
-            _whole("max_items", max_items, 0)
+            whole("max_items", max_items, 0)
         if page_size is not None:
             self._source.check_size(page_size)
         if start is not None and not isinstance(cast("object", start), Position):
-            raise InvalidRequestError(
-                f"start takes a Position, e.g. error.position, got {shown(start)}", argument="start"
-            )
+            raise refuse("start", "a Position, e.g. error.position", start)
         given = {"page_size": page_size, "max_items": max_items, "start": start}
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return Pager(self._source, paging, self._owner, evolve(self._options, **changed))
@@ -132,9 +131,7 @@ class Pager(AsyncOnly, Generic[T_co]):
             LedgerRequestError: An id was refused; `.position` is this page's, since nothing of it was given.
         """
         pages, start = self._source.pages, self._options.start
-        _whole("number", number, 1)
-        if pages is not None and number > pages:
-            raise InvalidRequestError(f"number takes 1 to {pages} here, got {number}", argument="number")
+        whole("number", number, 1, pages)
         detected = start.page_size if start else None
         size = detected or self._options.page_size or self._paging.page_size
         fetched = await self._source.fetch(number, size)
@@ -180,12 +177,6 @@ class Pager(AsyncOnly, Generic[T_co]):
     def __repr__(self) -> str:
         said = [f"{name}={value!r}" for name, value in _said(self._options)]
         return f"<Pager {cut(''.join((self._source.name, *(' ' + text for text in said))))}>"
-
-
-def _whole(name: str, value: int, least: int) -> int:
-    if not isinstance(cast("object", value), int) or isinstance(value, bool) or value < least:
-        raise InvalidRequestError(f"{name} takes a whole number of at least {least}, got {shown(value)}", argument=name)
-    return value
 
 
 def _said(options: PagerOptions) -> list[tuple[str, Any]]:

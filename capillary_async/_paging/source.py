@@ -7,15 +7,16 @@ Invariant: data and callables only; nothing here sends a request by itself. Endp
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import field, frozen
 
 from capillary_async._paging.lengths import Lengths
 from capillary_async._paging.page import Page, Position
 from capillary_async._paging.seen import Past
-from capillary_async._repr import brief_repr, shown
-from capillary_async.errors import ApiMessage, CapillaryError, InvalidRequestError
+from capillary_async._repr import brief_repr
+from capillary_async._validation import whole
+from capillary_async.errors import ApiMessage, CapillaryError
 
 __all__ = ["ALONE", "FetchedPage", "ListSource", "PagerOptions", "PrefetchBudget", "SessionHooks"]
 
@@ -145,12 +146,8 @@ class ListSource(Generic[T]):
 
     def check_size(self, size: int) -> None:
         """Refuse a page size that the endpoint does not take."""
-        right = isinstance(cast("object", size), int) and not isinstance(size, bool) and size >= 1
-        if self.pages is None and (not right or (self.largest is not None and size > self.largest)):
-            span = f"from 1 to {self.largest}" if self.largest else "of at least 1"
-            raise InvalidRequestError(
-                f"page_size takes a whole number {span} here, got {shown(size)}", argument="page_size"
-            )
+        if self.pages is None:
+            whole("page_size", size, 1, self.largest)
 
 
 @frozen

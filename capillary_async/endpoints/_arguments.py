@@ -14,32 +14,25 @@ from enum import Enum
 from typing import Any, cast
 from urllib.parse import quote
 
-from capillary_async._repr import brief
+from capillary_async._validation import refuse
 from capillary_async.errors import InvalidRequestError
 
 __all__ = [
     "choice_text",
     "day",
     "days",
-    "flag",
+    "flag_text",
     "identity",
     "names",
     "positive",
     "positives",
     "query",
-    "refuse",
     "text",
-    "whole",
 ]
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
 _LARGEST = 2**63 - 1  # the API's ids are Java longs
-
-
-def refuse(argument: str, allowed: str, came: object) -> InvalidRequestError:
-    """The error for an invalid argument."""
-    return InvalidRequestError(f"{argument} takes {allowed}, got {brief(came, 103)}", argument=argument)
 
 
 def positive(argument: str, value: Any) -> int:
@@ -60,13 +53,6 @@ def _number(value: Any) -> int | None:
         except TypeError:
             number = None
     return number if number is not None and 1 <= number <= _LARGEST else None
-
-
-def whole(argument: str, value: Any) -> int:
-    """A whole number of at least 1 that is no id: how many of something."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise refuse(argument, "a whole number of at least 1", value)
-    return value
 
 
 def text(argument: str, value: Any) -> str:
@@ -93,7 +79,7 @@ def identity(argument: str, value: Any) -> str:
     return str(number)
 
 
-def flag(argument: str, value: Any) -> str | None:
+def flag_text(argument: str, value: Any) -> str | None:
     """A bool as the wire spells it, or None."""
     if value is None:
         return None

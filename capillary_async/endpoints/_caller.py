@@ -20,7 +20,6 @@ from capillary_async._transport.chain import build
 from capillary_async._transport.classify import judge
 from capillary_async._transport.messages import DEFERRED, Headers, after, decoded_of, set_decoded
 from capillary_async._transport.stats import count
-from capillary_async._validation import merged
 from capillary_async._version import __version__
 from capillary_async.errors import CapillaryError
 
@@ -67,12 +66,14 @@ class Calls:
         self._iterators: weakref.WeakSet[Any] = weakref.WeakSet()
         self._views: weakref.WeakSet[Calls] = weakref.WeakSet()
         self.neo_headers = _scope(settings)
-        base = {
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip",
-            "User-Agent": f"capillary-async/{__version__} python/{python_version()}",
-        }
-        sent, own = merged(base, settings.headers), settings.priority
+        base = Headers(
+            {
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip",
+                "User-Agent": f"capillary-async/{__version__} python/{python_version()}",
+            }
+        )
+        sent, own = base.merged(settings.headers), settings.priority
         self._handler: Handler = build(shared, settings.retry, settings.timeouts, quota, sent, priority=own)
         renew_in_child(self, Calls.renew)
 

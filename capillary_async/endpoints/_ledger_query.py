@@ -12,7 +12,8 @@ from typing import Any
 from attrs import field, frozen
 
 from capillary_async._repr import brief_repr
-from capillary_async.endpoints._arguments import choice_text, flag, identity, names, positive, positives, refuse, text
+from capillary_async._validation import flag, refuse, validator
+from capillary_async.endpoints._arguments import choice_text, flag_text, identity, names, positive, positives, text
 from capillary_async.errors import InvalidRequestError
 
 __all__ = ["Identifier", "LedgerInclude", "LedgerQuery", "ledger_params"]
@@ -99,11 +100,6 @@ class Identifier:
         return cls("primary_user_id", _whole(value))
 
 
-def _wanted(owner: Any, attribute: Any, value: Any) -> None:  # noqa: ARG001 - attrs hands it in
-    if not isinstance(value, bool):
-        raise refuse(attribute.name, "True or False", value)
-
-
 @frozen
 class LedgerInclude:
     """Details to add to the events of a ledger.
@@ -121,13 +117,13 @@ class LedgerInclude:
         InvalidRequestError: One of them is neither True nor False.
     """
 
-    bill_details: bool = field(default=False, validator=_wanted)
-    points_earned_breakup: bool = field(default=False, validator=_wanted)
-    custom_fields: bool = field(default=False, validator=_wanted)
-    extended_fields: bool = field(default=False, validator=_wanted)
-    max_conversion_details: bool = field(default=False, validator=_wanted)
-    payment_modes: bool = field(default=False, validator=_wanted)
-    alternate_currencies: bool = field(default=False, validator=_wanted)
+    bill_details: bool = field(default=False, validator=validator(flag))
+    points_earned_breakup: bool = field(default=False, validator=validator(flag))
+    custom_fields: bool = field(default=False, validator=validator(flag))
+    extended_fields: bool = field(default=False, validator=validator(flag))
+    max_conversion_details: bool = field(default=False, validator=validator(flag))
+    payment_modes: bool = field(default=False, validator=validator(flag))
+    alternate_currencies: bool = field(default=False, validator=validator(flag))
 
     __repr__ = brief_repr
 
@@ -181,7 +177,7 @@ def _type(value: str | None) -> str | None:
 
 
 def _primary(value: bool | None) -> bool | None:  # noqa: FBT001 - an argument of the API
-    flag("is_primary_user", value)
+    flag_text("is_primary_user", value)
     return value
 
 
@@ -251,7 +247,7 @@ def ledger_params(query: LedgerQuery) -> dict[str, str | None]:
         "accountId": query.account_id,
         **_include_params(query.include),
         "type": query.type,
-        "isPrimaryUser": flag("is_primary_user", query.is_primary_user),
+        "isPrimaryUser": flag_text("is_primary_user", query.is_primary_user),
         "alternateCurrencyNames": None if currencies is None else ",".join(currencies) or None,
         "eventName": query.event_name,
     }

@@ -17,7 +17,8 @@ from capillary_async._fanout.fanout import FanOut
 from capillary_async._paging.pager import FetchedPage, ListSource, Pager
 from capillary_async._repr import brief_repr
 from capillary_async._transport.messages import Request
-from capillary_async.endpoints._arguments import days, positive, query, refuse, text
+from capillary_async._validation import refuse
+from capillary_async.endpoints._arguments import days, positive, query, text
 from capillary_async.endpoints._resource import IDENTITY, NEO_LARGEST_PAGE, Resource
 from capillary_async.errors import APIError, ApiMessage, NotFoundError
 from capillary_async.models import PointsAllocation

@@ -21,7 +21,8 @@ from capillary_async._fanout.fanout import BatchReader, FanOut
 from capillary_async._paging.pager import FetchedPage, ListSource, Page
 from capillary_async._paging.verified import open_reader
 from capillary_async._transport.owners import unowned
-from capillary_async.endpoints._arguments import days, positive, query, refuse, text, whole
+from capillary_async._validation import refuse, whole
+from capillary_async.endpoints._arguments import days, positive, query, text
 from capillary_async.endpoints._resource import Resource, fetched
 from capillary_async.errors import (
     APIError,
@@ -110,7 +111,7 @@ class PointsAwardedResource(Resource):
         prefixes = tuple(f"{shared}&{query(status=one)}" for one in _statuses(status))
         room = LONGEST_URL - len(f"{self._caller.base_url}{PATH}?{max(prefixes, key=len)}&entity_id=")
         # What cannot fit into a request need not be read ahead for one.
-        batch = min(whole("batch_size", batch_size), max(room // SHORTEST, 1))
+        batch = min(whole("batch_size", batch_size, 1), max(room // SHORTEST, 1))
         reader = BatchReader(_entity, _Batches(partial(self._batch, prefixes)).ask, batch, room, _bytes)
         return self._fan_over(entity_ids, reader, argument="entity_ids", name="points_awarded.ids")
 

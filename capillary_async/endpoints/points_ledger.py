@@ -16,7 +16,8 @@ from capillary_async._codec.drift import carried
 from capillary_async._fanout.fanout import FanOut
 from capillary_async._paging.pager import FetchedPage, ListSource, Pager
 from capillary_async._transport.messages import Response, decoded_of
-from capillary_async.endpoints._arguments import query, refuse
+from capillary_async._validation import refuse
+from capillary_async.endpoints._arguments import query
 from capillary_async.endpoints._ledger_query import Identifier, LedgerInclude, LedgerQuery, ledger_params
 from capillary_async.endpoints._resource import Resource
 from capillary_async.errors import ApiMessage, LedgerRequestError

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from capillary_async import AsyncSession, CapillaryError, InvalidRequestError, __version__
+from capillary_async._validation import whole
 from capillary_async.jobs._common.digest import file_digest
 from capillary_async.jobs._common.errors import JobError, about
 from capillary_async.jobs._common.kill_points import reached
@@ -108,9 +109,8 @@ async def export(
         raise InvalidRequestError(f"source takes one of {', '.join(SOURCES)}, got {source!r}", argument="source")
     if format not in ("parquet", "jsonl"):
         raise InvalidRequestError(f"format takes 'parquet' or 'jsonl', got {format!r}", argument="format")
-    for name, value, least in (("shard_keys", shard_keys, 1), ("rounds", rounds, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidRequestError(f"{name} takes a whole number of at least {least}, got {value!r}", argument=name)
+    whole("shard_keys", shard_keys, 1)
+    whole("rounds", rounds, 0)
     reading = SOURCES[source].reading(session, query, verify=verify)
     tally = ProgressCounter(session.stats, on_progress)
     job = ExportRun(

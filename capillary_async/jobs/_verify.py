@@ -17,8 +17,9 @@ from typing import Any
 
 from attrs import field, frozen
 
-from capillary_async import AsyncSession, InvalidRequestError
+from capillary_async import AsyncSession
 from capillary_async._repr import brief_repr
+from capillary_async._validation import whole
 from capillary_async.jobs._dataset.drift import drift_of
 from capillary_async.jobs._dataset.folder import ExportFolder
 from capillary_async.jobs._dataset.manifest import read_of
@@ -93,8 +94,7 @@ async def verify(
         CapillaryError: What concerns every key of the sample, e.g. wrong credentials. A service that does not answer is
             no error and no difference: see `VerifyResult.unanswered`.
     """
-    if not isinstance(sample, int) or isinstance(sample, bool) or sample < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidRequestError(f"sample takes a whole number of at least 1, got {sample!r}", argument="sample")
+    whole("sample", sample, 1)
     stop = threading.Event()
     try:
         verification = await in_thread(Verification.of, ExportFolder(out), stop)

@@ -369,7 +369,7 @@ def test_a_short_csv_line_is_a_bad_id(tmp_path: Path, capfd: pytest.CaptureFixtu
         (["demo", "--customers", "-1"], "customers takes 0 or more"),
         (["sandbox", "--port", "99999"], ": --port takes 0 to 65535"),
         (["sandbox", "--latency", "slow"], "--latency takes seconds or least-most, e.g. 0.02-0.2, got 'slow'"),
-        (["sandbox", "--latency", "nan"], "--latency takes seconds of at least 0, got nan"),
+        (["sandbox", "--latency", "nan"], "--latency takes a finite number of seconds, zero or more, got nan"),
         (["sandbox", "--rate", "3"], "--rate takes requests/seconds, e.g. 100/60, got '3'"),
         (["sandbox", "--rate", "0/1"], "--rate takes at least one permit"),
         (["sandbox", "--port", "x"], "--port"),

@@ -14,11 +14,11 @@ from typing import Literal, Protocol, Self
 
 from aiohttp import web
 
+from capillary_async._validation import seconds
 from capillary_async.auth import BasicAuth, OAuthClient
 from capillary_async.sandbox._faults.faults import Fault
 from capillary_async.sandbox._faults.schedule import FaultPlan, Script
 from capillary_async.sandbox._protocol.answers import Answer, Refused
-from capillary_async.sandbox._protocol.checks import seconds
 from capillary_async.sandbox._protocol.query import whole_number
 from capillary_async.sandbox._protocol.send import send
 from capillary_async.sandbox._server.checks import faults_of, latency_of, rate_of
@@ -114,7 +114,7 @@ class Sandbox(Contents):
         allowed = rate_of(rate)
         self._pace = None if allowed is None else RateLimit(*allowed)
         self._script = Script(faults_of(faults))
-        seconds("token_ttl", token_ttl)
+        seconds("token_ttl", token_ttl, zero=True)
         self._access = Access(_USERNAME, _PASSWORD, _KEY, _SECRET, token_ttl=token_ttl, expired_status=expired_status)
         self._journal = Journal(journal_limit)
         self._compress = compress

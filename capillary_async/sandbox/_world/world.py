@@ -10,7 +10,7 @@ from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-from capillary_async.sandbox._protocol.checks import whole
+from capillary_async._validation import whole
 from capillary_async.sandbox._protocol.query import whole_number
 from capillary_async.sandbox._world.generate import grow
 from capillary_async.sandbox._world.records import Customer
@@ -47,8 +47,7 @@ class World:
     """
 
     def __init__(self, customers: int, seed: int, whales: int | None = None, whale_rows: int | None = None) -> None:
-        if whole("customers", customers) < 0:
-            raise ValueError(f"customers takes 0 or more, got {customers}")
+        whole("customers", customers, 0)
         whole("seed", seed)
         whales = min(3, customers // 100) if whales is None else whales
         _check(customers, whales, whale_rows)
@@ -177,7 +176,7 @@ def identifiers(customer_id: int) -> dict[str, str]:
 
 
 def _check(customers: int, whales: int, whale_rows: int | None) -> None:
-    if not 0 <= whales <= customers:
+    if not 0 <= whole("whales", whales) <= customers:
         raise ValueError(f"whales takes 0 to {customers} (the number of customers), got {whales}")
-    if whale_rows is not None and not 0 <= whale_rows <= MOST_ROWS:
+    if whale_rows is not None and not 0 <= whole("whale_rows", whale_rows) <= MOST_ROWS:
         raise ValueError(f"whale_rows takes 0 to {MOST_ROWS}, got {whale_rows}")

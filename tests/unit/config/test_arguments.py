@@ -82,19 +82,6 @@ def test_a_text_is_an_id_only_as_ascii_digits(value: str) -> None:
         assert right
 
 
-@pytest.mark.parametrize("value", [1, 50, 10**9])
-def test_whole_numbers(value: int) -> None:
-    """How many of something."""
-    assert arguments.whole("batch_size", value) == value
-
-
-@pytest.mark.parametrize("value", [0, -1, True, "5", 2.0, None])
-def test_what_is_no_whole_number(value: Any) -> None:
-    """Refused by name."""
-    with pytest.raises(InvalidRequestError, match=f"batch_size takes a whole number of at least 1, got {value!r}"):
-        arguments.whole("batch_size", value)
-
-
 class Old(str, Enum):  # noqa: UP042 - users' own enums may be of this kind
     A = "a value"
 
@@ -149,10 +136,10 @@ def test_what_is_no_identity(value: Any) -> None:
 
 def test_flags() -> None:
     """As the wire spells them; None is not sent."""
-    assert [arguments.flag("x", value) for value in (True, False, None)] == ["true", "false", None]
+    assert [arguments.flag_text("x", value) for value in (True, False, None)] == ["true", "false", None]
     for value in (1, 0, "true", ""):
         with pytest.raises(InvalidRequestError, match="is_primary_user takes True, False or None"):
-            arguments.flag("is_primary_user", value)
+            arguments.flag_text("is_primary_user", value)
 
 
 @pytest.mark.parametrize(

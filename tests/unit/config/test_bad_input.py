@@ -163,7 +163,7 @@ def test_a_page_size_of_101(session_at: Sessions) -> None:
         lambda: session.points_allocation.by_event_many([EventQuery(1, 1, 1)]),
     ]
     for call in calls:
-        with pytest.raises(InvalidRequestError, match="page_size takes a whole number from 1 to 100 here, got 101"):
+        with pytest.raises(InvalidRequestError, match="page_size takes a whole number from 1 to 100, got 101"):
             call()
     session.loyalty_events.list(1)
     session.points_awarded.ids([1], **AWARDED)
