@@ -61,13 +61,14 @@ class ClosableIterator(AsyncOnly, Generic[V_co]):
         """Wait until the cancelled work is gone."""
 
     async def _next_value(self) -> V_co:
-        """Wait for the next value; an error ends the iterator."""
+        """Wait for the next value; an error ends the iterator, once its work is gone."""
         self._check()
         async with self._lock:
             try:
                 return await self._receive()
             except BaseException as error:
-                self._ended = self._ended or _reason(error)
+                self._stop(_reason(error))
+                await self._released()
                 raise
 
     def _check(self) -> None:
@@ -75,11 +76,14 @@ class ClosableIterator(AsyncOnly, Generic[V_co]):
         if self._ended == _END:
             raise StopAsyncIteration
         if self._ended is not None:
-            raise RuntimeError(f"this iterator {self._ended}; {self._RESTART}")
+            raise self._ended_early()
         if self._lock.locked():
             raise RuntimeError(
                 "this iterator is already waiting in another task; give each task an iterator of its own"
             )
+
+    def _ended_early(self) -> RuntimeError:
+        return RuntimeError(f"this iterator {self._ended}; {self._RESTART}")
 
     async def aclose(self) -> None:
         """End the reading; no request stays in flight. Closing twice is fine."""
@@ -89,8 +93,8 @@ class ClosableIterator(AsyncOnly, Generic[V_co]):
         """End the iterator for its session, from any loop."""
         if asyncio.get_running_loop() is self._loop:
             await self._close(why)
-        else:
-            call_in(self._loop, self._stop, why)
+        elif not call_in(self._loop, self._stop, why):
+            self._ended = self._ended or why
 
     async def _close(self, why: str) -> None:
         self._stop(why)
@@ -98,8 +102,9 @@ class ClosableIterator(AsyncOnly, Generic[V_co]):
             await self._released()
 
     def _stop(self, why: str) -> None:
-        self._ended = self._ended or why
-        self._cancel()
+        if self._ended is None:
+            self._ended = why
+            self._cancel()
 
 
 class _ReaderIterator(ClosableIterator[V_co], Generic[V_co, T_co]):
