@@ -21,7 +21,8 @@ from capillary_async.jobs._export import export
 from capillary_async.jobs._exporting.customer_ids import ids_in_parquet
 from capillary_async.jobs._exporting.progress import ExportProgress, ExportResult
 from capillary_async.jobs._reconcile import reconcile
-from capillary_async.jobs._report.point_reports import PointsReport, expiry_report, liability_report
+from capillary_async.jobs._report.point_reports import expiry_report, liability_report
+from capillary_async.jobs._report.result import PointsReport
 from capillary_async.jobs._verify import VerifyResult, verify
 
 __all__ = [

@@ -1,44 +1,54 @@
 """DuckDB's work in a thread beside the event loop.
 
-Invariant: a cancelled job interrupts its engine and has ended before the cancellation goes on. Used by `reconcile` and
-the reports.
+Invariant: a cancelled call interrupts its engine, and the thread has ended before the cancellation goes on. Used by
+`_reconcile.py` and `_report/point_reports.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from capillary_async.jobs._books.duckdb_engine import Engine
 from capillary_async.jobs._exporting.writer import in_thread
 
-__all__ = ["Interruptible", "run_in_thread"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
-R_co = TypeVar("R_co", covariant=True)
+__all__ = ["run_in_thread", "run_with_engine"]
+
 R = TypeVar("R")
 
 
-class Interruptible(Protocol[R_co]):
-    """Work that a thread runs and another one may end."""
+async def run_with_engine(
+    work: Callable[[Engine], R], *, beside: Path | None, memory_limit: str, threads: int | None
+) -> R:
+    """Run work in a thread with an engine of its own; being cancelled ends it first."""
+    engines: list[Engine] = []
 
-    def run(self) -> R_co:
-        """Do all of it."""
-        ...
+    def run() -> R:
+        with Engine(beside, memory_limit=memory_limit, threads=threads) as engine:
+            engines.append(engine)
+            return work(engine)
 
-    def interrupt(self) -> None:
-        """End what runs now."""
-        ...
+    def interrupt() -> None:
+        for engine in engines:
+            engine.interrupt()
+
+    return await run_in_thread(run, interrupt)
 
 
-async def run_in_thread(job: Interruptible[R]) -> R:
-    """Run it to its end; being cancelled ends it first."""
-    work = asyncio.ensure_future(in_thread(job.run))
+async def run_in_thread(work: Callable[[], R], interrupt: Callable[[], None] = lambda: None) -> R:
+    """Run work in a thread to its end; being cancelled interrupts it and waits for its end."""
+    call = asyncio.ensure_future(in_thread(work))
     try:
-        return await asyncio.shield(work)
+        return await asyncio.shield(call)
     except asyncio.CancelledError:
-        while not work.done():
-            job.interrupt()  # between two statements there is nothing to interrupt: so again
-            await asyncio.wait([work], timeout=0.1)
+        while not call.done():
+            interrupt()  # between two statements there is nothing to interrupt: so repeatedly
+            await asyncio.wait([call], timeout=0.1)
         with contextlib.suppress(Exception):
-            work.result()
+            call.result()
         raise

@@ -1,33 +1,109 @@
-"""What may be given to `reconcile`, checked before anything is read.
+"""The arguments of `reconcile` and of the reports, checked before anything is read.
 
-Invariant: nothing is read but whether a folder is there; each refusal names the argument, what came and what is
-allowed. Used by `_reconcile.py`.
+Invariant: nothing is read but whether a folder exists; each error names the argument, the value and what is valid. Used
+by `_reconcile.py` and `_report/point_reports.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
+from attrs import frozen
+
+from capillary_async.jobs._books.address import Address
 from capillary_async.jobs._books.columns import Pair
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._dataset.folder import local_path
 
-__all__ = ["Columns", "PathLike", "moment_of", "pairs_of", "spare", "target_of", "tolerance_of"]
+__all__ = [
+    "Arguments",
+    "Columns",
+    "PathLike",
+    "decimal_of",
+    "moment_of",
+    "pairs_of",
+    "refuse_overwriting",
+    "target_of",
+    "tolerance_of",
+]
 
 Columns: TypeAlias = Mapping[str, str] | Iterable[str] | str
 PathLike: TypeAlias = str | os.PathLike[str]
 
-_TOLERANCE_BELOW, _TOLERANCE_DECIMALS = 10**15, 18  # what can be held against every amount
+_TOLERANCE_BELOW, _TOLERANCE_DECIMALS = 10**15, 18  # comparable with every amount
+
+
+@frozen(kw_only=True)
+class Arguments:
+    """The checked arguments of one reconciliation, named as those of `reconcile`."""
+
+    folder: Path
+    books: Address | None
+    key: tuple[Pair, ...]
+    compare: tuple[Pair, ...]
+    tolerance: Decimal
+    table: str | None
+    out: Path | None
+    report: Path | None
+    with_awarded: Path | None
+    with_events: Path | None
+    with_ledger: Path | None
+    as_of: datetime | date | None
+    timezone: tzinfo | str | None
+
+    def refuse_overwriting(self) -> None:
+        """Check that no file that is written is one that is read.
+
+        Raises:
+            JobError: One is.
+        """
+        own = None
+        if self.books is not None and self.books.is_file:  # another address may have a password in it
+            own = self.books.reveal().removeprefix("duckdb://")
+        for target in (self.out, self.report):
+            refuse_overwriting(target, (self.folder, own, self.with_awarded, self.with_events, self.with_ledger))
+
+    def refuse_useless(self) -> None:
+        """Check that no argument about books is given without them.
+
+        Raises:
+            JobError: One is.
+        """
+        given = [name for name in ("key", "compare", "table", "out") if getattr(self, name)]
+        if self.books is None and given:
+            raise JobError(f"{given[0]} goes with books, and none are given")
+
+    def command(self, as_of: datetime) -> str:
+        """The command line of the same reconciliation at a time."""
+        words = ["capillary-async", "reconcile", str(self.folder)]
+        words += ["--books", str(self.books)] if self.books is not None else []
+        for option, given in (("--key", self.key), ("--compare", self.compare)):
+            if given:
+                words += [option, ",".join(p.ours if p.ours == p.theirs else f"{p.ours}={p.theirs}" for p in given)]
+        options = {
+            "--table": self.table,
+            "--tolerance": f"{self.tolerance:f}" if self.tolerance else None,
+            "--with-awarded": self.with_awarded,
+            "--with-events": self.with_events,
+            "--with-ledger": self.with_ledger,
+            "--as-of": as_of.isoformat(timespec="seconds"),
+            "--timezone": self.timezone,
+            "--out": self.out,
+            "--report": self.report,
+        }
+        words += [str(word) for option, value in options.items() if value is not None for word in (option, value)]
+        return shlex.join(words)
 
 
 def pairs_of(given: Columns, argument: str) -> tuple[Pair, ...]:
-    """The columns of the export and of the books."""
+    """The columns of the export, each with its column of the books."""
     if isinstance(given, Mapping):
         pairs = [Pair(ours, theirs) for ours, theirs in cast("Mapping[str, str]", given).items()]
     else:
@@ -40,12 +116,19 @@ def pairs_of(given: Columns, argument: str) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
+def decimal_of(given: Any) -> Decimal | None:
+    """A finite decimal number of a Decimal, int or text; None if it is anything else, e.g. a float."""
+    if not isinstance(given, Decimal | int | str) or isinstance(given, bool):
+        return None
+    with contextlib.suppress(InvalidOperation):
+        value = Decimal(given)
+        return value if value.is_finite() else None
+    return None
+
+
 def tolerance_of(given: Any) -> Decimal:
-    tolerance = Decimal("nan")
-    if isinstance(given, Decimal | int | str) and not isinstance(given, bool):
-        with contextlib.suppress(InvalidOperation):
-            tolerance = Decimal(given)
-    if not tolerance.is_finite() or tolerance < 0:
+    tolerance = decimal_of(given)
+    if tolerance is None or tolerance < 0:
         raise JobError(f"tolerance takes a decimal number from 0 on, as Decimal, int or text, got {given!r}")
     if tolerance >= _TOLERANCE_BELOW or cast("int", tolerance.normalize().as_tuple().exponent) < -_TOLERANCE_DECIMALS:
         raise JobError(
@@ -56,25 +139,24 @@ def tolerance_of(given: Any) -> Decimal:
 
 
 def target_of(given: PathLike | None, argument: str, suffix: str, folder: PathLike) -> Path | None:
+    """The path of a file to be written: in a folder that exists, and not in the export."""
     if given is None:
         return None
     path = local_path(given, argument)
     if path.suffix.lower() != suffix:
         raise JobError(f"{path}: the name must end in {suffix}", path=str(path))
     if Path(folder).resolve() in path.resolve().parents:
-        raise JobError(
-            f"{path} lies within the export, which keeps its own files only; put it elsewhere", path=str(path)
-        )
+        raise JobError(f"{path} is within the export, which keeps its own files only; put it elsewhere", path=str(path))
     if not path.resolve().parent.is_dir():
         raise JobError(f"{path}: there is no folder {path.parent}", path=str(path))
     return path
 
 
-def spare(target: Path | None, sources: Iterable[PathLike | None]) -> None:
-    """See that a file to be written replaces nothing that is read, and nothing of any export.
+def refuse_overwriting(target: Path | None, sources: Iterable[PathLike | None]) -> None:
+    """Check that a file to be written replaces nothing that is read, and nothing of any export.
 
     Raises:
-        JobError: It would.
+        JobError: It does.
     """
     if target is None:
         return
@@ -89,7 +171,7 @@ def spare(target: Path | None, sources: Iterable[PathLike | None]) -> None:
     for above in whole.parents:
         if (above / "state.sqlite").exists() or ((above / "manifest.json").exists() and (above / "shards").is_dir()):
             raise JobError(
-                f"{target} lies within the export {above}, which keeps its own files only; put it elsewhere",
+                f"{target} is within the export {above}, which keeps its own files only; put it elsewhere",
                 path=str(target),
             )
 

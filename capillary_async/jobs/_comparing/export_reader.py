@@ -6,10 +6,6 @@ or JSON Lines. Used by `_reconcile.py` for either side of a comparison, and for 
 
 from __future__ import annotations
 
-import types
-import typing
-from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,77 +13,22 @@ import attrs
 
 from capillary_async.jobs._books.duckdb_engine import file_literal, literal, name
 from capillary_async.jobs._common.errors import JobError
-from capillary_async.jobs._common.several import ASKED, is_several
+from capillary_async.jobs._common.several import is_several
+from capillary_async.jobs._comparing.export_kinds import SOURCES, ExportSource
 from capillary_async.jobs._comparing.json_lines import FILE, is_amount, typed_lines
 from capillary_async.jobs._dataset.manifest import read_manifest
-from capillary_async.models import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsAwarded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from capillary_async.jobs._books.duckdb_engine import Engine
 
-__all__ = ["SOURCES", "ExportReader", "ExportSource", "open_folder"]
+__all__ = ["ExportReader", "open_folder"]
 
 # What the records derive: it is what finance books of an award.
 _REMAINING = "points_exclusive - redeemed_exclusive_value - returned_exclusive_value - expired_exclusive_value"
 _QUANTITIES = set(_REMAINING.split(" - "))
 _AS_THEY_ARE = "hive_partitioning = false, union_by_name = false"  # no columns are made of names of folders
-
-
-@attrs.frozen
-class ExportSource:
-    """One kind of export.
-
-    Attributes:
-        model: The record's class.
-        key: The columns that tell a record from any other.
-        derived: Columns beside the model's own: aware times.
-        group: The column by which totals are shown.
-        asked: DuckDB's type of the key that was asked for.
-        several: Whether several programs or categories were asked for, with a column each.
-    """
-
-    model: type[Any]
-    key: tuple[str, ...]
-    group: str
-    derived: tuple[str, ...] = ()
-    asked: str = "BIGINT"
-    several: bool = False
-
-    def types(self) -> dict[str, str]:
-        """DuckDB's type of every column, by name."""
-        hints = typing.get_type_hints(self.model)
-        own = {field.name: _sql_type(hints[field.name]) for field in attrs.fields(self.model)}
-        times = dict.fromkeys(self.derived, "TIMESTAMP WITH TIME ZONE")
-        scope = dict.fromkeys(ASKED, "BIGINT") if self.several else {}
-        return {"asked_key": self.asked, "shard": "INTEGER", "row": "INTEGER"} | scope | own | times
-
-
-SOURCES: Mapping[str, ExportSource] = {
-    "allocations": ExportSource(
-        PointsAllocation, ("id",), "status", derived=("awarded_at", "expires_at", "updated_at")
-    ),
-    "awarded": ExportSource(PointsAwarded, ("source_table", "id"), "source_table"),
-    "events": ExportSource(LoyaltyEvent, ("id",), "event_name"),
-    "ledger": ExportSource(LedgerEvent, ("event_log_id", "unique_id"), "event_name", asked="VARCHAR"),
-}
-
-
-_PLAIN: Mapping[Any, str] = {
-    int: "BIGINT",
-    str: "VARCHAR",
-    Decimal: "DECIMAL(18,3)",
-    bool: "BOOLEAN",
-    datetime: "TIMESTAMP WITH TIME ZONE",
-}
-
-
-def _sql_type(hint: Any) -> str:
-    """The column type of a field; what is nested or mixed is JSON."""
-    members = [each for each in typing.get_args(hint) if each is not type(None)]
-    alone = members[0] if isinstance(hint, types.UnionType) and len(members) == 1 else hint
-    return _PLAIN.get(alone, "JSON")
 
 
 @attrs.frozen

@@ -14,7 +14,7 @@ from capillary_async.jobs._common.errors import JobError
 
 if TYPE_CHECKING:
     from capillary_async.jobs._books.duckdb_engine import Engine
-    from capillary_async.jobs._comparing.export_reader import ExportSource
+    from capillary_async.jobs._comparing.export_kinds import ExportSource
 
 __all__ = ["FILE", "is_amount", "typed_lines"]
 

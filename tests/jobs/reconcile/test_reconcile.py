@@ -514,7 +514,7 @@ async def test_arguments_that_cannot_be(export: Path, tmp_path: Path, arguments:
 
 async def test_files_within_the_export_are_refused(export: Path) -> None:
     """Its folder holds what the manifest names and nothing else."""
-    with pytest.raises(JobError, match="lies within the export"):
+    with pytest.raises(JobError, match="is within the export"):
         await reconcile(export, report=export / "report.html")
 
 
@@ -535,7 +535,7 @@ async def test_what_is_read_is_never_written_over(export: Path, tmp_path: Path) 
             await reconcile(export, books, out=target, **asked)
     shard = other / "shards" / "part-00000000.parquet"
     for target in (shard, begun / "d.parquet"):
-        with pytest.raises(JobError, match="lies within the export"):
+        with pytest.raises(JobError, match="is within the export"):
             await reconcile(export, books, out=target, **asked)
     for sides in ({"books": other}, {"with_awarded": other}, {"with_events": other}):
         with pytest.raises(JobError, match="would be written over"):
