@@ -24,8 +24,8 @@ from capillary_async.jobs._common.kill_points import reached
 from capillary_async.jobs._common.sources import SOURCES, Reading
 from capillary_async.jobs._dataset.folder import ExportFolder, is_own_file
 from capillary_async.jobs._dataset.formats import FormatName, format_of
-from capillary_async.jobs._dataset.manifest import read_of, refuse_foreign
-from capillary_async.jobs._dataset.state import SCHEMA_VERSION, Shard, State
+from capillary_async.jobs._dataset.manifest import Manifest, read_of, refuse_unowned
+from capillary_async.jobs._dataset.state import Shard, State
 from capillary_async.jobs._exporting.customer_ids import spool
 from capillary_async.jobs._exporting.outage import Outage
 from capillary_async.jobs._exporting.progress import ExportProgress, ExportResult, ProgressCounter
@@ -181,7 +181,7 @@ class ExportRun:
 
     def _refuse_foreign(self) -> None:
         """A folder whose files are not ours is left alone, as is one that another release wrote."""
-        refuse_foreign(self.folder.manifest)
+        refuse_unowned(self.folder.manifest)
         if not self.folder.state.exists() and self._holds_something:
             raise JobError(
                 f"{self.folder.path} holds shards or a manifest.json and no state.sqlite, so that nothing is known of "
@@ -426,47 +426,29 @@ class ExportRun:
         return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in self.state.failure_lines()).encode()
 
     def _manifest(self) -> bytes:
-        """The manifest: a function of the database, so that it can be written again."""
-        get, summary = self.state.get, self.state.summary()
-        said = {
-            "schema_version": SCHEMA_VERSION,
-            "sdk_version": get("sdk_version", __version__),
-            "source": self.reading.source.name,
-            "query": dict(self.reading.query),
-            "format": self.format_name,
-            "shard_keys": self.shard_keys,
-            "cluster": self.cluster,
-            **{name: get(name) for name in ("server_timezone", "page_size") if get(name) is not None},
-            "consistency": "verified" if self.reading.verify else "fast",
-            **summary,
-            "read": get("read"),
-            "started": get("started"),
-            "finished": get("finished"),
-            "complete": summary["failures"] == 0,
-        }
-        return json.dumps(said, indent=2, ensure_ascii=False).encode() + b"\n"
+        return Manifest.of(self.state).encode()
 
     async def _result(self) -> ExportResult:
-        summary = await self.database.call(self.state.summary)
+        said, counted = await self.database.call(lambda: (Manifest.of(self.state), self.state.counters()))
         self.tally.enter("done")
-        ids = summary["ids"]
+        ids = said.ids
         return ExportResult(
             out=self.folder.path,
-            complete=not self.interrupted and not ids["failed"],
+            complete=not self.interrupted and not ids.failed,
             interrupted=self.interrupted,
-            asked=ids["asked"],
-            found=ids["found"],
-            empty=ids["empty"],
-            failed=ids["failed"],
-            records=summary["records"],
-            shards=len(summary["shards"]),
-            requests=summary["requests"],
-            retries=summary["retries"],
-            throttles=summary["throttles"],
+            asked=ids.asked,
+            found=ids.found,
+            empty=ids.empty,
+            failed=ids.failed,
+            records=said.records,
+            shards=len(said.shards),
+            requests=counted["requests"],
+            retries=counted["retries"],
+            throttles=counted["throttles"],
             elapsed=self.tally.elapsed,
-            read=read_of(await self.database.call(self.state.get, "read")),
-            already_complete=not self.asks and not ids["failed"],
-            not_found=ids.get("not_found"),
+            read=read_of(said.read),
+            already_complete=not self.asks and not ids.failed,
+            not_found=ids.not_found,
             repaired=tuple(self.repaired),
         )
 

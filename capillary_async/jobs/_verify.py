@@ -20,7 +20,6 @@ from attrs import field, frozen
 from capillary_async import AsyncSession
 from capillary_async._repr import brief_repr
 from capillary_async._validation import whole
-from capillary_async.jobs._dataset.drift import drift_of
 from capillary_async.jobs._dataset.folder import ExportFolder
 from capillary_async.jobs._dataset.manifest import read_of
 from capillary_async.jobs._exporting.writer import in_thread
@@ -108,21 +107,21 @@ async def verify(
 
 def _result(verification: Verification, sampled: int) -> VerifyResult:
     manifest, findings = verification.manifest, verification.findings
-    ids = manifest["ids"]
+    ids = manifest.ids
     return VerifyResult(
         out=verification.folder.path,
         faults=tuple(findings.faults),
-        complete=bool(manifest.get("complete")),
-        asked=ids["asked"],
+        complete=manifest.complete,
+        asked=ids.asked,
         found=verification.found,
-        empty=ids["empty"],
-        failed=ids["failed"],
+        empty=ids.empty,
+        failed=ids.failed,
         records=verification.records,
         totals=verification.totals,
         keys_digest=verification.keys_digest,
         sampled=sampled,
         notes=tuple(findings.notes),
         unanswered=tuple(findings.unanswered),
-        read=read_of(manifest.get("read")),
-        drift=drift_of(manifest),
+        read=read_of(manifest.read),
+        drift=manifest.drift,
     )

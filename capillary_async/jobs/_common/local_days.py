@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from attrs import field, frozen
@@ -16,7 +16,9 @@ from attrs import field, frozen
 from capillary_async.jobs._common.errors import JobError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
+
+    from capillary_async.jobs._dataset.manifest import Manifest
 
 __all__ = ["QUARTER", "ServerZone", "server_zone"]
 
@@ -75,7 +77,7 @@ class ServerZone:
         return f"{self.name}{origins[self.origin]}"
 
 
-def server_zone(given: tzinfo | str | None, manifests: Iterable[Mapping[str, Any]]) -> ServerZone:
+def server_zone(given: tzinfo | str | None, manifests: Iterable[Manifest]) -> ServerZone:
     """Return the zone that was given, else that of the exports, else UTC.
 
     Raises:
@@ -83,7 +85,7 @@ def server_zone(given: tzinfo | str | None, manifests: Iterable[Mapping[str, Any
     """
     if given is not None:
         return ServerZone(*_zone(given))
-    names = {str(manifest["server_timezone"]) for manifest in manifests if manifest.get("server_timezone")}
+    names = {str(manifest.server_timezone) for manifest in manifests if manifest.server_timezone}
     if len(names) > 1:
         raise JobError(
             f"the exports were made with different time zones, {', '.join(sorted(names))}: say with timezone "

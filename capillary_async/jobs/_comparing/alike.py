@@ -6,10 +6,10 @@ Invariant: a comparison of exports with other windows, programs or customers nev
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from capillary_async.jobs._comparing.export_reader import ExportReader
 
@@ -24,7 +24,7 @@ _SHARED = frozenset({"program_id", "point_category_id", "expiry_date_start", "ex
 def unlike(folder: ExportReader, other: ExportReader) -> list[str]:
     """What the two did not ask alike, each as a warning for a person."""
     found = [*_queries(folder, other)]
-    one, two = folder.manifest.get("cluster"), other.manifest.get("cluster")
+    one, two = folder.manifest.cluster, other.manifest.cluster
     if one and two and one != two:
         found.append(f"the exports are of different clusters: {one} and, in {other.path}, {two}")
     if folder.source_name == other.source_name:
@@ -47,21 +47,20 @@ def _queries(folder: ExportReader, other: ExportReader) -> Iterator[str]:
 
 
 def _asked(folder: ExportReader) -> dict[str, Any]:
-    query: Any = folder.manifest.get("query")
-    members: Mapping[str, Any] = cast("Mapping[str, Any]", query) if isinstance(query, dict) else {}
-    return {_SAME.get(name, name): value for name, value in members.items() if name not in _OF_THE_CALL}
+    query = folder.manifest.query
+    return {_SAME.get(name, name): value for name, value in query.items() if name not in _OF_THE_CALL}
 
 
 def _customers(folder: ExportReader, other: ExportReader) -> Iterator[str]:
-    digests = [cast("Mapping[str, Any]", each.manifest["ids"]).get("digest") for each in (folder, other)]
+    digests = [each.manifest.ids.digest for each in (folder, other)]
     if None not in digests and digests[0] != digests[1]:
-        counts = [f"{each.ids('asked') or 0:,}" for each in (folder, other)]
+        counts = [f"{each.manifest.ids.asked:,}" for each in (folder, other)]
         yield (
             f"the exports {folder.path} and {other.path} asked for different customers, {counts[0]} and {counts[1]}. "
             "Records of those that only one of them asked for show as missing in the other"
         )
     for each in (folder, other):
-        failed = each.ids("failed")
+        failed = each.manifest.ids.failed
         if failed:
             yield f"{failed:,} customers of {each.path} failed: their records show as missing in it"
 

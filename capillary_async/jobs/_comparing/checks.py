@@ -6,7 +6,7 @@ Invariant: every export that is given is used, and its kind is checked. Called b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._comparing.alike import unlike
@@ -15,7 +15,7 @@ from capillary_async.jobs._comparing.rule_catalog import row_rules, set_rules
 from capillary_async.jobs._comparing.rule_joins import awarded_rules, event_rules, ledger_rules, without_ledger
 from capillary_async.jobs._comparing.rules import Example, Finding, Rule, check_manifest, check_rows, check_set
 from capillary_async.jobs._comparing.summary import subject_of
-from capillary_async.jobs._dataset.drift import drift_of, lines_of
+from capillary_async.jobs._dataset.drift import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -120,22 +120,15 @@ def check_export(engine: Engine, export: ExportReader, others: OtherExports, as_
 
 def _new_in(export: ExportReader) -> list[Finding]:
     """What is new in an export; no finding if nothing is."""
-    examples = tuple(Example(str(export.path), None, line) for line in lines_of(drift_of(export.manifest)))
+    examples = tuple(Example(str(export.path), None, line) for line in lines_of(export.manifest.drift))
     return [Finding(_NEW, len(examples), examples)] if examples else []
 
 
 def _same_ids(export: ExportReader, others: Sequence[ExportReader]) -> Finding:
-    digest = _digest(export)
     said = "customers asked for in the export, {:,}, are not those asked for here, {:,}"
     examples = tuple(
-        Example(str(other.path), None, said.format(export.ids("asked") or 0, other.ids("asked") or 0))
+        Example(str(other.path), None, said.format(export.manifest.ids.asked, other.manifest.ids.asked))
         for other in others
-        if _digest(other) != digest
+        if other.manifest.ids.digest != export.manifest.ids.digest
     )
     return Finding(_IDS_DIFFER, len(examples), examples)
-
-
-def _digest(export: ExportReader) -> Any:
-    """The digest of the ids that were asked for."""
-    ids: Any = export.manifest.get("ids")
-    return cast("Mapping[str, Any]", ids).get("digest") if isinstance(ids, dict) else None

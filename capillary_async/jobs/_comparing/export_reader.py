@@ -7,7 +7,7 @@ or JSON Lines. Used by `_reconcile.py` for either side of a comparison, and for 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -16,7 +16,7 @@ from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._common.several import is_several
 from capillary_async.jobs._comparing.export_kinds import SOURCES, ExportSource
 from capillary_async.jobs._comparing.json_lines import FILE, is_amount, typed_lines
-from capillary_async.jobs._dataset.manifest import read_manifest
+from capillary_async.jobs._dataset.manifest import Manifest, refuse_shards_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ class ExportReader:
     Attributes:
         path: Where it is.
         source_name: `allocations`, `awarded`, `events` or `ledger`.
-        manifest: The manifest as it stands there.
+        manifest: Its manifest.
         files: The shards that the manifest names.
         relation: The name of the view of its rows.
         columns: The types of its columns, by name.
@@ -46,7 +46,7 @@ class ExportReader:
 
     path: Path
     source_name: str
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     files: tuple[Path, ...]
     relation: str
     columns: Mapping[str, str]
@@ -55,12 +55,6 @@ class ExportReader:
     def source(self) -> ExportSource:
         """What kind of export it is."""
         return SOURCES[self.source_name]
-
-    def ids(self, which: str) -> int | None:
-        """A count of the manifest's `ids`: `asked`, `found`, `empty`, `failed`; None where it does not say."""
-        counted = self.manifest.get("ids")
-        value = cast("Mapping[str, Any]", counted).get(which) if isinstance(counted, dict) else None
-        return value if isinstance(value, int) else None
 
 
 def open_folder(engine: Engine, path: str | Path, relation: str) -> ExportReader:
@@ -71,13 +65,12 @@ def open_folder(engine: Engine, path: str | Path, relation: str) -> ExportReader
     """
     root = Path(path)
     manifest = _manifest(root)
-    source_name = str(manifest["source"])
     files = _files(root, manifest)
-    source = attrs.evolve(SOURCES[source_name], several=is_several(manifest["query"]))
+    source = attrs.evolve(SOURCES[manifest.source], several=is_several(manifest.query))
     select = _select(source, files)
-    if files and manifest["format"] == "jsonl":
+    if files and manifest.format == "jsonl":
         select = typed_lines(engine, source, _reader(source, files), about=str(root))
-    if not _QUANTITIES - set(SOURCES[source_name].types()):
+    if not _QUANTITIES - set(SOURCES[manifest.source].types()):
         select = f"SELECT *, {_REMAINING} AS remaining FROM ({select})"
     engine.run(f"CREATE VIEW {name(relation)} AS {select}", about=str(root))
     columns = engine.columns(name(relation), about=str(root))
@@ -87,25 +80,27 @@ def open_folder(engine: Engine, path: str | Path, relation: str) -> ExportReader
             f"{root}: the shards have no column {', '.join(missing)}: another release wrote them; export again",
             path=str(root),
         )
-    return ExportReader(root, source_name, manifest, files, relation, columns)
+    return ExportReader(root, manifest.source, manifest, files, relation, columns)
 
 
-def _manifest(root: Path) -> dict[str, Any]:
+def _manifest(root: Path) -> Manifest:
     path = root / "manifest.json"
     if not root.is_dir():
         raise JobError(f"{root} is no folder: give the folder of an export (capillary-async export)", path=str(root))
     try:
-        return read_manifest(path, SOURCES)
+        manifest = Manifest.load(path)
     except FileNotFoundError:
         raise JobError(
             f"{root} has no manifest.json: the export has not finished. Run the same export command again, with the "
             "same --out: it goes on where it stopped",
             path=str(root),
         ) from None
+    refuse_shards_elsewhere(manifest, path)
+    return manifest
 
 
-def _files(root: Path, manifest: Mapping[str, Any]) -> tuple[Path, ...]:
-    files = tuple(root / shard["file"] for shard in manifest["shards"])
+def _files(root: Path, manifest: Manifest) -> tuple[Path, ...]:
+    files = tuple(root / shard.file for shard in manifest.shards)
     for file in files:
         if file.is_symlink():
             raise JobError(f"{file} is a symbolic link, and an export makes none: put the file there", path=str(file))

@@ -202,7 +202,7 @@ def row_rules(folder: ExportReader, as_of: datetime) -> list[RowRule]:
 
 def _caps(folder: ExportReader) -> list[SetRule]:
     """Which lists may have been cut by a server that gives fewer rows than asked; none where no size is known."""
-    size = folder.manifest.get("page_size")
+    size = folder.manifest.page_size
     if not isinstance(size, int) or isinstance(size, bool):
         return []
     return [

@@ -117,7 +117,7 @@ def _deductions(rows: ExportReader, ledger: ExportReader) -> SetRule:
 def event_rules(rows: ExportReader, events: ExportReader, ledger: ExportReader) -> list[SetRule]:
     """Allocations or awarded ids against loyalty events: through the ledger, by unique id."""
     one, r, e, g = _one(rows), name(rows.relation), name(events.relation), name(ledger.relation)
-    query = events.manifest.get("query", {})
+    query = events.manifest.query
     filtered = [each for each in ("event_type", "from_date", "to_date") if query.get(each) is not None]
     why = f" The events were read with {', '.join(filtered)}, so some may be left out." if filtered else ""
     original = ", coalesce(r.original_customer_id, r.customer_id)" if rows.source_name == "allocations" else ""
@@ -159,7 +159,7 @@ def without_ledger(events: ExportReader) -> Finding:
 
 def _statuses(awarded: ExportReader) -> list[str]:
     """The statuses that awarded ids were asked for; none where the manifest has none."""
-    status: Any = awarded.manifest.get("query", {}).get("status")
+    status: Any = awarded.manifest.query.get("status")
     if isinstance(status, list):
         return [str(each) for each in cast("list[Any]", status)]
     return [status] if isinstance(status, str) else []

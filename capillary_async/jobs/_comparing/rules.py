@@ -7,7 +7,7 @@ there are stands in `_comparing/rule_catalog.py`. Called by `_reconcile.py`.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import frozen
 
@@ -15,7 +15,7 @@ from capillary_async._repr import brief_repr
 from capillary_async.jobs._books.duckdb_engine import name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from capillary_async.jobs._books.duckdb_engine import Engine
     from capillary_async.jobs._comparing.export_reader import ExportReader
@@ -155,24 +155,23 @@ _COMPLETE = Rule(
 
 def check_manifest(engine: Engine, folder: ExportReader) -> list[Finding]:
     """Whether the files hold what the manifest says, and whether the export is complete."""
-    failed = folder.ids("failed") or 0
-    incomplete = failed or int(folder.manifest.get("complete") is not True)
-    said = f"{failed:,} of {folder.ids('asked') or 0:,} customers failed" if failed else "the manifest says incomplete"
+    failed = folder.manifest.ids.failed
+    incomplete = failed or int(not folder.manifest.complete)
+    said = f"{failed:,} of {folder.manifest.ids.asked:,} customers failed" if failed else "the manifest says incomplete"
     complete = Finding(_COMPLETE, incomplete, (Example(str(folder.path), None, said),) if incomplete else ())
     wrong = tuple(_wrong_totals(engine, folder))
     return [complete, Finding(_TOTALS, len(wrong), wrong)]
 
 
 def _wrong_totals(engine: Engine, folder: ExportReader) -> list[Example]:
-    given: Any = folder.manifest.get("totals")
-    totals: Mapping[str, Any] = cast("Mapping[str, Any]", given) if isinstance(given, dict) else {}
+    totals = folder.manifest.totals
     columns = [column for column in totals if folder.columns.get(column, "").startswith("DECIMAL")]
     sums = "".join(f", coalesce(sum({name(column)}), 0)" for column in columns)
     records, *found = engine.row(f"SELECT count(*){sums} FROM {name(folder.relation)}", about=str(folder.path))
-    said = [("records", folder.manifest.get("records"), records)]
+    said: list[tuple[str, Any, Any]] = [("records", folder.manifest.records, records)]
     said += [(column, totals[column], value) for column, value in zip(columns, found, strict=True)]
     return [
         Example(str(folder.path), None, f"{what}: the manifest says {manifest}, the files {value}")
         for what, manifest, value in said
-        if manifest is None or Decimal(str(manifest)) != Decimal(value)
+        if Decimal(manifest) != Decimal(value)
     ]

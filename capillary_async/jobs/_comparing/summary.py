@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from capillary_async.jobs._books.duckdb_engine import name
 from capillary_async.jobs._common.local_days import QUARTER, ServerZone
@@ -17,8 +17,6 @@ from capillary_async.jobs._dataset.manifest import read_of
 from capillary_async.models.exact import EXACT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from capillary_async.jobs._books.duckdb_engine import Engine
     from capillary_async.jobs._books.open import Books
     from capillary_async.jobs._comparing.export_reader import ExportReader
@@ -28,17 +26,16 @@ __all__ = ["books_subject", "groups_of", "months_of", "read_time", "subject_of"]
 
 def subject_of(role: str, folder: ExportReader) -> Subject:
     """An export in words."""
-    counted = {each: folder.ids(each) for each in ("asked", "found", "empty", "failed")}
-    query: Any = folder.manifest.get("query")
-    asked: Mapping[str, Any] = cast("Mapping[str, Any]", query) if isinstance(query, dict) else {}
+    said = folder.manifest
+    counted = {each: getattr(said.ids, each) for each in ("asked", "found", "empty", "failed")}
     facts = {
         "What": f"export of {folder.source_name}",
-        "Asked with": ", ".join(f"{each} {value}" for each, value in asked.items() if value not in (None, "")),
-        "Customers": ", ".join(f"{value:,} {each}" for each, value in counted.items() if value is not None),
-        "Records": f"{folder.manifest.get('records', 0):,}",
-        "Read": _span(folder.manifest.get("read")),
-        "How it was read": _CONSISTENCY.get(str(folder.manifest.get("consistency")), ""),
-        "Digest of the keys": str(folder.manifest.get("keys_digest") or ""),
+        "Asked with": ", ".join(f"{each} {value}" for each, value in said.query.items() if value not in (None, "")),
+        "Customers": ", ".join(f"{value:,} {each}" for each, value in counted.items()),
+        "Records": f"{said.records:,}",
+        "Read": _span(said.read),
+        "How it was read": _CONSISTENCY.get(str(said.consistency), ""),
+        "Digest of the keys": said.keys_digest or "",
     }
     return Subject(role, str(folder.path), {each: value for each, value in facts.items() if value})
 
@@ -93,11 +90,11 @@ def months_of(engine: Engine, folder: ExportReader, zone: ServerZone) -> dict[st
 
 def read_time(folder: ExportReader) -> datetime:
     """When an export was read: its last answer, else when it was finished, else now."""
-    read = read_of(folder.manifest.get("read"))
+    read = read_of(folder.manifest.read)
     if read is not None:
         return read[1]
     try:
-        finished = datetime.fromisoformat(str(folder.manifest.get("finished")))
+        finished = datetime.fromisoformat(str(folder.manifest.finished))
     except ValueError:
         return datetime.now(UTC)
     return finished.astimezone(UTC) if finished.tzinfo else finished.replace(tzinfo=UTC)

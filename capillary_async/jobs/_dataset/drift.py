@@ -13,7 +13,7 @@ from typing import Any, cast
 from capillary_async import EventName, EventType, PointsStatus, SourceTable
 from capillary_async._repr import cut
 
-__all__ = ["DriftCount", "drift_of", "is_drift", "lines_of", "members_of"]
+__all__ = ["DriftCount", "is_drift", "lines_of", "members_of"]
 
 MOST = 50  # names of a kind that are kept
 REST = "(others)"
@@ -80,11 +80,6 @@ def members_of(outcome: Any) -> tuple[tuple[str, int, str], ...]:
             for name, example in members.items():
                 found.setdefault(name, [0, example])[0] += 1
     return tuple((name, count, example) for name, (count, example) in found.items())
-
-
-def drift_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a manifest says of it; nothing where it does not say."""
-    return cast("dict[str, Any]", manifest.get("drift") or {})
 
 
 def is_drift(value: Any) -> bool:

@@ -1,59 +1,263 @@
-"""The manifest of an export, read strictly.
+"""The manifest of an export: one class, by which `manifest.json` is written and read.
 
-Invariant: what stands in the file is not trusted. Every member that is used is looked at first, and whatever is wrong
-is told with the file and the member. Used by `_comparing/export_reader.py` and `_verifying/`.
+Invariant: a file is not trusted: each member that is used is checked first, and an error names the file and the member.
+Written by `ExportRun` in `_export.py`; read by `_verifying/verification.py` and `_comparing/export_reader.py`.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path, PurePosixPath
+from typing import Any, Self, TypeVar, cast
 
+import attrs
+from attrs import NOTHING, field, frozen
+
+from capillary_async import __version__
+from capillary_async.jobs._common.digest import MultisetDigest, added, plain
 from capillary_async.jobs._common.errors import JobError
-from capillary_async.jobs._dataset.drift import is_drift
-from capillary_async.jobs._dataset.state import SCHEMA_VERSION
+from capillary_async.jobs._common.sources import SOURCES
+from capillary_async.jobs._dataset.drift import DriftCount, is_drift
+from capillary_async.jobs._dataset.state import SCHEMA_VERSION, Shard, State
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
+__all__ = ["IdCounts", "Manifest", "ShardEntry", "read_of", "refuse_shards_elsewhere", "refuse_unowned"]
 
-__all__ = ["load_manifest", "read_manifest", "read_of", "refuse_foreign"]
-
-_AMOUNT = re.compile(r"-?\d+(\.\d+)?(E[+-]?\d{1,4})?")
+T = TypeVar("T")
+_AMOUNT = re.compile(r"-?[0-9]+(\.[0-9]+)?(E[+-]?[0-9]{1,4})?", re.ASCII)
 _ENDINGS = {"parquet": ".parquet", "jsonl": ".jsonl"}
+_IF_KNOWN = frozenset({"server_timezone", "page_size", "not_found"})  # not written where they are None
 
 
-def load_manifest(path: Path) -> dict[str, Any]:
-    """The members of a manifest of this release, whatever they are.
+# -- how a member is checked
 
-    Raises:
-        FileNotFoundError: It is not there.
-        JobError: It cannot be read, or another release wrote it.
+
+class _WrongMemberError(Exception):
+    """A member has a value that no export writes.
+
+    Attributes:
+        member: Its path, e.g. `shards[0].file`.
+        reason: The value, and what is expected.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise JobError(f"{path} cannot be read: {error}", path=str(path)) from error
-    members = _members(found)
-    if members is None:
-        raise JobError(f"{path} is no manifest of an export", path=str(path))
-    version = members.get("schema_version")
-    if type(version) is not int or version != SCHEMA_VERSION:
-        raise JobError(
-            f"{path} has schema version {version!r}, and this release reads {SCHEMA_VERSION}: read it with the release "
-            "that wrote it, or export again",
-            path=str(path),
+
+    def __init__(self, member: str, value: object, expected: str) -> None:
+        super().__init__(member)
+        self.member, self.reason = member, f"{member} is {_shown(value)}, {expected}"
+
+
+def _by(check: Callable[[Any, str], Any]) -> dict[str, Any]:
+    """The metadata of a field: `check(value, member)` returns the value for the class, or raises."""
+    return {"check": check}
+
+
+def _one_that(allowed: Callable[[Any], bool], expected: str) -> Callable[[Any, str], Any]:
+    def check(value: Any, member: str) -> Any:
+        if not allowed(value):
+            raise _WrongMemberError(member, value, expected)
+        return value
+
+    return check
+
+
+def _text(expected: str = "text") -> Callable[[Any, str], Any]:
+    return _one_that(lambda value: isinstance(value, str), f"and must be {expected}")
+
+
+def _count(least: int, most: int) -> Callable[[Any, str], Any]:
+    return _one_that(
+        lambda value: type(value) is int and least <= value <= most,
+        f"and must be a whole number from {least} to {most}",
+    )
+
+
+def _amount(value: Any, member: str) -> str:
+    if not isinstance(value, str) or not _AMOUNT.fullmatch(value):
+        raise _WrongMemberError(member, value, "and must be a decimal number as text")
+    return value
+
+
+def _object(value: Any, member: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _WrongMemberError(member, value, "and must be an object")
+    return cast("dict[str, Any]", value)
+
+
+def _list_of(check: Callable[[Any, str], T]) -> Callable[[Any, str], tuple[T, ...]]:
+    def check_list(value: Any, member: str) -> tuple[T, ...]:
+        if not isinstance(value, list):
+            raise _WrongMemberError(member, value, "and must be a list")
+        return tuple(check(each, f"{member}[{nth}]") for nth, each in enumerate(cast("list[Any]", value)))
+
+    return check_list
+
+
+def _dict_of(check: Callable[[Any, str], T]) -> Callable[[Any, str], dict[str, T]]:
+    def check_dict(value: Any, member: str) -> dict[str, T]:
+        return {name: check(each, f"{member}.{name}") for name, each in _object(value, member).items()}
+
+    return check_dict
+
+
+def _as(kind: type[T]) -> Callable[[Any, str], T]:
+    """An object as a class: null is the same as absent, and both give the default where there is one."""
+
+    def check_members(value: Any, member: str) -> T:
+        members, prefix = _object(value, member), f"{member}." if member else ""
+        found: dict[str, Any] = {}
+        for each in cast("tuple[attrs.Attribute[Any], ...]", attrs.fields(cast("Any", kind))):
+            given = members.get(each.name)
+            if given is not None or each.default is NOTHING:
+                check = each.metadata.get("check")
+                found[each.name] = check(given, f"{prefix}{each.name}") if check else given
+        return kind(**found)
+
+    return check_members
+
+
+# -- the members, in the order of the file
+
+_COUNT = _by(_count(0, (1 << 53) - 1))
+_TEXT = _by(_text())
+
+
+@frozen(kw_only=True)
+class ShardEntry:
+    """A shard in the manifest: its file below the folder, what it holds and its bytes."""
+
+    file: str = field(metadata=_by(_text("a file within shards/, once")))
+    rows: int = field(default=0, metadata=_COUNT)
+    keys: int = field(default=0, metadata=_COUNT)
+    sha256: str = field(default="", metadata=_TEXT)
+    bytes: int = field(default=0, metadata=_COUNT)
+
+
+@frozen(kw_only=True)
+class IdCounts:
+    """The ids that were asked for: how many, what came of them, and their digest.
+
+    Attributes:
+        not_found: Keys whose list was answered with 404 and taken for empty; None where a 404 is an error.
+    """
+
+    asked: int = field(metadata=_COUNT)
+    found: int = field(default=0, metadata=_COUNT)
+    empty: int = field(default=0, metadata=_COUNT)
+    failed: int = field(default=0, metadata=_COUNT)
+    not_found: int | None = field(default=None, metadata=_COUNT)
+    digest: str | None = field(default=None, metadata=_TEXT)
+
+
+@frozen(kw_only=True)
+class Manifest:
+    """What an export says of itself. Members typed `Any` are only compared or shown, so that any value is read."""
+
+    schema_version: int = SCHEMA_VERSION
+    sdk_version: Any = None
+    source: str = field(metadata=_by(_one_that(lambda each: each in list(SOURCES), f"not one of {', '.join(SOURCES)}")))
+    query: dict[str, Any] = field(metadata=_by(_object))
+    format: str = field(
+        metadata=_by(_one_that(lambda each: each in list(_ENDINGS), f"and must be {' or '.join(_ENDINGS)}"))
+    )
+    shard_keys: int = field(default=1, metadata=_by(_count(1, (1 << 31) - 1)))
+    cluster: Any = None
+    server_timezone: Any = None
+    page_size: Any = None
+    consistency: Any = None
+    ids: IdCounts = field(metadata=_by(_as(IdCounts)))
+    records: int = field(metadata=_COUNT)
+    requests: Any = None
+    retries: Any = None
+    throttles: Any = None
+    duplicates: Any = None
+    conflicts: Any = None
+    warnings: Any = None
+    totals: dict[str, str] = field(metadata=_by(_dict_of(_amount)))
+    keys_digest: str | None = field(default=None, metadata=_TEXT)
+    drift: dict[str, Any] = field(
+        factory=dict[str, Any],
+        metadata=_by(_one_that(is_drift, "and must be counts by kind and name, each with an example")),
+    )
+    shards: tuple[ShardEntry, ...] = field(metadata=_by(_list_of(_as(ShardEntry))))
+    failures: Any = None
+    read: Any = None
+    started: Any = None
+    finished: Any = None
+    complete: bool = field(metadata=_by(_one_that(lambda each: isinstance(each, bool), "and must be true or false")))
+
+    @classmethod
+    def of(cls, state: State) -> Self:
+        """The manifest of a database: a function of it alone, so that the same bytes can be written again."""
+        shards, failed, get = state.done().values(), state.failed(), state.get
+        found = sum(shard.found for shard in shards)
+        keys, drift = MultisetDigest(), DriftCount()
+        for shard in shards:
+            keys.join(MultisetDigest(shard.digest))
+            drift.join(shard.drift)
+        return cls(
+            sdk_version=get("sdk_version", __version__),
+            **{name: get(name) for name in ("source", "query", "format", "shard_keys", "cluster")},
+            **{name: get(name) for name in ("server_timezone", "page_size", "read", "started", "finished")},
+            consistency="verified" if get("verify") else "fast",
+            ids=IdCounts(
+                asked=get("asked", 0),
+                found=found,
+                empty=sum(shard.keys for shard in shards) - found - failed,
+                failed=failed,
+                not_found=state.not_found(),
+                digest=get("ids_digest"),
+            ),
+            records=sum(shard.rows for shard in shards),
+            **cast("dict[str, Any]", state.counters()),
+            totals={name: plain(total) for name, total in added(shard.totals for shard in shards).items()},
+            keys_digest=str(keys),
+            drift=drift.as_json(),
+            shards=tuple(map(_entry, shards)),
+            failures=failed,
+            complete=failed == 0,
         )
-    return members
+
+    def encode(self) -> bytes:
+        """The bytes of the file."""
+        members = attrs.asdict(self, filter=lambda each, value: value is not None or each.name not in _IF_KNOWN)
+        return json.dumps(members, indent=2, ensure_ascii=False).encode() + b"\n"
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a file.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            JobError: It cannot be read, another release wrote it, or a member is missing or wrong.
+        """
+        try:
+            return _as(cls)(_loaded(path), "")
+        except _WrongMemberError as error:
+            raise _no_manifest(path, error) from None
 
 
-def refuse_foreign(path: Path) -> None:
-    """See that a manifest that is there may be replaced: this release or a power cut made it what it is.
+def _entry(shard: Shard) -> ShardEntry:
+    return ShardEntry(
+        file=f"shards/{shard.file}", rows=shard.rows, keys=shard.keys, sha256=shard.sha256, bytes=shard.bytes
+    )
+
+
+def read_of(member: Any) -> tuple[datetime, datetime] | None:
+    """When the first and the last answer of an export came, of the member `read`; None where it does not say."""
+    members = _members(member)
+    try:
+        first, last = (datetime.fromisoformat(str(members[name])) for name in ("first", "last"))
+    except (KeyError, ValueError):
+        return None
+    return None if first.tzinfo is None or last.tzinfo is None else (first.astimezone(UTC), last.astimezone(UTC))
+
+
+# -- the file
+
+
+def refuse_unowned(path: Path) -> None:
+    """Check that a manifest that is there may be replaced: this release or a power cut made it what it is.
 
     Raises:
         JobError: Another release wrote it, or something that is no export.
@@ -68,9 +272,9 @@ def refuse_foreign(path: Path) -> None:
         found = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError, RecursionError):  # none, or damaged: it is written again
         return
-    if found == {} or (_members(found) or {}).get("schema_version") == SCHEMA_VERSION:
+    version = _members(found).get("schema_version")
+    if found == {} or version == SCHEMA_VERSION:
         return
-    version = (_members(found) or {}).get("schema_version")
     whose = f"has schema version {_shown(version)}" if version is not None else "is no manifest of an export"
     raise JobError(
         f"{path} {whose}, and this release writes {SCHEMA_VERSION}; it is left as it is: go on with the release that "
@@ -79,97 +283,64 @@ def refuse_foreign(path: Path) -> None:
     )
 
 
-def read_of(member: Any) -> tuple[datetime, datetime] | None:
-    """When the first and the last answer of an export came, of the member `read`; None where it does not say."""
-    members = _members(member) or {}
-    try:
-        first, last = (datetime.fromisoformat(str(members[name])) for name in ("first", "last"))
-    except (KeyError, ValueError):
-        return None
-    return None if first.tzinfo is None or last.tzinfo is None else (first.astimezone(UTC), last.astimezone(UTC))
-
-
-def read_manifest(path: Path, sources: Iterable[str]) -> dict[str, Any]:
-    """The members of a manifest, every one of the type it must have.
-
-    Args:
-        path: The file.
-        sources: What may have been exported.
+def refuse_shards_elsewhere(manifest: Manifest, path: Path) -> None:
+    """Check that each shard is a file straight within `shards/`, with the ending of the format, named once.
 
     Raises:
-        FileNotFoundError: It is not there.
-        JobError: It cannot be read, another release wrote it, or a member is not what it must be.
+        JobError: One is not. The message names it and `path`, the file of the manifest.
     """
-    members = load_manifest(path)
-    known = tuple(sources)
-    if members.get("source") not in known:
-        raise JobError(f"{path}: source is {members.get('source')!r}, not one of {', '.join(known)}", path=str(path))
-    for member, value, allowed, expected in _checks(members):
-        if not allowed(value):
-            raise JobError(
-                f"{path}: {member} is {_shown(value)}, and must be {expected}. The file was changed or is damaged: "
-                "take it from a backup, or export again",
-                path=str(path),
-            )
+    wrong = _shard_elsewhere([shard.file for shard in manifest.shards], _ENDINGS[manifest.format])
+    if wrong is not None:
+        raise _no_manifest(path, wrong)
+
+
+def _shard_elsewhere(files: list[str], ending: str) -> _WrongMemberError | None:
+    for nth, file in enumerate(files):
+        if not _is_in_shards(file, ending):
+            return _WrongMemberError(f"shards[{nth}].file", file, "and must be a file within shards/, once")
+    if len(set(files)) == len(files):
+        return None
+    twice = next(file for file in files if files.count(file) > 1)
+    return _WrongMemberError("shards", twice, "and must be a list that names each file once")
+
+
+def _is_in_shards(file: str, ending: str) -> bool:
+    path = PurePosixPath(file)
+    plain_name = path.name != ".." and path.suffix == ending and not {"\\", "\0"} & set(file)
+    return plain_name and path.parts[:-1] == ("shards",)
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    """The members of a file of this release."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise JobError(f"{path} cannot be read: {error}", path=str(path)) from error
+    if not isinstance(found, dict):
+        raise JobError(f"{path} is no manifest of an export", path=str(path))
+    members = _members(found)
+    version = members.get("schema_version")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise JobError(
+            f"{path} has schema version {version!r}, and this release reads {SCHEMA_VERSION}: read it with the release "
+            "that wrote it, or export again",
+            path=str(path),
+        )
     return members
 
 
-def _checks(members: Mapping[str, Any]) -> Iterable[tuple[str, Any, Callable[[Any], bool], str]]:
-    """Each member with its value, whether it may be that, and what it must be."""
-    yield "format", members.get("format"), lambda each: each in _ENDINGS, " or ".join(_ENDINGS)
-    yield "records", members.get("records"), _is_count, "a whole number from 0 on"
-    yield "complete", members.get("complete"), lambda each: isinstance(each, bool), "true or false"
-    for member in ("query", "ids", "totals"):
-        yield member, members.get(member), lambda each: isinstance(each, dict), "an object"
-    counts = _members(members.get("ids")) or {}
-    for member in ("asked", "found", "empty", "failed", "not_found"):
-        yield f"ids.{member}", counts.get(member, 0), _is_count, "a whole number from 0 on"
-    yield from _digests(members, counts)
-    for column, total in (_members(members.get("totals")) or {}).items():
-        yield f"totals.{column}", total, _is_amount, "a decimal number as text"
-    yield "drift", members.get("drift"), is_drift, "counts by kind and name, each with an example"
-    shards = members.get("shards")
-    yield "shards", shards, lambda each: isinstance(each, list), "a list"
-    listed = cast("list[Any]", shards)
-    for nth, shard in enumerate(listed):
-        yield f"shards[{nth}]", shard, lambda each: isinstance(each, dict), "an object"
-        yield f"shards[{nth}].file", shard.get("file"), _is_file(members["format"]), "a file within shards/, once"
-    files = [shard["file"] for shard in listed]
-    twice = next((file for file in files if files.count(file) > 1), None) if len(set(files)) < len(files) else None
-    yield "shards", twice, lambda each: each is None, "a list that names each file once"
+def _no_manifest(path: Path, error: _WrongMemberError) -> JobError:
+    return JobError(
+        f"{path} is no manifest of an export: members are missing or wrong, the first at `$.{error.member}`: "
+        f"{error.reason}. Take the file from a backup, or start the export again: it writes the manifest again",
+        path=str(path),
+    )
 
 
-def _digests(
-    members: Mapping[str, Any], ids: Mapping[str, Any]
-) -> Iterable[tuple[str, Any, Callable[[Any], bool], str]]:
-    for member, value in zip(
-        ("ids.digest", "keys_digest"), (ids.get("digest"), members.get("keys_digest")), strict=True
-    ):
-        yield member, value, lambda each: each is None or isinstance(each, str), "text"
-
-
-def _members(value: Any) -> dict[str, Any] | None:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_amount(value: Any) -> bool:
-    return isinstance(value, str) and _AMOUNT.fullmatch(value) is not None
-
-
-def _is_file(format_: str) -> Callable[[Any], bool]:
-    """Whether it names a shard: straight within `shards/`, with the ending of the format."""
-
-    def is_file(value: Any) -> bool:
-        if not isinstance(value, str) or "\\" in value or "\0" in value:
-            return False
-        path = PurePosixPath(value)
-        return path.parts[:-1] == ("shards",) and path.name != ".." and path.suffix == _ENDINGS[format_]
-
-    return is_file
+def _members(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _no_number(text: str) -> Any:

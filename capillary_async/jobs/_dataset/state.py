@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
 
-from capillary_async.jobs._common.digest import MultisetDigest, added, plain
+from capillary_async.jobs._common.digest import MultisetDigest, plain
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._common.kill_points import reached
 from capillary_async.jobs._common.ledger import LedgerKey
-from capillary_async.jobs._dataset.drift import DriftCount
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -419,37 +418,6 @@ class State:
         """What SQLite finds wrong with the file; None where it is sound."""
         (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         return None if found == "ok" else str(found)
-
-    def summary(self) -> dict[str, Any]:
-        """All that a manifest says of keys and records."""
-        shards = self.done().values()
-        failed, asked = self.failed(), self.get("asked", 0)
-        found = sum(shard.found for shard in shards)
-        totals = added(shard.totals for shard in shards)
-        keys, drift, not_found = MultisetDigest(), DriftCount(), self.not_found()
-        for shard in shards:
-            keys.join(MultisetDigest(shard.digest))
-            drift.join(shard.drift)
-        return {
-            "ids": {
-                "asked": asked,
-                "found": found,
-                "empty": sum(shard.keys for shard in shards) - found - failed,
-                "failed": failed,
-                **({} if not_found is None else {"not_found": not_found}),
-                "digest": self.get("ids_digest"),
-            },
-            "records": sum(shard.rows for shard in shards),
-            **self.counters(),
-            "totals": {name: plain(totals[name]) for name in totals},
-            "keys_digest": str(keys),
-            "drift": drift.as_json(),
-            "shards": [
-                {"file": f"shards/{one.file}", "rows": one.rows, "keys": one.keys, "sha256": one.sha256,
-                 "bytes": one.bytes} for one in shards
-            ],
-            "failures": failed,
-        }  # fmt: skip
 
 
 def _shard(row: tuple[Any, ...], drift: Mapping[int, Any]) -> Shard:

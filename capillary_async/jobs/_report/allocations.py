@@ -63,7 +63,7 @@ class Allocations:
     @property
     def failed(self) -> int:
         """Customers that failed, whose points are missing."""
-        return sum(export.ids("failed") or 0 for export in self.exports)
+        return sum(export.manifest.ids.failed for export in self.exports)
 
     @property
     def read(self) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ def _notes(engine: Engine, exports: Sequence[ExportReader]) -> list[str]:
         if number:
             notes.append(f"{words}: {number:,}")
     for export in exports:
-        failed = export.ids("failed") or 0
+        failed = export.manifest.ids.failed
         if failed:
             notes.append(f"customers of {export.path} that failed, whose points are missing here: {failed:,}")
     return notes

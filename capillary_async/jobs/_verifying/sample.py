@@ -58,8 +58,8 @@ class Sample:
                 raise
 
     async def _check(self, session: AsyncSession, keys: int, random_: random.Random) -> None:
-        verify = self._manifest.get("consistency") == "verified"
-        reading = self._source.reading(session, self._manifest["query"], verify=verify)
+        verify = self._manifest.consistency == "verified"
+        reading = self._source.reading(session, self._manifest.query, verify=verify)
         drawn = await in_thread(self._drawn, keys, random_)
         exported = await in_thread(self._exported, drawn)
         outcomes = reading.outcomes([key for key in drawn if key in exported])

@@ -9,31 +9,20 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING, Any, cast
 
-from capillary_async.jobs._dataset.drift import drift_of
-from capillary_async.jobs._dataset.state import COUNTERS, State
+from attrs import asdict, fields
+
+from capillary_async.jobs._dataset.manifest import Manifest
+from capillary_async.jobs._dataset.state import State
 from capillary_async.jobs._verifying.findings import SHOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from capillary_async.jobs._dataset.folder import ExportFolder
     from capillary_async.jobs._verifying.findings import Findings
 
 __all__ = ["check_failures", "check_members", "open_state"]
 
-_FACTS = (
-    "schema_version",
-    "source",
-    "query",
-    "format",
-    "shard_keys",
-    "cluster",
-    "server_timezone",
-    "page_size",
-    "read",
-    "started",
-    "finished",
-)
+# Members that the database has, but for those of ids and shards, which are compared one by one.
+_FACTS = tuple(each.name for each in fields(Manifest) if each.name not in {"sdk_version", "ids", "shards", "complete"})
 
 
 def open_state(folder: ExportFolder, findings: Findings) -> State | None:
@@ -60,10 +49,10 @@ def open_state(folder: ExportFolder, findings: Findings) -> State | None:
     return state
 
 
-def check_failures(folder: ExportFolder, manifest: Mapping[str, Any], state: State | None, findings: Findings) -> None:
+def check_failures(folder: ExportFolder, manifest: Manifest, state: State | None, findings: Findings) -> None:
     """Count the lines of `failures.jsonl`, and compare each with the database if it is there."""
     expected = None if state is None else state.failure_lines()
-    failed = manifest["ids"]["failed"]
+    failed = manifest.ids.failed
     number = differing = 0
     if not folder.failures.exists() and not failed:
         return  # an export without failures has no such file
@@ -100,26 +89,17 @@ def _difference(number: int, found: dict[str, Any], said: dict[str, Any] | None)
     return f"failures.jsonl: line {number}: {'; '.join(parts)}"
 
 
-def check_members(manifest: Mapping[str, Any], state: State, findings: Findings) -> None:
+def check_members(manifest: Manifest, state: State, findings: Findings) -> None:
     """Compare each member of the manifest with the database."""
-    summary, compare = state.summary(), findings.compare
-    compare("state.sqlite", "the digest of ids", state.ids_digest(), manifest["ids"]["digest"])
+    known, compare = Manifest.of(state), findings.compare
+    compare("state.sqlite", "the digest of ids", state.ids_digest(), manifest.ids.digest)
     for name in _FACTS:
-        compare("state.sqlite", name, state.get(name), manifest.get(name))
-    consistency = "verified" if state.get("verify") else "fast"
-    compare("state.sqlite", "consistency", consistency, manifest.get("consistency"))
-    for name in ("records", "totals", "keys_digest", "failures", *COUNTERS):
-        compare("state.sqlite", name, summary[name], manifest.get(name))
-    compare("state.sqlite", "drift", summary["drift"], drift_of(manifest))
-    for name, value in summary["ids"].items():
-        compare("state.sqlite", f"ids.{name}", value, manifest["ids"].get(name))
-    _check_shards(manifest["shards"], summary["shards"], findings)
-
-
-def _check_shards(entries: list[dict[str, Any]], known: list[dict[str, Any]], findings: Findings) -> None:
-    shards = {shard["file"]: shard for shard in known}
-    if list(shards) != [entry["file"] for entry in entries]:
+        compare("state.sqlite", name, getattr(known, name), getattr(manifest, name))
+    for name, value in asdict(known.ids).items():
+        compare("state.sqlite", f"ids.{name}", value, getattr(manifest.ids, name))
+    shards = {shard.file: shard for shard in known.shards}
+    if list(shards) != [entry.file for entry in manifest.shards]:
         findings.faults.append(f"state.sqlite knows {len(shards)} shards, and not those that the manifest names")
-    for entry in entries:
-        for name, value in shards.get(entry["file"], {}).items():
-            findings.compare(f"state.sqlite, {entry['file']}", name, value, entry[name])
+    for entry in manifest.shards:
+        for name, value in asdict(shards.get(entry.file, entry)).items():
+            compare(f"state.sqlite, {entry.file}", name, value, getattr(entry, name))

@@ -15,8 +15,8 @@ from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._common.sources import SOURCES, Dataset
 from capillary_async.jobs._dataset.folder import ExportFolder, is_own_file
 from capillary_async.jobs._dataset.formats import Format, format_of
+from capillary_async.jobs._dataset.manifest import Manifest, ShardEntry
 from capillary_async.jobs._verifying.findings import Findings
-from capillary_async.jobs._verifying.manifest_types import typed_manifest
 from capillary_async.jobs._verifying.shard_contents import LongestLists, ShardContents, read_shard
 from capillary_async.jobs._verifying.state_checks import check_failures, check_members, open_state
 
@@ -47,9 +47,9 @@ class Verification:
 
     def __init__(self, folder: ExportFolder) -> None:
         self.folder = folder
-        self.manifest = typed_manifest(folder)
-        self.source: Dataset = SOURCES[self.manifest["source"]]
-        self.format: Format = format_of(self.manifest["format"], self.source, self.manifest["query"])
+        self.manifest = _manifest_of(folder)
+        self.source: Dataset = SOURCES[self.manifest.source]
+        self.format: Format = format_of(self.manifest.format, self.source, self.manifest.query)
         self.findings = Findings()
         self.shards: list[ShardContents] = []
 
@@ -74,7 +74,7 @@ class Verification:
 
     def _check(self, state: State | None, stop: threading.Event) -> None:
         self._check_names()
-        for entry in self.manifest["shards"]:
+        for entry in self.manifest.shards:
             if stop.is_set():
                 raise JobError("interrupted")
             self.shards.append(self._shard(entry, state))
@@ -87,12 +87,12 @@ class Verification:
 
     def _check_names(self) -> None:
         """Check that the files are those that the manifest names, and as many as its ids make."""
-        entries = self.manifest["shards"]
-        named = {entry["file"] for entry in entries}
+        entries = self.manifest.shards
+        named = {entry.file for entry in entries}
         for path in self.folder.listed():
             if f"shards/{path.name}" not in named:
                 self.findings.faults.append(f"shards/{path.name}: the manifest does not name it")
-        expected = -(-self.manifest["ids"]["asked"] // self.manifest["shard_keys"])
+        expected = -(-self.manifest.ids.asked // self.manifest.shard_keys)
         if len(entries) != expected:
             self.findings.faults.append(f"manifest.json names {len(entries)} shards, its ids make {expected}")
         if len(named) != len(entries):
@@ -100,9 +100,9 @@ class Verification:
 
     # -- one shard
 
-    def _shard(self, entry: dict[str, Any], state: State | None) -> ShardContents:
+    def _shard(self, entry: ShardEntry, state: State | None) -> ShardContents:
         """Check the file of a shard; what it contains, nothing if it cannot be read."""
-        file, faults = entry["file"], self.findings.faults
+        file, faults = entry.file, self.findings.faults
         name = _FILE.fullmatch(file)
         if name is None:
             faults.append(f"{file!r} is no name of a shard")
@@ -116,8 +116,8 @@ class Verification:
         except OSError as error:
             faults.append(f"{file}: {error.strerror or error}")
             return ShardContents()
-        self.findings.compare(file, "bytes", size, entry["bytes"])
-        self.findings.compare(file, "sha256", digest, entry["sha256"])
+        self.findings.compare(file, "bytes", size, entry.bytes)
+        self.findings.compare(file, "sha256", digest, entry.sha256)
         try:
             for each, (found, said) in self.format.described(path, int(name[1])).items():
                 self.findings.compare(file, f"{each} in its metadata", found, said)
@@ -125,16 +125,16 @@ class Verification:
         except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of its reader
             faults.append(f"{file} cannot be read: {str(error).partition(chr(10))[0]}")
             return ShardContents()
-        self.findings.compare(file, "rows", contents.rows, entry["rows"])
+        self.findings.compare(file, "rows", contents.rows, entry.rows)
         return contents
 
-    def _places(self, number: int, entry: dict[str, Any], state: State | None) -> dict[Any, int] | None:
+    def _places(self, number: int, entry: ShardEntry, state: State | None) -> dict[Any, int] | None:
         """Each key of a shard with its place among the ids; None without the database."""
         if state is None:
             return None
-        first = number * self.manifest["shard_keys"] + 1
-        keys = state.keys(first, first + self.manifest["shard_keys"] - 1)
-        self.findings.compare(entry["file"], "keys", len(keys), entry["keys"])
+        first = number * self.manifest.shard_keys + 1
+        keys = state.keys(first, first + self.manifest.shard_keys - 1)
+        self.findings.compare(entry.file, "keys", len(keys), entry.keys)
         return {key: place for place, key in keys.items()}
 
     # -- all shards together
@@ -153,7 +153,7 @@ class Verification:
     def totals(self) -> dict[str, Decimal]:
         """The sum of each quantity over all shards."""
         found = added(contents.totals for contents in self.shards)
-        return {name: found.get(name, Decimal(0)) for name in {**self.manifest["totals"], **found}}
+        return {name: found.get(name, Decimal(0)) for name in {**self.manifest.totals, **found}}
 
     @property
     def keys_digest(self) -> str:
@@ -165,24 +165,24 @@ class Verification:
 
     def _check_sums(self) -> None:
         said, compare = self.manifest, self.findings.compare
-        compare("the shards", "the number of records", self.records, said["records"])
-        compare("the shards", "the digest of keys", self.keys_digest, said["keys_digest"])
+        compare("the shards", "the number of records", self.records, said.records)
+        compare("the shards", "the digest of keys", self.keys_digest, said.keys_digest)
         for name, total in self.totals.items():
-            if total != Decimal(said["totals"].get(name, 0)):
-                compare("the shards", f"the total of {name}", plain(total), said["totals"].get(name))
+            if total != Decimal(said.totals.get(name, 0)):
+                compare("the shards", f"the total of {name}", plain(total), said.totals.get(name))
 
     def _check_counts(self) -> None:
-        said, ids, compare = self.manifest, self.manifest["ids"], self.findings.compare
-        compare("the shards", "the number of keys found", self.found, ids["found"])
-        compare("the shards", "found + empty + failed", ids["found"] + ids["empty"] + ids["failed"], ids["asked"])
-        keys = sum(entry["keys"] for entry in said["shards"])
-        compare("the shards", "the number of keys asked", keys, ids["asked"])
-        compare("manifest.json", "failures", said["failures"], ids["failed"])
-        compare("manifest.json", "complete", said.get("complete"), ids["failed"] == 0)
+        said, ids, compare = self.manifest, self.manifest.ids, self.findings.compare
+        compare("the shards", "the number of keys found", self.found, ids.found)
+        compare("the shards", "found + empty + failed", ids.found + ids.empty + ids.failed, ids.asked)
+        keys = sum(entry.keys for entry in said.shards)
+        compare("the shards", "the number of keys asked", keys, ids.asked)
+        compare("manifest.json", "failures", said.failures, ids.failed)
+        compare("manifest.json", "complete", said.complete, ids.failed == 0)
 
     def _note_caps(self) -> None:
         """Note the lists that a server may have cut: several are as long as the longest, below the page size."""
-        size, longest = self.manifest.get("page_size"), LongestLists()
+        size, longest = self.manifest.page_size, LongestLists()
         if type(size) is not int:
             return
         for contents in self.shards:
@@ -195,3 +195,12 @@ class Verification:
                 "first lists of that length and found nothing. Check one of these customers in another way: "
                 f"{', '.join(map(str, longest.keys))}{f' and {more} more' if more else ''}"
             )
+
+
+def _manifest_of(folder: ExportFolder) -> Manifest:
+    try:
+        return Manifest.load(folder.manifest)
+    except FileNotFoundError:
+        raise JobError(
+            f"{folder.path} has no manifest.json: no export is there, or it was not finished: start it again"
+        ) from None

@@ -20,6 +20,7 @@ from support.job_server import QUERY, Customers, rows_of
 from capillary_async import AsyncSession, AuthenticationError, InvalidRequestError, RetryPolicy, jobs
 from capillary_async.jobs._common.digest import MultisetDigest, add, added, file_digest
 from capillary_async.jobs._common.local_days import server_zone
+from capillary_async.jobs._dataset.manifest import Manifest
 from capillary_async.jobs._verifying.sample import Sample
 from capillary_async.jobs._verifying.verification import Verification
 
@@ -78,7 +79,7 @@ async def test_the_zone_of_the_server(
     await jobs.export("allocations", [1, 2], out, session=session, **QUERY)
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["server_timezone"] == "Asia/Kolkata"
-    assert server_zone(None, [manifest]).name == "Asia/Kolkata"
+    assert server_zone(None, [Manifest.load(out / "manifest.json")]).name == "Asia/Kolkata"
     assert (await jobs.verify(out)).ok
     change_manifest(out, "server_timezone", "UTC")
     expected = "state.sqlite: server_timezone is Asia/Kolkata, the manifest says UTC"
