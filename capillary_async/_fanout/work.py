@@ -126,7 +126,7 @@ class PagedReader(Generic[K, T]):
 
     def unit(self, keys: tuple[K, ...], paging: Paging, budget: PrefetchBudget) -> WorkItem:
         """The unit that reads the list of one key."""
-        return PagedWork(keys, open_reader(self.source(keys[0]), paging, self.owner, pace=budget))
+        return PagedWork(keys, open_reader(self.source(keys[0]), paging, self.owner, budget=budget))
 
 
 class BatchWork(Generic[K, T]):

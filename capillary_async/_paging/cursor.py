@@ -115,6 +115,12 @@ class Cursor:
         skip = 0 if stepped else self.skip
         return evolve(self, number=number, skip=skip, full_before=full, begun=True, done=ended or enough)
 
+    def may_need(self, ahead: int, left: int | None) -> bool:
+        """Whether the page so many after the next one can be needed for `left` records; None for all."""
+        if self.pages is not None:
+            return self.number + ahead <= self.pages
+        return left is None or ahead * self.size < left
+
     def ended(self) -> Cursor:
         """The cursor of a reading that needs no more pages."""
         return evolve(self, done=True)

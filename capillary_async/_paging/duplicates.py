@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from capillary_async._paging.seen import Past, Seen, Stored, content_of
-from capillary_async.errors import PageLoopError, RecordConflictError
+from capillary_async.errors import CapillaryError, PageLoopError, RecordConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -22,7 +22,7 @@ __all__ = ["DuplicateFilter", "FreshRecords"]
 
 T = TypeVar("T")
 
-STALE = 2  # full pages in a row without a new record: the server goes round in circles
+STALE = 2  # full pages in a row without a new record, which are a loop
 _NONE: frozenset[Any] = frozenset()
 
 
@@ -44,6 +44,12 @@ class FreshRecords(NamedTuple, Generic[T]):
     loose: Sequence[T] = ()
     duplicates: int = 0
     skipped: int = 0
+
+    def first(self, count: int | None) -> tuple[Sequence[T], int | None]:
+        """At most so many of the records, and the row of the first one beyond; None where none is."""
+        if count is None or count >= len(self.items):
+            return self.items, None
+        return self.items[:count], self.rows[count]
 
 
 class DuplicateFilter(Generic[T]):
@@ -89,12 +95,24 @@ class DuplicateFilter(Generic[T]):
         self.past = self._seen.given()
         return before
 
-    def is_new(self, item: T, here: set[Hashable]) -> bool:
+    async def has_more(self, page: FetchedPage[T] | None, following: FetchedPage[T]) -> bool:
+        """Whether a later page has records that were not seen; a page that cannot be decoded is no evidence.
+
+        A server that repeats its last page has nothing more.
+        """
+        try:
+            following = following if following.decode is None else await following.decode()
+        except CapillaryError:
+            return False
+        here = set(map(self._token, page.items if page else ()))
+        return bool(following.nulls) or any(self._is_new(item, here) for item in following.items)
+
+    def _is_new(self, item: T, here: set[Hashable]) -> bool:
         """Whether a record was neither seen nor is among the tokens `here`."""
         key = self._source.key(item)
-        return self.token(item) not in here and (key is None or not self._seen.knows(key))
+        return self._token(item) not in here and (key is None or not self._seen.knows(key))
 
-    def token(self, item: T) -> Hashable:
+    def _token(self, item: T) -> Hashable:
         """What identifies a record: its key, or its content where it has none."""
         key = self._source.key(item)
         return content_of(item) if key is None else (key,)

@@ -1,7 +1,7 @@
-"""`Lengths`: how long the pages of each endpoint come, so that a page that a server cut short is not taken for the end.
+"""`Lengths`: the lengths of pages of each endpoint, which show a page that a server's cap shortened.
 
-Invariant: a length is looked behind until three looks found nothing, no page is longer, or rows were found; never more
-than that, however many readings ask at once. Belongs to the session; asked by walks of `verify` and of the jobs.
+Invariant: rows are looked for after a page 1 of a length until three looks found nothing, a page is longer, or rows
+were found; never more often, however many readings run at once. Belongs to the session; called by `ListReader`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from capillary_async._loops import call_in
 
 __all__ = ["LOOKS", "Lengths", "Verdict"]
 
-LOOKS = 3  # that found nothing at a length, and it is no cap
-_RECHECK = 1.0  # seconds after which one who waits for another's look sees whether that still runs
+LOOKS = 3  # looks that found nothing at a length, after which it is no cap
+_RECHECK = 1.0  # seconds after which a reading that waits for another's look checks whether that still runs
 
 Verdict = Literal["end", "cap", "look"]
 
 
 class _Known:
-    """What is known of one endpoint at one size asked."""
+    """What is known of one endpoint at one page size requested."""
 
     def __init__(self) -> None:
         self.longest = 0
@@ -33,19 +33,19 @@ class _Known:
         self.waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
     def under_way(self, length: int) -> int:
-        """Looks at this length; those of a loop that no longer runs will come to nothing."""
+        """Number of looks at this length in flight; those of a loop that no longer runs do not end."""
         return sum(length == at and loop.is_running() for at, loop in self.looking)
 
 
 class Lengths:
-    """The lengths of pages, by endpoint and size asked. Shared by views, threads and loops."""
+    """The lengths of pages, by endpoint and page size requested. Shared by views, threads and loops."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[tuple[str, int], _Known] = {}
 
     def note(self, endpoint: str, asked: int, received: int) -> None:
-        """A page came."""
+        """Record the length of a page."""
         known = self._known.get((endpoint, asked))
         # Without the lock: both only grow, and nearly every page brings nothing new.
         if known is not None and received <= known.longest and (known.full or received < asked):
@@ -63,14 +63,14 @@ class Lengths:
         return known
 
     def is_cap(self, endpoint: str, asked: int, received: int) -> bool:
-        """Whether rows were found behind a page 1 of this length."""
+        """Whether rows were found after a page 1 of this length."""
         known = self._known.get((endpoint, asked))
         return known is not None and not known.full and known.cap == received
 
     async def verdict(self, endpoint: str, asked: int, received: int) -> Verdict:
-        """What a page 1 of this length is. Who is told to look says with `looked` what was found.
+        """Whether a page 1 of this length is the end, a cap, or to be looked at; a look ends with a call of `looked`.
 
-        Waits where others look at this length just now and their looks may be enough.
+        Waits while other readings look at this length and their looks may be enough.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -86,17 +86,17 @@ class Lengths:
                 if known.under_way(received) < left:
                     known.looking.append((received, loop))
                     return "look"
-                told = loop.create_future()
-                known.waiting.append((loop, told))
-            await asyncio.wait([told], timeout=_RECHECK)
+                ended = loop.create_future()
+                known.waiting.append((loop, ended))
+            await asyncio.wait([ended], timeout=_RECHECK)
 
     def begin(self, endpoint: str, asked: int, received: int) -> None:
-        """A look begins that no verdict was asked for: the answer itself says that there is more."""
+        """Record a look without a verdict: the answer itself reports that there are more rows."""
         with self._lock:
             self._of(endpoint, asked).looking.append((received, asyncio.get_running_loop()))
 
     def looked(self, endpoint: str, asked: int, received: int, *, found: bool | None) -> None:
-        """A look ended: rows were found, or none, or it failed (None)."""
+        """Record that a look ended: it found rows, or none, or it failed (None)."""
         loop = asyncio.get_running_loop()
         with self._lock:
             known = self._of(endpoint, asked)
@@ -106,10 +106,10 @@ class Lengths:
             elif found is not None:
                 known.nothing[received] += 1
             waiting, known.waiting = known.waiting, []
-        for owner, told in waiting:
-            call_in(owner, _tell, told)
+        for owner, ended in waiting:
+            call_in(owner, _release, ended)
 
 
-def _tell(told: asyncio.Future[None]) -> None:
-    if not told.done():
-        told.set_result(None)
+def _release(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)

@@ -1,6 +1,6 @@
-"""`AsyncOnly`: what is looped over with `async for` says so where it is awaited or looped over with `for`.
+"""`AsyncOnly`: raises TypeError where a pager, fan-out or iterator is awaited or looped over with a plain `for`.
 
-Invariant: the message names both right ways. Base of pagers, fan-outs and their iterators.
+Invariant: the message names both right ways. Base of `Pager`, `FanOut` and `ClosableIterator`.
 """
 
 from __future__ import annotations

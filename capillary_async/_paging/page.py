@@ -23,7 +23,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class _WithPast:
-    """What a position carries beside its numbers, and neither shows nor compares."""
+    """The part of a position that is neither shown nor compared."""
 
     __slots__ = ("_past",)
 
@@ -32,12 +32,12 @@ class _WithPast:
 
 @frozen
 class Position(_WithPast):
-    """Where reading goes on: a value of three numbers.
+    """Where reading continues: a value of three numbers.
 
     A position that a reading made also knows the records given before it, so that a reading that starts there gives
-    none of them again, also where rows moved meanwhile, and reports those that changed. Pickled, it takes along digests
-    of the last 4,096 keys (8 bytes each). One made by hand from three numbers knows no records: a row that moved behind
-    it since then is given a second time.
+    none of them again, also where rows moved meanwhile, and reports those that changed. Pickled, it has digests of the
+    last 4,096 keys (8 bytes each). One made by hand from three numbers knows no records: a row that moved past it since
+    then is given a second time.
 
     Attributes:
         page: The page, from 1.
@@ -64,7 +64,7 @@ def _restored(page: int, index: int, page_size: int | None, packed: tuple[bytes,
 
 
 def placed(page: int, index: int, page_size: int | None, past: Past | Stored | None) -> Position:
-    """A position that knows what was given before it. The numbers are a reading's own, and not checked again."""
+    """A position that knows the records before it. Its numbers come from a reading and are not checked."""
     position, fill = object.__new__(Position), object.__setattr__
     fill(position, "page", page)
     fill(position, "index", index)
@@ -74,22 +74,22 @@ def placed(page: int, index: int, page_size: int | None, past: Past | Stored | N
 
 
 def past_of(position: Position | None) -> Past | Stored | None:
-    """What was given before a position, as far as it knows."""
+    """The records before a position, as far as it knows them."""
     return getattr(position, "_past", None)
 
 
 @frozen(eq=False)
 class Page(Generic[T_co]):
-    """One page of a list, as given out: duplicates dropped, `max_items` kept.
+    """One page of a list, without duplicates and within `max_items`.
 
     Attributes:
         items: The records.
-        number: Of the page, from 1.
-        request_id: The server's id of the request that brought it.
-        warnings: Of the answer, and of the SDK where it dropped null entries.
+        number: The number of the page, from 1.
+        request_id: The server's id of the request.
+        warnings: Warnings of the answer, and of the SDK where it dropped null entries.
         status: The HTTP status.
-        elapsed: Seconds of the attempt that brought it.
-        position: Where reading goes on behind this page.
+        elapsed: Seconds of the attempt that succeeded.
+        position: Where reading continues after this page.
         last: True where this page is known to end the list, or `max_items` was reached.
     """
 
@@ -103,21 +103,21 @@ class Page(Generic[T_co]):
     last: bool = False
     # The row, as received, of each item; None where item n is row n.
     _rows: Sequence[int] | None = field(default=None, repr=False)
-    # What was known before this page; None where nothing was.
+    # The records before this page; None where none is known.
     _before: Past | None = field(default=None, repr=False)
     _drift: Any = field(default=None, repr=False, eq=False, alias="drift")  # for the jobs
 
     def position_behind(self, count: int) -> Position:
-        """Where reading goes on when only the first `count` items were used."""
-        behind = self.position or Position(self.number + 1)
+        """Where reading continues when only the first `count` items were used."""
+        after = self.position or Position(self.number + 1)
         if count >= len(self.items):
-            return behind
+            return after
         row = count if self._rows is None else self._rows[count]
         past = None if self._before is None else self._before.after(self.items[:count])
-        return placed(self.number, row, behind.page_size, past)
+        return placed(self.number, row, after.page_size, past)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The position carries what other processes need to know; a page of a list would bring all of it once more.
+        # The position has what other processes need to know; the page would pickle all of it once more.
         return {name: None if name in ("_before", "_drift") else getattr(self, name) for name in _PAGE}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

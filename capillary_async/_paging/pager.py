@@ -1,7 +1,7 @@
 """Lists that page by themselves: `Pager`, a recipe for reading one.
 
-Invariant: a pager holds no place, so that looping twice reads twice; what cannot be is refused before anything is
-asked. Knows no HTTP; made by the endpoints, looped over by users.
+Invariant: a pager has no position, so that looping twice reads twice; invalid arguments raise before the first
+request. Knows no HTTP. Endpoints make it; called by users.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ T_co = TypeVar("T_co", covariant=True)
 class Pager(AsyncOnly, Generic[T_co]):
     """A list of the API: a recipe, not a cursor. Looping twice reads twice.
 
-    `async for record in pager` gives every record, page after page; a record that comes twice is given once. What the
-    server's paging over moving data cannot promise, `verify` checks by reading again.
+    `async for record in pager` gives every record, page after page; a record that comes twice is given once. The
+    server's paging does not promise a whole list while its data change; `verify` checks that by a second reading.
 
     Raises (while looping):
-        CapillaryError: With `.position`, from where `.options(start=...)` goes on.
+        CapillaryError: With `.position`, where `.options(start=...)` continues.
         RuntimeError: The session is closed.
     """
 
@@ -56,18 +56,18 @@ class Pager(AsyncOnly, Generic[T_co]):
             self._source.check_size(start.page_size)
             if options.page_size not in (None, start.page_size):
                 raise InvalidRequestError(
-                    f"start goes on with its own page_size {start.page_size}; "
-                    f"page_size={options.page_size} cannot stand beside it",
+                    f"start continues with its own page_size {start.page_size}; "
+                    f"do not give page_size={options.page_size} with it",
                     argument="page_size",
                 )
         if self._verifies and (start is not None or options.max_items is not None):
             raise InvalidRequestError(
-                "verify compares whole lists: start and max_items cannot stand beside it", argument="verify"
+                "verify compares whole lists: do not give start or max_items with it", argument="verify"
             )
 
     @property
     def _verifies(self) -> bool:
-        """A walk over ids has no borders between its pages that records could slip over."""
+        """Whether the list is read until two readings agree; batches of ids are read once."""
         return self._paging.verify and self._source.pages is None
 
     def options(
@@ -78,17 +78,17 @@ class Pager(AsyncOnly, Generic[T_co]):
         max_items: int | None = None,
         start: Position | None = None,
     ) -> Pager[T_co]:
-        """A copy that reads otherwise; what is not given stays.
+        """A copy with other options; an option that is not given stays as it is.
 
         Args:
-            page_size: Records asked for a page.
-            prefetch: Pages in flight or waiting at most; 0 asks only when a page is wanted.
-            max_items: Give so many records at most, and ask for no page that cannot be needed.
-            start: Where to go on: the `.position` of a page or of an error.
+            page_size: Records per page.
+            prefetch: Maximum pages requested ahead; 0 to request each page only when it is needed.
+            max_items: Maximum records; no page is requested that cannot be needed for them.
+            start: Where reading starts: the `.position` of a page or of an error.
 
         Raises:
-            InvalidRequestError: A value that cannot be, `page_size` beside a `start` of another size, or `start` or
-                `max_items` beside verify.
+            InvalidRequestError: A value is invalid, `page_size` differs from that of `start`, or `start` or
+                `max_items` is given with verify.
         """
         paging = self._paging
         if prefetch is not None:
@@ -113,21 +113,20 @@ class Pager(AsyncOnly, Generic[T_co]):
         return iterator
 
     def pages(self) -> PageIterator[T_co]:
-        """Whole pages. An empty list is one empty page.
+        """Whole pages. An empty list yields one empty page.
 
-        Other pages are empty only where all their rows were duplicates or nulls, and where the page that showed the end
-        of the list came with warnings.
+        Another page is empty only if all its rows were duplicates or nulls, or if it ended the list and has warnings.
         """
         iterator = PageIterator(self._reader())
         self._owner.track(iterator)
         return iterator
 
     async def page(self, number: int) -> Page[T_co]:
-        """One page by its number from 1, as it is: no other page is read, so duplicates stay.
+        """One page by its number from 1, alone: no other page is read, so duplicates stay.
 
         Raises:
-            InvalidRequestError: There can be no such page.
-            NotFoundError: The server answers so behind the end; most give an empty page.
+            InvalidRequestError: The number is invalid.
+            NotFoundError: The page is after the last one; most servers give an empty page instead.
             LedgerRequestError: An id was refused; `.position` is this page's, since nothing of it was given.
         """
         pages, start = self._source.pages, self._options.start
@@ -175,10 +174,10 @@ class Pager(AsyncOnly, Generic[T_co]):
         return records
 
     def __repr__(self) -> str:
-        said = [f"{name}={value!r}" for name, value in _said(self._options)]
-        return f"<Pager {cut(''.join((self._source.name, *(' ' + text for text in said))))}>"
+        given = (f" {name}={value!r}" for name, value in _given(self._options))
+        return f"<Pager {cut(''.join((self._source.name, *given)))}>"
 
 
-def _said(options: PagerOptions) -> list[tuple[str, Any]]:
+def _given(options: PagerOptions) -> list[tuple[str, Any]]:
     named = (("page_size", options.page_size), ("max_items", options.max_items), ("start", options.start))
     return [(name, value) for name, value in named if value is not None]

@@ -1,7 +1,7 @@
-"""Pages under way: the one place that owns page tasks.
+"""`PrefetchQueue`: the owner of the tasks that request pages ahead.
 
 Invariant: results come in order; no task outlives its owner, however the owner ends: closed, failed, cancelled or
-dropped. Used by the walk, which decides what is worth asking for.
+dropped. Called by `PageRequests`, which decides how many pages are requested.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ class PrefetchQueue(Generic[R]):
 
     def __init__(self) -> None:
         self._tasks: deque[asyncio.Task[R]] = deque()
-        self._going: list[asyncio.Task[R]] = []  # cancelled, and perhaps not gone yet
+        self._ending: list[asyncio.Task[R]] = []  # cancelled, and perhaps not ended yet
         self._guarded = False
 
     def __len__(self) -> int:
-        """How many are in flight or waiting."""
+        """Number of pages in flight or waiting to be taken."""
         return len(self._tasks)
 
     def start(self, fetch: Coroutine[Any, Any, R]) -> None:
-        """Start one more. The coroutine must not hold the owner, or dropping the owner would not end it."""
+        """Start one more task. The coroutine must not refer to the owner, or dropping the owner would not end it."""
         loop = asyncio.get_running_loop()
         if not self._guarded:
-            # For an iterator dropped in the middle, as `break` does: nobody will call `aclose`.
+            # For an iterator dropped in the middle, as `break` does: no caller is left for `aclose`.
             weakref.finalize(self, _drop, self._tasks, loop).atexit = False
             self._guarded = True
         task = loop.create_task(fetch)
@@ -48,7 +48,7 @@ class PrefetchQueue(Generic[R]):
         del task
 
     async def take(self) -> R:
-        """The oldest result, as soon as it is there; a cancellation of the taker cancels it too."""
+        """Wait for the oldest result and remove it; a cancellation of the caller cancels its task too."""
         task = self._tasks.popleft()
         try:
             return await task
@@ -56,7 +56,7 @@ class PrefetchQueue(Generic[R]):
             del task  # a failed task and the frames of its own error would keep each other alive
 
     async def peek(self) -> R:
-        """The oldest result, which stays the next one to be taken; a cancellation leaves its task alone."""
+        """Wait for the oldest result, which stays the next to be taken. Cancelling the caller leaves the task alone."""
         task = self._tasks[0]
         try:
             await asyncio.wait([task])
@@ -65,7 +65,7 @@ class PrefetchQueue(Generic[R]):
             del task
 
     async def any(self, wanted: Callable[[R], Awaitable[bool]]) -> bool:
-        """Whether one of the results is wanted. All are waited for, until one is; failures are none."""
+        """Wait until one of the results is wanted, or all are known; failed tasks have no result."""
         left = set(self._tasks)
         while left:
             done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
@@ -75,24 +75,24 @@ class PrefetchQueue(Generic[R]):
         return False
 
     def cancel(self) -> None:
-        """Cancel what is under way; for where nothing can be awaited. Nothing is cancelled twice.
+        """Cancel all tasks without waiting, each of them once.
 
-        A second cancellation would break into what a request still has to do as it ends.
+        A second cancellation would interrupt the clean-up of a request.
         """
         _cancel(self._tasks)
-        self._going += self._tasks
+        self._ending += self._tasks
         self._tasks.clear()
 
     async def aclose(self) -> None:
-        """Cancel what is under way and wait until it is gone, with its connections."""
+        """Cancel all tasks and wait until they have ended, with their connections."""
         self.cancel()
-        if self._going:
-            await asyncio.wait(self._going)
-            self._going = [task for task in self._going if not task.done()]
+        if self._ending:
+            await asyncio.wait(self._ending)
+            self._ending = [task for task in self._ending if not task.done()]
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Look at the exception of a page that nobody may ask for, so that asyncio does not complain of it."""
+    """Retrieve the exception of a page that may never be taken, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()
 
@@ -103,7 +103,7 @@ def _cancel(tasks: deque[asyncio.Task[Any]]) -> None:
 
 
 def _drop(tasks: deque[asyncio.Task[Any]], loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel the tasks of an owner that nobody holds any more; garbage is collected in whatever thread it comes to."""
+    """Cancel the tasks of an owner that was garbage-collected, from whichever thread that happens in."""
     if not tasks or loop.is_closed():
         return
     if running_loop() is loop:

@@ -1,7 +1,8 @@
 """`Seen`: the keys and contents of the records that a reading read; `Past`: the part of them that a position carries.
 
 Invariant: a key once seen is known however many pages lie between, and so is its content; the records themselves are
-not kept. Used by the walk; positions hold a `Past`, so that a reading begun from one knows what was given before it.
+not kept. Called by `DuplicateFilter`; a `Position` has a `Past`, so that a reading that starts there knows the records
+before it.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ __all__ = ["Past", "Seen", "Stored", "content_of"]
 
 T = TypeVar("T")
 
-# Pages whose bodies are kept to compare contents, which costs memory (about 70 KB a page of 100) and no time. Contents
-# of the records behind them are kept as 8 bytes each, which takes as long as decoding them: a Decimal is slow to hash.
+# Pages whose bodies are kept to compare contents, which costs memory (about 70 KB per page of 100) and no time. The
+# contents of later records are kept as 8 bytes each, which takes as long as decoding them: a Decimal is slow to hash.
 # Decoded records take ten times the memory of their body.
 BODIES, DECODED = 128, 16
-# What a position takes along when it is pickled: 8 bytes a key, and 8 a content.
+# Maximum digests in a pickled position, of 8 bytes each.
 STORED_KEYS, STORED_CONTENTS = 4_096, 128
 
 
 @frozen(eq=False)
 class Stored:
-    """Digests of keys, and of the contents of the last of them, as they are pickled. In order, the newest last."""
+    """Digests of keys, and of the contents of the last of these, as they are pickled; the newest are last."""
 
     keys: bytes = b""
     contents: bytes = b""
@@ -53,13 +54,13 @@ _NOTHING = Stored()
 
 @define(eq=False)
 class Past:
-    """The first records that a `Seen` came to know: those that were given before a position. Never changed.
+    """The first records of a `Seen`: those that were given before a position. Never changed.
 
     Attributes:
-        seen: Shared with the reading that made the position, which goes on adding to it.
-        keys: How many of its keys, in order.
-        loose: How many of its records without a key.
-        stale: Whether the page before had nothing that was not seen earlier.
+        seen: Shared with the reading that made the position, which continues to add to it.
+        keys: Number of its keys, in order.
+        loose: Number of its records without a key.
+        stale: 1 where the page before had no new record.
     """
 
     seen: Seen[Any]
@@ -68,7 +69,7 @@ class Past:
     stale: int = 0
 
     def after(self, items: Sequence[Any]) -> Past | None:
-        """What is known once these records were given too."""
+        """The past once these records are given too."""
         key = self.seen.key
         keyed = sum(key(item) is not None for item in items)
         return self.seen.past(self.keys + keyed, self.loose)
@@ -83,7 +84,7 @@ class Seen(Generic[T]):
 
     Args:
         key: The identity of a record; None where a part of it is null.
-        past: What was seen before this reading; None at a list's beginning.
+        past: The records before this reading; None at the beginning of a list.
     """
 
     def __init__(self, key: Callable[[T], Hashable | None], past: Past | Stored | None = None) -> None:
@@ -92,15 +93,15 @@ class Seen(Generic[T]):
         self._order: list[Sequence[Hashable]] = []  # the same, page after page
         self._bodies: list[Callable[[], Sequence[T]]] = []
         self._firsts: list[int] = []  # the number of the first key of each of these pages
-        self._near = 0  # how many keys they have; the contents of the keys behind them are in `_digests`
+        self._near = 0  # number of their keys; the contents of later keys are in `_digests`
         self._digests = array("q")
         self._numbers: dict[Hashable, int] | None = None  # of all keys, once one is looked for
         self._loose: dict[int, None] = {}  # contents of records without a key
         self._stored = past if isinstance(past, Stored) else _NOTHING
         if isinstance(past, Past):
-            self._go_on(past)
+            self._continue(past)
 
-    def _go_on(self, past: Past) -> None:
+    def _continue(self, past: Past) -> None:
         before = past.seen
         keys = list(before._first(past.keys))  # noqa: SLF001 - of this class
         self._known.update(keys)
@@ -113,15 +114,15 @@ class Seen(Generic[T]):
         self._stored = before._stored  # noqa: SLF001
 
     def _first(self, count: int, start: int = 0) -> Iterator[Hashable]:
-        """The first so many keys, from one of them on."""
+        """The first `count` keys, without the first `start` of them."""
         return islice(chain.from_iterable(self._order), start, count)
 
     def past(self, keys: int, loose: int, stale: int = 0) -> Past | None:
-        """The first so many keys and records without one; None where nothing is known."""
+        """The first `keys` keys and `loose` records without a key; None where nothing is known."""
         return Past(self, keys, loose, stale) if keys or loose or stale or self._stored.known else None
 
     def now(self, *, skipped: int = 0) -> Past:
-        """All that is known now; `skipped` keys of the page to come count as given before it."""
+        """All that is known now; `skipped` keys of the next page count as given before it."""
         return Past(self, len(self._known) + skipped, len(self._loose))
 
     def given(self, stale: int = 0) -> Past | None:
@@ -182,11 +183,11 @@ class Seen(Generic[T]):
         """Remember a page.
 
         Args:
-            keys: Those that were not seen, each once, in order.
+            keys: The keys that were not seen, each once, in order.
             items: Their records.
             loose: The records without a key.
             redecode: Decodes all records of the page again.
-            decoded: Whether it holds them decoded, and not their body.
+            decoded: Whether `redecode` keeps the records, and not their body.
         """
         if loose:
             self._loose.update(dict.fromkeys(map(_content, loose)))
@@ -210,7 +211,7 @@ class Seen(Generic[T]):
         room = STORED_KEYS - len(digests)
         older = array("Q", self._stored.keys)[-room:] if room else array("Q")
         contents = array("Q")
-        if number <= self._near:  # contents behind the bodies are known by a digest of this process alone
+        if number <= self._near:  # contents after the kept bodies are digests of this process alone
             pages: dict[int, dict[Hashable | None, T]] = {}
             last = enumerate(keys[-STORED_CONTENTS:], max(number - STORED_CONTENTS, 0))
             contents.extend(_digest(self._kept(place, pages)[key]) for place, key in last)
@@ -220,7 +221,7 @@ class Seen(Generic[T]):
 def _content(item: Any) -> int:
     """A digest of a record for this process: the record's own hash, where it has one.
 
-    Python's hash of -1 is that of -2, so where a -1 is counts too.
+    Python's hash of -1 equals that of -2, so the places of each -1 count too.
     """
     try:
         digest = hash(item)
@@ -250,7 +251,7 @@ def _contents_of(items: Sequence[Any], *, signed: bool) -> list[int]:
 
 
 def content_of(item: Any) -> str:
-    """The whole content of a record as text, the same in every process. Its repr is cut, so it is not that."""
+    """The whole content of a record as text, the same in every process. The repr of a record is cut."""
     return repr(astuple(item)) if has(cast("type[Any]", type(item))) else repr(item)
 
 

@@ -1,4 +1,4 @@
-"""What an endpoint and a session give to paging: `ListSource`, `FetchedPage`, `SessionHooks` and the options.
+"""What endpoints and sessions pass to paging: `ListSource`, `FetchedPage`, `SessionHooks` and the options.
 
 Invariant: data and callables only; nothing here sends a request by itself. Endpoints make `ListSource` and
 `FetchedPage`; `Pager`, `ListReader`, `VerifiedReader` and the fan-out read them.
@@ -16,7 +16,7 @@ from capillary_async._paging.page import Page, Position
 from capillary_async._paging.seen import Past
 from capillary_async._repr import brief_repr
 from capillary_async._validation import whole
-from capillary_async.errors import ApiMessage, CapillaryError
+from capillary_async.errors import ApiMessage, CapillaryError, NotFoundError
 
 __all__ = ["ALONE", "FetchedPage", "ListSource", "PagerOptions", "PrefetchBudget", "SessionHooks"]
 
@@ -25,16 +25,16 @@ T = TypeVar("T")
 
 @frozen(eq=False)
 class FetchedPage(Generic[T]):
-    """One page as the endpoint got it.
+    """One page as the endpoint received it.
 
     Attributes:
         items: The records, without null entries.
         received: Rows as received, null entries included.
         nulls: The indexes of the null entries among them.
-        error: Raised behind the items: a part of the page that was refused.
+        error: Raised after the items were given: a part of the page that was refused.
         redecode: Decodes the items again, so that they need not be kept; None where they must be kept.
-        total: The rows of the whole list, where the answer says so.
-        decode: Decodes a page that was read ahead, whose items are empty; None where it is decoded.
+        total: Rows of the whole list, where the answer reports it.
+        decode: Decodes a deferred page, whose items are empty until then; None where the page is decoded.
     """
 
     items: Sequence[T]
@@ -52,9 +52,15 @@ class FetchedPage(Generic[T]):
 
     __repr__ = brief_repr
 
+    @classmethod
+    def gone(cls, error: NotFoundError, number: int) -> FetchedPage[Any]:
+        """The end of a list that was reported by an HTML page."""
+        text = f"the list was taken to end before page {number}, which came twice as HTTP 404 with an HTML page"
+        return cls((), 0, error.request_id, (ApiMessage(None, text),), error.status, error.elapsed)
+
     def redecoder(self) -> Callable[[], Sequence[T]]:
         """A function that returns the items later, without keeping them where that is possible."""
-        return self.redecode or _Held(self.items)
+        return self.redecode or _Kept(self.items)
 
     @property
     def rows(self) -> Sequence[int]:
@@ -74,7 +80,7 @@ class FetchedPage(Generic[T]):
         last: bool,
         before: Past | None = None,
     ) -> Page[T]:
-        """What of it is given out."""
+        """The page that users receive, with these of its items."""
         given = tuple(items)
         return Page(
             given,
@@ -92,8 +98,8 @@ class FetchedPage(Generic[T]):
 
 
 @frozen(eq=False)
-class _Held(Generic[T]):
-    """Items held, since nothing gives them again."""
+class _Kept(Generic[T]):
+    """Items that are kept, since nothing can decode them again."""
 
     items: Sequence[T]
 
@@ -102,17 +108,17 @@ class _Held(Generic[T]):
 
 
 class SessionHooks(Protocol):
-    """What a pager needs of its session."""
+    """The session, as pagers and fan-outs use it."""
 
     def track(self, iterator: Any) -> None:
-        """Remember a live iterator weakly, to close it with the session."""
+        """Remember a live iterator by a weak reference, to close it with the session."""
 
     def count_duplicates(self, number: int) -> None:
-        """Count records that came twice."""
+        """Count records that came twice, in the session's statistics."""
 
     @property
     def lengths(self) -> Lengths:
-        """How long pages come, for all readings of the session."""
+        """The lengths of pages received, shared by all readings of the session."""
         ...
 
 
@@ -122,12 +128,12 @@ class ListSource(Generic[T]):
 
     Attributes:
         name: For messages and reprs, e.g. `points_allocation.by_expiry(entity_id=1)`.
-        fetch: Page number and size to a page.
+        fetch: Requests the page of a number and size.
         key: The identity of a record; None where a part of it is null.
-        pages: How many pages there are, where that is known beforehand: a walk over ids. The rules of lists do not
-            apply to it then.
-        largest: The largest page size the endpoint takes.
-        ahead: As `fetch`, for pages that will wait: they may come undecoded (`FetchedPage.decode`). None for `fetch`.
+        pages: Number of pages, where it is known beforehand since the pages are batches of ids. The rules of lists do
+            not apply then.
+        largest: The largest page size that the endpoint takes.
+        ahead: As `fetch`, for pages read ahead, which may be deferred (`FetchedPage.decode`). None for `fetch`.
     """
 
     name: str
@@ -141,18 +147,18 @@ class ListSource(Generic[T]):
 
     @property
     def endpoint(self) -> str:
-        """Which call it is, whoever's list: its name without arguments."""
+        """The name of the call without its arguments, which is the same for the lists of all customers."""
         return self.name.partition("(")[0]
 
     def check_size(self, size: int) -> None:
-        """Refuse a page size that the endpoint does not take."""
+        """Raise InvalidRequestError for a page size that the endpoint does not take."""
         if self.pages is None:
             whole("page_size", size, 1, self.largest)
 
 
 @frozen
 class PagerOptions:
-    """What `Pager.options` sets; None where it was not said."""
+    """The options that `Pager.options` sets; None for one that was not given."""
 
     page_size: int | None = None
     max_items: int | None = None
@@ -163,14 +169,14 @@ class PagerOptions:
 
 @frozen(eq=False)
 class PrefetchBudget:
-    """How fast a list is read beside others.
+    """Limits for a list that is read beside others.
 
     Attributes:
-        spare: Pages that may be under way ahead just now; None for no bound but `Paging.prefetch`.
-        turn: Waits until a page may be decoded, where others have decoded ones to give first; None not to wait.
+        pages_ahead: Returns the maximum pages in flight ahead now; None for no limit but `Paging.prefetch`.
+        turn: Waits until a page may be decoded: until the pages decoded before it are taken. None not to wait.
     """
 
-    spare: Callable[[], int] | None = None
+    pages_ahead: Callable[[], int] | None = None
     turn: Callable[[], Awaitable[None]] | None = None
 
     __repr__ = brief_repr

@@ -1,7 +1,7 @@
 """`VerifiedReader`: a list read again, with other page borders, until two readings agree.
 
-Invariant: nothing is given before two readings agree; a list that came in one request is its own snapshot. Stands in
-for a `ListReader` where `Paging.verify` is set; made by the pager and the fan-out, through `open_reader`.
+Invariant: nothing is given before two readings agree; a list that came in one request is its own snapshot. Replaces
+`ListReader` where `Paging.verify` is set. `Pager` and `PagedReader` call `open_reader`, which makes either.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["VerifiedReader", "open_reader"]
 T = TypeVar("T")
 
 PASSES = 3
-# The page size changes from pass to pass: a row that slips over a page border in one slips over none in another.
+# The page size changes from pass to pass: a row that moves over a page border in one moves over none in another.
 STEP, SMALL_STEP = -3, 1
 SMALL = 6
 _SHOWN = 5
@@ -38,7 +38,7 @@ WHOLE = PagerOptions()
 
 @frozen(eq=False)
 class _Pass(Generic[T]):
-    """One whole reading: its pages, and what they hold without regard to order."""
+    """One whole reading: its pages, and their records without regard to order."""
 
     pages: list[Page[T]]
     content: Counter[T]
@@ -53,27 +53,27 @@ class VerifiedReader(Generic[T]):
         paging: Paging,
         options: PagerOptions,
         owner: SessionHooks,
-        pace: PrefetchBudget = ALONE,
+        budget: PrefetchBudget = ALONE,
     ) -> None:
         self._source = source
         self._paging = paging
         self._options = options
         self._owner = owner
-        self._pace = evolve(pace, turn=None)  # nothing is given before the end, so nothing has a turn
-        self._walk = self._new_walk(None)
+        self._budget = evolve(budget, turn=None)  # all pages are decoded before the first one is given
+        self._reader = self._new_reader(None)
         self._pages: Iterator[Page[T]] | None = None
-        self._behind = _NOTHING_GIVEN
+        self._position = _NOTHING_GIVEN
 
     @property
     def position(self) -> Position:
-        """Where reading goes on behind the last page given."""
-        return self._behind
+        """Where reading continues after the last page given."""
+        return self._position
 
     async def next_page(self) -> Page[T] | None:
         """The next page of the agreed reading; None at the end.
 
         Raises:
-            PageDriftError: Three passes saw three lists.
+            PageDriftError: Three passes read three different lists.
             CapillaryError: A pass failed; `.position` is the list's beginning, since nothing was given.
         """
         if self._pages is None:
@@ -83,18 +83,18 @@ class VerifiedReader(Generic[T]):
                 error.position = _NOTHING_GIVEN
                 raise
         page = next(self._pages, None)
-        self._behind = self._behind if page is None else page.position or self._behind
+        self._position = self._position if page is None else page.position or self._position
         return page
 
     async def _agreed(self) -> list[Page[T]]:
-        walk = self._walk = self._new_walk(None)
-        first = await self._pass(walk)
-        if walk.requested - walk.looks == 1 and first is not None:
+        reader = self._reader = self._new_reader(None)
+        first = await self._pass(reader)
+        if reader.came_in_one and first is not None:
             return first.pages
         passes = [first]
-        for size in self._other_sizes(walk.size):
-            self._walk = self._new_walk(size)
-            read = await self._pass(self._walk)
+        for size in self._other_sizes(reader.size):
+            self._reader = self._new_reader(size)
+            read = await self._pass(self._reader)
             if read is not None and any(known and known.content == read.content for known in passes):
                 return read.pages
             passes.append(read)
@@ -108,37 +108,37 @@ class VerifiedReader(Generic[T]):
             return [max(size - again, 1) for again in range(1, PASSES)]
         return [size + again * SMALL_STEP for again in range(1, PASSES)]
 
-    def _new_walk(self, size: int | None) -> ListReader[T]:
+    def _new_reader(self, size: int | None) -> ListReader[T]:
         options = self._options if size is None else evolve(self._options, page_size=size)
-        return ListReader(self._source, self._paging, options, self._owner, fixed=size is not None, pace=self._pace)
+        return ListReader(self._source, self._paging, options, self._owner, fixed=size is not None, budget=self._budget)
 
     @staticmethod
-    async def _pass(walk: ListReader[T]) -> _Pass[T] | None:
-        """All pages of one reading; None where a record changed under it."""
+    async def _pass(reader: ListReader[T]) -> _Pass[T] | None:
+        """All pages of one reading; None where a record changed meanwhile."""
         pages: list[Page[T]] = []
         try:
-            while (page := await walk.next_page()) is not None:
+            while (page := await reader.next_page()) is not None:
                 pages.append(page)
         except RecordConflictError:
             return None
         return _Pass(pages, Counter(item for page in pages for item in page.items))
 
     def _drift(self, whole: list[Counter[T]]) -> PageDriftError:
-        told = "records changed within a reading"
+        change = "records changed within a reading"
         if len(whole) > 1:
-            told = _difference(whole[-2], whole[-1], self._source.key)
+            change = _difference(whole[-2], whole[-1], self._source.key)
         return PageDriftError(
-            f"{self._source.name}: {PASSES} readings gave {PASSES} lists: {told}; nothing was given. "
+            f"{self._source.name}: {PASSES} readings gave {PASSES} lists: {change}; nothing was given. "
             "Read again when the list is quiet"
         )
 
     async def aclose(self) -> None:
-        """Drop what was read ahead, and wait until it is gone."""
-        await self._walk.aclose()
+        """Cancel the requests ahead, and wait until they have ended."""
+        await self._reader.aclose()
 
     def cancel(self) -> None:
-        """The same where nothing can be awaited."""
-        self._walk.cancel()
+        """Cancel the requests ahead without waiting."""
+        self._reader.cancel()
 
 
 def open_reader(
@@ -146,15 +146,15 @@ def open_reader(
     paging: Paging,
     owner: SessionHooks,
     options: PagerOptions = WHOLE,
-    pace: PrefetchBudget = ALONE,
+    budget: PrefetchBudget = ALONE,
 ) -> ListReader[T] | VerifiedReader[T]:
-    """A reading of a list as `paging` wants it: once, or until two agree.
+    """A reader for a list: read once, or with `paging.verify` until two readings agree.
 
-    A walk over ids has no borders between its pages that records could slip over, so it is read once.
+    Batches of ids are read once: no record can move from one to another.
     """
     if paging.verify and source.pages is None:
-        return VerifiedReader(source, paging, options, owner, pace)
-    return ListReader(source, paging, options, owner, pace=pace)
+        return VerifiedReader(source, paging, options, owner, budget)
+    return ListReader(source, paging, options, owner, budget=budget)
 
 
 def _difference(before: Counter[T], after: Counter[T], key: Callable[[T], Hashable | None]) -> str:

@@ -47,7 +47,6 @@ TECHNICAL = (  # exact uses that are the field's own
 # Files and folders of the package that are still to be reworded.
 NOT_YET = {
     "_codec",
-    "_paging",
     "errors.py",
     "jobs",
 }
