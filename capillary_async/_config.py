@@ -1,33 +1,40 @@
-"""The settings of a session, one frozen class a concern, each default with its reason.
+"""The settings of a session: one frozen class per concern, each default with its reason, and all of them together.
 
-Invariant: a value that cannot work is refused when the object is made, by name. Changed with `attrs.evolve`. Read by
-the session, the transport and the pager.
+Invariant: an invalid value is refused by name when the object is made. Users change one with `attrs.evolve`. Called by
+users and by the session, which passes them to the transport, the pager and the fan-out.
 """
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from collections.abc import Mapping
+from datetime import tzinfo
+from typing import Any
 
+from attrs import evolve, field, frozen
+
+from capillary_async import _validation as check
+from capillary_async._priority import PRIORITIES, Priority
 from capillary_async._repr import brief_repr
 from capillary_async._validation import flag, refuse, seconds, validator, whole
 
-__all__ = ["Limits", "Paging", "Rate", "RetryPolicy", "Timeouts"]
+__all__ = ["CarefulPaging", "Limits", "Paging", "Rate", "RetryPolicy", "Settings", "Timeouts", "merged_headers"]
 
 
 @frozen
 class Timeouts:
-    """How long to wait, in seconds.
+    """Limits of time, in seconds.
 
     Attributes:
-        connect: For DNS, TCP and TLS. 10: three lost SYNs are 7 s, so a fourth would be hopeless.
-        read: Between two pieces of an answer, of which the headers are the first. 30: the API's slowest pages answer
-            within 20.
-        attempt: One whole attempt, from the permit to the last byte; it also ends what drips a byte a second. 60.
-        call: A whole call with all its attempts and waits. A single call (`request`, each page of a list) is bounded
-            from its beginning, its waits in the session's own queue included: for a permit, the rate, the token. The
-            calls of a fan-out wait there as long as they must, and are bounded from their first permit; a fan-out ends
-            when nothing was answered for so long. 180: five attempts of a slow server and their waits, and still below
-            the idle limits of load balancers and schedulers.
+        connect: For DNS, TCP and TLS. Default 10: three lost SYNs take 7 s, and a fourth would be hopeless.
+        read: Between two pieces of an answer, the first of which is its headers. Default 30: the slowest pages of the
+            API answer within 20.
+        attempt: For one whole attempt, from the permit to the last byte; it also ends an answer that comes one byte per
+            second. Default 60.
+        call: For one call with all its attempts and waits. A single call (`request`, each page of a list) is bounded
+            from its beginning; its waits for a permit, the rate and the token count. The calls of a fan-out wait for
+            those without a limit, and are bounded from their first permit; a fan-out ends when it got no answer for so
+            long. Default 180: five attempts at a slow server and their waits, and still below the idle limits of load
+            balancers and schedulers.
 
     Example:
         >>> Timeouts(read=5, attempt=10, call=30)
@@ -44,26 +51,26 @@ class Timeouts:
 
 @frozen
 class Rate:
-    """At most `permits` requests in any `per` seconds, whoever sends them, by the server's own clock.
+    """A rate: at most `permits` requests of the session arrive at the server in any `per` seconds.
 
-    Only the server knows when a request arrived. So a permit comes back `per` seconds after the answer, and the
-    throughput is `permits` in `per` seconds plus the time of an answer. A request that is sent and not answered, since
-    it was cancelled or took too long, keeps its permit until the other side ends the connection too, for 30 s at most,
-    and then for `per` seconds.
+    Only the server knows when a request arrived. So a permit is free again `per` seconds after the answer, and the
+    throughput is `permits` in `per` seconds plus the time of an answer. A request that was sent and not answered, since
+    it was cancelled or took too long, keeps its permit until the server ends the connection too, at most 30 s, and then
+    for `per` seconds.
 
-    What cannot be promised: a request that is on its way for longer than these 30 s, or behind a proxy that ends our
-    connection and passes the request on later, or left in an event loop that was stopped in its middle, may arrive with
-    later ones. With a `client_session` of your own a permit comes back `per` seconds after a request was broken off.
-    Each process counts its own requests: a forked child begins with a fresh rate, so parent and child together may send
-    twice as many.
+    Not promised: a request may arrive together with later ones if it is on its way for longer than these 30 s, if a
+    proxy ends our connection and passes the request on later, or if its event loop was stopped meanwhile. With a
+    `client_session` of your own, a permit is free again `per` seconds after a request was broken off. Each process
+    counts its own requests: a forked child begins with a fresh rate, so parent and child together may send twice as
+    many.
 
-    Where single calls and the calls of fan-outs or jobs (see `AsyncSession.with_options`) share a rate, the latter
-    leave a part of it free: at the beginning they take half of the permits at once and the others evenly over `per`;
-    from then on, alone, they use all of it.
+    The calls of fan-outs and jobs leave a part of the rate to single calls (see `AsyncSession.with_options`): at the
+    beginning they take half of the permits at once and the others evenly over `per`. From then on they use all of it
+    while no single call waits.
 
     Attributes:
-        permits: How many.
-        per: Of how many seconds.
+        permits: Number of requests.
+        per: Length of the window in seconds.
 
     Example:
         >>> Rate(100, per=60)
@@ -83,19 +90,19 @@ def _rate(name: str, value: object) -> None:
 
 @frozen
 class Limits:
-    """How much at once and how fast.
+    """Limits of concurrency and rate, for a session with all its views, loops and threads.
 
     Attributes:
-        concurrency: Requests under way at once at most, over all loops and threads of the session. 32: above it a
-            single core is busy decoding.
-        concurrency_start: How many the adaptive limit starts with; not more than `concurrency`. 8: polite to a cold
-            cluster. It grows by one for each limit's worth of good answers, at most every 100 ms and only while it is
-            used up; 429, 503 and timeouts cut it to 0.7 of itself, at most once in 500 ms.
-        rate: A `Rate`, or None. None: production limits are set per brand; test clusters allow `Rate(100, per=60)` a
-            key.
+        concurrency: Maximum number of requests in flight. Default 32: with more, a single core is busy decoding.
+        concurrency_start: Where the adaptive limit starts; `concurrency` if that is less. Default 8: polite to a cold
+            cluster. The limit grows by one after as many good answers as it is large, at most every 100 ms and only
+            while it is used up; 429, 503 and timeouts multiply it by 0.7, at most once in 500 ms.
+        rate: A `Rate`, or None for none. Default None: production limits are set per brand; test clusters allow
+            `Rate(100, per=60)` per key.
 
-    Beside these, a 429 or 503 with `Retry-After` stops every task of the session until that time; then one request
-    looks whether the service takes them again. Three 429 in a row without it do so for a backoff of the session's own.
+    In addition, a 429 or 503 with `Retry-After` stops every task of the session until that time; then a single request
+    probes whether the service accepts requests again. Three 429 in a row without `Retry-After` do the same for a
+    backoff of the session's own.
 
     Example:
         >>> Limits(concurrency=4, rate=Rate(100, per=60)).rate
@@ -111,20 +118,23 @@ class Limits:
 
 @frozen
 class RetryPolicy:
-    """Whether and when to try again. All five calls only read, so trying again is always safe.
+    """When a call is retried. All calls only read, so a retry is always safe.
 
     Attributes:
-        attempts: Of one call, the first included. 5: faults of 1 % lose one call in 10,000,000,000.
-        backoff: Base of the wait in seconds: uniform(0, min(backoff_max, backoff * 2**n)). 0.2: full jitter over
-            0.2, 0.4, 0.8 and 1.6 s.
-        throttle_backoff: The base after 429 and 503. 1.0: the server said that it has too much to do.
-        backoff_max: The longest own wait in seconds. 20.
-        retry_after_max: The longest `Retry-After` in seconds that is obeyed; a longer one is an error at once, also of
-            calls that would be sent while it lasts: once in that time (or in a minute, if that is more) one is. 120.
-        quota: Tokens of the session for retries: 14 a transient fault, 5 a throttled one. A call that ends well gives
-            back what its last retry took, or one token where it needed none; a call that fails gives back nothing, but
-            for an answer that repeats its fault. 500: while nothing is answered, they pay for 35 retries (100 throttled
-            ones). An outage costs 1.35 times the requests of 100 calls, 1.02 times those of 1,750, and not 5 times.
+        attempts: Maximum attempts of one call, the first included. Default 5: with 1 % of faults, one call in
+            10,000,000,000 is lost.
+        backoff: Base of the wait in seconds: uniform(0, min(backoff_max, backoff * 2**n)). Default 0.2: full jitter
+            over 0.2, 0.4, 0.8 and 1.6 s.
+        throttle_backoff: The base after 429 and 503. Default 1.0: the server said that it has too much to do.
+        backoff_max: The longest wait of the session's own in seconds. Default 20.
+        retry_after_max: The longest `Retry-After` in seconds that is honoured. A longer one is an error at once, also
+            of calls that would be sent while it lasts; one of those is sent once in that time (or in a minute, if that
+            is more). Default 120.
+        quota: Tokens of the session for retries: 14 per transient fault, 5 per throttled one. A successful call gives
+            back the tokens of its last retry, or one token if it needed none. A failed call gives back nothing, except
+            for an answer that repeats its fault. Default 500: while nothing is answered, they pay for 35 retries (100
+            throttled ones). An outage costs 1.35 times the requests of 100 calls and 1.02 times those of 1,750, instead
+            of 5 times.
 
     Example:
         >>> RetryPolicy(attempts=1).attempts  # never try again
@@ -146,11 +156,11 @@ class Paging:
     """How lists are read.
 
     Attributes:
-        page_size: Records asked for a page. 100: the most that the allocation endpoints give.
-        prefetch: Pages in flight or waiting at most while one is being used; 0 asks for a page only when it is wanted.
-            4: hides the latency of a usual answer behind the work on a page.
-        verify: Read every list of several pages at least twice, with other page borders, and give nothing until two
-            reads agree. False.
+        page_size: Records per page. Default 100: the maximum of the allocation endpoints.
+        prefetch: Maximum number of pages in flight or waiting while one is in use; with 0, a page is requested only
+            when it is needed. Default 4: the work on a page hides the latency of a usual answer.
+        verify: True reads every list of several pages at least twice, with other page borders, and gives nothing until
+            two readings agree. Default False.
 
     Example:
         >>> Paging(page_size=50, prefetch=8).prefetch
@@ -166,4 +176,63 @@ class Paging:
 
 @frozen
 class CarefulPaging(Paging):
-    """Paging of the jobs: a short page 1 of any length is looked behind where it may be a server's cap."""
+    """Paging of the jobs: a page is requested after a short page 1 of any length that may be a server's cap."""
+
+
+_KINDS: dict[str, type[Any]] = {"limits": Limits, "paging": Paging, "retry": RetryPolicy, "timeouts": Timeouts}
+
+
+@frozen(eq=False)
+class Settings:
+    """Everything that a view of a session may have of its own, and the session's `limits`."""
+
+    timeouts: Timeouts
+    retry: RetryPolicy
+    paging: Paging
+    limits: Limits
+    headers: Mapping[str, str] = field(repr=False)  # a user's own may hold a key
+    dag_scope: str | None
+    server_timezone: tzinfo | None
+    priority: Priority | None = None
+
+    __repr__ = brief_repr
+
+    @classmethod
+    def checked(cls, *, headers: Any, dag_scope: Any, server_timezone: Any, **kinds: Any) -> Settings:
+        """The settings of a session, from arguments of any kind.
+
+        Raises:
+            InvalidRequestError: An argument is invalid. The frames of its traceback hold the headers.
+        """
+        _check_kinds(kinds)
+        return cls(
+            headers=check.headers(headers),
+            dag_scope=check.dag_scope(dag_scope),
+            server_timezone=check.timezone(server_timezone),
+            **kinds,
+        )
+
+    def changed(self, *, headers: Any = None, priority: Any = None, **kinds: Any) -> Settings:
+        """The settings of a view: those that are None stay, and headers are added.
+
+        Raises:
+            InvalidRequestError: An argument is invalid. The frames of its traceback hold the headers.
+        """
+        given = {name: value for name, value in kinds.items() if value is not None}
+        _check_kinds(given)
+        if headers is not None:
+            given["headers"] = merged_headers(self.headers, check.headers(headers))
+        if priority is not None:
+            given["priority"] = check.choice("priority", priority, PRIORITIES)
+        return evolve(self, **given)
+
+
+def _check_kinds(given: Mapping[str, object]) -> None:
+    for name, value in given.items():
+        check.kind(name, value, _KINDS[name], _KINDS[name].__name__)
+
+
+def merged_headers(base: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """Both; `more` replaces headers of the same name, whatever the case of it."""
+    named = {name.lower() for name in more}
+    return {**{name: value for name, value in base.items() if name.lower() not in named}, **more}

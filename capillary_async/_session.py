@@ -1,7 +1,7 @@
-"""`AsyncSession`: one object for the whole API. It joins settings, chain, pools, endpoints, and closes what it opened.
+"""`AsyncSession`: the object that users make. It joins settings, chain, pools and endpoints, and closes what it opened.
 
-Invariant: nothing is opened before it is used, nothing stays open behind `aclose`, and no setting lives anywhere but in
-the session and its views. The top of the package; users start here.
+Invariant: nothing is opened before it is used, nothing stays open after `aclose`, and every setting is an argument of
+the session or of one of its views. Called by users, the jobs and the command line.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, tzinfo
 from types import TracebackType
-from typing import Any, Generic, NoReturn, ParamSpec, Self, TypeVar, cast, overload
-
-from attrs import evolve
+from typing import Any, NoReturn, ParamSpec, Self, TypeVar, cast
 
 from capillary_async import _validation as check
-from capillary_async._config import Limits, Paging, RetryPolicy, Timeouts
-from capillary_async._priority import PRIORITIES, Priority
+from capillary_async._config import Limits, Paging, RetryPolicy, Settings, Timeouts
+from capillary_async._priority import Priority
 from capillary_async._repr import brief, shown
 from capillary_async._transport.chain import ClientSession, Shared, share
 from capillary_async._transport.messages import Headers, Middleware, Request, ResponseSpec, decoded_of
@@ -30,8 +28,9 @@ from capillary_async.endpoints import (
     PointsAwardedResource,
     PointsLedgerResource,
 )
-from capillary_async.endpoints._caller import Calls, Settings
+from capillary_async.endpoints._caller import Calls
 from capillary_async.endpoints._history import History, read_history
+from capillary_async.endpoints._resource import Endpoint
 from capillary_async.errors import InvalidRequestError
 from capillary_async.models import PointsStatus
 
@@ -41,51 +40,34 @@ __all__ = ["AsyncSession"]
 NEO = "/x/neo/"
 _TILL = ("CAPILLARY_USERNAME", "CAPILLARY_PASSWORD", "CAPILLARY_PASSWORD_MD5")
 _CLIENT = ("CAPILLARY_CLIENT_KEY", "CAPILLARY_CLIENT_SECRET")
-_KINDS: dict[str, type[Any]] = {"limits": Limits, "paging": Paging, "retry": RetryPolicy, "timeouts": Timeouts}
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _S = TypeVar("_S", bound="AsyncSession")
-_R = TypeVar("_R")
-
-
-class _Endpoint(Generic[_R]):
-    """A group of calls of a session; on the class it is its class, so that `create_autospec(AsyncSession)` has them."""
-
-    def __init__(self, resource: Callable[[Calls], _R]) -> None:
-        self.resource = resource
-
-    @overload
-    def __get__(self, session: None, owner: type[AsyncSession]) -> type[_R]: ...
-    @overload
-    def __get__(self, session: AsyncSession, owner: type[AsyncSession]) -> _R: ...
-    def __get__(self, session: AsyncSession | None, owner: type[AsyncSession]) -> Any:
-        if session is None:
-            return self.resource
-        raise AttributeError("the AsyncSession is half made: its __init__ has not run to its end")
 
 
 class AsyncSession:
-    """A connection pool, credentials, limits and retries for one cluster, and the API's calls on it.
+    """A client for one cluster: its calls share connection pools, credentials, limits and retries.
 
-    It may be made outside a running loop and at module level; it opens a pool on first use, one for each event loop.
-    Use it with `async with`, or call `aclose()` at the end.
+    It may be made outside a running loop, e.g. at module level. It opens one connection pool per event loop, on first
+    use. Use it with `async with`, or call `aclose()` at the end.
 
     Args:
-        base_url: Of the cluster, e.g. `https://eu.api.capillarytech.com`. https, except on loopback.
-        auth: `BasicAuth` or `OAuthClient`.
-        timeouts: See `Timeouts`, in seconds.
-        limits: See `Limits`.
-        retry: See `RetryPolicy`.
-        paging: See `Paging`.
-        dag_scope: The `x-cap-neo-dag-scope` of Neo calls; None to send none.
-        headers: Sent with every request, e.g. `X-CAP-API-ATTRIBUTION-ENTITY-TYPE`.
-        middlewares: `async (request, handler) -> response`, run outside retry, the first outermost.
-        server_timezone: The cluster's zone (a tzinfo or a name such as `Asia/Kolkata`), for ISO times that come without
-            an offset.
-        client_session: Your own `aiohttp.ClientSession`; it is never closed here and serves its own loop alone.
-            aiohttp's hidden resend stays on in it: a GET over a kept connection that turns out lost is sent once more
-            within the same attempt, seen neither by `retry` and `stats` nor by `Limits.rate`. In the session's own
-            pools it is off.
+        base_url: The URL of the cluster, e.g. `https://eu.api.capillarytech.com`. It is https, except on loopback.
+        auth: The credentials: a `BasicAuth` or an `OAuthClient`.
+        timeouts: Limits of time in seconds, see `Timeouts`.
+        limits: Concurrency and rate of all calls together, see `Limits`.
+        retry: When and how often a request is sent again, see `RetryPolicy`.
+        paging: Page size, read-ahead and verification of lists, see `Paging`.
+        dag_scope: The header `x-cap-neo-dag-scope` of Neo calls; None sends none.
+        headers: Headers of every request, e.g. `X-CAP-API-ATTRIBUTION-ENTITY-TYPE`.
+        middlewares: Functions `async (request, handler) -> response`, called once per call, outside of its retries;
+            the first is the outermost.
+        server_timezone: The time zone of the cluster, a tzinfo or a name such as `Asia/Kolkata`. Times without an
+            offset are read in it.
+        client_session: An `aiohttp.ClientSession` to use instead of the session's own pools. It is never closed here
+            and works in its own event loop only. aiohttp resends a GET within the same attempt when a kept connection
+            turns out to be lost; `retry`, `stats` and `Limits.rate` do not see that request. The session's own pools
+            never do so.
 
     Raises:
         InvalidRequestError: An argument is invalid; the message names it.
@@ -96,10 +78,10 @@ class AsyncSession:
         AsyncSession('https://eu.api.capillarytech.com', auth=BasicAuth(username='till.id', password='***'))
     """
 
-    points_awarded = _Endpoint(PointsAwardedResource)
-    points_allocation = _Endpoint(PointsAllocationResource)
-    loyalty_events = _Endpoint(LoyaltyEventsResource)
-    points_ledger = _Endpoint(PointsLedgerResource)
+    points_awarded = Endpoint(PointsAwardedResource)
+    points_allocation = Endpoint(PointsAllocationResource)
+    loyalty_events = Endpoint(LoyaltyEventsResource)
+    points_ledger = Endpoint(PointsLedgerResource)
 
     def __init__(
         self,
@@ -144,16 +126,16 @@ class AsyncSession:
 
     @classmethod
     def from_env(cls, **overrides: Any) -> Self:
-        """A session from the environment.
+        """Make a session from environment variables.
 
-        Reads `CAPILLARY_BASE_URL`, and `CAPILLARY_USERNAME` with `CAPILLARY_PASSWORD` (or `CAPILLARY_PASSWORD_MD5`), or
-        `CAPILLARY_CLIENT_KEY` with `CAPILLARY_CLIENT_SECRET`.
+        It reads `CAPILLARY_BASE_URL`, and `CAPILLARY_USERNAME` with `CAPILLARY_PASSWORD` (or `CAPILLARY_PASSWORD_MD5`)
+        or `CAPILLARY_CLIENT_KEY` with `CAPILLARY_CLIENT_SECRET`.
 
         Args:
-            overrides: Arguments of `AsyncSession`; `base_url` and `auth` stand in for their variables.
+            overrides: Arguments of `AsyncSession`; `base_url` and `auth` replace their variables.
 
         Raises:
-            InvalidRequestError: A variable is missing; the text names it.
+            InvalidRequestError: A variable is missing or an argument is invalid; the message names it.
         """
         made = _tried(_from_env, cls, overrides)
         del overrides
@@ -170,18 +152,19 @@ class AsyncSession:
         headers: Mapping[str, str] | None = None,
         priority: Priority | None = None,
     ) -> Self:
-        """A cheap view with other options; what is not given stays.
+        """Return a view of the session with other options; options that are None stay as they are.
 
-        It shares pools, throttle, token, stats and retry quota (with `retry` it has a quota of its own). Closing a view
-        ends its own iterators and calls and nothing else; closing the session closes its views.
+        A view is cheap: it shares connection pools, limits, token, stats and retry quota with its session; with `retry`
+        it has a quota of its own. Closing a view ends its own iterators and calls only; closing the session closes its
+        views.
 
         Args:
-            retry: In place of the session's.
-            timeouts: In place of the session's.
-            paging: In place of the session's.
-            headers: Added to the session's.
-            priority: `interactive` or `bulk`, for every call of the view. Without it, single calls are interactive, and
-                the calls of fan-outs and jobs are bulk. Where both wait, interactive calls get at least half of the
+            retry: Replaces the `RetryPolicy` of the session.
+            timeouts: Replaces its `Timeouts`.
+            paging: Replaces its `Paging`.
+            headers: Added to its headers; a header of the same name is replaced.
+            priority: `interactive` or `bulk`, for every call of the view. By default, single calls are interactive, and
+                the calls of fan-outs and jobs are bulk. While both wait, interactive calls get at least half of the
                 permits and of the rate.
 
         Raises:
@@ -191,7 +174,7 @@ class AsyncSession:
         self._calls.check_open()
         quota = self._quota if retry is None else None
         settings = _tried(
-            _changed, self._settings, headers, retry=retry, timeouts=timeouts, paging=paging, priority=priority
+            self._settings.changed, retry=retry, timeouts=timeouts, paging=paging, headers=headers, priority=priority
         )
         del headers, retry, timeouts, paging, priority
         if isinstance(settings, ValueError):
@@ -206,22 +189,22 @@ class AsyncSession:
     async def request(
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, model: Any = None
     ) -> Any:
-        """Any other GET of the API, through the same chain.
+        """Send any other GET of the API, with the same retries, limits and checks as the typed calls.
 
         Args:
-            method: `GET`: only reads may be sent again safely.
-            path: Below the base URL, e.g. `/v2/customers/565039505`, without a query.
-            params: The query. None is not sent, a bool is sent as `true` or `false`, a date as `YYYY-MM-DD`, a list
-                joined by commas.
-            model: An attrs class, a list of one, or any type cattrs knows; None for plain JSON with exact `Decimal`
-                numbers.
+            method: `GET`, the only one: a read may be sent again safely.
+            path: The path below the base URL, without a query, e.g. `/v2/customers/565039505`.
+            params: The query. A parameter that is None is not sent; a bool is sent as `true` or `false`, a date as
+                `YYYY-MM-DD`, a list with commas between its values.
+            model: An attrs class, a list of one, or any type that cattrs structures; None for plain JSON, whose
+                fractions are exact `Decimal` numbers.
 
         Returns:
-            What the model says.
+            An instance of `model`, or plain JSON.
 
         Raises:
-            InvalidRequestError: Another method, or an invalid path or parameter. Nothing is sent.
-            CapillaryError: As with every call.
+            InvalidRequestError: The method, the path or a parameter is invalid. Nothing is sent.
+            CapillaryError: The call failed; see `capillary_async.errors` for the tree of errors.
         """
         if not isinstance(cast("object", method), str) or method.upper() != "GET":
             raise InvalidRequestError(
@@ -248,31 +231,31 @@ class AsyncSession:
         source: str = "INSTORE",
         include: LedgerInclude | None = None,
     ) -> History:
-        """Everything that the API shows of one customer's points, joined event by event, in order of time.
+        """Read everything that the API shows of one customer's points, joined by event, in order of time.
 
-        Allocations and awards join the ledger event with their event log id; a loyalty event joins the ledger event
-        with its unique id (never by `id`, which is another series: inferred from the vendor's samples). A record
-        without a partner is in an entry of its own, and in `unjoined` with the reason. The allocation endpoints show
-        one of five award tables and `points_awarded.ids` two, so sums over a history need not equal a balance.
+        Allocations and awards are joined to the ledger event with their event log id. A loyalty event is joined to the
+        ledger event with its unique id, never by `id`, which is another series (inferred from the vendor's samples). A
+        record without a partner has an entry of its own, and is in `unjoined` with the reason. The allocation endpoints
+        show one of five award tables and `points_awarded.ids` two, so sums over a history need not equal a balance.
 
         Source: Get Allocated Points Details with Expiry in Specified Date Range, Get points awarded ID, Get Loyalty
             Events, Get Points Ledger Explode Info.
 
         Args:
-            customer_id: The customer.
-            program_id: The loyalty program.
-            point_category_id: The category of points.
+            customer_id: The id of the customer.
+            program_id: The id of the loyalty program.
+            point_category_id: The id of the category of points.
             expiry_date_start: First day of expiry, a date or `YYYY-MM-DD`, in the server's time zone.
-            expiry_date_end: Last day of expiry.
+            expiry_date_end: Last day of expiry, included.
             statuses: Statuses of the awards; None for all that the documentation knows.
-            from_date: First day of the loyalty events; None for all.
-            to_date: Last day of the loyalty events.
-            source: Where the customer is known, e.g. `INSTORE`; see `points_ledger.explode`.
-            include: What the ledger shows beside the events.
+            from_date: First day of the loyalty events; None for no limit.
+            to_date: Last day of the loyalty events, included; None for no limit.
+            source: The source that knows the customer, e.g. `INSTORE`; see `points_ledger.explode`.
+            include: Details that the ledger adds to its events.
 
         Raises:
             InvalidRequestError: An argument is invalid. Nothing is sent.
-            CapillaryError: One of the four could not be read.
+            CapillaryError: One of the four lists could not be read.
         """
         return await read_history(
             cast("Any", self),  # a protocol knows nothing of descriptors
@@ -289,7 +272,7 @@ class AsyncSession:
         )
 
     async def aclose(self) -> None:
-        """End all iterators and calls and close the pools; a view ends its own alone. Closing twice is fine."""
+        """End all iterators and calls and close the pools; a view ends only its own. Closing twice does nothing."""
         await self._calls.aclose()
 
     async def __aenter__(self) -> Self:
@@ -308,42 +291,42 @@ class AsyncSession:
 
     @property
     def base_url(self) -> str:
-        """Of the cluster, without a slash at the end."""
+        """The URL of the cluster, without a slash at the end."""
         return self._shared.base_url
 
     @property
     def stats(self) -> Stats:
-        """What the session and its views have done so far."""
+        """Counters of what the session and its views have done so far."""
         return self._shared.stats
 
     @property
     def timeouts(self) -> Timeouts:
-        """In force here."""
+        """The `Timeouts` of this session or view."""
         return self._settings.timeouts
 
     @property
     def retry(self) -> RetryPolicy:
-        """In force here."""
+        """The `RetryPolicy` of this session or view."""
         return self._settings.retry
 
     @property
     def paging(self) -> Paging:
-        """In force here."""
+        """The `Paging` of this session or view."""
         return self._settings.paging
 
     @property
     def priority(self) -> Priority | None:
-        """`interactive` or `bulk` where `with_options` set it for all calls; None where it depends on the call."""
+        """The priority that `with_options` set for all calls; None if it depends on the call."""
         return self._settings.priority
 
     @property
     def limits(self) -> Limits:
-        """Of the session and all its views together."""
+        """The `Limits` of the session and all its views together."""
         return self._settings.limits
 
     @property
     def server_timezone(self) -> tzinfo | None:
-        """For ISO times without an offset."""
+        """The time zone in which times without an offset are read."""
         return self._settings.server_timezone
 
     def __repr__(self) -> str:
@@ -356,13 +339,13 @@ class AsyncSession:
         raise TypeError("AsyncSession is not pickled: make one in each process, e.g. with AsyncSession.from_env()")
 
 
-_ENDPOINTS: dict[str, _Endpoint[Any]] = {
-    name: value for name, value in vars(AsyncSession).items() if isinstance(value, _Endpoint)
+_ENDPOINTS: dict[str, Endpoint[Any]] = {
+    name: value for name, value in vars(AsyncSession).items() if isinstance(value, Endpoint)
 }
 
 
 def _tried(make: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | ValueError:
-    """What was made, or the refusal without its frames, whose locals hold what was given."""
+    """Return what was made, or the refusal without its frames, whose locals hold what was given."""
     try:
         return make(*args, **kwargs)
     except ValueError as error:
@@ -375,66 +358,27 @@ def _parts(
     auth: BasicAuth | OAuthClient,
     middlewares: Sequence[Middleware],
     client_session: ClientSession | None,
-    timeouts: Timeouts,
-    limits: Limits,
-    retry: RetryPolicy,
-    paging: Paging,
-    headers: Mapping[str, str] | None,
-    dag_scope: str | None,
-    server_timezone: tzinfo | str | None,
+    **settings: Any,
 ) -> tuple[BasicAuth | OAuthClient, Shared, Settings]:
     """What a session is made of, checked."""
-    _expect_kinds(timeouts=timeouts, limits=limits, retry=retry, paging=paging)
+    made = Settings.checked(**settings)
     check.kind("auth", auth, BasicAuth | OAuthClient, "BasicAuth or OAuthClient")
     shared = share(
         check.base_url(base_url),
         auth,
-        limits,
-        retry,
-        timeouts,
+        made.limits,
+        made.retry,
+        made.timeouts,
         middlewares=check.middlewares(middlewares),
         client_session=client_session,
     )
-    settings = Settings(
-        timeouts,
-        retry,
-        paging,
-        Headers(check.headers(headers)),
-        limits,
-        check.dag_scope(dag_scope),
-        check.timezone(server_timezone),
-    )
-    return auth, shared, settings
-
-
-def _check_priority(priority: object) -> Priority:
-    for known in PRIORITIES:
-        if priority == known:
-            return known
-    raise InvalidRequestError(f"priority takes 'interactive' or 'bulk', got {priority!r}", argument="priority")
-
-
-def _changed(settings: Settings, headers: Mapping[str, str] | None, **given: object) -> Settings:
-    """The settings of a view; what is None stays."""
-    changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    priority = changed.pop("priority", None)
-    _expect_kinds(**changed)
-    if priority is not None:
-        changed["priority"] = _check_priority(priority)
-    if headers is not None:
-        changed["headers"] = settings.headers.merged(check.headers(headers))
-    return evolve(settings, **changed)
+    return auth, shared, made
 
 
 def _from_env(cls: type[_S], overrides: dict[str, Any]) -> _S:
     base_url = overrides.pop("base_url", None) or _variable("CAPILLARY_BASE_URL", "the URL of the cluster")
     auth = overrides.pop("auth", None) or _auth_from_env()
     return cls(base_url, auth=auth, **overrides)
-
-
-def _expect_kinds(**settings: object) -> None:
-    for name, value in settings.items():
-        check.kind(name, value, _KINDS[name], _KINDS[name].__name__)
 
 
 def _variable(name: str, what: str) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, tzinfo
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote, unquote, urlsplit
 
 from capillary_async._repr import shown
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "base_url",
+    "choice",
     "dag_scope",
     "flag",
     "headers",
@@ -36,6 +37,8 @@ __all__ = [
     "validator",
     "whole",
 ]
+
+T = TypeVar("T")
 
 _ENDLESS = sys.float_info.max  # a whole number may be larger than any float
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
@@ -76,6 +79,14 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise refuse(name, "True or False", value)
     return value
+
+
+def choice(name: str, value: Any, allowed: Sequence[T]) -> T:
+    """One of a few texts."""
+    for one in allowed:
+        if isinstance(value, str) and value == one:
+            return one
+    raise refuse(name, " or ".join(map(repr, allowed)), value)
 
 
 def kind(name: str, value: object, classes: Any, takes: str) -> None:

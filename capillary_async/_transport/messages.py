@@ -86,11 +86,6 @@ class Headers(dict[str, str]):
 
     __str__ = __repr__
 
-    def merged(self, more: Mapping[str, str]) -> Headers:
-        """Both; `more` replaces headers of the same name, whatever the case of it."""
-        named = {name.lower() for name in more}
-        return Headers({**{name: value for name, value in self.items() if name.lower() not in named}, **more})
-
 
 @frozen
 class ResponseSpec:

@@ -11,8 +11,7 @@ import weakref
 from platform import python_version
 from typing import TYPE_CHECKING, Any, cast
 
-from attrs import field, frozen
-
+from capillary_async._config import merged_headers
 from capillary_async._interrupt import InFlightCalls
 from capillary_async._loops import bury, renew_in_child
 from capillary_async._transport.advice import with_next_step
@@ -27,30 +26,15 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from capillary_async._codec.decode import Decoded
-    from capillary_async._config import Limits, Paging, RetryPolicy, Timeouts
+    from capillary_async._config import Limits, Paging, Settings, Timeouts
     from capillary_async._paging.lengths import Lengths
-    from capillary_async._priority import Priority
     from capillary_async._transport.chain import Shared
     from capillary_async._transport.messages import Handler, Request, Response, ResponseSpec
     from capillary_async._transport.retry import Quota
 
-__all__ = ["Calls", "Settings"]
+__all__ = ["Calls"]
 
 DAG_SCOPE = "x-cap-neo-dag-scope"
-
-
-@frozen(eq=False)
-class Settings:
-    """What a view may have of its own."""
-
-    timeouts: Timeouts
-    retry: RetryPolicy
-    paging: Paging
-    headers: Headers = field(repr=False)  # a user's own may hold a key
-    limits: Limits
-    dag_scope: str | None
-    server_timezone: tzinfo | None
-    priority: Priority | None = None
 
 
 class Calls:
@@ -66,14 +50,12 @@ class Calls:
         self._iterators: weakref.WeakSet[Any] = weakref.WeakSet()
         self._views: weakref.WeakSet[Calls] = weakref.WeakSet()
         self.neo_headers = _scope(settings)
-        base = Headers(
-            {
-                "Accept": "application/json",
-                "Accept-Encoding": "gzip",
-                "User-Agent": f"capillary-async/{__version__} python/{python_version()}",
-            }
-        )
-        sent, own = base.merged(settings.headers), settings.priority
+        base = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": f"capillary-async/{__version__} python/{python_version()}",
+        }
+        sent, own = merged_headers(base, settings.headers), settings.priority
         self._handler: Handler = build(shared, settings.retry, settings.timeouts, quota, sent, priority=own)
         renew_in_child(self, Calls.renew)
 

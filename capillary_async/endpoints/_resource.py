@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from datetime import tzinfo
 from functools import partial
 from operator import attrgetter
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 from attrs import define
 
@@ -24,10 +24,11 @@ from capillary_async._transport.classify import judge
 from capillary_async._transport.messages import DEFERRED, Headers, Request, Response, ResponseSpec, decoded_of
 from capillary_async._transport.totals import total_in
 
-__all__ = ["Caller", "Resource"]
+__all__ = ["Caller", "Endpoint", "Resource"]
 
 K = TypeVar("K")
 T = TypeVar("T")
+R_co = TypeVar("R_co", covariant=True)
 
 NEO_LARGEST_PAGE = 100
 OK = 200
@@ -126,6 +127,25 @@ class Resource:
             max_wait=caller.timeouts.call,
             owner=caller,
         )
+
+
+class Endpoint(Generic[R_co]):
+    """A resource as an attribute of a session; of the class it is the resource's class, for `create_autospec`.
+
+    The session puts the resource itself into its `__dict__`, which is found before this.
+    """
+
+    def __init__(self, resource: Callable[[Caller], R_co]) -> None:
+        self.resource = resource
+
+    @overload
+    def __get__(self, session: None, owner: type[Any]) -> type[R_co]: ...
+    @overload
+    def __get__(self, session: object, owner: type[Any]) -> R_co: ...
+    def __get__(self, session: object, owner: type[Any]) -> Any:
+        if session is None:
+            return self.resource
+        raise AttributeError(f"the {owner.__name__} is incomplete: its __init__ has not run to its end")
 
 
 def fetched(response: Response, shape: ResponseSpec) -> FetchedPage[Any]:

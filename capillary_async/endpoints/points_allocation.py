@@ -17,7 +17,7 @@ from capillary_async._fanout.fanout import FanOut
 from capillary_async._paging.pager import FetchedPage, ListSource, Pager
 from capillary_async._repr import brief_repr
 from capillary_async._transport.messages import Request
-from capillary_async._validation import refuse
+from capillary_async._validation import choice, refuse
 from capillary_async.endpoints._arguments import days, positive, query, text
 from capillary_async.endpoints._resource import IDENTITY, NEO_LARGEST_PAGE, Resource
 from capillary_async.errors import APIError, ApiMessage, NotFoundError
@@ -30,6 +30,7 @@ BY_EXPIRY = "/x/neo/pointsAllocation/dateRange"
 NOT_FOUND = 404
 
 NotFoundAs: TypeAlias = Literal["error", "empty"]
+_NOT_FOUND_AS: tuple[NotFoundAs, ...] = ("error", "empty")
 
 
 @frozen
@@ -104,7 +105,7 @@ class PointsAllocationResource(Resource):
         Raises:
             InvalidRequestError: An argument is invalid, or the session's page size is more than 100. Nothing is sent.
         """
-        _check_not_found(not_found)
+        choice("not_found", not_found, _NOT_FOUND_AS)
         return self._pager(self._of_event(not_found, EventQuery(entity_id, customer_id, event_type_id)))
 
     def by_event_many(
@@ -121,7 +122,7 @@ class PointsAllocationResource(Resource):
         Raises:
             InvalidRequestError: `not_found` or an entry of an input with a length is invalid. Nothing is sent.
         """
-        _check_not_found(not_found)
+        choice("not_found", not_found, _NOT_FOUND_AS)
         return self._fan(
             queries,
             argument="queries",
@@ -161,7 +162,7 @@ class PointsAllocationResource(Resource):
         Raises:
             InvalidRequestError: An argument is invalid, or the session's page size is more than 100. Nothing is sent.
         """
-        _check_not_found(not_found)
+        choice("not_found", not_found, _NOT_FOUND_AS)
         prefix = self._expiry_prefix(program_id, point_category_id, expiry_date_start, expiry_date_end)
         return self._pager(self._of_expiry(not_found, prefix, positive("entity_id", entity_id)))
 
@@ -191,7 +192,7 @@ class PointsAllocationResource(Resource):
         Raises:
             InvalidRequestError: An argument, or an id of an input with a length, is invalid. Nothing is sent.
         """
-        _check_not_found(not_found)
+        choice("not_found", not_found, _NOT_FOUND_AS)
         prefix = self._expiry_prefix(program_id, point_category_id, expiry_date_start, expiry_date_end)
         return self._fan(
             entity_ids,
@@ -236,11 +237,6 @@ class PointsAllocationResource(Resource):
 
 def _entity_number(value: Any) -> int:
     return positive("entity_ids", value)
-
-
-def _check_not_found(value: Any) -> None:
-    if value not in ("error", "empty"):
-        raise refuse("not_found", "'error' or 'empty'", value)
 
 
 async def _or_empty(ask: Callable[[], Awaitable[FetchedPage[Any]]], name: str) -> FetchedPage[Any]:

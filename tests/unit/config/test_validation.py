@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from capillary_async import InvalidRequestError, Paging
 from capillary_async import _validation as checks
-from capillary_async._transport.messages import Headers
+from capillary_async._config import merged_headers
 
 
 @pytest.mark.parametrize("value", [-1, 0, 1, 50, 10**9, 10**400])
@@ -209,7 +209,7 @@ def test_headers_that_are_the_sdks_own(name: str) -> None:
 
 def test_merged_headers() -> None:
     """The latter win, whatever the case of their names."""
-    assert Headers({"Accept": "a", "X-B": "b"}).merged({"ACCEPT": "c", "x-c": "d"}) == {
+    assert merged_headers({"Accept": "a", "X-B": "b"}, {"ACCEPT": "c", "x-c": "d"}) == {
         "X-B": "b",
         "ACCEPT": "c",
         "x-c": "d",
