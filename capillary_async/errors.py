@@ -183,9 +183,17 @@ class CapillaryError(Exception):
     def concerns_all_keys(self) -> bool:
         """Whether every other key of the session would fail in the same way, so that going on with them is useless.
 
-        True for `AuthenticationError` and `TLSError`, and where `quota_exhausted` is True.
+        True for `AuthenticationError` and `TLSError`.
         """
-        return self.quota_exhausted
+        return False
+
+    @property
+    def lacks_answer(self) -> bool:
+        """Whether the service gave no answer of its own, so that it may be down and the key may be right.
+
+        True for errors of connecting, timeouts, 429, 5xx, and for bodies that are cut or no JSON.
+        """
+        return False
 
     def __str__(self) -> str:
         return self.message
@@ -225,6 +233,11 @@ class TransportError(CapillaryError):
     def __init__(self, message: str = "", *, kind: str = "disconnected") -> None:
         super().__init__(message)
         self.kind = kind
+
+    @property
+    def lacks_answer(self) -> bool:
+        """True: no complete answer came."""
+        return True
 
 
 class ConnectError(TransportError):
@@ -350,6 +363,11 @@ class RateLimitedError(APIError):
         """False: later there may be room."""
         return False
 
+    @property
+    def lacks_answer(self) -> bool:
+        """True: the server did not look at the request."""
+        return True
+
 
 class ServerError(APIError):
     """5xx: the server or what stands before it failed, also after all retries."""
@@ -358,6 +376,11 @@ class ServerError(APIError):
     def is_definitive(self) -> bool:
         """False: the server may be well again."""
         return False
+
+    @property
+    def lacks_answer(self) -> bool:
+        """True: the server could not serve the request."""
+        return True
 
 
 class DecodeError(CapillaryError):
@@ -415,6 +438,11 @@ class DecodeError(CapillaryError):
     def is_definitive(self) -> bool:
         """Whether the answer was whole and had another shape; a body that is no JSON may come whole another time."""
         return not self.malformed
+
+    @property
+    def lacks_answer(self) -> bool:
+        """Whether the body is cut or no JSON: then a proxy or a broken connection may be the cause."""
+        return self.cut or self.kind == "not-json"
 
 
 def _kind_of(body: str, *, malformed: bool) -> str:

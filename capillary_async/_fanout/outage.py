@@ -15,13 +15,9 @@ from attrs import evolve
 from capillary_async._fanout.outcome import RETRIES_WHILE_UP
 from capillary_async._paging.source import ALONE
 from capillary_async.errors import (
-    AuthenticationError,
     CapillaryError,
-    DecodeError,
     RateLimitedError,
     ServerError,
-    TLSError,
-    TransportError,
 )
 
 if TYPE_CHECKING:
@@ -32,15 +28,12 @@ if TYPE_CHECKING:
     from capillary_async._fanout.workers import WorkerPool
     from capillary_async._paging.page import Page
 
-__all__ = ["CONCERNS_ALL", "Answered", "Control", "Outage", "asks_to_wait", "refused_unsent", "shows_service_up"]
+__all__ = ["Answered", "Control", "Outage", "asks_to_wait", "refused_unsent"]
 
 PROBES = (1.0, 2.0, 5.0, 10.0, 20.0)  # seconds between the probes of an outage; the last one repeats
 MAX_SUSPECTS = 64  # maximum keys whose errors wait for the answers of others
 _NOTICED = 3.0  # maximum seconds from the last answer to the start of an outage that count into its first pauses
 _LEAST = 0.5  # seconds between the end of a slow probe and the next one
-_NO_ANSWER = (TransportError, ServerError, RateLimitedError)
-# An error of one key that every other key would have too.
-CONCERNS_ALL = (AuthenticationError, TLSError)
 
 
 class Outage:
@@ -92,9 +85,9 @@ class Outage:
         A unit is retried where the session's retry quota was empty or its gate shut, or where an outage began while the
         unit was in flight.
         """
-        answered = shows_service_up(fault)
+        answered = not fault.lacks_answer
         noticed = not probe and not self._over.is_set()
-        for_all = isinstance(fault, CONCERNS_ALL)
+        for_all = fault.concerns_all_keys
         if fault.quota_exhausted or refused_unsent(fault) or (noticed and not answered and not for_all):
             return fault
         if probe and asks_to_wait(fault) and builder.retries_while_up < RETRIES_WHILE_UP:
@@ -190,7 +183,7 @@ class Outage:
         except Answered:
             self._was_answered()
         except CapillaryError as error:
-            if shows_service_up(error):
+            if not error.lacks_answer:
                 self._was_answered()
         else:
             self._was_answered()
@@ -226,13 +219,6 @@ class Outage:
         return self._pool.retries.popleft()
 
 
-def shows_service_up(error: CapillaryError) -> bool:
-    """True if the server gave a definitive reply; False for timeouts, resets, 5xx, 429 and bodies that are cut."""
-    if isinstance(error, DecodeError):
-        return not error.cut and error.kind != "not-json"
-    return not isinstance(error, _NO_ANSWER)
-
-
 def asks_to_wait(error: CapillaryError) -> bool:
     """Whether the server asked to wait, which may concern the whole session and not this key."""
     return isinstance(error, RateLimitedError) or (isinstance(error, ServerError) and error.retry_after is not None)
@@ -259,6 +245,6 @@ class Control:
 
     async def failed(self, key: Any, error: CapillaryError) -> None:  # noqa: ARG002
         """Stop the unit if the error is a definitive reply; else raise the error."""
-        if shows_service_up(error):
+        if not error.lacks_answer:
             raise Answered
         raise error

@@ -16,7 +16,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from capillary_async._fanout.keys import AHEAD, KeyQueue
-from capillary_async._fanout.outage import CONCERNS_ALL, Outage
+from capillary_async._fanout.outage import Outage
 from capillary_async._fanout.outcome import Outcome
 from capillary_async._fanout.outcome_builder import OutcomeBuilder
 from capillary_async._paging.source import PrefetchBudget
@@ -208,7 +208,7 @@ class WorkerPool(Generic[K, T]):
         """Give each key of the unit its error; raise an error that concerns all keys."""
         await builder.unit.aclose()
         keys = builder.unit.keys
-        if isinstance(error, CONCERNS_ALL) or not self._plan.whole:
+        if error.concerns_all_keys or not self._plan.whole:
             raise self._plan.with_key(error, keys[0] if error.key is None else error.key)
         for key in keys:
             await builder.fail(key, error if key == keys[0] else copy(error))

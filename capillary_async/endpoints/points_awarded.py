@@ -213,7 +213,7 @@ class _Batches:
         try:
             return await self.ask(ids)
         except CapillaryError as error:
-            if error.concerns_all_keys:
+            if error.concerns_all_keys or error.quota_exhausted:
                 raise
             return {key: copy(error) for key in ids}
 

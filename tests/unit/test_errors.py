@@ -44,6 +44,10 @@ DEFINITIVE = {
     "CustomerNotFoundError", "MergedCustomerError", "LedgerRequestError", "DecodeError", "ResponseTooLargeError",
 }  # fmt: skip
 CONCERNS_ALL_KEYS = {"AuthenticationError", "TLSError"}
+LACKS_ANSWER = {
+    "TransportError", "ConnectError", "TLSError", "RequestTimeoutError", "DeadlineExceededError", "RateLimitedError",
+    "ServerError",
+}  # fmt: skip
 
 
 def full(kind: type[CapillaryError]) -> CapillaryError:
@@ -119,13 +123,29 @@ def test_attributes_are_there_from_the_start(kind: type[CapillaryError]):
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_definitive_and_concerns_all_keys_per_class(kind: type[CapillaryError]):
-    """A table of all classes; an empty retry quota makes any error concern all keys, and changes nothing else."""
+def test_three_questions_per_class(kind: type[CapillaryError]):
+    """A table of all classes; an empty retry quota, which passes, changes no answer."""
     error = kind("m")
-    definitive, for_all = kind.__name__ in DEFINITIVE, kind.__name__ in CONCERNS_ALL_KEYS
-    assert (error.is_definitive, error.concerns_all_keys) == (definitive, for_all)
+    expected = tuple(kind.__name__ in names for names in (DEFINITIVE, CONCERNS_ALL_KEYS, LACKS_ANSWER))
+    assert (error.is_definitive, error.concerns_all_keys, error.lacks_answer) == expected
     error.quota_exhausted = True
-    assert (error.is_definitive, error.concerns_all_keys) == (definitive, True)
+    assert (error.is_definitive, error.concerns_all_keys, error.lacks_answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "lacking"),
+    [
+        (DecodeError(kind="shape"), False),
+        (DecodeError(kind="misdirected"), False),
+        (DecodeError(malformed=True, kind="bad-json", cut=False), False),
+        (DecodeError(malformed=True, kind="bad-json"), True),
+        (DecodeError(malformed=True, body="<html>"), True),
+        (DecodeError(malformed=True), True),
+    ],
+)
+def test_a_cut_body_or_one_without_json_lacks_an_answer(error: DecodeError, lacking: bool):
+    """JSON of another shape, or wrong within, is an answer of the service."""
+    assert error.lacks_answer is lacking
 
 
 @pytest.mark.parametrize(

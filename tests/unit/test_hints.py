@@ -162,7 +162,7 @@ def test_no_name_is_public_by_accident(name: str) -> None:
     fields, others, documented = face(kind)
     expected = USERS.get(name, set())
     if issubclass(kind, CapillaryError):
-        expected = expected | {"concerns_all_keys", "is_definitive", "message"}
+        expected = expected | {"concerns_all_keys", "is_definitive", "lacks_answer", "message"}
     if issubclass(kind, Record):
         expected = expected | {"to_dict", "to_json", *kind._derived}
     assert others == expected - fields

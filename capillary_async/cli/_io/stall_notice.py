@@ -11,20 +11,18 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from capillary_async import APIError, RateLimitedError, ServerError, TransportError
+from capillary_async import APIError, CapillaryError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from capillary_async import AsyncSession, CapillaryError, Request, Response
+    from capillary_async import AsyncSession, Request, Response
 
 __all__ = ["StallMonitor"]
 
 _PATIENCE = 5.0  # seconds
 _TICK = 0.25
 _SLOW = ""  # where no failure is known
-# What a server that is there does not say, or only while it cannot serve: as the SDK's fan-outs take it.
-_NO_ANSWER = (TransportError, ServerError, RateLimitedError)
 
 
 class StallMonitor:
@@ -43,12 +41,12 @@ class StallMonitor:
             self._since = time.monotonic()
         try:
             response = await handler(request)
-        except _NO_ANSWER as error:
-            self._under_way -= 1
-            self._error = error
-            raise
-        except BaseException:
-            self._ended()
+        except BaseException as error:
+            if isinstance(error, CapillaryError) and error.lacks_answer:
+                self._under_way -= 1
+                self._error = error
+            else:
+                self._ended()
             raise
         self._ended()
         return response

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import evolve
 
-from capillary_async import AuthenticationError, CapillaryError, RecordConflictError, RetryPolicy, TLSError
+from capillary_async import CapillaryError, RecordConflictError, RetryPolicy
 from capillary_async.endpoints.points_allocation import ListNotFound
 from capillary_async.jobs._dataset.drift import members_of
-from capillary_async.jobs._exporting.shard import failure_of, is_answer
+from capillary_async.jobs._exporting.shard import failure_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -85,7 +85,7 @@ class ReadLoop:
             try:
                 await self._read(outage)
             except CapillaryError as error:
-                if is_answer(error) or isinstance(error, AuthenticationError | TLSError):
+                if not error.lacks_answer or error.concerns_all_keys:
                     raise
                 await self._strike(error, outage)
             else:
@@ -97,7 +97,7 @@ class ReadLoop:
         outcomes = self._reading.outcomes(self._feed(), strikes=0 if self._rounds else 1)
         try:
             async for outcome in outcomes:
-                if outcome.error is None or is_answer(outcome.error):
+                if outcome.error is None or not outcome.error.lacks_answer:
                     self._answered = outcome.key
                     outage.answered()
                     self._tally.answered()
@@ -199,11 +199,11 @@ class ReadLoop:
                 if outcome.error is None:
                     return True
                 self._add(key, outcome.error.attempts)
-                return is_answer(outcome.error)
+                return not outcome.error.lacks_answer
         except CapillaryError as error:
-            if isinstance(error, AuthenticationError | TLSError):
+            if error.concerns_all_keys:
                 raise
-            return is_answer(error)
+            return not error.lacks_answer
         finally:
             await outcomes.aclose()
             self._count(outcomes)

@@ -13,8 +13,7 @@ import pickle
 import tempfile
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
-from capillary_async import CapillaryError, InvalidRequestError, RateLimitedError, ServerError, TransportError
-from capillary_async.errors import DecodeError
+from capillary_async import CapillaryError, InvalidRequestError
 from capillary_async.jobs._common.digest import MultisetDigest, added, file_digest
 from capillary_async.jobs._common.errors import UnfitError
 from capillary_async.jobs._common.kill_points import reached
@@ -31,9 +30,8 @@ if TYPE_CHECKING:
     from capillary_async.jobs._dataset.folder import ExportFolder
     from capillary_async.jobs._dataset.formats import Format, ShardFile
 
-__all__ = ["BufferBudget", "KeyRows", "ShardTask", "ShardWriter", "failure_of", "is_answer"]
+__all__ = ["BufferBudget", "KeyRows", "ShardTask", "ShardWriter", "failure_of"]
 
-_NO_ANSWER = (TransportError, ServerError, RateLimitedError)
 WAITING = 20_000  # records that may wait for an earlier key in memory, over all shards
 _LONGEST = 1_000  # characters of a message that are kept
 
@@ -61,13 +59,6 @@ class BufferBudget:
         self.records = 0
 
 
-def is_answer(error: CapillaryError) -> bool:
-    """Whether an error is an answer of the service, and not for want of one."""
-    if isinstance(error, DecodeError):
-        return not error.cut and error.kind != "not-json"
-    return not isinstance(error, _NO_ANSWER)
-
-
 def failure_of(place: int, error: CapillaryError, round_: int) -> Failure:
     """What is kept of an error."""
     text = str(error)
@@ -78,7 +69,7 @@ def failure_of(place: int, error: CapillaryError, round_: int) -> Failure:
         request_id=getattr(error, "request_id", None),
         attempts=error.attempts,
         final=isinstance(error, InvalidRequestError | UnfitError),
-        transient=not isinstance(error, InvalidRequestError | UnfitError) and not is_answer(error),
+        transient=error.lacks_answer,
         round=ASKED_ENOUGH if error.is_definitive else round_,
     )
 

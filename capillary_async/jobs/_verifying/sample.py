@@ -8,10 +8,9 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from capillary_async import CapillaryError, TLSError
+from capillary_async import CapillaryError
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._dataset.state import State
-from capillary_async.jobs._exporting.shard import is_answer
 from capillary_async.jobs._exporting.writer import in_thread
 from capillary_async.jobs._verifying.findings import first_ones
 
@@ -50,7 +49,7 @@ class Sample:
             await self._check(session, keys, random_)
         except CapillaryError as error:
             text = f"the sample could not be read again: {error}"
-            if not _is_answer(error):
+            if error.lacks_answer and not error.concerns_all_keys:
                 self._findings.unanswered.append(text)
             elif self._findings.faults:
                 self._findings.faults.append(text)  # what was found is kept
@@ -65,7 +64,7 @@ class Sample:
         outcomes = reading.outcomes([key for key in drawn if key in exported])
         try:
             async for outcome in outcomes:
-                if outcome.error is not None and not _is_answer(outcome.error):
+                if outcome.error is not None and outcome.error.lacks_answer and not outcome.error.concerns_all_keys:
                     self._findings.unanswered.append(f"key {outcome.key} could not be read again: {outcome.error}")
                     continue
                 self.size += 1
@@ -131,11 +130,6 @@ class Sample:
     def _identity(self, row: Mapping[str, Any]) -> Any:
         parts = tuple(row[name] for name in self._source.key)
         return parts[0] if len(parts) == 1 else parts
-
-
-def _is_answer(error: CapillaryError) -> bool:
-    """True if the service answered; what concerns all calls, as wrong credentials do, is an answer too."""
-    return is_answer(error) or isinstance(error, TLSError)
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
