@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import json
 import pickle
 import pydoc
 import subprocess
 import sys
+import typing
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 
 import capillary_async
-from capillary_async import _lazy, models
+from capillary_async import (
+    ApiMessage,
+    AttemptRecord,
+    EventQuery,
+    Identifier,
+    LedgerInclude,
+    Limits,
+    Outcome,
+    Paging,
+    Position,
+    Rate,
+    RetryPolicy,
+    Timeouts,
+    _lazy,
+    jobs,
+    models,
+    sandbox,
+)
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -125,7 +146,7 @@ def test_star_import_and_help_and_submodules_in_a_fresh_interpreter() -> None:
     """The ways in that do not name what they want."""
     names = loaded(
         "from capillary_async import *\n"
-        "assert AsyncSession.__module__ == 'capillary_async._session' and LedgerEvent() == LedgerEvent()\n"
+        "assert AsyncSession.__module__ == 'capillary_async' and LedgerEvent() == LedgerEvent()\n"
         "import capillary_async\n"
         "assert capillary_async.models.points_ledger.LedgerEvent is LedgerEvent\n"
         "assert capillary_async.errors.APIError is APIError and capillary_async.auth.BasicAuth is BasicAuth\n"
@@ -133,6 +154,61 @@ def test_star_import_and_help_and_submodules_in_a_fresh_interpreter() -> None:
     assert "capillary_async.models.points_ledger" in names
     assert "class AsyncSession" in pydoc.plain(pydoc.render_doc(capillary_async))
     assert "class LedgerEvent" in pydoc.plain(pydoc.render_doc(models))
+
+
+PUBLIC = [
+    (face, name)
+    for face in (capillary_async, models, jobs, sandbox)
+    for name in face.__all__
+    if name != "__version__" and not (face is capillary_async and name in models.__all__)
+]
+
+
+@pytest.mark.parametrize(("face", "name"), PUBLIC, ids=lambda each: getattr(each, "__name__", each))
+def test_a_public_name_says_where_users_import_it(face: ModuleType, name: str) -> None:
+    """Pickles name no private file; hints resolve; a class is found by its path, and its methods by their source."""
+    value = getattr(face, name)
+    assert (value.__module__, value.__qualname__) == (face.__name__, name)
+    pickled = pickle.dumps(value)
+    assert face.__name__.encode() in pickled
+    assert b"._" not in pickled
+    assert pickle.loads(pickled) is value  # noqa: S301 - made above
+    assert not [hint for hint in typing.get_type_hints(value).values() if isinstance(hint, str)]
+    if isinstance(value, type):
+        if attrs.has(value):
+            attrs.resolve_types(value)
+        with pytest.raises(OSError, match=r"could not find class|source code not available"):
+            inspect.getsource(value)
+        methods = [one for one in vars(value).values() if inspect.isfunction(one) and one.__name__.isalpha()]
+        assert all(one.__name__ in inspect.getsource(one) for one in methods)
+
+
+def test_instances_pickle_by_public_paths() -> None:
+    """Both ways, for those that a program makes or is given."""
+    kinds = [getattr(capillary_async, name) for name in capillary_async.__all__ if name.endswith("Error")]
+    errors = [kind("m") for kind in kinds]
+    settings = [Timeouts(), Limits(), Rate(2, 1), RetryPolicy(), Paging()]
+    queries = [EventQuery(1, 2, 3), Identifier.email("a@b.c"), LedgerInclude(), Position(1, 0, 10)]
+    records = [getattr(models, name)() for name in models.__all__ if attrs.has(getattr(models, name))]
+    enums = [one for name in models.__all__ if issubclass(kind := getattr(models, name), Enum) for one in kind]
+    given = [Outcome(7, (models.PointsAwarded(id=1),)), ApiMessage(1, "m"), AttemptRecord(1, "status", 503)]
+    for value in [*errors, *settings, *queries, *records, *enums, *given]:
+        pickled = pickle.dumps(value)
+        again = pickle.loads(pickled)  # noqa: S301 - made above
+        assert type(again) is type(value)
+        assert repr(again) == repr(value)
+        assert b"capillary_async._" not in pickled
+
+
+def test_what_a_session_loads_is_public_though_no_name_of_it_was_used() -> None:
+    """The instances that users get are of these classes."""
+    loaded(
+        "from capillary_async import AsyncSession\n"
+        "from capillary_async._fanout.outcome import Outcome; from capillary_async._paging.page import Page\n"
+        "from capillary_async.errors import APIError; from capillary_async.endpoints._history import HistoryEntry\n"
+        "for kind in (Outcome, Page, APIError, HistoryEntry):\n"
+        "    assert kind.__module__ == 'capillary_async', kind\n"
+    )
 
 
 def test_records_unpickle_where_nothing_was_loaded() -> None:

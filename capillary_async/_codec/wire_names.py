@@ -42,8 +42,8 @@ _OF_ERRORS: Final = frozenset(
 
 
 def is_ours(kind: Any) -> bool:
-    """Told by the module, so that asking does not load the models that nobody has asked for."""
-    return isinstance(kind, type) and kind.__module__.startswith(f"{models.__name__}.") and attrs.has(kind)
+    """Whether a class is a model; known from its module, so that the question does not load the models."""
+    return isinstance(kind, type) and f"{kind.__module__}.".startswith(f"{models.__name__}.") and attrs.has(kind)
 
 
 def is_camel(kind: Any) -> bool:

@@ -55,12 +55,14 @@ class Position(_WithPast):
         past = past_of(self)
         stored = past.stored() if isinstance(past, Past) else past
         packed = None if stored is None else (stored.keys, stored.contents, stored.stale)
-        return _restored, (self.page, self.index, self.page_size, packed)
+        return self._restored, (self.page, self.index, self.page_size, packed)
 
-
-def _restored(page: int, index: int, page_size: int | None, packed: tuple[bytes, bytes, int] | None) -> Position:
-    Position(page, index, page_size)  # checks them
-    return placed(page, index, page_size, None if packed is None else Stored(*packed))
+    @classmethod
+    def _restored(
+        cls, page: int, index: int, page_size: int | None, packed: tuple[bytes, bytes, int] | None
+    ) -> Position:
+        cls(page, index, page_size)  # checks them
+        return placed(page, index, page_size, None if packed is None else Stored(*packed))
 
 
 def placed(page: int, index: int, page_size: int | None, past: Past | Stored | None) -> Position:

@@ -15,6 +15,7 @@ Invariant: built on the public face of the SDK alone; what is listed below is al
 
 from __future__ import annotations
 
+from capillary_async._lazy import adopt
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._comparing.result import ReconcileResult
 from capillary_async.jobs._export import export
@@ -39,3 +40,6 @@ __all__ = [
     "reconcile",
     "verify",
 ]
+
+adopt(__name__, [globals()[name] for name in __all__])
+del adopt  # no name of this package's

@@ -10,6 +10,7 @@ Invariant: what is listed below is all that users import; the other files are pr
 
 from __future__ import annotations
 
+from capillary_async._lazy import adopt
 from capillary_async.sandbox._faults.faults import (
     ConnectionReset,
     CutBody,
@@ -57,3 +58,6 @@ __all__ = [
     "Throttle",
     "Totals",
 ]
+
+adopt(__name__, [globals()[name] for name in __all__])
+del adopt  # no name of this package's

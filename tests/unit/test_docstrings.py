@@ -8,13 +8,16 @@ import importlib
 import inspect
 import re
 from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.paths import ROOT
 
 import capillary_async
 from capillary_async import sandbox
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 PROMPT = re.compile(r"^\s*>>> ", re.MULTILINE)
 SOURCES = {
@@ -29,10 +32,19 @@ def public_names() -> dict[str, Any]:
     return {name: getattr(module, name) for module in (capillary_async, sandbox) for name in module.__all__}
 
 
+class Finder(doctest.DocTestFinder):
+    """Takes a class whose statement is in the file, though its `__module__` is the public one."""
+
+    def _from_module(self, module: ModuleType, object: Any) -> bool:  # noqa: A002 - as in its base
+        if inspect.isclass(object):
+            return re.search(rf"^class {object.__name__}\b", inspect.getsource(module), re.MULTILINE) is not None
+        return bool(super()._from_module(module, object))  # type: ignore[misc]
+
+
 def examples_of(name: str) -> list[doctest.DocTest]:
     """The examples of a module, those of private classes and functions included."""
     module = importlib.import_module(name)
-    found = doctest.DocTestFinder(exclude_empty=True).find(module, name, extraglobs=public_names())
+    found = Finder(exclude_empty=True).find(module, name, extraglobs=public_names())
     return [one for one in found if one.examples]
 
 
