@@ -8,24 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError
 
 from capillary_async._files.addresses import without_secrets
 from capillary_async._version import __version__
-from capillary_async.cli._commands.export import Exported
-from capillary_async.cli._commands.export import allocations as allocations_query
-from capillary_async.cli._commands.export import awarded as awarded_query
-from capillary_async.cli._commands.export import events as events_query
-from capillary_async.cli._commands.export import export as run_export
-from capillary_async.cli._commands.export import ledger as ledger_query
-from capillary_async.cli._commands.ledger import ledger as read_ledger
+from capillary_async.cli._commands import export as _export
+from capillary_async.cli._commands import ledger as _ledger
+from capillary_async.cli._commands import point_reports as _reports
+from capillary_async.cli._commands import read as _read
 from capillary_async.cli._commands.point_reports import ReportOf
-from capillary_async.cli._commands.point_reports import expiry as run_expiry
-from capillary_async.cli._commands.point_reports import liability as run_liability
-from capillary_async.cli._commands.read import ReadRequest, read
-from capillary_async.cli._commands.read import allocations as allocations_job
-from capillary_async.cli._commands.read import awarded as awarded_job
-from capillary_async.cli._commands.read import events as events_job
 from capillary_async.cli._commands.reconcile import WithBooks
 from capillary_async.cli._commands.reconcile import reconcile as run_reconcile
 from capillary_async.cli._commands.sandbox import SandboxOptions, latency_of, rate_of, serve
@@ -33,19 +24,23 @@ from capillary_async.cli._commands.verify import Checked
 from capillary_async.cli._commands.verify import verify as run_verify
 from capillary_async.cli._demo.demo import DemoOptions
 from capillary_async.cli._demo.demo import demo as run_demo
+from capillary_async.cli._help import CompactHelp, epilogue
 from capillary_async.cli._io.id_input import STREAM
 from capillary_async.cli._io.options import (
+    FLAG,
+    Awarded,
     Connection,
     EventOf,
+    Events,
     Expiry,
-    ExportOf,
-    IdSource,
+    ExportRequest,
+    GivenIds,
     LedgerIncludes,
     LedgerOf,
     LedgerPairs,
     LedgerWith,
     NotFound,
-    Output,
+    ReadRequest,
     SandboxOf,
 )
 from capillary_async.cli._io.run import UnusableError, ending
@@ -56,32 +51,43 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_IDS, _OUTPUT, _CONNECTION, _SANDBOX = IdSource(), Output(), Connection(), SandboxOf()
-_EXPIRY, _EVENT, _WHOSE, _WHAT, _NOT_FOUND = Expiry(), EventOf(), LedgerOf(), LedgerWith(), NotFound()
-_PAIRS, _INCLUDES, _BOOKS = LedgerPairs(), LedgerIncludes(), WithBooks()
-_FLAG = Parameter(negative="", show_default=False)
+# The defaults of the groups of options.
+_READ, _CONNECTION, _SANDBOX, _BOOKS = ReadRequest(), Connection(), SandboxOf(), WithBooks()
+_EXPIRY, _EVENT, _NOT_FOUND, _AWARDED, _EVENTS = Expiry(), EventOf(), NotFound(), Awarded(), Events()
+_WHOSE, _WHAT, _PAIRS, _INCLUDES = LedgerOf(), LedgerWith(), LedgerPairs(), LedgerIncludes()
 
-_STOPPED = "130 interrupted (SIGINT), 143 terminated (SIGTERM)"
-_SOME = "Exit codes: 0 all answered, 1 could not run, 2 some customers failed"
-_CODES = f"{_SOME}, 3 differences found, {_STOPPED}; each command's --help has its own."
-_READING = f"{_SOME}, {_STOPPED}, 141 the reader of stdout is gone."
-_EXPORTING = f"{_SOME}, {_STOPPED}."
-_VERIFYING = (
-    "Exit codes: 0 all is as the manifest says, 1 could not run or the service did not answer the sample, 2 as 0, and "
-    f"some customers of the export failed, 3 differences found, {_STOPPED}."
-)
-_RECONCILING = f"Exit codes: 0 equal and no rule broken, 1 could not run, 3 differences found, {_STOPPED}."
-_DEMO = f"Exit codes: 0 all answered and agreed, 1 something did not, or it could not run, {_STOPPED}."
-_SERVING = "Exit codes: 0 stopped by Ctrl-C or SIGTERM, 1 could not run."
+_STOPPED = "130 SIGINT, 143 SIGTERM"
+_SOME = "0 all answered, 1 could not run, 2 some failed"
+_READING = f"{_SOME}, {_STOPPED}, 141 SIGPIPE"
+_EXPORTING = f"{_SOME}, {_STOPPED}"
+_REPORTED = f"0 all customers are in it, 1 could not run, 2 some failed, {_STOPPED}"
+_COMPARED = f"1 could not run, 3 differences found, {_STOPPED}"
 
-app = App(
-    name="capillary-async",
-    help="Read loyalty points from Capillary's API, or try every command on a local sandbox.",
-    help_epilogue=_CODES,
-    help_format="plaintext",
-    version=__version__,
-    suppress_keyboard_interrupt=False,
+
+def _app(name: str, text: str, end: str) -> App:
+    return App(name=name, help=text, help_epilogue=end, help_format="plaintext", help_formatter=CompactHelp())
+
+
+app = _app(
+    "capillary-async",
+    "Read loyalty points from Capillary's API, or try every command on a local sandbox.",
+    epilogue(f"{_SOME}, 3 differences found, {_STOPPED}; each command's --help has its own", "demo"),
 )
+app.version = __version__
+app.suppress_keyboard_interrupt = False
+exports = _app(
+    "export",
+    "Export records of many customers into a folder, durably; the same command again continues. Ids are read from "
+    "--ids: one per line, a column of a CSV or Parquet file, or - for stdin.",
+    epilogue(_EXPORTING, "export allocations --sandbox --customers 20 --out points/"),
+)
+reports = _app(
+    "report",
+    "Write a CSV from exports of allocations: who loses what by when, or what is owed.",
+    epilogue(_REPORTED, "report liability points/ --out owed.csv"),
+)
+app.command(exports)
+app.command(reports)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -99,16 +105,21 @@ def _dispatched(tokens: list[str]) -> int:
     return code if isinstance(code, int) else 0  # help and version give nothing
 
 
-@app.command(help_epilogue=_DEMO)
+# --- sandboxes --------------------------------------------------------------------------------------------------------
+
+
+@app.command(
+    help_epilogue=epilogue(f"0 all answered and agreed, 1 not so, or could not run, {_STOPPED}", "demo --customers 500")
+)
 def demo(
     *,
     customers: int = 100,
     seed: int = 7,
     latency: float = 0.01,
     faults: bool = True,
-    disturb: Annotated[bool, _FLAG] = False,
+    disturb: Annotated[bool, FLAG] = False,
     out: Path | None = None,
-    quiet: Annotated[bool, _FLAG] = False,
+    quiet: Annotated[bool, FLAG] = False,
 ) -> int:
     """Start a sandbox, read all its customers from four endpoints at once, and check that the four agree.
 
@@ -130,7 +141,9 @@ def demo(
     return run_coroutine(run_demo(options))
 
 
-@app.command(help_epilogue=_SERVING)
+@app.command(
+    help_epilogue=epilogue("0 stopped by Ctrl-C or SIGTERM, 1 could not run", "sandbox --port 0 --rate 100/60")
+)
 def sandbox(
     *,
     host: str = "127.0.0.1",
@@ -156,86 +169,61 @@ def sandbox(
     return run_coroutine(serve(options, lambda text: print(text, flush=True)))  # noqa: T201
 
 
-@app.command(help_epilogue=_READING)
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@app.command(help_epilogue=epilogue(_READING, "allocations --sandbox --customers 20 --format csv --out points.csv"))
 def allocations(  # noqa: D417 - the groups of options describe themselves
-    *given: Annotated[str, Parameter(name="ids")],
+    *given: GivenIds,
     expiry: Expiry = _EXPIRY,
     event: EventOf = _EVENT,
     missing: NotFound = _NOT_FOUND,
-    ids: IdSource = _IDS,
-    output: Output = _OUTPUT,
-    connection: Connection = _CONNECTION,
-    sandbox_of: SandboxOf = _SANDBOX,
+    asked: ReadRequest = _READ,
 ) -> int:
     """Read the points allocations of customers that expire within two dates, or those of one event.
 
-    The rows are from one of five award tables, so sums are no balances. Usable points: remaining of AVAILABLE rows.
+    Rows are of one of five award tables, so sums are no balances. Usable: remaining of AVAILABLE rows.
 
     Args:
         given: Customer ids; - reads them from stdin.
     """
-    job = allocations_job(expiry, event, missing)
-    return run_coroutine(read(ReadRequest(given, ids, output, connection, sandbox_of), job))
+    return run_coroutine(_read.read(given, asked, _read.allocations(expiry, event, missing)))
 
 
-@app.command(help_epilogue=_READING)
+@app.command(help_epilogue=epilogue(_READING, "awarded --sandbox --customers 20 --status REDEEMED"))
 def awarded(  # noqa: D417 - the groups of options describe themselves
-    *given: Annotated[str, Parameter(name="ids")],
-    status: str | None = None,
-    org_id: int | None = None,
-    batch_size: int = 50,
+    *given: GivenIds,
     expiry: Expiry = _EXPIRY,
-    ids: IdSource = _IDS,
-    output: Output = _OUTPUT,
-    connection: Connection = _CONNECTION,
-    sandbox_of: SandboxOf = _SANDBOX,
+    of: Awarded = _AWARDED,
+    asked: ReadRequest = _READ,
 ) -> int:
     """Read the ids of the points awarded to customers or user groups.
 
     Args:
-        given: Customer or user group ids; - reads them from stdin. User groups need --batch-size 1.
-        status: AVAILABLE, REDEEMED, EXPIRED, CONSUMED, RETURNED, CONSUMED_BY_CONVERSION, INACTIVE, ...
-        org_id: The organisation.
-        batch_size: Maximum ids per request.
+        given: Customer or user group ids; - reads them from stdin.
     """
-    return run_coroutine(
-        read(ReadRequest(given, ids, output, connection, sandbox_of), awarded_job(expiry, status, org_id, batch_size))
-    )
+    return run_coroutine(_read.read(given, asked, _read.awarded(expiry, of)))
 
 
-@app.command(help_epilogue=_READING)
+@app.command(help_epilogue=epilogue(_READING, "events 98662653 --from-date 2026-01-01 --event-type EARN"))
 def events(  # noqa: D417 - the groups of options describe themselves
-    *given: Annotated[str, Parameter(name="ids")],
-    event_type: str | None = None,
-    from_date: str | None = None,
-    to_date: str | None = None,
-    ids: IdSource = _IDS,
-    output: Output = _OUTPUT,
-    connection: Connection = _CONNECTION,
-    sandbox_of: SandboxOf = _SANDBOX,
+    *given: GivenIds, of: Events = _EVENTS, asked: ReadRequest = _READ
 ) -> int:
     """Read the loyalty events of customers.
 
     Args:
         given: Customer ids; - reads them from stdin.
-        event_type: Only events of this type, e.g. EARN, REDEEM, EXPIRE, TRANSFER.
-        from_date: First day, YYYY-MM-DD, in the server's time zone.
-        to_date: Last day.
     """
-    return run_coroutine(
-        read(ReadRequest(given, ids, output, connection, sandbox_of), events_job(event_type, from_date, to_date))
-    )
+    return run_coroutine(_read.read(given, asked, _read.events(of)))
 
 
-@app.command(help_epilogue=_READING)
+@app.command(help_epilogue=epilogue(_READING, "ledger --mobile 919886100000 5001 5002 --bill-details"))
 def ledger(  # noqa: D417 - the groups of options describe themselves
-    *given: Annotated[str, Parameter(name="ids")],
+    *given: GivenIds,
     whose: LedgerOf = _WHOSE,
     what: LedgerWith = _WHAT,
-    ids: IdSource = _IDS,
-    output: Output = _OUTPUT,
-    connection: Connection = _CONNECTION,
-    sandbox_of: SandboxOf = _SANDBOX,
+    include: LedgerIncludes = _INCLUDES,
+    asked: ReadRequest = _READ,
 ) -> int:
     """Read the details of events of one customer's points ledger.
 
@@ -244,108 +232,67 @@ def ledger(  # noqa: D417 - the groups of options describe themselves
     Args:
         given: Event log ids, or references with --event-name; - reads them from stdin.
     """
-    asked = ReadRequest(given, ids, output, connection, sandbox_of)
-    return run_coroutine(read_ledger(asked, whose, what))
+    return run_coroutine(_ledger.ledger(given, asked, whose, what, include))
 
 
-exports = App(
-    name="export",
-    help=(
-        "Export records of many customers into a folder, durably; the same command again continues. Ids are read "
-        "from --ids: one per line, a column of a CSV or Parquet file, or - for stdin."
-    ),
-    help_epilogue=_EXPORTING,
-    help_format="plaintext",
+# --- exports, and what is done with them ------------------------------------------------------------------------------
+
+
+@exports.command(
+    name="allocations",
+    help_epilogue=epilogue(_EXPORTING, "export allocations --sandbox --customers 20 --out points/"),
 )
-app.command(exports)
-
-
-@exports.command(name="allocations")
-def export_allocations(
-    *,
-    export: ExportOf,
-    expiry: Expiry = _EXPIRY,
-    missing: NotFound = _NOT_FOUND,
-    ids: IdSource = _IDS,
-    connection: Connection = _CONNECTION,
-    sandbox_of: SandboxOf = _SANDBOX,
-) -> int:
+def export_allocations(*, expiry: Expiry = _EXPIRY, missing: NotFound = _NOT_FOUND, asked: ExportRequest) -> int:
     """Export the points allocations of customers that expire within two dates."""
-    return run_coroutine(run_export(Exported(ids, export, connection, sandbox_of), allocations_query(expiry, missing)))
+    return run_coroutine(_export.export(asked, _export.allocations(expiry, missing)))
 
 
-@exports.command(name="awarded")
-def export_awarded(  # noqa: D417 - the groups of options describe themselves
-    *,
-    export: ExportOf,
-    status: str | None = None,
-    org_id: int | None = None,
-    batch_size: int = 50,
-    expiry: Expiry = _EXPIRY,
-    ids: IdSource = _IDS,
-    connection: Connection = _CONNECTION,
-    sandbox_of: SandboxOf = _SANDBOX,
-) -> int:
-    """Export the ids of the points awarded to customers or user groups, of one status.
-
-    Args:
-        status: AVAILABLE, REDEEMED, EXPIRED, CONSUMED, RETURNED, CONSUMED_BY_CONVERSION, INACTIVE, ...
-        org_id: The organisation.
-        batch_size: Maximum ids per request. User groups need 1.
-    """
-    query = awarded_query(expiry, status, org_id, batch_size)
-    return run_coroutine(run_export(Exported(ids, export, connection, sandbox_of), query))
+@exports.command(
+    name="awarded",
+    help_epilogue=epilogue(_EXPORTING, "export awarded --sandbox --customers 20 --status REDEEMED --out redeemed/"),
+)
+def export_awarded(*, expiry: Expiry = _EXPIRY, of: Awarded = _AWARDED, asked: ExportRequest) -> int:
+    """Export the ids of the points awarded to customers or user groups, of one status."""
+    return run_coroutine(_export.export(asked, _export.awarded(expiry, of)))
 
 
-@exports.command(name="events")
-def export_events(  # noqa: D417 - the groups of options describe themselves
-    *,
-    export: ExportOf,
-    event_type: str | None = None,
-    from_date: str | None = None,
-    to_date: str | None = None,
-    ids: IdSource = _IDS,
-    connection: Connection = _CONNECTION,
-    sandbox_of: SandboxOf = _SANDBOX,
-) -> int:
-    """Export the loyalty events of customers.
-
-    Args:
-        event_type: Only events of this type, e.g. EARN, REDEEM, EXPIRE, TRANSFER.
-        from_date: First day, YYYY-MM-DD, in the server's time zone.
-        to_date: Last day.
-    """
-    query = events_query(event_type, from_date, to_date)
-    return run_coroutine(run_export(Exported(ids, export, connection, sandbox_of), query))
+@exports.command(
+    name="events",
+    help_epilogue=epilogue(_EXPORTING, "export events --ids customers.txt --from-date 2026-01-01 --out events/"),
+)
+def export_events(*, of: Events = _EVENTS, asked: ExportRequest) -> int:
+    """Export the loyalty events of customers."""
+    return run_coroutine(_export.export(asked, _export.events(of)))
 
 
-@exports.command(name="ledger")
-def export_ledger(
-    *,
-    export: ExportOf,
-    pairs: LedgerPairs = _PAIRS,
-    include: LedgerIncludes = _INCLUDES,
-    ids: IdSource = _IDS,
-    connection: Connection = _CONNECTION,
-    sandbox_of: SandboxOf = _SANDBOX,
-) -> int:
+@exports.command(
+    name="ledger",
+    help_epilogue=epilogue(_EXPORTING, "export ledger --ids points/shards --bill-details --out ledger/"),
+)
+def export_ledger(*, pairs: LedgerPairs = _PAIRS, include: LedgerIncludes = _INCLUDES, asked: ExportRequest) -> int:
     """Export the details of events of customers' ledgers.
 
     The shards of an export of allocations or awarded ids can be given as --ids: they have the event log ids of their
     customers. The ids of loyalty events are different.
     """
-    return run_coroutine(run_export(Exported(ids, export, connection, sandbox_of), ledger_query(pairs, include)))
+    return run_coroutine(_export.export(asked, _export.ledger(pairs, include)))
 
 
-@app.command(help_epilogue=_VERIFYING)
+@app.command(
+    help_epilogue=epilogue(
+        "0 all is as the manifest says, 1 could not run or the service did not answer the sample, 2 as 0, and some "
+        f"customers of the export failed, 3 differences found, {_STOPPED}",
+        "verify points/ --against-api --sample 200",
+    )
+)
 def verify(  # noqa: D417 - the groups of options describe themselves
     out: Path,
     /,
     *,
-    against_api: Annotated[bool, _FLAG] = False,
+    against_api: Annotated[bool, FLAG] = False,
     sample: int = 100,
     seed: int | None = None,
-    quiet: Annotated[bool, _FLAG] = False,
+    quiet: Annotated[bool, FLAG] = False,
     connection: Connection = _CONNECTION,
     sandbox_of: SandboxOf = _SANDBOX,
 ) -> int:
@@ -353,7 +300,7 @@ def verify(  # noqa: D417 - the groups of options describe themselves
 
     Args:
         out: The folder of the export.
-        against_api: Also read a sample of customers again and compare each record.
+        against_api: Also read a sample of customers again, over the connection, and compare each record.
         sample: Number of customers in the sample.
         seed: The same seed selects the same sample. Default: random.
         quiet: Print only what differs.
@@ -361,7 +308,12 @@ def verify(  # noqa: D417 - the groups of options describe themselves
     return run_coroutine(run_verify(Checked(out, against_api, sample, seed, quiet), connection, sandbox_of))
 
 
-@app.command(help_epilogue=_RECONCILING)
+@app.command(
+    help_epilogue=epilogue(
+        f"0 equal and no rule broken, {_COMPARED}",
+        "reconcile points/ --books books.csv --key id --compare remaining=points",
+    )
+)
 def reconcile(folder: str, *, with_books: WithBooks = _BOOKS) -> int:  # noqa: D417 - the group describes itself
     """Compare an export with your own books, record by record, and check it by its own rules.
 
@@ -371,11 +323,10 @@ def reconcile(folder: str, *, with_books: WithBooks = _BOOKS) -> int:  # noqa: D
     return run_coroutine(run_reconcile(folder, with_books))
 
 
-reports = App(name="report", help="Write a CSV from exports of allocations: who loses what by when, or what is owed.")
-app.command(reports)
-
-
-@reports.command(name="expiry")
+@reports.command(
+    name="expiry",
+    help_epilogue=epilogue(_REPORTED, "report expiry points/ --out campaign.csv --by 2026-12-31"),
+)
 def report_expiry(  # noqa: D417 - the group describes itself
     *folders: str,
     report: ReportOf,
@@ -384,26 +335,25 @@ def report_expiry(  # noqa: D417 - the group describes itself
 ) -> int:
     """Write who loses how many points by when: one row per customer and last day.
 
-    Example: capillary-async report expiry points/ --out campaign.csv --timezone Asia/Kolkata --by 2026-12-31
-
     Args:
         folders: Finished exports of allocations.
         by: Leave out what can be used after this day, YYYY-MM-DD.
-        as_of: Leave out what expired before, a day or a time; default: when the exports were read.
+        as_of: Leave out what expired before, a day or a time. Default: when the exports were read.
     """
-    return run_coroutine(run_expiry(folders, report, by, as_of))
+    return run_coroutine(_reports.expiry(folders, report, by, as_of))
 
 
-@reports.command(name="liability")
+@reports.command(
+    name="liability",
+    help_epilogue=epilogue(_REPORTED, "report liability points/ --out owed.csv --currency-rate 0.25"),
+)
 def report_liability(  # noqa: D417 - the group describes itself
     *folders: str, report: ReportOf, currency_rate: str | None = None
 ) -> int:
     """Write what is owed: one row per month of expiry, status, program and category.
 
-    Example: capillary-async report liability points/ --out owed.csv --timezone Asia/Kolkata --currency-rate 0.25
-
     Args:
         folders: Finished exports of allocations.
         currency_rate: Money for one point, e.g. 0.25; exact.
     """
-    return run_coroutine(run_liability(folders, report, currency_rate))
+    return run_coroutine(_reports.liability(folders, report, currency_rate))

@@ -340,19 +340,6 @@ def test_without_the_extra(missing: str, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("line", [["export"], ["export", "allocations"], ["export", "ledger"], ["verify"]])
-def test_help(line: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    """Each tells its options and the exit codes."""
-    assert main([*line, "--help"]) == 0
-    out = capfd.readouterr().out
-    assert f"Usage: capillary-async {' '.join(line)}" in out
-    assert "None" not in out
-    if len(line) > 1:
-        assert all(option in out for option in ("--ids", "--out", "--format", "--paranoid", "--grace", "--rate"))
-    else:
-        assert ("3 differences" in " ".join(out.split())) == ("--against-api" in out)  # which no export ends with
-
-
 def _progress(**changed: Any) -> ExportProgress:
     facts: dict[str, Any] = {
         "phase": "reading", "asked": 10_000, "settled": 2_500, "failed": 3, "records": 7_000, "shards": 2,

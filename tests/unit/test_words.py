@@ -1,49 +1,23 @@
 """Plain English: no string constant, docstring or comment of the package has a word that readers have to solve.
 
-Invariant: a word that is gone does not return. What a phrase is to be replaced by is beside it.
+Invariant: a word that is gone does not return. The words, and what to write, are in
+`support/words.py`.
 """
 
 from __future__ import annotations
 
 import ast
 import io
-import re
 import tokenize
 from typing import TYPE_CHECKING
 
 from support.paths import PACKAGE
+from support.words import banned_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-INSTEAD = {  # a pattern, and what to write
-    r"cannot be(?= named|\.|;|,| is|$)": "is invalid",
-    r"tells|told": "reports, says, message",
-    r"stands": "is",
-    r"lies": "is in",
-    r"heeds?|heeded": "honours",
-    r"anew": "again, recompute",
-    r"mend(?:s|ed|ing)?": "repair",
-    r"held back|holds? back": "buffered, kept",
-    r"ask(?:s|ed|ing)? again": "retry",
-    r"crew|walks?|feed|spare|strikes?|doubtful|tally|dice|spool|foreign": "worker pool, reader, key source, unowned",
-    r"patience": "max_wait",
-    r"aside": "spill",
-    r"rule kept here": "Invariant",
-    r"behind it|behind the end": "after",
-    r"(?:customers|records|rows|keys|requests|bytes|lines) an? (?:file|line|key|page|second)": "per file, per line",
-    r"at most\)": "maximum N",
-    r"nobody": "no task, no caller",
-}
-BANNED = {re.compile(rf"\b(?:{pattern})(?!\w)", re.IGNORECASE): word for pattern, word in INSTEAD.items()}
-TECHNICAL = (  # exact uses that are the field's own
-    "foreign key",
-    "feed_data",
-    "feed_eof",
-    "os.walk",
-    "ast.walk",
-)
 # Files and folders of the package that are still to be reworded.
 NOT_YET = {
     "_codec",
@@ -66,11 +40,8 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
 def found_in(path: Path) -> Iterator[tuple[int, str, str]]:
     """Each line of a file with a banned word: the line, the word, and what to write."""
     for line, text in texts(path):
-        for exact in TECHNICAL:
-            text = text.replace(exact, "")  # noqa: PLW2901
-        for pattern, instead in BANNED.items():
-            if (found := pattern.search(text)) is not None:
-                yield line, found[0], instead
+        for word, instead in banned_words(text):
+            yield line, word, instead
 
 
 def test_plain_english() -> None:

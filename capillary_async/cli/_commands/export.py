@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from capillary_async.cli._io.options import (
-        Connection,
+        Awarded,
+        Events,
         Expiry,
-        ExportOf,
+        ExportRequest,
         IdSource,
         LedgerIncludes,
         LedgerPairs,
@@ -37,17 +38,7 @@ if TYPE_CHECKING:
     from capillary_async.jobs import ExportResult
     from capillary_async.sandbox import Sandbox
 
-__all__ = ["Exported", "allocations", "awarded", "events", "export", "jobs", "ledger"]
-
-
-@frozen
-class Exported:
-    """What an export command asks: of whom, and where it is put."""
-
-    ids: IdSource
-    export: ExportOf
-    connection: Connection
-    sandbox: SandboxOf
+__all__ = ["allocations", "awarded", "events", "export", "jobs", "ledger"]
 
 
 @frozen
@@ -65,14 +56,14 @@ class ExportQuery:
     pairs: tuple[str, str] | None = None
 
 
-async def export(asked: Exported, query: ExportQuery) -> int:
-    """Export; gives the exit code.
+async def export(asked: ExportRequest, query: ExportQuery) -> int:
+    """Export; return the exit code.
 
     Raises:
         UnusableError: The command cannot run like this.
         CapillaryError: It cannot go on; what is complete stays.
     """
-    package, silence, options = jobs(), StallMonitor(), asked.export
+    package, silence, options = jobs(), StallMonitor(), asked.output
     async with connected(asked.connection, asked.sandbox, silence) as (session, sandbox):
         stop = _Stop()
         stop.heed()
@@ -192,24 +183,24 @@ def allocations(expiry: Expiry, missing: NotFound) -> ExportQuery:
     return ExportQuery("allocations", arguments)
 
 
-def awarded(expiry: Expiry, status: str | None, org_id: int | None, batch_size: int) -> ExportQuery:
+def awarded(expiry: Expiry, of: Awarded) -> ExportQuery:
     """The ids of points awarded to customers, of one status."""
 
     def arguments(sandbox: Sandbox | None) -> dict[str, Any]:
         available = None if sandbox is None else PointsStatus.AVAILABLE.value
         return {
             **_points(expiry, sandbox, "start_expiry_date", "end_expiry_date"),
-            "status": needed("--status", status, available),
-            "org_id": org_id,
-            "batch_size": batch_size,
+            "status": needed("--status", of.status, available),
+            "org_id": of.org_id,
+            "batch_size": of.batch_size,
         }
 
     return ExportQuery("awarded", arguments)
 
 
-def events(event_type: str | None, from_date: str | None, to_date: str | None) -> ExportQuery:
+def events(of: Events) -> ExportQuery:
     """The loyalty events of customers."""
-    return ExportQuery("events", lambda _: {"event_type": event_type, "from_date": from_date, "to_date": to_date})
+    return ExportQuery("events", lambda _: attrs.asdict(of))
 
 
 def ledger(pairs: LedgerPairs, include: LedgerIncludes) -> ExportQuery:

@@ -22,8 +22,7 @@ from capillary_async.cli._io.writer import Writer
 
 if TYPE_CHECKING:
     from capillary_async import AsyncSession, LedgerEvent, Pager, Position
-    from capillary_async.cli._commands.read import ReadRequest
-    from capillary_async.cli._io.options import LedgerOf, LedgerWith
+    from capillary_async.cli._io.options import IdSource, LedgerIncludes, LedgerOf, LedgerWith, ReadRequest
     from capillary_async.sandbox import Sandbox
 
 __all__ = ["ledger"]
@@ -31,8 +30,10 @@ __all__ = ["ledger"]
 _IDS_A_PAGE = 10
 
 
-async def ledger(asked: ReadRequest, whose: LedgerOf, what: LedgerWith) -> int:
-    """Read the ledger's events and write them; gives the exit code.
+async def ledger(
+    given: tuple[str, ...], asked: ReadRequest, whose: LedgerOf, what: LedgerWith, include: LedgerIncludes
+) -> int:
+    """Read the ledger's events and write them; return the exit code.
 
     Raises:
         UnusableError: The command cannot run like this.
@@ -41,8 +42,8 @@ async def ledger(asked: ReadRequest, whose: LedgerOf, what: LedgerWith) -> int:
     silence = StallMonitor()
     async with connected(asked.connection, asked.sandbox, silence) as (session, sandbox):
         owner = _owner(whose, sandbox)
-        ids = await _ids(asked, sandbox, references=what.event_name is not None)
-        pager = _pager(session, owner, ids, what)
+        ids = await _ids(given, asked.ids, sandbox, references=what.event_name is not None)
+        pager = _pager(session, owner, ids, what, LedgerInclude(**attrs.asdict(include)))
         output = asked.output
         shared = to_same_terminal(output)
         with Report("ledger", quiet=output.quiet, total=len(ids), shared=shared) as report:
@@ -61,17 +62,18 @@ def _owner(whose: LedgerOf, sandbox: Sandbox | None) -> Identifier:
     return Identifier(*given[0])
 
 
-async def _ids(asked: ReadRequest, sandbox: Sandbox | None, *, references: bool) -> list[Any]:
+async def _ids(given: tuple[str, ...], source: IdSource, sandbox: Sandbox | None, *, references: bool) -> list[Any]:
     """The event ids or references; they are few, and all of one customer."""
     first = sandbox.customer_ids[0] if sandbox and sandbox.customer_ids else None
     own = sandbox.event_log_ids(first) if sandbox and first is not None else None
-    keys = ids_of(asked.given, asked.ids, own, rule="references" if references else "ids")
+    keys = ids_of(given, source, own, rule="references" if references else "ids")
     listed = [key async for key in keys] if isinstance(keys, AsyncIterable) else keys
     return list(dict.fromkeys(listed))
 
 
-def _pager(session: AsyncSession, owner: Identifier, ids: list[Any], what: LedgerWith) -> Pager[LedgerEvent]:
-    wanted = {attribute.name: getattr(what, attribute.name) for attribute in attrs.fields(LedgerInclude)}
+def _pager(
+    session: AsyncSession, owner: Identifier, ids: list[Any], what: LedgerWith, include: LedgerInclude
+) -> Pager[LedgerEvent]:
     by_name = what.event_name is not None
     return session.points_ledger.explode(
         identifier=owner,
@@ -80,7 +82,7 @@ def _pager(session: AsyncSession, owner: Identifier, ids: list[Any], what: Ledge
         event_name=what.event_name,
         event_reference_ids=ids if by_name else None,
         account_id=what.account_id,
-        include=LedgerInclude(**wanted),
+        include=include,
         type=what.type,
         is_primary_user=what.is_primary_user,
         alternate_currency_names=what.alternate_currency_name or None,

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 from attrs import frozen
 from cyclopts import Group, Parameter
 
-from capillary_async.cli._commands.reconcile import comparing_jobs, moment
-from capillary_async.cli._io.run import SOME_FAILED
+from capillary_async.cli._commands.reconcile import moment
+from capillary_async.cli._io.options import FLAG
+from capillary_async.cli._io.run import SOME_FAILED, jobs
 from capillary_async.cli._io.words import one_line
 
 if TYPE_CHECKING:
     from capillary_async.jobs import PointsReport
 
 __all__ = ["ReportOf", "expiry", "liability"]
-
-_FLAG = Parameter(negative="", show_default=False)
 
 
 @Parameter(name="*", group=Group("Report", sort_key=1))
@@ -42,7 +41,7 @@ class ReportOf:
     timezone: str | None = None
     memory_limit: str = "1GiB"
     threads: int | None = None
-    quiet: Annotated[bool, _FLAG] = False
+    quiet: Annotated[bool, FLAG] = False
 
 
 async def expiry(folders: tuple[str, ...], given: ReportOf, by: str | None, as_of: str | None) -> int:
@@ -52,7 +51,7 @@ async def expiry(folders: tuple[str, ...], given: ReportOf, by: str | None, as_o
         UnusableError: The extra is missing, or a day is invalid.
         JobError: The report could not be made.
     """
-    report = await comparing_jobs("report").expiry_report(
+    report = await jobs("report").expiry_report(
         folders,
         given.out,
         timezone=given.timezone,
@@ -71,7 +70,7 @@ async def liability(folders: tuple[str, ...], given: ReportOf, currency_rate: st
         UnusableError: The extra is missing.
         JobError: The report could not be made.
     """
-    report = await comparing_jobs("report").liability_report(
+    report = await jobs("report").liability_report(
         folders,
         given.out,
         timezone=given.timezone,

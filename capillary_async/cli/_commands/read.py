@@ -25,28 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from capillary_async import AsyncSession, FanOut
-    from capillary_async.cli._io.options import Connection, EventOf, Expiry, IdSource, NotFound, Output, SandboxOf
+    from capillary_async.cli._io.options import Awarded, EventOf, Events, Expiry, NotFound, Output, ReadRequest
     from capillary_async.cli._io.rows import Table
     from capillary_async.sandbox import Sandbox
 
-__all__ = ["Job", "ReadRequest", "allocations", "awarded", "events", "read", "to_same_terminal"]
-
-
-@frozen
-class ReadRequest:
-    """What a command asks: of whom, for what, and where it is put.
-
-    Attributes:
-        given: The ids on the command line.
-        ids: Where other ids come from.
-        output, connection, sandbox: As in the options.
-    """
-
-    given: tuple[str, ...]
-    ids: IdSource
-    output: Output
-    connection: Connection
-    sandbox: SandboxOf
+__all__ = ["Job", "allocations", "awarded", "events", "read", "to_same_terminal"]
 
 
 @frozen
@@ -66,8 +49,8 @@ class Job:
     first: dict[str, Any] = field(factory=dict[str, Any])
 
 
-async def read(asked: ReadRequest, job: Job) -> int:
-    """Ask for all ids and write what comes; gives the exit code.
+async def read(given: tuple[str, ...], asked: ReadRequest, job: Job) -> int:
+    """Read the records of all ids, given and from the options, and write them; return the exit code.
 
     Raises:
         UnusableError: The command cannot run like this.
@@ -75,7 +58,7 @@ async def read(asked: ReadRequest, job: Job) -> int:
     """
     silence = StallMonitor()
     async with connected(asked.connection, asked.sandbox, silence) as (session, sandbox):
-        keys = ids_of(asked.given, asked.ids, sandbox.customer_ids if sandbox else None)
+        keys = ids_of(given, asked.ids, sandbox.customer_ids if sandbox else None)
         fan = job.fan(session, sandbox, keys)
         total = len(keys) if isinstance(keys, Sized) else None
         output = asked.output
@@ -162,7 +145,7 @@ def _queries(event: EventOf, keys: Sequence[Any] | AsyncIterable[Any]) -> list[E
     return queries(keys) if isinstance(keys, AsyncIterable) else [query(key) for key in keys]
 
 
-def awarded(expiry: Expiry, status: str | None, org_id: int | None, batch_size: int) -> Job:
+def awarded(expiry: Expiry, of: Awarded) -> Job:
     """The ids of points awarded to customers, of one status."""
 
     def ids(session: AsyncSession, sandbox: Sandbox | None, keys: Any) -> FanOut[Any, Any]:
@@ -173,18 +156,20 @@ def awarded(expiry: Expiry, status: str | None, org_id: int | None, batch_size: 
             point_category_id=category,
             start_expiry_date=first,
             end_expiry_date=last,
-            status=needed("--status", status, PointsStatus.AVAILABLE.value if sandbox else None),
-            org_id=org_id,
-            batch_size=batch_size,
+            status=needed("--status", of.status, PointsStatus.AVAILABLE.value if sandbox else None),
+            org_id=of.org_id,
+            batch_size=of.batch_size,
         )
 
-    return Job("awarded", AWARDED, ids, {"asked_status": status or PointsStatus.AVAILABLE.value})
+    return Job("awarded", AWARDED, ids, {"asked_status": of.status or PointsStatus.AVAILABLE.value})
 
 
-def events(event_type: str | None, from_date: str | None, to_date: str | None) -> Job:
+def events(of: Events) -> Job:
     """The loyalty events of customers."""
 
     def listed(session: AsyncSession, sandbox: Sandbox | None, keys: Any) -> FanOut[Any, Any]:  # noqa: ARG001
-        return session.loyalty_events.list_many(keys, event_type=event_type, from_date=from_date, to_date=to_date)
+        return session.loyalty_events.list_many(
+            keys, event_type=of.event_type, from_date=of.from_date, to_date=of.to_date
+        )
 
     return Job("events", EVENT, listed)

@@ -6,24 +6,20 @@ Called by `_app.py`; the work is that of `capillary_async.jobs`.
 
 from __future__ import annotations
 
-import importlib
 from datetime import date, datetime
 
 # The parser reads the annotations when it runs, so their imports cannot be for type checkers alone.
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from attrs import field, frozen
 from cyclopts import Group, Parameter
 
-from capillary_async.cli._io.run import UnusableError
+from capillary_async.cli._io.options import FLAG
+from capillary_async.cli._io.run import DIFFERENT, UnusableError, jobs
 from capillary_async.cli._io.words import one_line
 
-__all__ = ["DIFFERENT", "WithBooks", "comparing_jobs", "moment", "reconcile"]
-
-DIFFERENT = 3
-_EXTRA = {"duckdb", "jinja2", "markupsafe", "matplotlib", "pyarrow"}
-_FLAG = Parameter(negative="", show_default=False)
+__all__ = ["WithBooks", "moment", "reconcile"]
 
 
 @Parameter(name="*", group=Group("Comparison", sort_key=1))
@@ -32,8 +28,8 @@ class WithBooks:
     """The options of the comparison.
 
     Attributes:
-        books: A .csv or .parquet file, another export, duckdb://file.db or postgresql://... (password: PGPASSWORD or
-            ~/.pgpass). Default: check the rules only.
+        books: A .csv or .parquet file, another export, duckdb://file.db or postgresql://... (password: PGPASSWORD
+            or ~/.pgpass; default: check the rules only).
         table: The table of duckdb:// or postgresql://, e.g. finance.awards.
         key: Columns that identify a record, the export's name first: source_table=src,id=award_id.
         compare: Columns that must be equal, in the same form: remaining=points,status. remaining: points left of an
@@ -53,8 +49,8 @@ class WithBooks:
 
     books: str | None = field(default=None, repr=False)  # it may hold a password
     table: str | None = None
-    key: Annotated[tuple[str, ...], _FLAG] = ()
-    compare: Annotated[tuple[str, ...], _FLAG] = ()
+    key: Annotated[tuple[str, ...], FLAG] = ()
+    compare: Annotated[tuple[str, ...], FLAG] = ()
     tolerance: str = "0"
     out: Path | None = None
     report: Path | None = None
@@ -65,7 +61,7 @@ class WithBooks:
     timezone: str | None = None
     memory_limit: str = "1GiB"
     threads: int | None = None
-    quiet: Annotated[bool, _FLAG] = False
+    quiet: Annotated[bool, FLAG] = False
 
 
 async def reconcile(folder: str, given: WithBooks) -> int:
@@ -75,7 +71,7 @@ async def reconcile(folder: str, given: WithBooks) -> int:
         UnusableError: The extra is missing, or --as-of is invalid.
         JobError: The comparison failed.
     """
-    result = await comparing_jobs("reconcile").reconcile(
+    result = await jobs("reconcile").reconcile(
         folder,
         given.books,
         key=given.key,
@@ -95,22 +91,6 @@ async def reconcile(folder: str, given: WithBooks) -> int:
     for line in result.lines()[: 1 if given.quiet else None]:
         print(one_line(line))  # noqa: T201
     return 0 if result.equal else DIFFERENT
-
-
-def comparing_jobs(command: str) -> Any:
-    """Return the jobs package.
-
-    Raises:
-        UnusableError: The extra is missing.
-    """
-    try:
-        return importlib.import_module("capillary_async.jobs")
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
-            raise
-        raise UnusableError(
-            f'{command} needs the jobs extra ({error.name} is missing): pip install "capillary-async[cli,jobs]"'
-        ) from error
 
 
 def moment(text: str | None) -> date | datetime | None:

@@ -44,8 +44,8 @@ class UnusableError(Exception):
     """The command cannot run with what it was given; the text says why."""
 
 
-def jobs() -> Any:
-    """The package of the extra `jobs`.
+def jobs(command: str = "this command") -> Any:
+    """Return the package of the extra `jobs`.
 
     Raises:
         UnusableError: The extra is missing.
@@ -56,7 +56,7 @@ def jobs() -> Any:
         if (error.name or "").startswith("capillary_async"):
             raise
         raise UnusableError(
-            f'this command needs the jobs extra ({error.name} is missing): pip install "capillary-async[cli,jobs]"'
+            f'{command} needs the jobs extra ({error.name} is missing): pip install "capillary-async[cli,jobs]"'
         ) from None
     return package
 
