@@ -1,7 +1,9 @@
 """What all tests share: aioresponses on today's aiohttp, and sessions that close themselves."""
 
 import inspect
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from unittest.mock import Mock
@@ -10,6 +12,7 @@ import aiohttp
 import aioresponses.core
 import pytest
 from aiohttp.client_proto import ResponseHandler
+from support.paths import ROOT
 
 from capillary_async import AsyncSession, BasicAuth, RetryPolicy
 
@@ -27,6 +30,13 @@ if "stream_writer" in inspect.signature(aiohttp.ClientResponse.__init__).paramet
     aioresponses.core.stream_reader_factory = lambda loop=None: aiohttp.StreamReader(
         ResponseHandler(loop=loop), limit=2**30, loop=loop
     )
+
+# Tests start hundreds of processes. Where Python is to write no compiled files beside the sources, each of them would
+# compile the package and its dependencies again, half a second each: they share compiled files beside pytest's own.
+if sys.dont_write_bytecode:
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(ROOT / ".pytest_cache" / "pycache")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A script's background ignores SIGINT, and so would all processes that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
