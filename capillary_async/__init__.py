@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from capillary_async._transport.stats import Stats
     from capillary_async.auth import BasicAuth, OAuthClient
     from capillary_async.endpoints import EventQuery, Identifier, LedgerInclude, LedgerQuery
-    from capillary_async.endpoints._history import History, HistoryEntry, Unjoined
+    from capillary_async.endpoints._history import History
+    from capillary_async.endpoints._history_join import HistoryEntry, Unjoined
     from capillary_async.errors import (
         APIError,
         ApiMessage,
@@ -133,7 +134,8 @@ if not TYPE_CHECKING:  # type checkers read the imports above, and refuse a name
         {
             "_config": ("Limits", "Paging", "Rate", "RetryPolicy", "Timeouts"),
             "_fanout.fanout": ("FanOut", "Outcome"),
-            "endpoints._history": ("History", "HistoryEntry", "Unjoined"),
+            "endpoints._history": ("History",),
+            "endpoints._history_join": ("HistoryEntry", "Unjoined"),
             "_paging.pager": ("Page", "Pager", "Position"),
             "_session": ("AsyncSession",),
             "_transport.messages": ("Request", "Response"),
