@@ -40,6 +40,7 @@ __all__ = [
 
 T = TypeVar("T")
 
+_LARGEST = 2**63 - 1
 _ENDLESS = sys.float_info.max  # a whole number may be larger than any float
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
@@ -58,8 +59,10 @@ def refuse(name: str, takes: str, value: object) -> InvalidRequestError:
 
 
 def whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
-    """A whole number within bounds; True is none."""
+    """A whole number within bounds, of at most 64 bits where there is a least one; True is none."""
     right = isinstance(value, int) and not isinstance(value, bool)
+    if right and least is not None and most is None and value > _LARGEST:
+        most = _LARGEST  # more digits than Python writes, and no number of rows, pages or seconds
     if not right or (least is not None and value < least) or (most is not None and value > most):
         span = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most}"
         raise refuse(name, f"a whole number{span}", value)
@@ -261,9 +264,9 @@ def _param(name: str, value: Any) -> str | None:
     if isinstance(value, list | tuple):
         parts = [_param(name, part) for part in cast("list[Any]", value)]
         return ",".join(part for part in parts if part is not None)
-    if isinstance(value, int):
+    if isinstance(value, int) and abs(value) <= _LARGEST:
         return str(int(value))
     raise InvalidRequestError(
-        f"params: {name} takes a text, an int, a bool, a date or a list of them, got {type(value).__name__}",
+        f"params: {name} takes a text, an int of 64 bits, a bool, a date or a list of them, got {type(value).__name__}",
         argument="params",
     )

@@ -205,7 +205,8 @@ def test_what_a_session_loads_is_public_though_no_name_of_it_was_used() -> None:
     loaded(
         "from capillary_async import AsyncSession\n"
         "from capillary_async._fanout.outcome import Outcome; from capillary_async._paging.page import Page\n"
-        "from capillary_async.errors import APIError; from capillary_async.endpoints._history_join import HistoryEntry\n"
+        "from capillary_async.errors import APIError\n"
+        "from capillary_async.endpoints._history_join import HistoryEntry\n"
         "for kind in (Outcome, Page, APIError, HistoryEntry):\n"
         "    assert kind.__module__ == 'capillary_async', kind\n"
     )

@@ -22,7 +22,9 @@ from capillary_async.endpoints import (
     PointsAwardedResource,
     PointsLedgerResource,
 )
+from capillary_async.endpoints._arguments import positive
 from capillary_async.endpoints._history_join import HistoryEntry, Join, Unjoined, is_event
+from capillary_async.endpoints.points_awarded import statuses_of
 from capillary_async.errors import ApiMessage, LedgerRequestError
 from capillary_async.models import PointsStatus
 
@@ -86,6 +88,8 @@ async def read_history(
     include: LedgerInclude | None,
 ) -> History:
     """Read and join the history of one customer. For `AsyncSession.history`."""
+    customer_id = positive("customer_id", customer_id)
+    wanted = statuses_of("statuses", PointsStatus if statuses is None else statuses)
     warnings: dict[ApiMessage, None] = {}
 
     def exploded(event_ids: list[int]) -> Any:
@@ -111,7 +115,7 @@ async def read_history(
         point_category_id=point_category_id,
         start_expiry_date=expiry_date_start,
         end_expiry_date=expiry_date_end,
-        status=list(PointsStatus) if statuses is None else statuses,
+        status=wanted,
     )
     listed = session.loyalty_events.list(customer_id, from_date=from_date, to_date=to_date)
     allocations, awards, events = await _together(

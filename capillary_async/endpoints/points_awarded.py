@@ -108,7 +108,7 @@ class PointsAwardedResource(Resource):
             program_id=positive("program_id", program_id),
             org_id=None if org_id is None else positive("org_id", org_id),
         )
-        prefixes = tuple(f"{shared}&{query(status=one)}" for one in _statuses(status))
+        prefixes = tuple(f"{shared}&{query(status=one)}" for one in statuses_of("status", status))
         room = LONGEST_URL - len(f"{self._caller.base_url}{PATH}?{max(prefixes, key=len)}&entity_id=")
         # What cannot fit into a request need not be read ahead for one.
         batch = min(whole("batch_size", batch_size, 1), max(room // SHORTEST, 1))
@@ -133,13 +133,13 @@ class PointsAwardedResource(Resource):
         return pages[0] if len(pages) == 1 else _merged(pages)
 
 
-def _statuses(given: Any) -> tuple[str, ...]:
+def statuses_of(argument: str, given: Any) -> tuple[str, ...]:
     """One status or several, each once."""
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        return (text("status", given),)
-    found = tuple(dict.fromkeys(text("status", one) for one in cast("Iterable[Any]", given)))
+        return (text(argument, given),)
+    found = tuple(dict.fromkeys(text(argument, one) for one in cast("Iterable[Any]", given)))
     if not found:
-        raise refuse("status", "a PointsStatus, its text, or several of them", cast("object", given))
+        raise refuse(argument, "a PointsStatus, its text, or several of them", cast("object", given))
     return found
 
 

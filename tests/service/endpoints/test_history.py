@@ -85,7 +85,7 @@ class Api:
 
 async def history_of(session_at: Sessions, api: Api, **more: Any) -> History:
     with serving(api):
-        return await session_at(HOST).history(CUSTOMER, **{**ASKED, **more})
+        return await session_at(HOST).history(**{"customer_id": CUSTOMER, **ASKED, **more})
 
 
 async def test_everything_of_one_event_is_one_entry(session_at: Sessions) -> None:
@@ -185,7 +185,9 @@ async def test_entries_are_in_order_of_time_and_those_without_one_last(session_a
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"statuses": []}, "status takes"),
+        ({"statuses": []}, "statuses takes"),
+        ({"statuses": 5}, "statuses takes"),
+        ({"customer_id": True}, "customer_id takes"),
         ({"expiry_date_start": "x"}, "takes a date"),
         ({"from_date": "2026-02-30"}, "from_date takes a date"),
         ({"source": ""}, "source takes"),
@@ -194,7 +196,7 @@ async def test_entries_are_in_order_of_time_and_those_without_one_last(session_a
 )
 async def test_arguments_that_are_invalid_send_nothing(session_at: Sessions, more: dict[str, Any], said: str) -> None:
     with serving(Api([allocation(1, BILL)])) as seen, pytest.raises(InvalidRequestError, match=said):
-        await session_at(HOST).history(CUSTOMER, **{**ASKED, **more})
+        await session_at(HOST).history(**{"customer_id": CUSTOMER, **ASKED, **more})
     assert seen == []
 
 
