@@ -1,7 +1,7 @@
-"""Every failure a user can meet, as one tree.
+"""The errors of the SDK, as one tree.
 
 Invariant: an error is a value. `args == (message,)`, all else is in plain attributes, so that it pickles, crosses
-processes and never holds a session, a request or a secret. Raised by every layer above; imports nothing of ours.
+processes and never holds a session, a request or a secret. Raised by every layer above; imports `_repr` alone.
 
     CapillaryError
     ├── InvalidRequestError (ValueError)        not sent: what is wrong with which argument
@@ -120,7 +120,7 @@ class OriginalError(Exception):
 def _restore(
     cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any], cause: BaseException | None, quiet: object
 ) -> BaseException:
-    """Make an error again from its pickled parts, by-passing `__init__` so that subclasses keep working."""
+    """Rebuild an error from its pickled parts without `__init__`, so that subclasses keep working."""
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)
@@ -132,7 +132,7 @@ def _restore(
 class CapillaryError(Exception):
     """The root: `except CapillaryError` catches everything that the SDK raises on purpose.
 
-    But for one: use of a session after closing it is a `RuntimeError`.
+    With one exception: the use of a closed session raises `RuntimeError`.
 
     Attributes:
         method, path: The request, e.g. `GET` and `/v2/customers/1/loyaltyEvents`; None where nothing was to be sent.
@@ -141,7 +141,7 @@ class CapillaryError(Exception):
         elapsed: Seconds from the call's first permit to the error; in a fan-out, the sum of those calls.
         history: An `AttemptRecord` for each attempt.
         quota_exhausted: True where another attempt was due and the session's retry quota was empty.
-        position: Where reading goes on, in an error raised by a `Pager`; give it to `.options(start=...)`.
+        position: The next unread record, in an error raised by a `Pager`; pass it to `.options(start=...)`.
         key: The key that was read, in an error raised by a `FanOut`.
     """
 
@@ -207,10 +207,10 @@ class CapillaryError(Exception):
 class InvalidRequestError(CapillaryError, ValueError):
     """Nothing was sent: an argument is invalid. Raised at the call.
 
-    The text names the argument, what came and what is allowed.
+    The message names the argument, the value and what is allowed.
 
     Attributes:
-        argument: The name of the argument, e.g. `entity_id`; None where none can be named.
+        argument: The name of the argument, e.g. `entity_id`; None if no single one is invalid.
     """
 
     argument: str | None
@@ -221,7 +221,7 @@ class InvalidRequestError(CapillaryError, ValueError):
 
 
 class TransportError(CapillaryError):
-    """No complete answer came: the connection was reset, closed or spoke no HTTP, also after all retries.
+    """No complete answer came: the connection was reset, closed or spoke no HTTP, even after all retries.
 
     Attributes:
         kind: What happened, as in `AttemptRecord.kind`: `connect`, `connect-timeout`, `tls`, `timeout`, `disconnected`,
@@ -316,11 +316,11 @@ class APIError(CapillaryError):
 
 
 class BadRequestError(APIError):
-    """400: the server found a parameter wrong. Sending the same again gives the same."""
+    """400: a parameter is wrong. The same request fails again."""
 
 
 class AuthenticationError(APIError):
-    """401 or 498: the credentials or the token were refused, also after one token refresh. It concerns every call."""
+    """401 or 498: the credentials or the token were refused, even after one token refresh. It concerns every call."""
 
     @property
     def concerns_all_keys(self) -> bool:
@@ -329,7 +329,7 @@ class AuthenticationError(APIError):
 
 
 class PermissionDeniedError(APIError):
-    """403: the credentials are right and may not read this resource. Ask for the access group the API page names."""
+    """403: the credentials are right and may not read this resource. The API page names the access group to request."""
 
 
 class NotFoundError(APIError):
@@ -341,7 +341,7 @@ class CustomerNotFoundError(NotFoundError):
 
 
 class MergedCustomerError(APIError):
-    """Code 8069: the customer was merged into another (Get Loyalty Events). Ask for the surviving customer's id."""
+    """Code 8069: the customer was merged into another (Get Loyalty Events). Use the id of the surviving customer."""
 
 
 class LedgerRequestError(APIError):
@@ -356,11 +356,11 @@ class LedgerRequestError(APIError):
 
 
 class RateLimitedError(APIError):
-    """429: too many requests, also after waiting; or at once, where the server asks for more than `retry_after_max`."""
+    """429: too many requests, even after waiting; or at once, where the server asks for more than `retry_after_max`."""
 
     @property
     def is_definitive(self) -> bool:
-        """False: later there may be room."""
+        """False: a later request may pass."""
         return False
 
     @property
@@ -370,11 +370,11 @@ class RateLimitedError(APIError):
 
 
 class ServerError(APIError):
-    """5xx: the server or what stands before it failed, also after all retries."""
+    """5xx: the server or a proxy before it failed, even after all retries."""
 
     @property
     def is_definitive(self) -> bool:
-        """False: the server may be well again."""
+        """False: the server may recover."""
         return False
 
     @property
@@ -387,8 +387,8 @@ class DecodeError(CapillaryError):
     """The answer is not what the API's page describes, or it is for another customer. Nothing of it was given out.
 
     Attributes:
-        paths: Where, e.g. `$[3].points_value`.
-        faults: Where and what, e.g. `$[3].points_value: expected a decimal number, got 'abc'`.
+        paths: The path of each fault, e.g. `$[3].points_value`.
+        faults: Each fault with its path, e.g. `$[3].points_value: expected a decimal number, got 'abc'`.
         body: The first characters of the body.
         malformed: True for no complete JSON at all (cut, HTML, empty), False for JSON of another shape.
         kind: What is wrong: `bad-json` (half of it, or wrong within), `not-json` (HTML, text, nothing), `shape`
@@ -446,13 +446,13 @@ class DecodeError(CapillaryError):
 
 
 def _kind_of(body: str, *, malformed: bool) -> str:
-    """The kind of a DecodeError that was made without one."""
+    """The kind of a DecodeError that is made without one."""
     begins = body.lstrip()[:1] in ("[", "{")
     return ("bad-json" if begins else "not-json") if malformed else "shape"
 
 
 class ResponseTooLargeError(DecodeError):
-    """The answer is larger than 64 MiB once decompressed. Never retried; ask for less at a time."""
+    """The answer is larger than 64 MiB once decompressed. Never retried; request less at a time."""
 
     _kind = "too-large"
 
@@ -466,8 +466,8 @@ class PageLoopError(PagingError):
 
 
 class PageDriftError(PagingError):
-    """A verified read saw another list at each pass: records moved, came, went or changed meanwhile. Read it later."""
+    """A verified read saw another list at each pass: records moved, came, went or changed. Read the list later."""
 
 
 class RecordConflictError(PagingError):
-    """The same record came twice with other content: it changed while the list was being read. Read again."""
+    """The same record came twice with other content: it changed while the list was read. Read the list again."""

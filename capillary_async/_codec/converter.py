@@ -22,37 +22,36 @@ from capillary_async._codec.wire_names import (
     documented,
     is_camel,
     is_ours,
-    is_record,
     refuse_undocumented,
     wire_name,
 )
 from capillary_async.models._record import is_snake_case
 
-__all__ = ["drift_of", "entries", "is_record", "to_value", "to_wire"]
+__all__ = ["drift_of", "entries", "to_value", "to_wire"]
 
 T = TypeVar("T")
 
 
 def entries(model: type[T], received: list[Any], path: str, timezone: tzinfo | None, body: bytes) -> tuple[T, ...]:
-    """The entries of an array as records, null ones left out.
+    """Structure the entries of an array as records, without null ones.
 
     Raises:
         DecodeError: With a path for each fault; indexes count null entries too.
     """
     hook, known = _hook(model, timezone, detailed=False), documented(cast("Any", model))
     try:
-        telling = known - {"status"}  # errors have one too
-        if not known or all(value is None or not telling.isdisjoint(value) for value in received):
+        own = known - {"status"}  # errors have one too
+        if not known or all(value is None or not own.isdisjoint(value) for value in received):
             return tuple([hook(value, model) for value in received if value is not None])
     except StructureHandlerNotFoundError:
         raise
-    except Exception:  # noqa: BLE001, S110 - whatever it was, the detailed way says it better
+    except Exception:  # noqa: BLE001, S110 - the detailed form names every fault
         pass
     return _rows_in_detail(model, received, path, timezone, body)
 
 
 def drift_of(model: Any, items: tuple[Any, ...], received: list[Any]) -> "_drift.Drift | None":
-    """The members of the records just made that no page documents; None where there are none, or for users' classes."""
+    """The undocumented members of the records just made; None if there are none, and for users' classes."""
     noticed, _drift.noticed.extras = _drift.noticed.extras, False
     if not is_ours(model):
         return None
@@ -62,7 +61,7 @@ def drift_of(model: Any, items: tuple[Any, ...], received: list[Any]) -> "_drift
 
 
 def to_value(model: Any, value: Any, path: str, timezone: tzinfo | None, body: bytes) -> Any:
-    """A value as `model`.
+    """Structure a value as `model`.
 
     Raises:
         DecodeError: With a path for each fault, from `path` on.
@@ -72,19 +71,19 @@ def to_value(model: Any, value: Any, path: str, timezone: tzinfo | None, body: b
         return _hook(model, timezone, detailed=False)(value, model)
     except StructureHandlerNotFoundError:
         raise
-    except Exception:  # noqa: BLE001, S110 - whatever it was, the detailed way says it better
+    except Exception:  # noqa: BLE001, S110 - the detailed form names every fault
         pass
     return _in_detail(model, value, path, timezone, body)
 
 
 def to_wire(record: Any) -> dict[str, Any]:
-    """A record in the shape of the wire."""
+    """Write a record in the shape of the wire."""
     return cast("dict[str, Any]", _converter(None, detailed=False).unstructure(record))
 
 
 @lru_cache(maxsize=64)
 def _converter(timezone: tzinfo | None, *, detailed: bool, ours: bool = False) -> Converter:
-    """The one converter, in its quick or its detailed form, for our records or users' classes; made when asked for."""
+    """The converter in its quick or its detailed form, for our records or for users' classes; made once for each."""
     converter = (_hooks.RecordConverter if ours else Converter)(detailed_validation=detailed)
     for kind, hook in (_forms.of_records if ours else _forms.of_users)(timezone).items():
         converter.register_structure_hook(kind, hook)
@@ -116,7 +115,10 @@ def _hook(model: Any, timezone: tzinfo | None, *, detailed: bool) -> _hooks.Hook
 
 
 def _in_detail(model: Any, value: Any, path: str, timezone: tzinfo | None, body: bytes) -> Any:
-    """The careful way for one value: every fault, or after all the value."""
+    """Structure one value in the detailed form, which collects every fault.
+
+    Gives the value where it has none, since a fault of the quick form may be none here.
+    """
     try:
         return _hook(model, timezone, detailed=True)(value, model)
     except Exception as error:  # noqa: BLE001 - users' classes raise what they like
@@ -127,7 +129,7 @@ def _in_detail(model: Any, value: Any, path: str, timezone: tzinfo | None, body:
 def _rows_in_detail(
     model: type[T], received: list[Any], path: str, timezone: tzinfo | None, body: bytes
 ) -> tuple[T, ...]:
-    """The careful way for rows: paths count null entries too."""
+    """Structure rows in the detailed form; the indexes in paths count null entries too."""
     hook, known = _hook(model, timezone, detailed=True), documented(cast("Any", model))
     items: list[T] = []
     faults: list[tuple[str, str]] = []

@@ -30,7 +30,7 @@ _REST = "(others)"
 
 
 class _Noticed(threading.local):
-    """Whether a record with unknown members was made in this thread since it was last asked."""
+    """Whether a record with unknown members was made in this thread since `drift_of` last looked."""
 
     extras = False
 

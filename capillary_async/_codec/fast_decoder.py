@@ -33,8 +33,8 @@ _TEXTS: Final[Mapping[type, Callable[[list[Any]], list[str | None]]]] = {
 # Everything but quotes, colons, backslashes, braces that close, and the e of an exponent. Without the e's, what is left
 # of a page shows each member as `"":`, then `""` where it is text; a backslash fits nowhere.
 _NOT_SKELETON: Final = bytes(byte for byte in range(256) if byte not in b'":\\}eE')
-# The same with the letters of names, which tell what a row's members are. Digits, which fill the values, are left out:
-# of a documented name only a variant with digits, in its place, is not noticed.
+# The same with the letters of names, which identify the members of a row. Digits, which fill the values, are left out:
+# so a variant of a documented name with digits, in its place, is not noticed.
 _LETTERS: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 _NOT_NAMED: Final = bytes(byte for byte in _NOT_SKELETON if byte not in _LETTERS)
 _NAMES: Final = re.compile(rb'"([^"]*)":')
@@ -56,11 +56,10 @@ class _Kinds(dict[str | None, bytes]):
 
 @frozen
 class FastDecoder(Generic[T]):
-    """Reads a page by msgspec alone, and proves that each row is a record and no decimal in it is odd.
+    """Reads a page by msgspec alone, and proves that each row is a record and each decimal an amount.
 
-    msgspec takes any text that `Decimal()` takes: "NaN", "1_000", " 1 ", other scripts' digits; and numbers beyond what
-    an amount may be. Such a page, and every other that is not beyond doubt, is left to the careful way, which checks
-    each value.
+    msgspec takes any text that `Decimal()` takes: "NaN", "1_000", " 1 ", other scripts' digits; and numbers out of the
+    bounds of amounts. Such a page, and every other without the proof, is left to the converter.
     """
 
     decode: Callable[[bytes], list[T]]
@@ -71,7 +70,7 @@ class FastDecoder(Generic[T]):
     kinds: _Kinds = field(factory=_Kinds, init=False)
 
     def read(self, body: bytes) -> tuple[list[T], bool] | None:
-        """The records, and whether all their members are surely documented; None where the careful way has to look."""
+        """The records, and whether all their members are surely documented; None if the proof fails."""
         if not decimal.getcontext().traps[decimal.InvalidOperation]:
             return None  # Decimal("1e9999999999999999999") would be NaN instead of an error
         try:

@@ -13,7 +13,7 @@ __all__ = ["faults_of"]
 
 
 def faults_of(error: BaseException, path: str) -> Iterator[tuple[str, str]]:
-    """Each fault in cattrs' tree of errors with its path, in order; without recursion, since JSON may be deep."""
+    """Yield each fault in cattrs' tree of errors with its path, in order; without recursion, since JSON may be deep."""
     waiting = [(error, path)]
     while waiting:
         current, at = waiting.pop()
@@ -32,7 +32,7 @@ def _fault(error: BaseException, path: str) -> tuple[str, str]:
 
 
 def _step(group: BaseValidationError, error: BaseException) -> str:
-    """From an object or array to the member or entry at fault, as told by the note that cattrs leaves."""
+    """The step from an object or array to the member or entry at fault, from the note that cattrs adds."""
     for note in getattr(error, "__notes__", ()):
         if isinstance(note, IterableValidationNote):
             return f"[{note.index}]"

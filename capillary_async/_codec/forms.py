@@ -3,7 +3,7 @@
 Invariant: a form is read where it keeps all of the value; nothing is rounded or guessed. Records of the API are read in
 every such form, users' classes only in their own. Pure functions, called by the converter.
 
-    due          read beside its own form                                          refused
+    field        forms that are read beside its own                                refused
     amount       text, with an exponent too (`"1E+2"`); bounds of `models.exact`   `"NaN"`, `"1_000"`, `" 1"`, `"+1"`
     integer      digits as text, integral decimals (`38855229.0`, `"3E2"`)         `1.5`, true
     epoch ms     as an integer, and ISO 8601 text of whole milliseconds            a date alone, microseconds
@@ -81,12 +81,12 @@ def of_records(timezone: tzinfo | None) -> Mapping[Any, Hook]:
 
 
 def is_nothing(value: Any) -> bool:
-    """Whether a value that is due and no text is written as null or as an empty text."""
+    """Whether a value that is no text is missing: written as null or as an empty text."""
     return value is None or value == ""
 
 
 def is_no_object(value: Any) -> bool:
-    """Whether an object is written as null, as an empty text, or as the empty array that some languages make of it."""
+    """Whether an object is missing: null, an empty text, or the empty array that some languages write for it."""
     return value is None or value in ("", [])
 
 
@@ -118,7 +118,7 @@ def to_int(value: Any, target: Any) -> Any:
 
 
 def to_str(value: Any, target: Any) -> Any:
-    """A text and nothing else: `str()` of anything is what this module is here to prevent."""
+    """A text and nothing else: `str()` of another value would hide a fault."""
     if not isinstance(value, str):
         raise mismatch("a text", value)
     return value if target is str else target(value)  # a user's StrEnum comes here too
@@ -254,7 +254,7 @@ def to_milliseconds(instant: Hook, value: Any, _: Any) -> int | None:
 
 
 def _milliseconds(value: Any) -> int | None:
-    """The milliseconds since the epoch that a value is; None where it is none."""
+    """The value as milliseconds since the epoch; None if it is no integer or digits of one."""
     if type(value) is int:
         return value
     if isinstance(value, Decimal) and value.is_finite() and bounded(value) and value == int(value):
@@ -264,7 +264,7 @@ def _milliseconds(value: Any) -> int | None:
 
 
 def unbounded_in(value: Any) -> bool:
-    """Whether a free-form value holds a number that no amount can be."""
+    """Whether a free-form value holds a number out of the bounds of amounts."""
     waiting = [value]
     while waiting:
         one = waiting.pop()

@@ -56,7 +56,7 @@ _ARRAYS: Final[Mapping[Any, Callable[[list[Any]], Any]]] = {
 
 
 class RecordConverter(Converter):
-    """A converter of records of the API, which reads them in all of `_forms`; the plain one is for users' classes."""
+    """A converter of records of the API, which reads every form of `forms.py`; the plain one is for users' classes."""
 
 
 def is_object(kind: Any) -> bool:
@@ -102,7 +102,7 @@ def _unless_empty(value: Any, hook: Hook, inner: Any) -> Any:
 
 
 def object_hook(kind: Any, converter: Converter) -> Hook:
-    """Structures an object: cattrs' generated function, told the wire's names, and its rim."""
+    """Structures an object by cattrs' generated function under the names of the wire, with its twins and `extra`."""
     fields = wire_fields(get_origin(kind) or kind)
     overrides = _overrides(kind, fields, converter)
     fill = cast("Hook", make_dict_structure_fn(kind, converter, **overrides))
@@ -125,7 +125,7 @@ def object_hook(kind: Any, converter: Converter) -> Hook:
 
 
 def _to_extra(members: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    """The members that no field takes; numbers within them are amounts too."""
+    """The members that no field takes; the bounds of amounts hold for the numbers in them too."""
     _drift.noticed.extras = True
     extra = {name: one for name, one in members.items() if name not in known}
     for name, one in extra.items():
@@ -143,14 +143,14 @@ def _with_twins(members: dict[str, Any], twins: Mapping[str, str]) -> dict[str, 
 
 
 def _overrides(kind: Any, fields: Mapping[str, "attrs.Attribute[Any]"], converter: Converter) -> dict[str, Any]:
-    """What cattrs is told of each field of a model of ours, both ways."""
+    """The override of each field of a model of ours, for reading and writing."""
     if is_snake_case(kind):
         read = partial(_forms.to_milliseconds, converter.get_structure_hook(datetime))
         return {one.name: override(struct_hook=read) for one in attrs.fields(kind) if "epoch" in one.metadata}
     if not is_camel(kind):
         return {}
-    told = {one.name: _override(wire, one, converter) for wire, one in fields.items()}
-    return {**told, "extra": override(omit=True)} if "extra" in attrs.fields_dict(kind) else told
+    of_fields = {one.name: _override(wire, one, converter) for wire, one in fields.items()}
+    return {**of_fields, "extra": override(omit=True)} if "extra" in attrs.fields_dict(kind) else of_fields
 
 
 def _override(wire: str, one: "attrs.Attribute[Any]", converter: Converter) -> Any:
@@ -252,7 +252,7 @@ def snake_to_wire(cls: type, converter: Converter) -> Callable[[Any], dict[str, 
 
 
 def camel_to_wire(cls: type, converter: Converter) -> Callable[[Any], dict[str, Any]]:
-    """The generated function, and what of the record stands in `extra`."""
+    """Writes a record by cattrs' generated function, with the members of its `extra`."""
     overrides = _overrides(cls, wire_fields(cls), converter)
     write: Callable[[Any], dict[str, Any]] = make_dict_unstructure_fn(
         cls, converter, _cattrs_omit_if_default=True, **overrides

@@ -1,7 +1,7 @@
-"""Members that an object of an answer has twice, with two values: JSON allows it, and every reader takes one of them.
+"""Objects that have a member twice with different values: JSON allows it, and a reader takes one of them.
 
-Invariant: none of two values is picked. The same value twice is one value. Called by `decode.py`, which reads the body
-first: a body is read again only where it has another count of names than what it was read as.
+Invariant: neither of two values is picked; the same value twice is one value. Called by `decode.py` after it has read
+the body, which is read again only if it has another count of names than the value.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ambiguity"]
 
-_NAMED = b'":'  # the end of a name: a blank between the two is rare, and looked at closely
+_NAMED = b'":'  # the end of a name; a body with a blank between the two, which is rare, is read again
 _encoded = msgspec.json.Encoder().encode
 
 
@@ -45,7 +45,7 @@ def ambiguity(body: bytes, value: Any) -> DecodeError | None:
         return beyond(str(found), body)
     except RecursionError:
         return beyond("nested too deep", body)
-    except ValueError:  # what one reader takes and another does not
+    except ValueError:  # JSON for msgspec alone
         return None
     return None
 
@@ -61,7 +61,7 @@ def _object(members: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _number(digits: str) -> tuple[str]:
-    """The digits of a number, which are not the text of them."""
+    """The digits of a number, in a tuple, since a number is not equal to the text of its digits."""
     return (digits,)
 
 

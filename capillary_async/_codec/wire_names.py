@@ -3,7 +3,6 @@
 Invariant: the names come from the fields of the models alone. Called by the converter.
 """
 
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, cast
 
@@ -47,11 +46,12 @@ def is_ours(kind: Any) -> bool:
 
 
 def is_camel(kind: Any) -> bool:
+    """Whether a class is a model whose names on the wire are in camelCase."""
     return is_ours(kind) and not is_snake_case(kind)
 
 
 def wire_fields(cls: type) -> dict[str, "attrs.Attribute[Any]"]:
-    """The fields of a class of camelCase under the names of the wire, `extra` left out; of other classes none."""
+    """The fields of a model in camelCase by their names on the wire, without `extra`; empty for other classes."""
     if not is_camel(cls):
         return {}
     return {wire_name(one): one for one in attrs.fields(cls) if one.name != "extra"}
@@ -66,19 +66,21 @@ def wire_name(one: "attrs.Attribute[Any]") -> str:
 
 @lru_cache(maxsize=32)
 def documented(model: Any) -> frozenset[str]:
-    """The members that the API's page has for a record; none for classes that are not ours."""
+    """The members that the API's page documents for a record; none for users' classes."""
     if not is_ours(model):
         return frozenset()
     return frozenset(wire_fields(model) if is_camel(model) else attrs.fields_dict(model))
 
 
-def is_record(model: Any, members: Mapping[str, Any]) -> bool:
-    """Whether an object has a documented member of a record, beside those that errors have too."""
-    return not (documented(model) - _OF_ERRORS - {"status"}).isdisjoint(members)
+def is_record(model: Any, value: Any) -> bool:
+    """Whether a value is a record: an object with a documented member that errors do not have too."""
+    return isinstance(value, dict) and not (documented(model) - _OF_ERRORS - {"status"}).isdisjoint(
+        cast("dict[str, Any]", value)
+    )
 
 
 def refuse_undocumented(row: Any, known: frozenset[str]) -> None:
-    """Refuse an object that is no record: an error in a record's place, say."""
+    """Raise ValueError for an object that is no record, e.g. an error in the place of one."""
     if not known or not isinstance(row, dict):
         return
     names = cast("dict[str, Any]", row).keys()
@@ -89,4 +91,5 @@ def refuse_undocumented(row: Any, known: frozenset[str]) -> None:
 
 
 def name_at(cls: type, name: str) -> str:
+    """The name on the wire of a field of a class."""
     return wire_name(attrs.fields_dict(cls)[name]) if is_camel(cls) else name

@@ -1,7 +1,7 @@
-"""`Record`: what every record can do: show itself, and leave as plain values or as JSON.
+"""`Record`: the base of all records, with their repr, their plain values and their JSON.
 
-Invariant: a record leaves exactly: quantities and times as they are, or as text with the digits that came; what is
-derived is in it. Base of the classes of this package; the command line writes its rows through `row_of`.
+Invariant: output is exact: quantities and times as they are, or as text with the digits that came; derived values are
+in it. Base of the classes of this package; the command line writes its rows through `row_of`.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Record:
     __repr__ = record_repr
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as plain values, by the names of its fields, with what is derived from them.
+        """Return the record as plain values by the names of its fields, with its derived values.
 
         `Decimal` and aware `datetime` objects stay as they are, enumerations become their values, records within become
         dicts, and tuples become lists. A derived time outside the years 1 to 9999 is None.
@@ -44,10 +44,12 @@ class Record:
         return values
 
     def to_json(self) -> bytes:
-        """The record as one JSON object in UTF-8, as the command line writes it: amounts as text, times as ISO 8601.
+        """Return the record as one JSON object in UTF-8, as the command line writes it.
+
+        Amounts are text, times ISO 8601.
 
         Derived values are included. Records of the ledger are mostly empty: their members that are None or empty are
-        left out, and so is what is derived.
+        left out, and so are their derived values.
         """
         import msgspec  # noqa: PLC0415 - loaded with the first answer anyway, and not with the names of errors
 
@@ -106,7 +108,7 @@ def _plain(value: Any) -> Any:
 
 
 def _lean(value: Any) -> Any:
-    """The same without empty members."""
+    """The value without its empty members."""
     if isinstance(value, dict):
         members = {str(name): _lean(member) for name, member in cast("Mapping[Any, Any]", value).items()}
         return {name: member for name, member in members.items() if member not in (None, {}, [])}

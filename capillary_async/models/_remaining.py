@@ -1,6 +1,7 @@
-"""What remains of points after deductions, exact.
+"""Points that remain after deductions, exact.
 
-Invariant: nothing is rounded, and nothing is taken for zero. Used by the records of allocations and awards.
+Invariant: nothing is rounded, and a missing amount is not taken for zero. Used by the records of allocations and
+awards.
 """
 
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""What an amount may be, and sums that never round.
+"""The bounds of amounts, and sums that never round.
 
 Invariant: one rule for records, tables, digests and sums. An amount has at most 100 digits and an exponent within ±100;
 within that, `EXACT` adds millions of amounts without rounding. Read by the decoder, the models, the jobs and the

@@ -1,4 +1,4 @@
-"""What `loyalty_events` gives: one event of a customer's loyalty history.
+"""`LoyaltyEvent`: one event of a customer's loyalty history.
 
 Invariant: pure data under the wire's own names in snake_case; any field may be absent or null, then it is None. Filled
 by `_codec`; imports nothing of ours.
@@ -18,9 +18,9 @@ class LoyaltyEvent(Record):
     """One loyalty event (API page "Get Loyalty Events").
 
     Attributes:
-        id: The event's own id, its key. It is no event log id [inferred]: nothing else has it.
+        id: The event's own id, its key. It is not an event log id [inferred], and no other record has it.
         customer_id: The customer of the event.
-        date: When it happened, aware; in the zone that the server wrote.
+        date: The time of the event, aware, in the zone that the server wrote.
         event_name: `CustomerRegistration`, `CustomerUpdate`, ...
         org_id: The organisation.
         status: `SUCCESS`, `FAILED`, ...

@@ -1,6 +1,6 @@
-"""What `points_allocation` gives: one allocation of points to a customer.
+"""`PointsAllocation`: one allocation of points to a customer.
 
-Invariant: pure data under the wire's own names, exact; what is derived is a property and never rounds. Filled by
+Invariant: pure data under the wire's own names, exact; derived values are properties and never rounded. Filled by
 `_codec`.
 """
 
@@ -41,14 +41,14 @@ class PointsAllocation(Record):
     Attributes:
         id: The allocation's own id, its key; also the `id` of an award whose `source_table` is `points_awarded`
             [inferred].
-        customer_id: Whose points these are.
+        customer_id: The customer who has the points.
         original_customer_id: The customer before a merge or update.
         org_id: The organisation.
         program_id: The loyalty program.
         point_category_id: The category under which the points fall.
         status: `AVAILABLE`, `EXPIRED`, ...: one of `PointsStatus` or another.
-        event_log_id: The event log entry that recorded the transaction: the ledger's `event_log_id`. It is no `id` of
-            a loyalty event. -1 in newer rows without one.
+        event_log_id: The event log entry that recorded the transaction: the ledger's `event_log_id`. It is not the `id`
+            of a loyalty event. -1 in newer rows without one.
         event_type_id: The kind of event, one of `EventType` or another number.
         till_id: The store or till of the transaction.
         points_source_id: The entity that awarded the points: for transactions the transaction id, which is the
@@ -122,10 +122,10 @@ class PointsAllocation(Record):
     def remaining(self) -> Decimal | None:
         """Exclusive points less the redeemed, returned and expired exclusive ones, never rounded.
 
-        The points that are held are the sum of `remaining` over AVAILABLE rows; `points_exclusive` is what was issued
+        Points that can be spent are the sum of `remaining` over AVAILABLE rows; `points_exclusive` is what was issued
         and never changes. A row of another status may have points left that cannot be spent.
 
-        None where the server left out any of the four: a missing deduction taken for zero would invent points.
+        None if the server left out any of the four: a missing deduction taken for zero would invent points.
         """
         return remaining(
             self.points_exclusive,

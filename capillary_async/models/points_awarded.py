@@ -1,7 +1,7 @@
-"""What `points_awarded.ids` gives: one award of points to a customer.
+"""`PointsAwarded`: one award of points to a customer.
 
-Invariant: pure data under the wire's own names; any field may be absent or null, then it is None; what is derived is a
-property and never rounds. Filled by `_codec`.
+Invariant: pure data under the wire's own names; any field may be absent or null, then it is None; derived values
+are properties and never rounded. Filled by `_codec`.
 """
 
 from decimal import Decimal
@@ -26,9 +26,9 @@ class PointsAwarded(Record):
         id: The `pointsAwardedId`, unique in `source_table`; in `points_awarded` it is the `id` of the allocation
             [inferred].
         source_table: The table of the award, one of `SourceTable` or another.
-        customer_id: Whose points these are.
-        event_log_id: The event that awarded them: the ledger's `event_log_id`. It is no `id` of a loyalty event. -1 in
-            newer rows without one.
+        customer_id: The customer who has the points.
+        event_log_id: The event that awarded them: the ledger's `event_log_id`. It is not the `id` of a loyalty event.
+            -1 in newer rows without one.
         points_exclusive: Points issued by this award; never changes. See `remaining`.
         redeemed_exclusive_value: Points of this award that were redeemed.
         returned_exclusive_value: Points of this award that were taken back with returned goods.
@@ -52,9 +52,9 @@ class PointsAwarded(Record):
     def remaining(self) -> Decimal | None:
         """Exclusive points less the redeemed, returned and expired exclusive ones, never rounded.
 
-        The points that are held are the sum of `remaining` over the awards of the status AVAILABLE.
+        Points that can be spent are the sum of `remaining` over the awards of the status AVAILABLE.
 
-        None where the server left out any of the four. The promotion tables have inclusive columns alone, which this
+        None if the server left out any of the four. The promotion tables have inclusive columns alone, which this
         endpoint does not document: a row of theirs without the exclusive columns has no known remaining points.
         """
         return remaining(

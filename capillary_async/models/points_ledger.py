@@ -1,9 +1,9 @@
-"""What `points_ledger.explode` gives: one event of the ledger with all that hangs on it.
+"""`LedgerEvent`: one event of the points ledger, and the objects in it.
 
-Invariant: pure data under the wire's own names in snake_case, nothing thrown away: members unknown to this release stay
+Invariant: pure data under the wire's own names in snake_case, nothing is dropped: members unknown to this release stay
 in `extra`. Filled by `_codec`, which reads the fields' metadata; imports nothing of ours.
 
-The source of every class here is the API page "Get Points Ledger Explode Info". What holds for all of them:
+The source of every class here is the API page "Get Points Ledger Explode Info". All of them have in common:
 
 - Any field may be absent or null, then it is None. Null entries of a list are left out.
 - A field ending in `_iso` is an aware time in the server's zone. Its twin without the ending is the page's older text
@@ -44,8 +44,8 @@ __all__ = [
     "TargetCompleted",
 ]
 
-# What `_codec` reads from a field's metadata:
-#   wire       the member's name, where snake_case does not tell it
+# The metadata of a field, which `_codec` reads:
+#   wire       the member's name, if it is not the field's name in camelCase
 #   text       the wire has this Decimal as text
 #   twin       the member that has the same quantity as text, which is exact where the number may not be
 #   lone       the page says "Object" where its samples show an array: one object alone is taken for an array of one
@@ -189,7 +189,7 @@ class PointsEarnedBreakup(LeanRecord):
 
 @frozen(kw_only=True, repr=False)
 class AlternateCurrencyEarned(LeanRecord):
-    """What a bill earned in one alternate currency, by kind.
+    """Amounts that a bill earned in one alternate currency, by kind.
 
     Attributes:
         regular: Amounts of the program itself, in the alternate currency.
@@ -210,7 +210,7 @@ class AlternateCurrencyEarned(LeanRecord):
 
 @frozen(kw_only=True, repr=False)
 class AlternateCurrencyEarnedBreakup(LeanRecord):
-    """What a bill earned in one alternate currency, with the sources.
+    """Amounts that a bill earned in one alternate currency, with their sources.
 
     Attributes:
         regular: Amounts of the program itself, in the alternate currency.
@@ -233,7 +233,7 @@ class RedemptionDetails(LeanRecord):
 
     Attributes:
         points_redeemed: Points redeemed; the wire has them as text, e.g. "20.000".
-        redemption_purpose: What for.
+        redemption_purpose: The purpose.
         transaction_number: The bill on which they were redeemed.
         billing_time: The bill's time, server-local text.
         billing_time_iso: The bill's time.
@@ -256,7 +256,7 @@ class RedemptionDetails(LeanRecord):
 
 @frozen(kw_only=True, repr=False)
 class EventDetails(LeanRecord):
-    """When, where and why an event happened.
+    """The time, the place and the reason of an event.
 
     Attributes:
         event_time: The event's time, server-local text.
@@ -306,9 +306,9 @@ class TargetCompleted(LeanRecord):
         target_description: Its description.
         target_period_id: The target's period (`targetPeriodID`).
         target_period_name: Its name, e.g. `Cycle_4`.
-        target_value: What was to be reached; the wire has it as text, e.g. "1000.000".
-        achieved_value: What was reached; text on the wire.
-        trigger_value: What set off the milestone; text on the wire.
+        target_value: The value to reach; the wire has it as text, e.g. "1000.000".
+        achieved_value: The value that was reached; text on the wire.
+        trigger_value: The value that triggered the milestone; text on the wire.
         source_id: The source of the target.
         source_type: `MILESTONE`, `STREAKS`, `UNIFIED`, `USERTARGET`, ...
         points_earned: Points earned by it.
@@ -367,7 +367,7 @@ class BehavioralField(LeanRecord):
 
 @frozen(kw_only=True, repr=False)
 class BehavioralEventMetadata(LeanRecord):
-    """What a behavioral event is made of.
+    """The fields of a behavioral event.
 
     Attributes:
         label: The event's label, e.g. `CUP SERIES CHECK-IN`.
@@ -428,7 +428,7 @@ class BillDetails(LeanRecord):
         return_bill_id: The return transaction.
         points_earned: Points earned by the bill.
         points_earned_breakup: The same with their sources.
-        alternate_currency_value_earned: What was earned in alternate currencies.
+        alternate_currency_value_earned: Amounts earned in alternate currencies.
         alternate_currency_value_earned_breakup: The same with their sources.
         line_items: The bill's lines.
         max_conversion_date: The latest of the lines' delayed-accrual dates
@@ -477,7 +477,7 @@ class CustomField(LeanRecord):
 
 @frozen(kw_only=True, repr=False)
 class PointInTimeSlab(LeanRecord):
-    """The tier in which the customer stood at the event.
+    """The tier of the customer at the event.
 
     Attributes:
         point_in_time_slab_number: The tier's number.
@@ -502,7 +502,7 @@ class PointsDeduction(LeanRecord):
     since the number may have gone through a binary float on the server.
 
     Attributes:
-        customer_id: Whose points were deducted.
+        customer_id: The customer who lost the points.
         loyalty_id: The customer's loyalty id.
         program_id: The loyalty program.
         program_name: Its name.
@@ -513,13 +513,13 @@ class PointsDeduction(LeanRecord):
         deduction_type: `MANUAL_ADJUSTMENT`, ...
         points_deducted: Points deducted.
         points_deducted_str: The same as the text that came.
-        points_deducted_currency_value: Money that the points stand for.
+        points_deducted_currency_value: Money that the points are worth.
         points_deducted_currency_value_str: The same as the text that came.
         points_deducted_on: When, server-local text.
         points_deducted_on_iso: When.
         points_deducted_by: The user who deducted them.
         points_deducted_by_id: That user's id.
-        source_type: What set it off, e.g. `Bill`.
+        source_type: The cause, e.g. `Bill`.
         awarded_till_id: The till that had awarded the points.
         awarded_till_date: When they had been awarded, server-local text.
         awarded_till_date_iso: When they had been awarded.
@@ -568,7 +568,7 @@ class ManualPointsAdjustment(LeanRecord):
 
     Attributes:
         org_id: The organisation.
-        customer_id: Whose points were adjusted.
+        customer_id: The customer of the points.
         total_points_deducted: Points deducted in all; the wire has them as text, e.g. "100.000".
         created_on: When, server-local text.
         created_on_iso: When.
@@ -592,27 +592,27 @@ class LedgerEvent(LeanRecord):
     """One event of the points ledger. Its key is `(event_log_id, unique_id)`.
 
     Attributes:
-        event_log_id: The event's id: the `event_log_id` of allocations and awards, and no `id` of a loyalty event.
+        event_log_id: The event's id: the `event_log_id` of allocations and awards, and not the `id` of a loyalty event.
         event_name: `TransactionAdd`, `PointsRedemption`, ...: one of `EventName` or another.
-        event_details: When, where and why.
+        event_details: Its time, place and reason.
         target_completed_details: The completed target. The page says "Array" and its samples show one object: this is
             the object, or a tuple where an array came; `targets_completed` is always a tuple.
         points_earned: Points earned by the event.
         points_earned_breakup: The same with their sources.
         points_breakup: Entries as they came: the page's samples show empty arrays only.
-        behavioral_event_metadata: What a behavioral event is made of.
+        behavioral_event_metadata: The fields of a behavioral event.
         bill_details: The bill of a transaction.
         custom_fields: The brand's custom fields of the transaction.
         extended_fields: The brand's extended fields, entries as they came: the page's samples show empty arrays only.
         payment_modes: The payment modes used, entries as they came: the page's samples show empty arrays only.
-        point_in_time_slabs: The tiers in which the customer stood at the event.
+        point_in_time_slabs: The tiers of the customer at the event.
         manual_points_adjustment_details: A manual adjustment.
         max_conversion_date: See `BillDetails.max_conversion_date`; the page does not say where it is. Servers have
             it in `event_details`, as far as is known.
-        event_reference_id: The transaction or request behind the event; "-1" where there is none. For transactions the
+        event_reference_id: The transaction or request of the event; "-1" if there is none. For transactions the
             `points_source_id` of allocations [inferred]. One request may have several event log ids.
         event_reference_ids: As it came; one sample of the page has this name with a placeholder.
-        unique_id: Identifies this very event; also the `unique_id` of the loyalty event [inferred].
+        unique_id: The reference of this event; also the `unique_id` of the loyalty event [inferred].
         extra: Members unknown to this release.
 
     Fields whose entries are kept as they came count in `==` and not in `hash()`.

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 # Files and folders of the package that are still to be reworded.
 NOT_YET = {
-    "_codec",
-    "errors.py",
     "jobs",
 }
 
