@@ -46,10 +46,8 @@ class Record:
     def to_json(self) -> bytes:
         """Return the record as one JSON object in UTF-8, as the command line writes it.
 
-        Amounts are text, times ISO 8601.
-
-        Derived values are included. Records of the ledger are mostly empty: their members that are None or empty are
-        left out, and so are their derived values.
+        Amounts are text, times ISO 8601, and derived values are included. Records of the ledger are mostly empty: their
+        members that are None or empty are left out, and so are their derived values.
         """
         import msgspec  # noqa: PLC0415 - loaded with the first answer anyway, and not with the names of errors
 
