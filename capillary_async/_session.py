@@ -21,6 +21,7 @@ from capillary_async._transport.messages import Headers, Middleware, Request, Re
 from capillary_async._transport.retry import Quota
 from capillary_async._transport.stats import Stats
 from capillary_async.auth import BasicAuth, OAuthClient
+from capillary_async.auth import from_env as credentials_from_env
 from capillary_async.endpoints import (
     LedgerInclude,
     LoyaltyEventsResource,
@@ -38,8 +39,6 @@ __all__ = ["AsyncSession"]
 
 
 NEO = "/x/neo/"
-_TILL = ("CAPILLARY_USERNAME", "CAPILLARY_PASSWORD", "CAPILLARY_PASSWORD_MD5")
-_CLIENT = ("CAPILLARY_CLIENT_KEY", "CAPILLARY_CLIENT_SECRET")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _S = TypeVar("_S", bound="AsyncSession")
@@ -376,25 +375,10 @@ def _parts(
 
 
 def _from_env(cls: type[_S], overrides: dict[str, Any]) -> _S:
-    base_url = overrides.pop("base_url", None) or _variable("CAPILLARY_BASE_URL", "the URL of the cluster")
-    auth = overrides.pop("auth", None) or _auth_from_env()
+    name = "CAPILLARY_BASE_URL"
+    base_url = overrides.pop("base_url", None) or os.environ.get(name)
+    if not base_url:
+        text = f"the environment variable {name} is missing: it holds the URL of the cluster"
+        raise InvalidRequestError(text, argument=name)
+    auth = overrides.pop("auth", None) or credentials_from_env()
     return cls(base_url, auth=auth, **overrides)
-
-
-def _variable(name: str, what: str) -> str:
-    value = os.environ.get(name, "")
-    if not value:
-        raise InvalidRequestError(f"the environment variable {name} is missing: it holds {what}", argument=name)
-    return value
-
-
-def _auth_from_env() -> BasicAuth | OAuthClient:
-    if any(map(os.environ.get, _CLIENT)) and not any(map(os.environ.get, _TILL)):
-        key = _variable("CAPILLARY_CLIENT_KEY", "the OAuth client's key")
-        return OAuthClient(key, _variable("CAPILLARY_CLIENT_SECRET", "the OAuth client's secret"))
-    username = _variable("CAPILLARY_USERNAME", "the till id (or set CAPILLARY_CLIENT_KEY and CAPILLARY_CLIENT_SECRET)")
-    if os.environ.get("CAPILLARY_PASSWORD_MD5") and not os.environ.get("CAPILLARY_PASSWORD"):
-        # The value is never a local here: tracebacks with locals end in log files.
-        return BasicAuth(username, password_md5=os.environ["CAPILLARY_PASSWORD_MD5"])
-    what = "the till password (or set CAPILLARY_PASSWORD_MD5)"
-    return BasicAuth(username, password=_variable("CAPILLARY_PASSWORD", what))

@@ -1,20 +1,25 @@
 """Credentials: what the user gives, kept so that it cannot leak.
 
 Invariant: a secret lives in a closure-like holder with no repr, no pickle and no attribute dump; only the transport
-opens it. `BasicAuth` and `OAuthClient` are all a user needs to know. Imports nothing of ours.
+opens it. `BasicAuth` and `OAuthClient` are all a user needs to know; `from_env` makes one of them for
+`AsyncSession.from_env` and the command line.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from capillary_async._repr import shown
+from capillary_async.errors import InvalidRequestError
 
-__all__ = ["BasicAuth", "OAuthClient"]
+__all__ = ["BasicAuth", "OAuthClient", "from_env"]
 
+_TILL = ("CAPILLARY_USERNAME", "CAPILLARY_PASSWORD", "CAPILLARY_PASSWORD_MD5")
+_CLIENT = ("CAPILLARY_CLIENT_KEY", "CAPILLARY_CLIENT_SECRET")
 _MD5_HEX = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 
 
@@ -170,3 +175,45 @@ class OAuthClient(_Credentials):
 
     def __repr__(self) -> str:
         return f"OAuthClient(key={shown(getattr(self, 'key', None))}, secret='***')"  # half-made in tracebacks
+
+
+def from_env(overrides: Mapping[str, str | None] | None = None) -> BasicAuth | OAuthClient:
+    """Make credentials from environment variables.
+
+    An `OAuthClient` if only variables of it are set, `CAPILLARY_CLIENT_KEY` and `CAPILLARY_CLIENT_SECRET`; else a
+    `BasicAuth` of `CAPILLARY_USERNAME` and `CAPILLARY_PASSWORD`, or `CAPILLARY_PASSWORD_MD5` if there is no password.
+
+    Args:
+        overrides: Values that replace variables, by the variables' names. Those of one kind of credentials select it.
+
+    Raises:
+        InvalidRequestError: A variable is missing; the message and `argument` name it.
+        ValueError: A value is invalid, or overrides of both kinds are given.
+    """
+    read = _reader(overrides or {})
+    given = frozenset(name for name, value in (overrides or {}).items() if value)
+    del overrides  # no local of a frame that raises may hold a secret
+    if given.intersection(_TILL) and given.intersection(_CLIENT):
+        raise InvalidRequestError("give till credentials or an OAuth client, not both")
+    named = given or frozenset(filter(read, (*_TILL, *_CLIENT)))
+    if named.intersection(_CLIENT) and not named.intersection(_TILL):
+        key = _needed(read, "CAPILLARY_CLIENT_KEY", "the OAuth client's key")
+        return OAuthClient(key, _needed(read, "CAPILLARY_CLIENT_SECRET", "the OAuth client's secret"))
+    username = _needed(
+        read, "CAPILLARY_USERNAME", "the till id (or set CAPILLARY_CLIENT_KEY and CAPILLARY_CLIENT_SECRET)"
+    )
+    if read("CAPILLARY_PASSWORD_MD5") and not read("CAPILLARY_PASSWORD"):
+        return BasicAuth(username, password_md5=read("CAPILLARY_PASSWORD_MD5"))
+    password = "the till password (or set CAPILLARY_PASSWORD_MD5)"  # noqa: S105 - what the variable has
+    return BasicAuth(username, password=_needed(read, "CAPILLARY_PASSWORD", password))
+
+
+def _reader(overrides: Mapping[str, str | None]) -> Callable[[str], str]:
+    """A function from a variable to its value, empty if there is none."""
+    return lambda name: overrides.get(name) or os.environ.get(name, "")
+
+
+def _needed(read: Callable[[str], str], name: str, what: str) -> str:
+    if not read(name):
+        raise InvalidRequestError(f"the environment variable {name} is missing: it holds {what}", argument=name)
+    return read(name)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Lowest first. A list is of small files, in the order in which they may import each other; a set is of packages that
 # do not. The name of a package means all its modules, which may import each other; "" is the package's own `__init__`.
 ROWS: list[list[str] | set[str]] = [
-    ["_files", "_lazy", "_loops", "_priority", "_repr", "_version", "_interrupt", "auth", "errors"],
+    ["_files", "_lazy", "_loops", "_priority", "_repr", "_version", "_interrupt", "errors", "auth"],
     ["models", "_validation", "_config"],
     {"_codec", "_paging"},
     {"_fanout", "_transport"},

@@ -6,11 +6,11 @@ Invariant: a secret is read from the environment or a file, and no message shows
 
 from __future__ import annotations
 
-import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from capillary_async import AsyncSession, BasicAuth, Limits, OAuthClient, Paging, Rate, RetryPolicy
+from capillary_async import AsyncSession, InvalidRequestError, Limits, Paging, Rate, RetryPolicy
+from capillary_async.auth import from_env
 from capillary_async.cli._io.run import UnusableError
 from capillary_async.sandbox import Sandbox
 
@@ -18,12 +18,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
+    from capillary_async import BasicAuth, OAuthClient
     from capillary_async.cli._io.options import Connection, SandboxOf
     from capillary_async.cli._io.stall_notice import StallMonitor
 
 __all__ = ["connected", "needed"]
 
 T = TypeVar("T")
+
+_OPTIONS = {  # the option that can be given instead of a variable
+    "CAPILLARY_USERNAME": "--username",
+    "CAPILLARY_PASSWORD": "--password-file",
+    "CAPILLARY_CLIENT_KEY": "--client-key",
+    "CAPILLARY_CLIENT_SECRET": "--client-secret-file",
+}
 
 
 @asynccontextmanager
@@ -90,45 +98,35 @@ def _credentials(connection: Connection) -> dict[str, Any]:
     if connection.base_url is not None and not connection.base_url.strip():
         raise UnusableError(f"--base-url takes a URL, got {connection.base_url!r}")
     where: dict[str, Any] = {"base_url": connection.base_url}
-    basic = connection.username or connection.password_file
-    oauth = connection.client_key or connection.client_secret_file
-    if basic and oauth:
-        raise UnusableError("give till credentials or an OAuth client, not both")
-    try:
-        if basic:
-            where["auth"] = _basic(connection)
-        elif oauth:
-            where["auth"] = _oauth(connection)
-    except ValueError as error:
-        raise UnusableError(str(error)) from error
+    if connection.username or connection.password_file or connection.client_key or connection.client_secret_file:
+        where["auth"] = _auth(connection)
     return where
 
 
-def _basic(connection: Connection) -> BasicAuth:
-    username = _or_environment("--username", connection.username, "CAPILLARY_USERNAME")
-    if connection.password_file is None and not os.environ.get("CAPILLARY_PASSWORD"):
-        digest = os.environ.get("CAPILLARY_PASSWORD_MD5")
-        if digest:
-            return BasicAuth(username, password_md5=digest)
-    return BasicAuth(username, password=_secret("--password-file", connection.password_file, "CAPILLARY_PASSWORD"))
-
-
-def _oauth(connection: Connection) -> OAuthClient:
-    key = _or_environment("--client-key", connection.client_key, "CAPILLARY_CLIENT_KEY")
-    return OAuthClient(key, _secret("--client-secret-file", connection.client_secret_file, "CAPILLARY_CLIENT_SECRET"))
-
-
-def _secret(option: str, path: Path | None, variable: str) -> str:
-    if path is None:
-        return _or_environment(option, None, variable)
+def _auth(connection: Connection) -> BasicAuth | OAuthClient:
     try:
-        return path.read_text("utf-8").rstrip("\r\n")
+        return from_env(
+            {
+                "CAPILLARY_USERNAME": connection.username,
+                "CAPILLARY_PASSWORD": _secret("--password-file", connection.password_file),
+                "CAPILLARY_CLIENT_KEY": connection.client_key,
+                "CAPILLARY_CLIENT_SECRET": _secret("--client-secret-file", connection.client_secret_file),
+            }
+        )
+    except InvalidRequestError as error:
+        option = _OPTIONS.get(error.argument or "")
+        raise UnusableError(f"{option} or {error}" if option else str(error)) from error
+    except ValueError as error:
+        raise UnusableError(str(error)) from error
+
+
+def _secret(option: str, path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        text = path.read_text("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UnusableError(f"{option}: cannot read {path}: {type(error).__name__}") from None
-
-
-def _or_environment(option: str, value: str | None, variable: str) -> str:
-    found = value or os.environ.get(variable)
-    if not found:
-        raise UnusableError(f"{option} or the environment variable {variable} is missing")
-    return found
+    if not text:
+        raise UnusableError(f"{option}: {path} is empty")
+    return text

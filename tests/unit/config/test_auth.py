@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 import pytest
 
-from capillary_async import BasicAuth, OAuthClient
-from capillary_async.auth import _Secret
+from capillary_async import BasicAuth, InvalidRequestError, OAuthClient
+from capillary_async.auth import _Secret, from_env
 
 PASSWORD = "hunted-p4ssword"
 DIGEST = hashlib.md5(PASSWORD.encode()).hexdigest()
@@ -132,3 +132,38 @@ def test_secrets_are_named_for_the_scrubber():
     assert BasicAuth("u", password=PASSWORD)._secrets() == (PASSWORD, DIGEST)
     assert BasicAuth("u", password_md5=DIGEST)._secrets() == (DIGEST,)
     assert OAuthClient("k", PASSWORD)._secrets() == (PASSWORD,)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "made"),
+    [
+        ({}, "BasicAuth(username='till'"),
+        ({"CAPILLARY_USERNAME": "other"}, "BasicAuth(username='other'"),
+        ({"CAPILLARY_USERNAME": None, "CAPILLARY_PASSWORD": "file"}, "BasicAuth(username='till'"),
+        ({"CAPILLARY_CLIENT_KEY": "mine"}, "OAuthClient(key='mine'"),
+        ({"CAPILLARY_CLIENT_SECRET": "file"}, "OAuthClient(key='key'"),
+    ],
+)
+def test_overrides_select_the_kind(
+    overrides: dict[str, str | None], made: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the environment has both kinds, it is the till; an override of one kind selects that kind."""
+    for name, value in (
+        ("USERNAME", "till"),
+        ("PASSWORD_MD5", "0" * 32),
+        ("CLIENT_KEY", "key"),
+        ("CLIENT_SECRET", "s"),
+    ):
+        monkeypatch.setenv(f"CAPILLARY_{name}", value)
+    monkeypatch.delenv("CAPILLARY_PASSWORD", raising=False)
+    auth = from_env(overrides)
+    assert repr(auth).startswith(made)
+    if overrides.get("CAPILLARY_PASSWORD"):
+        assert isinstance(auth, BasicAuth)
+        assert auth._wire_password() == BasicAuth("till", password="file")._wire_password()
+
+
+def test_overrides_of_both_kinds_are_refused() -> None:
+    """No guess is made."""
+    with pytest.raises(InvalidRequestError, match="not both"):
+        from_env({"CAPILLARY_USERNAME": "till", "CAPILLARY_CLIENT_KEY": "key"})
