@@ -22,6 +22,7 @@ from capillary_async.jobs._common.digest import file_digest
 from capillary_async.jobs._common.errors import JobError, about
 from capillary_async.jobs._common.kill_points import reached
 from capillary_async.jobs._common.sources import SOURCES, Reading
+from capillary_async.jobs._common.threads import Thread, join
 from capillary_async.jobs._dataset.folder import ExportFolder, is_own_file
 from capillary_async.jobs._dataset.formats import FormatName, format_of
 from capillary_async.jobs._dataset.manifest import Manifest, read_of, refuse_unowned
@@ -32,7 +33,7 @@ from capillary_async.jobs._exporting.progress import ExportProgress, ExportResul
 from capillary_async.jobs._exporting.reading import ReadLoop
 from capillary_async.jobs._exporting.shard import BufferBudget, ShardTask
 from capillary_async.jobs._exporting.shard import BufferBudget as WaitingType
-from capillary_async.jobs._exporting.writer import Publisher, Thread
+from capillary_async.jobs._exporting.writer import Publisher
 
 __all__ = ["SourceName", "export"]
 
@@ -375,7 +376,7 @@ class ExportRun:
         finally:
             told.cancel()
             working.cancel()
-            await asyncio.wait({working, told})
+            await join(working, told)
         if not working.cancelled():
             working.result()
 

@@ -11,7 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
 from capillary_async.jobs._books.duckdb_engine import Engine
-from capillary_async.jobs._exporting.writer import in_thread
+from capillary_async.jobs._common.threads import in_thread, join
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,9 +46,7 @@ async def run_in_thread(work: Callable[[], R], interrupt: Callable[[], None] = l
     try:
         return await asyncio.shield(call)
     except asyncio.CancelledError:
-        while not call.done():
-            interrupt()  # between two statements there is nothing to interrupt: so repeatedly
-            await asyncio.wait([call], timeout=0.1)
+        await join(call, meanwhile=interrupt)  # again and again: between two statements there is nothing to interrupt
         with contextlib.suppress(Exception):
             call.result()
         raise

@@ -8,11 +8,11 @@ is rewritten is withdrawn from the database before its file is replaced. A faili
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from capillary_async.jobs._common.kill_points import reached
+from capillary_async.jobs._common.threads import Thread, join
 from capillary_async.jobs._exporting.shard import ShardWriter, failure_of
 
 if TYPE_CHECKING:
@@ -24,40 +24,9 @@ if TYPE_CHECKING:
     from capillary_async.jobs._dataset.state import Shard, State
     from capillary_async.jobs._exporting.shard import KeyRows, ShardTask
 
-__all__ = ["Publisher", "Thread", "in_thread", "without_stop_iteration"]
+__all__ = ["Publisher"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
 _AHEAD = 8  # pieces of work that may wait
-
-
-def without_stop_iteration(function: Callable[[], T]) -> T:
-    """Call it in a thread. No future holds a `StopIteration`: whoever waits for it would never wake."""
-    try:
-        return function()
-    except StopIteration as error:
-        raise RuntimeError(f"a call in a thread raised {error!r}") from error
-
-
-async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call it in one of the event loop's threads."""
-    return await asyncio.to_thread(without_stop_iteration, partial(function, *args, **kwargs))
-
-
-class Thread:
-    """One thread for calls that block, in order."""
-
-    def __init__(self, name: str) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
-
-    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Make one call beside the event loop."""
-        call = partial(without_stop_iteration, partial(function, *args, **kwargs))
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
-
-    def close(self) -> None:
-        """Wait for the call under way, if any."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class Publisher:
@@ -110,7 +79,7 @@ class Publisher:
         finally:
             working.cancel()
             failing.cancel()
-            await asyncio.gather(working, failing, return_exceptions=True)
+            await join(working, failing)
         if self.error is not None:
             raise self.error
         working.result()
@@ -124,11 +93,13 @@ class Publisher:
     async def aclose(self) -> None:
         """End it, and drop shards that are not complete."""
         self._task.cancel()
-        await asyncio.wait([self._task])
-        self._files.close()
-        for writer in self._writers.values():
-            writer.drop()
-        self._writers.clear()
+        try:
+            await join(self._task)
+        finally:
+            self._files.close()
+            for writer in self._writers.values():
+                writer.drop()
+            self._writers.clear()
 
     async def _work(self) -> None:
         while True:
