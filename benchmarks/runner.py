@@ -17,7 +17,7 @@ from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.pages import CUSTOMERS, list_id, list_ids, rows_of
+from benchmarks.pages import CUSTOMERS, KINDS, list_id, list_ids, rows_of
 from benchmarks.serving import Server
 
 if TYPE_CHECKING:
@@ -90,13 +90,18 @@ class _Task:
 
     def of_customers(self) -> tuple[Iterable[int], int]:
         """The customers to read, from a list or, where memory is asked, from a generator; and how many at once."""
-        ids = range(CUSTOMERS, CUSTOMERS + self._job["customers"])
+        ids = self._customers()
         return (iter(ids) if self._job.get("stream") else list(ids)), self._job["concurrency"]
+
+    def _customers(self) -> range:
+        """Customers of one to three pages, or with `short` those of one page of three records."""
+        step = len(KINDS) if self._job.get("short") else 1
+        return range(CUSTOMERS, CUSTOMERS + step * self._job["customers"], step)
 
     def fault(self) -> str | None:
         """What is wrong with what was read."""
         if "customers" in self._job:
-            due = sum(rows_of(CUSTOMERS + number) for number in range(self._job["customers"]))
+            due = sum(map(rows_of, self._customers()))
             return None if self.records == due else f"gave {self.records} of {due} records"
         repeat, entity_id = self._job.get("repeat", 1), self._job.get("entity_id")
         due = repeat * rows_of(entity_id or list_id(self._job["pages"]))

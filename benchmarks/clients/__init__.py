@@ -13,7 +13,7 @@ from attrs import frozen
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["FLOOR", "HTTPX", "OURS", "PEERS", "Peer", "find", "left_out"]
+__all__ = ["FLOOR", "HTTPX", "KEPT", "OURS", "PEERS", "Peer", "find", "left_out"]
 
 
 @frozen
@@ -53,6 +53,7 @@ def _installed(package: str) -> bool:
 
 OURS = Peer("ours", "capillary-async", "ours:Records")
 FLOOR = Peer("floor", "floor: aiohttp + msgspec", "bare:Floor")
+KEPT = Peer("kept-floor", "floor with kept buffers", "bare:KeptFloor")
 HTTPX = Peer("httpx", "httpx + pydantic", "pydantic_httpx:Reader", ("httpx", "pydantic"), "httpx pydantic", share=0.25)
 OPENAI = Peer("openai", "generated SDK's runtime (openai)", "openai_base:Reader", ("openai",), "openai", share=0.05)
 DLT = Peer("dlt", "dlt REST client", "dlt_rest:Reader", ("dlt",), "dlt", share=0.1, typed=False)
@@ -63,6 +64,7 @@ PEERS: dict[str, Peer] = {
         OURS,
         Peer("pages", "capillary-async, .pages()", "ours:Pages"),
         FLOOR,
+        KEPT,
         Peer("int-floor", "floor with int or float points", "bare:IntFloor", typed=False),
         Peer("orjson", "aiohttp + orjson dicts", "bare:Orjson", ("orjson",), "orjson", typed=False),
         HTTPX,

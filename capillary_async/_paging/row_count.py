@@ -31,11 +31,11 @@ class RowCount:
     @property
     def missing(self) -> int:
         """Rows of the total that were not received."""
-        return 0 if self.total is None else max(0, self.total - self.received)
+        return _missing(self.total, self.received)
 
     def missing_after(self, page: FetchedPage[Any]) -> int:
         """Rows that the total of the next page reports beyond that page."""
-        return RowCount(self.received + page.received, page.total).missing
+        return _missing(page.total, self.received + page.received)
 
     def after(self, page: FetchedPage[Any]) -> RowCount:
         """The count with one more page."""
@@ -48,3 +48,7 @@ class RowCount:
             f"{name}: the server says that the list has {self.total} rows, and it ended after {self.received}: "
             f"{self.missing} may be missing. Read it again, and report it to Capillary if it comes again"
         )
+
+
+def _missing(total: int | None, received: int) -> int:
+    return 0 if total is None else max(0, total - received)

@@ -63,7 +63,7 @@ def until(condition, seconds=10.0):
 @pytest.mark.parametrize("letter", [*"abcdefg"])
 def test_every_question_runs_and_gives_figures(letter, tmp_path):
     out = tmp_path / "run.json"
-    few = ("--clients", "ours,pages,floor,int-floor")
+    few = ("--clients", "ours,pages,floor,kept-floor,int-floor")
     code, said, complaints = run(letter, *TINY, *few, "--json", str(out))
     assert (code, complaints) == (0, "")
     told = json.loads(out.read_text())
