@@ -65,39 +65,39 @@ async def reconcile(
     """Compare an export with the books, and check it by its own rules.
 
     Works in a thread beside the event loop. Being cancelled ends DuckDB's work and removes its scratch files, which
-    stand in the folder of `out` or `report` and may grow to a few times the size of the data.
+    are in the folder of `out` or `report` and may grow to a few times the size of the data.
 
     Args:
         folder: The folder of a finished export.
         books: The other side: a CSV or Parquet file, `duckdb://file.db`, `postgresql://...`, or the folder of another
             export of the same kind; None for the internal checks alone.
-        key: Which columns tell a record: `{"id": "award_id"}` or `"id=award_id"`, the export's column first; the same
-            name on both sides needs no `=`. Two exports have their record's own key where none is given.
-        compare: Which columns must say the same, in the same form. `remaining` (points that are left of allocations
+        key: Columns that identify a record: `{"id": "award_id"}` or `"id=award_id"`, the export's column first; the
+            same name on both sides needs no `=`. Two exports have their record's own key if none is given.
+        compare: Columns that are compared, in the same form. `remaining` (points that are left of allocations
             and awarded ids) is one beside the documented columns: it is what is owed, while `points_exclusive` is what
-            was issued. Two exports compare every documented column where none is given; with other books, no column
+            was issued. Two exports compare every documented column if none is given; with other books, no column
             compares the keys alone.
         tolerance: Points by which amounts may differ and still be equal. No float.
         table: The table, for `duckdb://` and `postgresql://`, e.g. `finance.awards`.
         out: A Parquet file for the differences, sorted: one row per missing record, and one per field that differs of
             a changed one. Columns: `class`, the key's, `field`, `capillary_value`, `books_value`, `delta`, `asked_key`.
             Of a missing record with several compared columns, `field` is null and its side a JSON object of them all.
-        report: An HTML file for a person.
+        report: An HTML report.
         with_awarded: An export of awarded ids of the same customers, to check the allocations of `folder` against.
         with_events: An export of loyalty events of the same customers, to check `folder` and `with_awarded` against.
             They are joined by the ledger's unique ids, so this needs `with_ledger`.
         with_ledger: An export of the ledger of the same customers, asked by the event log ids of `folder` (and of
             `with_awarded`), to check these against.
-        as_of: The moment that dates are compared with, aware, or a day, which begins in the server's zone; None for the
+        as_of: Reference time for expiry checks, aware, or a day, which begins in the server's zone; None for the
             time the export was read.
         timezone: The server's zone, whose days and months count, e.g. `Asia/Kolkata`; None for that of the export,
             else UTC.
-        memory_limit: How much memory DuckDB may take, e.g. `512MiB`; the rest goes to disk. 10 million records against
+        memory_limit: Memory for DuckDB, e.g. `512MiB`; the rest goes to disk. 10 million records against
             10 million rows fit the default.
-        threads: How many threads DuckDB may use; None for one a core.
+        threads: Threads for DuckDB; None for one per core.
 
     Raises:
-        JobError: It could not be done: the text names the file, the column and the row.
+        JobError: It could not be done: the message names the file, the column and the row.
     """
     began, clock = datetime.now(UTC), time.monotonic()
     arguments = Arguments(

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 # Files and folders of the package that are still to be reworded.
 NOT_YET = {
-    "jobs",
+    "jobs/_common",
+    "jobs/_dataset",
+    "jobs/_export.py",
+    "jobs/_exporting",
 }
 
 
@@ -44,7 +47,11 @@ def found_in(path: Path) -> Iterator[tuple[int, str, str]]:
 
 def test_plain_english() -> None:
     """In every room that is done."""
-    done = [path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).parts[0] not in NOT_YET]
+    done = [
+        path
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if not any(path.is_relative_to(PACKAGE / room) for room in NOT_YET)
+    ]
     found = [f"{path}:{line}: {word!r}: write {instead}" for path in done for line, word, instead in found_in(path)]
     assert found == []
 

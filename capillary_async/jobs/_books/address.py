@@ -1,4 +1,4 @@
-"""Where the books are, as the user named it: a path or a URL, whose password is for the driver alone.
+"""The address of the books: a path or a URL, whose password is for the driver alone.
 
 Invariant: whatever shows an address, a message, a report or a traceback with locals, shows stars for its secrets. Made
 by `_reconcile.py`, read by `_books/open.py`.
@@ -60,7 +60,7 @@ class Address:
 
     @property
     def hint(self) -> str | None:
-        """What to give instead of an address that no reader takes; None for a path, and where there is no advice."""
+        """What to give instead of an address that no reader takes; None for a path, and without advice."""
         plain = self._given.strip().strip("'\"").strip()
         other = _OTHERS.match(plain)
         if re.match(r"(?i)jdbc:postgres", plain) or (_KEY_VALUES.search(plain) and not _ODBC.search(plain)):
@@ -75,7 +75,7 @@ class Address:
         return self._given
 
     def scrubbed(self, text: str) -> str:
-        """The text with stars where it has a secret, in any form that a driver may give it."""
+        """The text with stars for its secrets, in any form that a driver may give it."""
         for secret in secrets_in(self._given):
             text = text.replace(secret, "***")
         return without_secrets(text)

@@ -56,7 +56,7 @@ _CASTS: Mapping[str, str] = {
     "boolean": "BOOLEAN",
 }
 _WHY: Mapping[tuple[str, str], str] = {
-    ("amount", "float"): ": a float cannot hold 0.1, so its amounts were rounded before they came here",
+    ("amount", "float"): ": a float cannot hold 0.1, so its amounts are rounded already",
     ("amount", "text"): ": a text can be anything",
 }
 
@@ -113,7 +113,7 @@ def pick(wanted: Iterable[Wanted], columns: Sequence[str], label: str) -> None:
     """See that the books have the columns.
 
     Raises:
-        JobError: One is missing or stands there twice.
+        JobError: One is missing or is there twice.
     """
     for each in wanted:
         if each.theirs not in columns:
@@ -135,7 +135,7 @@ def fit(wanted: Wanted, kind: Kind, type_name: str, label: str, example: str = "
         kind: What kind the books have.
         type_name: How the books call the type.
         label: The books.
-        example: A value of it and its row, in words.
+        example: A value of it and its row.
 
     Raises:
         JobError: It does not.

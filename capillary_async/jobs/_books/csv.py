@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["CsvBooks"]
 
 _PIECE = 1 << 20
-_LINE = 2_000_000  # DuckDB's own limit, where it is not raised
+_LINE = 2_000_000  # DuckDB's own limit, unless it is raised
 
 
 class CsvBooks:
@@ -52,7 +52,7 @@ class CsvBooks:
         return JobError(f"{self.label}: {text}", path=self.label)
 
     def place(self, row: int, key: Sequence[str]) -> str:  # noqa: ARG002 - tables without row numbers need the key
-        """Where a row is, for a person; the header is row 1. The line is said where it is another number."""
+        """The place of a row, for a person; the header is row 1. The line is added if its number differs."""
         line = row if self._layout.lines <= self._layout.records else self._line_of(row)
         return f"row {row}" if line == row else f"row {row} (line {line})"
 
@@ -192,5 +192,5 @@ def _numbered(block: Block) -> Iterator[tuple[int, int, list[str]]]:
 
 
 def _cell(each: Wanted, nth: int) -> str:
-    """A cell. An empty one is no value; in quotation marks it is an empty text, where text is wanted."""
+    """A cell. An empty one is no value; in quotation marks it is an empty text, in a column of text."""
     return f"c{nth}" if each.kind == "text" else f"nullif(c{nth}, '')"

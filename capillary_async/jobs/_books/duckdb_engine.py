@@ -1,8 +1,8 @@
 """The DuckDB that compares, within a memory limit and with a scratch folder of its own.
 
-Invariant: what does not fit in memory goes to the scratch folder, which is gone when the work ends, and, where its
-process was killed, when the next work begins there; DuckDB loads nothing from the network. Made by `_reconcile.py`;
-everything that runs SQL gets it.
+Invariant: what does not fit in memory goes to the scratch folder, which is removed when the work ends, or, if its
+process was killed, when the next work begins there; DuckDB loads nothing from the network. Made by
+`_books/engine_thread.py`; everything that runs SQL gets it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Engine", "file_literal", "literal", "name"]
 
 _PREFIX, _LOCK = ".reconcile-", "lock"
 _FETCHED = 10_000  # rows
-_BEYOND = "a value lies beyond what can be compared: amounts of 38 digits, decimals included; times to the year 294246"
+_BEYOND = "a value is beyond what can be compared: amounts of 38 digits, decimals included; times to the year 294246"
 _HINTS = {
     duckdb.OutOfMemoryException: "give more memory (memory_limit, --memory-limit) or fewer threads",
     duckdb.IOException: "see that the files are readable and the disk has room",
@@ -57,9 +57,9 @@ class Engine:
     """One DuckDB database in a scratch folder: `with Engine(...) as engine: engine.rows("SELECT 1")`.
 
     Args:
-        beside: The folder in which the scratch folder is made, on a disk with room; None for the system's.
+        beside: The folder of the scratch folder, on a disk with room; None for the system's.
         memory_limit: As DuckDB writes it: `1GiB`, `512MiB`.
-        threads: How many; None for one a core.
+        threads: Threads; None for one per core.
 
     Raises:
         JobError: The folder cannot be written, or a setting is none.
@@ -127,7 +127,7 @@ class Engine:
         return list(self.stream(sql, about=about))
 
     def stream(self, sql: str, *, about: str = "the comparison") -> Iterator[tuple[Any, ...]]:
-        """The rows of a query, as they are wanted; no other query may run meanwhile.
+        """The rows of a query, fetched as they are read; no other query may run meanwhile.
 
         Raises:
             JobError: DuckDB could not; the text begins with what it was about.
@@ -156,10 +156,10 @@ class Engine:
                 self._connection.interrupt()
 
     def go_on(self) -> None:
-        """Between two steps: end here where an interruption came.
+        """End the work between two steps if it was interrupted.
 
         Raises:
-            JobError: It came.
+            JobError: It was.
         """
         if self._stopped:
             raise JobError("interrupted")
@@ -192,7 +192,7 @@ def _scratch(beside: Path | None) -> tuple[Path, IO[bytes]]:
         except BlockingIOError:  # another process is sweeping, and came between the two lines
             held.close()
             continue
-        except OSError:  # a disk without locks: nobody sweeps there either
+        except OSError:  # a disk without locks: no process sweeps there either
             return folder, held
         if (folder / _LOCK).exists():
             return folder, held
@@ -203,7 +203,7 @@ def _sweep(folder: Path) -> None:
     """Remove the scratch folders of processes that were killed."""
     for left in folder.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError), os.fdopen(open_own(left / _LOCK, os.O_RDWR), "r+b") as held:
-            take_lock(held)  # fails where its process lives
+            take_lock(held)  # fails if its process lives
             shutil.rmtree(left, ignore_errors=True)
 
 

@@ -39,7 +39,7 @@ def wide(sql_type: str) -> str:
 
 
 def both(one: str, other: str) -> str:
-    """The DECIMAL that holds every amount of the two; where 38 digits are too few, the decimals are kept."""
+    """The DECIMAL that fits every amount of the two; if 38 digits are too few, the decimals are kept."""
     sizes = [tuple(map(int, re.findall(r"\d+", each))) for each in (one, other)]
     decimals = max(scale for _, scale in sizes)
     return f"DECIMAL({min(_WIDEST, decimals + max(width - scale for width, scale in sizes))},{decimals})"
@@ -66,7 +66,7 @@ class _Typed:
         raise NotImplementedError
 
     def place(self, row: int, key: Sequence[str]) -> str:  # noqa: ARG002 - tables without row numbers need the key
-        """Where a row stands, for a person."""
+        """The place of a row, for a person."""
         return f"row {row}"
 
     def stage(self, engine: Engine, wanted: Sequence[Wanted]) -> None:
@@ -177,7 +177,7 @@ class ParquetBooks(_Typed):
             self.digest_of = f"the list of the {len(files):,} files with their SHA-256"
 
     def place(self, row: int, key: Sequence[str]) -> str:
-        """Where a row is, for a person: the row of its file."""
+        """The place of a row, for a person: the row of its file."""
         if len(self._files) == 1:
             return super().place(row, key)
         nth, row = divmod(row - 1, _ROWS)

@@ -1,7 +1,7 @@
-"""The books: the user's own table, wherever it stands, made into one table of keys and fields.
+"""Opens the books, the user's own table, and reads them into one table of keys and fields.
 
 Invariant: books that cannot be trusted to say what they mean are refused, naming file, column and row: a key that is
-empty or stands twice, a column that is missing or of another type. Called by `_reconcile.py`.
+empty or there twice, a column that is missing or of another type. Called by `_comparing/sides.py`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Books(Protocol):
         ...
 
     def place(self, row: int, key: Sequence[str]) -> str:
-        """Where a row stands, for a person."""
+        """The place of a row, for a person."""
         ...
 
 
@@ -115,7 +115,7 @@ def stage_books(engine: Engine, books: Books, wanted: Sequence[Wanted]) -> None:
     """Make the table `books` and see that its key is one.
 
     Raises:
-        JobError: It cannot be read, or a key is empty or stands twice.
+        JobError: It cannot be read, or a key is empty or there twice.
     """
     books.stage(engine, wanted)
     keys = [each for each in wanted if each.is_key]
@@ -142,7 +142,7 @@ def stage_books(engine: Engine, books: Books, wanted: Sequence[Wanted]) -> None:
         places = " and ".join(dict.fromkeys(books.place(each[0], key) for each in rows))
         others = f"; {many:,} keys do" if many > 1 else ""
         raise JobError(
-            f"{books.label}: {named} stands more than once, {places}{others}. A key names one row: "
+            f"{books.label}: {named} is there more than once, {places}{others}. A key names one row: "
             "sum them first, or name more columns in the key",
             path=books.label,
         )

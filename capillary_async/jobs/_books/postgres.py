@@ -39,7 +39,7 @@ _DRIVER = "adbc_driver_postgresql.dbapi"
 
 
 class PostgresBooks:
-    """A table of PostgreSQL. A password may also stand in PGPASSWORD or ~/.pgpass, as for psql.
+    """A table of PostgreSQL. The password may also be in PGPASSWORD or ~/.pgpass, as for psql.
 
     Raises:
         JobError: No table is named, or the driver is missing.
@@ -63,7 +63,7 @@ class PostgresBooks:
             ) from None
 
     def place(self, row: int, key: Sequence[str]) -> str:  # noqa: ARG002 - its rows have no order
-        """Where a row stands, for a person."""
+        """The place of a row, for a person."""
         return f"in the row with the key {', '.join(key)}"
 
     def stage(self, engine: Engine, wanted: Sequence[Wanted]) -> None:
@@ -81,7 +81,7 @@ class PostgresBooks:
         engine.run("DROP TABLE raw")
 
     def _arrived(self, engine: Engine, wanted: Sequence[Wanted]) -> str | None:
-        """Make the table `raw`; gives what the driver said where it could not."""
+        """Make the table `raw`; returns the driver's error if it could not."""
         try:
             with self._driver.connect(self._address.reveal()) as connection, connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -105,7 +105,7 @@ class PostgresBooks:
         for each in wanted:
             kind = _KINDS.get(columns[each.theirs], "other")
             if (each.kind, kind) == ("integer", "amount"):
-                self._numeric.add(each.theirs)  # taken where it is whole
+                self._numeric.add(each.theirs)  # taken if it is whole
             else:
                 fit(each, kind, columns[each.theirs], self.label)
 

@@ -40,7 +40,7 @@ _EXPECTED: Mapping[str, str] = {
     "time": "a time with its offset like 2026-01-15T23:59:59+05:30",
     "boolean": "true or false",
 }
-_WHOLE, _DECIMALS = 15, 3  # what DECIMAL(18,3) holds
+_WHOLE, _DECIMALS = 15, 3  # digits of DECIMAL(18,3)
 _LONGEST = 40  # characters of a cell that are shown
 
 
@@ -90,7 +90,7 @@ def _shown(cell: str) -> str:
 
 
 def _what(each: Wanted, cell: str) -> str:
-    """What is wrong with the cell, for the one who has to mend it."""
+    """What is wrong with a cell, and what its column needs."""
     expected = f"{each.ours} needs {_EXPECTED[each.kind]}"
     if cell != cell.strip():
         return f"has spaces around it; {expected}"
@@ -106,7 +106,7 @@ def _what(each: Wanted, cell: str) -> str:
 
 
 def _type(engine: Engine, raw: str, each: Wanted) -> str:
-    """The column's type: for amounts the smallest that holds every one of them."""
+    """The column's type: for amounts the smallest that fits every one of them."""
     if each.kind != "amount":
         return _TYPES[each.kind]
     whole, decimals = engine.row(

@@ -1,7 +1,7 @@
-"""Whether two exports asked for the same: what else differs would look like missing records.
+"""Warnings about two exports that did not ask for the same: what differs looks like missing records.
 
 Invariant: a comparison of exports with other windows, programs or customers never passes without a word. Used by
-`_reconcile.py`.
+`_comparing/sides.py` and `_comparing/checks.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SHARED = frozenset({"program_id", "point_category_id", "expiry_date_start", "ex
 
 
 def unlike(folder: ExportReader, other: ExportReader) -> list[str]:
-    """What the two did not ask alike, each as a warning for a person."""
+    """List what the two exports asked for differently, each as a warning."""
     found = [*_queries(folder, other)]
     one, two = folder.manifest.cluster, other.manifest.cluster
     if one and two and one != two:

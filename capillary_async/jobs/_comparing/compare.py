@@ -1,7 +1,7 @@
 """The comparison: every record of the export against the row of the books with its key, and the control totals.
 
 Invariant: exact decimals only; every record and row is in exactly one class; and what the classes differ by is what the
-totals of both sides differ by, or the run ends with an error. Called by `_reconcile.py`.
+totals of both sides differ by, or the run ends with an error. Called by `_comparing/sides.py`.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def file_rows(engine: Engine, wanted: Sequence[Wanted]) -> str:
     """The query of the file of differences: one row per missing record, one per field of a changed one, sorted.
 
     A missing record of which several columns were compared has no `field`: its value is a JSON object of all of them,
-    and its delta that of the only amount, where there is only one.
+    and its delta is that of the only amount, if there is only one.
     """
     fields = [each for each in wanted if not each.is_key]
     if len(fields) <= 1:
@@ -134,7 +134,7 @@ def file_rows(engine: Engine, wanted: Sequence[Wanted]) -> str:
 
 
 def _together(side: str, fields: Sequence[Wanted], kind: str) -> str:
-    """All values of one side as a JSON object, where that side has the record."""
+    """All values of one side as a JSON object; null if that side has no such record."""
     members = ", ".join(f"{literal(each.ours)}, CAST({side}_{each.slot} AS VARCHAR)" for each in fields)
     return f"CASE WHEN class = '{kind}' THEN CAST(json_object({members}) AS VARCHAR) END"
 
@@ -166,14 +166,14 @@ def _delta(slot: str, scale: int) -> str:
 
 
 def _counts(engine: Engine, ours: int, theirs: int) -> tuple[dict[str, int], int]:
-    """How many are in each class, and how many of the equal ones lie within the tolerance."""
+    """How many are in each class, and how many of the equal ones differ within the tolerance."""
     found: dict[str, int] = dict(engine.rows("SELECT class, count(*) FROM found GROUP BY 1"))
     counts = {kind: found.get(kind, 0) for kind in CLASSES}
     both = ours - counts[MISSING_IN_BOOKS]
     if both != theirs - counts[MISSING_IN_CAPILLARY]:
         raise JobError(
-            f"the classes do not add up: {ours} records less {counts[MISSING_IN_BOOKS]} missing in the books are not "
-            f"{theirs} rows less {counts[MISSING_IN_CAPILLARY]} missing in Capillary. This is a fault of the SDK"
+            f"the classes do not add up: {ours} records minus {counts[MISSING_IN_BOOKS]} missing in the books are not "
+            f"{theirs} rows minus {counts[MISSING_IN_CAPILLARY]} missing in Capillary. This is a fault of the SDK"
         )
     counts[EQUAL] = both - counts[CHANGED]
     return counts, found.get(EQUAL, 0)

@@ -1,4 +1,4 @@
-"""What a comparison comes to: classes, control totals and the first differences, as values.
+"""The result of a comparison: classes, control totals and the first differences, as values.
 
 Invariant: exact decimals only; data, nothing of DuckDB. Made by `_comparing/compare.py`, shown by `_report/html.py`.
 
@@ -54,7 +54,7 @@ class FieldTotals:
         field: The column of the export.
         capillary: Its sum over the export.
         books: The sum of its column of the books.
-        deltas: What of the difference lies in each class; `equal` has what is within the tolerance.
+        deltas: The part of the difference that is in each class; `equal` has what is within the tolerance.
         changed: Records whose amount differs by more than the tolerance.
     """
 
@@ -68,7 +68,7 @@ class FieldTotals:
 
     @property
     def difference(self) -> Decimal:
-        """The export's total less that of the books."""
+        """The export's total minus that of the books."""
         return EXACT.subtract(self.capillary, self.books)
 
 
@@ -89,7 +89,7 @@ class Difference:
 
 @frozen
 class Size:
-    """How many differences of a class and field are of one size.
+    """The differences of a class and field that are of one size.
 
     Attributes:
         kind: The class.
@@ -110,7 +110,7 @@ class Size:
 
 @frozen
 class Comparison:
-    """What came out.
+    """The result of a comparison.
 
     Attributes:
         wanted: The columns that were compared.

@@ -29,8 +29,8 @@ class ExportSource:
 
     Attributes:
         model: The record's class.
-        key: The columns that tell a record from any other.
-        derived: Columns beside the model's own: aware times.
+        key: Columns that identify a record.
+        derived: Columns that are not the model's own: aware times.
         group: The column by which totals are shown.
         asked: DuckDB's type of the key that was asked for.
         several: Whether several programs or categories were asked for, with a column each.

@@ -1,7 +1,7 @@
 """Reading an export: what its manifest says, and its rows as a relation of DuckDB.
 
 Invariant: only files that the manifest names count; a row's columns have the same types whether the shards are Parquet
-or JSON Lines. Used by `_reconcile.py` for either side of a comparison, and for cross checks.
+or JSON Lines. Used for either side of a comparison, for cross checks and for the reports.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ExportReader:
     """A finished export.
 
     Attributes:
-        path: Where it is.
+        path: The folder.
         source_name: `allocations`, `awarded`, `events` or `ledger`.
         manifest: Its manifest.
         files: The shards that the manifest names.

@@ -1,6 +1,6 @@
 """The rows of JSON Lines with the types they have in Parquet; amounts may have more digits there.
 
-Invariant: an amount keeps every digit, in the smallest type that holds the whole column, or the run ends and names file
+Invariant: an amount keeps every digit, in the smallest type that holds the whole column, or an error names file
 and record; nothing is rounded. Used by `_comparing/export_reader.py`.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["FILE", "is_amount", "typed_lines"]
 
 FILE = "the file"  # the column with a row's file: no field has that name
 _AMOUNT = r"-?\d+(\.\d+)?(E[+-]?\d{1,2})?"
-_WHOLE, _DECIMALS = 15, 3  # what DECIMAL(18,3) holds
+_WHOLE, _DECIMALS = 15, 3  # digits of DECIMAL(18,3)
 _MOST_WHOLE, _MOST_DECIMALS = 20, 18
 _TORN = re.compile(r'JSON transform error in file "(.*)", in line (\d+): (.*)')
 # The exponent is gone, and so are zeros that say nothing; NULL where digits would be lost on the way.
@@ -62,7 +62,7 @@ def typed_lines(engine: Engine, source: ExportSource, reader: str, *, about: str
         found = engine.row(f"SELECT {', '.join(picked)} FROM (SELECT *{texts} FROM {reader})", about=about)
         found = found[len(numbers) :]
     except JobError as error:
-        raise _told(error) from error
+        raise _described(error) from error
     types = dict(kinds)
     for column, whole, decimals, bad in zip(amounts, found[::3], found[1::3], found[2::3], strict=True):
         if bad:
@@ -98,13 +98,13 @@ def _unfit(engine: Engine, source: ExportSource, reader: str, column: str, many:
     more = f" ({many:,} such records)" if many > 1 else ""
     return JobError(
         f"{file}: record {record} of {asked}: {column} is {value[:60]}, and an amount must be a text of at most "
-        f"{_MOST_WHOLE} digits before the point and {_MOST_DECIMALS} behind it: nothing is rounded{more}",
+        f"{_MOST_WHOLE} digits before the point and {_MOST_DECIMALS} after it: nothing is rounded{more}",
         path=file,
     )
 
 
-def _told(error: JobError) -> JobError:
-    """What DuckDB said of a line, in our words."""
+def _described(error: JobError) -> JobError:
+    """DuckDB's error about a line, with the file and the line first."""
     found = _TORN.search(str(error))
     if found is None:
         return error

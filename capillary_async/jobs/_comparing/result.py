@@ -1,4 +1,4 @@
-"""What a reconciliation came to: the values behind the verdict, the summary and the report.
+"""`ReconcileResult`: the values of the verdict, the summary and the report.
 
 Invariant: data only, nothing of DuckDB. Made by `_reconcile.py`, shown by `_report/html.py` and the command line.
 """
@@ -27,12 +27,12 @@ __all__ = ["Group", "ReconcileResult", "Subject"]
 
 @frozen
 class Subject:
-    """One side of what was compared, or a folder of a cross check, in words for a person.
+    """One side of a comparison, or an export of a cross check, described for a person.
 
     Attributes:
         role: `Capillary`, `Books`, `Awarded ids`, `Loyalty events` or `Ledger`.
         label: The folder, file or table; a password is left out.
-        facts: More of it, by name: what was asked, how many customers, how it was read, the file's SHA-256.
+        facts: Its facts by name: what was asked, how many customers, how it was read, the file's SHA-256.
     """
 
     role: str
@@ -61,11 +61,11 @@ class Group:
 
 @frozen(kw_only=True)
 class ReconcileResult:
-    """What `reconcile` found.
+    """The result of `reconcile`.
 
     Attributes:
         equal: No difference, and no rule of the severity `error` broken.
-        comparison: The classes, control totals and first differences; None where there were no books.
+        comparison: The classes, control totals and first differences; None if there were no books.
         findings: What each rule found, those that found nothing included.
         subjects: What was compared.
         records: Records of the export.
@@ -76,11 +76,11 @@ class ReconcileResult:
         timezone: The zone of months and days, and where it was taken from.
         tolerance: What amounts may differ by.
         command: The command line that does the same again.
-        as_of: The moment that dates were held against.
+        as_of: The reference time of expiry checks.
         began: When it began.
         elapsed: Seconds it took.
-        differences: The file of differences, None where none was asked for.
-        report: The report, None where none was asked for.
+        differences: The file of differences, None if none was asked for.
+        report: The report, None if none was asked for.
         warnings: What makes differences likely that are none: exports that did not ask for the same.
     """
 

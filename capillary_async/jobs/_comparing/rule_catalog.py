@@ -7,7 +7,7 @@ sums of each other. `remaining` is derived (exclusive minus redeemed, returned, 
 zero where the status says that all is gone, makes exclusive = redeemed + returned + expired + remaining a check.
 Rules between exports are in `_comparing/rule_joins.py`: which id joins what is inferred, so all of them are notes.
 
-Run by `_reconcile.py`.
+Run by `_comparing/checks.py`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _sum_text(columns: tuple[str, ...]) -> str:
 
 
 def _arithmetic(quantities: tuple[str, ...], beside: str = "") -> list[RowRule]:
-    """What allocations and awards have in common; `beside` limits it to tables that are tied to it."""
+    """Rules that allocations and awards share; `beside` limits them to tables that are tied to it."""
     return [
         RowRule(
             "deductions-within-points",
@@ -66,7 +66,7 @@ def _arithmetic(quantities: tuple[str, ...], beside: str = "") -> list[RowRule]:
         RowRule(
             "quantities-there",
             "note",
-            "All four exclusive quantities are there. Where one is left out, what remains cannot be told, and a "
+            "All four exclusive quantities are there. Where one is left out, what remains is unknown, and a "
             "missing deduction taken for zero would invent points.",
             " OR ".join(f"{column} IS NULL" for column in EXCLUSIVE),
             _sum_text(EXCLUSIVE),
@@ -75,7 +75,7 @@ def _arithmetic(quantities: tuple[str, ...], beside: str = "") -> list[RowRule]:
 
 
 def _shown(column: str) -> str:
-    """A time of milliseconds as text, also where it is more than DuckDB's times hold."""
+    """A time of milliseconds as text, also beyond the range of DuckDB's times."""
     return f"coalesce(TRY(CAST(to_timestamp({column} / 1000) AS VARCHAR)), {column} || ' ms')"
 
 
@@ -201,7 +201,7 @@ def row_rules(folder: ExportReader, as_of: datetime) -> list[RowRule]:
 
 
 def _caps(folder: ExportReader) -> list[SetRule]:
-    """Which lists may have been cut by a server that gives fewer rows than asked; none where no size is known."""
+    """The rule for lists that a server may have cut; none if the page size is unknown."""
     size = folder.manifest.page_size
     if not isinstance(size, int) or isinstance(size, bool):
         return []
@@ -210,9 +210,8 @@ def _caps(folder: ExportReader) -> list[SetRule]:
             "list-below-longest",
             "note",
             f"A list that has exactly as many records as the longest one, and fewer than the {size} that a page was "
-            "asked for, may have been cut short by the server. The export looks behind three such lists and takes the "
-            "length for no cap where it finds nothing. Where many lists end at one length, look at one of them in "
-            "another way.",
+            "asked for, may have been cut short by the server. The export asks for a page after three such lists; if "
+            "there is none, the length is no cap. If many lists end at one length, look at one of them in another way.",
             "WITH lists AS (SELECT asked_key, count(*) AS many FROM "
             f"{name(folder.relation)} GROUP BY asked_key) SELECT CAST(NULL AS VARCHAR) AS record, "
             "CAST(asked_key AS VARCHAR) AS asked_key, many || ' records, no list has more' AS detail FROM lists "

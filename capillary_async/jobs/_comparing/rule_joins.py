@@ -4,7 +4,7 @@ Invariant: rows are joined by the ids that mean the same, and by no others: an a
 of `points_awarded`, an `event_log_id` is one of the ledger, and the ledger and loyalty events share the unique id. The
 API's pages do not say so (it is inferred from their samples), so that every rule here is a note.
 
-Run by `_reconcile.py`.
+Run by `_comparing/checks.py`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def awarded_rules(allocations: ExportReader, awarded: ExportReader) -> list[SetR
             "award-has-allocation",
             "note",
             "Each awarded id of the table points_awarded is the id of an allocation; awards of other tables have none. "
-            "Where it is not, the points were awarded and are not shown as held, or the two exports asked for "
+            "Where it is not, the points were awarded and are not among the allocations, or the two exports asked for "
             "different dates or categories.",
             f"SELECT {record}, 'no allocation ' || w.id || ', points ' || {_text('w.points_exclusive')} AS detail "
             f"FROM {w} w ANTI JOIN {a} a ON a.id = w.id WHERE w.{_POINTS_TABLE} AND w.id IS NOT NULL",

@@ -1,7 +1,7 @@
 """Checking an export by rules: how a rule is run, and what it found.
 
-Invariant: a rule has a name, a weight and words for a person, and each of its findings names the record. Which rules
-there are stands in `_comparing/rule_catalog.py`. Called by `_reconcile.py`.
+Invariant: a rule has a name, a weight and words for a person, and each of its findings names the record. The rules
+themselves are in `_comparing/rule_catalog.py`. Called by `_comparing/checks.py`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ SHOWN = 100
 
 @frozen
 class Rule:
-    """What should hold.
+    """One rule.
 
     Attributes:
         name: Short and lasting, e.g. `deductions-within-points`.
         severity: `error` makes the verdict a difference; `note` is for a person to look at.
-        meaning: What holds where all is well, and what it means where it does not.
+        meaning: What is true if all is well, and what it means if it is not.
     """
 
     name: str
@@ -154,7 +154,7 @@ _COMPLETE = Rule(
 
 
 def check_manifest(engine: Engine, folder: ExportReader) -> list[Finding]:
-    """Whether the files hold what the manifest says, and whether the export is complete."""
+    """Check that the files have what the manifest says, and that the export is complete."""
     failed = folder.manifest.ids.failed
     incomplete = failed or int(not folder.manifest.complete)
     said = f"{failed:,} of {folder.manifest.ids.asked:,} customers failed" if failed else "the manifest says incomplete"

@@ -1,7 +1,7 @@
-"""An export made ready to be compared: a table of keys and fields, each record once.
+"""Reads an export into a table of keys and fields, each record once.
 
-Invariant: amounts get a type that holds both sides exactly; a key that names several records is refused. Called by
-`_reconcile.py`.
+Invariant: amounts get a type that fits both sides exactly; a key that names several records is refused. Called by
+`_comparing/sides.py`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def stage_export(
     Args:
         engine: DuckDB.
         folder: The export.
-        wanted: The columns: `ours` of them is read, `theirs` where it is made as `books`.
+        wanted: The columns: `ours` of them is read, `theirs` if the table is `books`.
         table: `capillary` or `books`.
-        other: The table of the other side where that is there already: amounts get its types.
+        other: The table of the other side if it is there already: amounts get its types.
 
     Raises:
         JobError: The key names several records, or a column does not fit.
@@ -93,7 +93,7 @@ def _without_repeats(
 
 
 def _first_twice(engine: Engine, query: str, keys: Sequence[str], columns: Mapping[str, str]) -> str | None:
-    """The first key that the rows of a query have more than once, in words; None where each is there once."""
+    """The first key that the rows of a query have more than once, in words; None if each is there once."""
     texts = ", ".join(f"CAST({key} AS VARCHAR)" for key in keys)
     by = ", ".join(keys)
     found = engine.rows(f"SELECT {texts} FROM ({query}) GROUP BY {by} HAVING count(*) > 1 ORDER BY {by} LIMIT 1")

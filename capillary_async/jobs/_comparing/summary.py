@@ -1,4 +1,4 @@
-"""What an export is and holds, in words and sums for a person.
+"""Descriptions and sums of an export, for a person.
 
 Invariant: counts are the manifest's, sums are the files'. Used by `_reconcile.py`.
 """
@@ -25,7 +25,7 @@ __all__ = ["books_subject", "groups_of", "months_of", "read_time", "subject_of"]
 
 
 def subject_of(role: str, folder: ExportReader) -> Subject:
-    """An export in words."""
+    """Describe an export."""
     said = folder.manifest
     counted = {each: getattr(said.ids, each) for each in ("asked", "found", "empty", "failed")}
     facts = {

@@ -42,7 +42,7 @@ _NOTHING = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 def every_month(months: Mapping[str, Decimal]) -> dict[str, Decimal]:
-    """The months in order, with those between that have no points, where that stays readable."""
+    """The months in order, with those between that have no points, if that stays readable."""
     if not months:
         return {}
     names = sorted(months)
@@ -62,7 +62,7 @@ def months_chart(months: Mapping[str, Decimal], *, now: str, narrow: bool) -> st
         now: The month that is now; those before it have another colour.
         narrow: Bars beside each other for wide screens and paper, or below each other for phones.
     """
-    # Marks are named by a hash with this salt, and both charts stand on one page.
+    # Marks are named by a hash with this salt, and both charts are on one page.
     with _settings(_STYLE | {"svg.hashsalt": f"narrow {narrow}"}):
         return _svg(_narrow(months, now) if narrow else _wide(months, now))
 
@@ -106,7 +106,7 @@ def _narrow(months: Mapping[str, Decimal], now: str) -> Figure:
 
 
 def _labels(names: Sequence[str]) -> list[str]:
-    """The month, and the year below it where it begins."""
+    """The month, and the year below its first month."""
     changes = [True, *(before[:4] != after[:4] for before, after in pairwise(names))]
     return [
         f"{MONTHS[int(name[5:7]) - 1]}{chr(10) + name[:4] if new else ''}"
@@ -115,7 +115,7 @@ def _labels(names: Sequence[str]) -> list[str]:
 
 
 def _bare(axes: Any, hidden: str) -> None:
-    """Only the line that the bars stand on."""
+    """Only the line below the bars."""
     for side in ("top", "right", hidden):
         axes.spines[side].set_visible(False)
     axes.set_axisbelow(True)

@@ -1,7 +1,7 @@
 """The report: one HTML file for a person, made of a result.
 
-Invariant: every number is the result's, to the last digit; the file asks for nothing beside itself and runs nothing;
-what came from outside is escaped. The words and the layout stand in `templates/`. Called by `_reconcile.py`.
+Invariant: every number is the result's, to the last digit; the file loads nothing else and runs nothing;
+what came from outside is escaped. The words and the layout are in `templates/`. Called by `_reconcile.py`.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _amount_text(value: str) -> str:
 
 
 def _signed(value: Decimal | None) -> str:
-    """The same, with a plus where it is more."""
+    """The same, with a plus if it is positive."""
     return f"+{value:,f}" if value is not None and value > 0 else _amount(value)
 
 

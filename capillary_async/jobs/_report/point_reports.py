@@ -75,8 +75,8 @@ async def liability_report(
 ) -> PointsReport:
     """Write what is owed: a CSV with one row per local month of expiry, status, program and category.
 
-    Columns: `month` (`YYYY-MM`; empty where points do not expire), `status`, `program_id`, `point_category_id`,
-    `records`, `points_issued` (`points_exclusive`), `points_remaining` (less redeemed, returned and expired),
+    Columns: `month` (`YYYY-MM`; empty if points do not expire), `status`, `program_id`, `point_category_id`,
+    `records`, `points_issued` (`points_exclusive`), `points_remaining` (minus redeemed, returned and expired),
     `value` (`points_remaining` times the rate, for AVAILABLE rows; empty without a rate).
 
     Args:

@@ -1,4 +1,4 @@
-"""`PointsReport`: what an expiry or a liability report comes to.
+"""`PointsReport`: the result of an expiry or a liability report.
 
 Invariant: data only. Made by `_report/expiry.py` and `_report/liability.py`, shown by the command line.
 """
@@ -18,7 +18,7 @@ __all__ = ["PointsReport"]
 
 @frozen(kw_only=True)
 class PointsReport:
-    """What a report came to.
+    """The result of a report.
 
     Attributes:
         out: The CSV file.
@@ -31,7 +31,7 @@ class PointsReport:
         as_of: Points that had expired before are not counted as expiring; None for the liability.
         read: When the data were read, per export.
         failed: Customers of the exports that failed, whose points are missing.
-        notes: What these figures do not show, in words.
+        notes: What these figures do not show, as sentences.
     """
 
     out: Path

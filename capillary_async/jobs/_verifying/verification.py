@@ -191,8 +191,9 @@ class Verification:
             more, records = longest.lists - len(longest.keys), "records" if longest.length > 1 else "record"
             self.findings.notes.append(
                 f"{longest.lists} customers have exactly {longest.length} {records}, no customer has more, and pages "
-                f"of {size} were asked for: the server may have cut their lists there. The export looked behind the "
-                "first lists of that length and found nothing. Check one of these customers in another way: "
+                f"of {size} were asked for: the server may have cut their lists there. The export asked for a "
+                "page after the first lists of that length and found none. Check one of these customers in another "
+                "way: "
                 f"{', '.join(map(str, longest.keys))}{f' and {more} more' if more else ''}"
             )
 

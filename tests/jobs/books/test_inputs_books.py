@@ -140,7 +140,7 @@ def test_a_fifo_without_a_writer_ends_at_sigterm(export: Path, tmp_path: Path) -
         (b'award_id,points,n\n1,2,"a\nb"\n\n3,4,5" x\n', "line 5, row 3: a quotation mark"),
         (b'award_id,points,n\n1,2,"a\nb"\n3\n', "line 4, row 3 has 1 columns, and the header has 3"),
         (b'award_id,points,n\n1,2,"a\nb"\n3,x,c\n', "column 'points', row 3 (line 4): 'x' cannot be read"),
-        (b'award_id,points,n\n1,2,"a\nb"\n1,2,c\n', "stands more than once, row 2 and row 3 (line 4)"),
+        (b'award_id,points,n\n1,2,"a\nb"\n1,2,c\n', "is there more than once, row 2 and row 3 (line 4)"),
         (b"award_id,points\n1,2\n\n2,\0\n", "line 4, row 3: a NUL byte"),
         (b"award_id,points\n1,2\n2,3\r\n", "line 3, row 3: its line ends are mixed"),
         (b"PK\x03\x04\0\0", "it is a workbook (xlsx) or another ZIP archive, no CSV; save the sheet as CSV, UTF-8"),
@@ -221,7 +221,7 @@ async def test_a_folder_of_parts(export: Path, tmp_path: Path) -> None:
     write(folder / "manifest.parquet", 0, 1)
     (folder / "manifest.json").write_text("{}")
     message = await told(export, folder)
-    assert f"{folder}: award_id 1 stands more than once, row 1 of a.parquet and row 1 of manifest.parquet" in message
+    assert f"{folder}: award_id 1 is there more than once, row 1 of a.parquet and row 1 of manifest.parquet" in message
     (folder / "manifest.parquet").unlink()
     assert (
         equal(await reconcile(export, str(folder / "*.parquet"), key="id=award_id", compare="points_exclusive=points"))

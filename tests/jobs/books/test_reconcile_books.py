@@ -104,9 +104,9 @@ def counts(result: ReconcileResult) -> dict[str, int]:
         (b"award_id,points\n1,2\n,3\n,4\n", "column 'award_id', row 3: it is empty and part of the key (2 such rows)"),
         (
             b"award_id,points\n1,2\n5,3\n2,1\n5,4\n",
-            "award_id 5 stands more than once, row 3 and row 5. A key names one",
+            "award_id 5 is there more than once, row 3 and row 5. A key names one",
         ),
-        (b"award_id,points\n1,2\n1,3\n2,1\n2,4\n", "award_id 1 stands more than once, row 2 and row 3; 2 keys do"),
+        (b"award_id,points\n1,2\n1,3\n2,1\n2,4\n", "award_id 1 is there more than once, row 2 and row 3; 2 keys do"),
     ],
 )
 async def test_bad_csv(export: Path, tmp_path: Path, text: bytes, said: str) -> None:
@@ -292,7 +292,7 @@ async def test_parquet_and_duckdb(export: Path, tmp_path: Path) -> None:
             {"award_id": pa.array([1, None, 3, None])},
             "column 'award_id', row 2: it is empty and part of the key (2 such",
         ),
-        ({"award_id": pa.array([1, 2, 1, 9])}, "award_id 1 stands more than once, row 1 and row 3"),
+        ({"award_id": pa.array([1, 2, 1, 9])}, "award_id 1 is there more than once, row 1 and row 3"),
         (
             {"award_id": pa.array([1, 2, 3, 2**64 - 1], pa.uint64())},
             "column 'award_id', row 4: 18446744073709551615 is beyond what id is compared as, BIGINT",
@@ -353,7 +353,7 @@ async def test_amounts_beyond_any_type(export: Path, tmp_path: Path) -> None:
     many = pa.array([Decimal(f"0.{'0' * 36}1")] * 4, pa.decimal128(38, 37))
     message = await told(export, write_parquet(path, points=many))
     assert f"{export}: Conversion Error" in message
-    assert "a value lies beyond what can be compared: amounts of 38 digits, decimals included" in message
+    assert "a value is beyond what can be compared: amounts of 38 digits, decimals included" in message
 
 
 # -- PostgreSQL
@@ -437,7 +437,7 @@ async def test_whole_keys_of_postgresql(export: Path, server: str, sql: Any, kin
         (
             "award_id bigint, points numeric",
             "(5, 1), (5, 2)",
-            "award_id 5 stands more than once, in the row with the key 5.",
+            "award_id 5 is there more than once, in the row with the key 5.",
         ),
         ("award_id bigint, amount numeric", "(5, 1)", "there is no column 'points'. It has: award_id, amount"),
         ("award_id bigint, points numeric", None, "it has no rows: was it not filled yet?"),
