@@ -6,8 +6,7 @@ command line; imports nothing of ours.
 """
 
 from collections.abc import Iterable
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
-from functools import reduce
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, localcontext
 from typing import Final
 
 __all__ = ["EXACT", "LARGEST_EXPONENT", "MOST_DIGITS", "PARSING", "bounded", "exact_sum"]
@@ -42,4 +41,5 @@ def exact_sum(amounts: Iterable[Decimal]) -> Decimal:
     Raises:
         decimal.Inexact: The sum does not fit 10,000 digits: one of them is out of bounds.
     """
-    return reduce(EXACT.add, amounts, _ZERO)
+    with localcontext(EXACT):  # half the time of `EXACT.add` for each
+        return sum(amounts, _ZERO)

@@ -7,10 +7,10 @@ Invariant: nothing depends on the order of records, on shards or on times; sums 
 from __future__ import annotations
 
 import hashlib
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import TYPE_CHECKING, cast
 
-from capillary_async.models.exact import EXACT
+from capillary_async.models.exact import EXACT, exact_sum
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -55,9 +55,8 @@ class MultisetDigest:
 def add(values: Sequence[Decimal | str]) -> Decimal:
     """The exact sum of quantities, or of their texts."""
     if values and isinstance(values[0], str):
-        values = [Decimal(value) for value in values]
-    with localcontext(EXACT):
-        return sum(cast("Sequence[Decimal]", values), Decimal(0))
+        return exact_sum(map(Decimal, values))
+    return exact_sum(cast("Sequence[Decimal]", values))
 
 
 def added(sums: Iterable[Mapping[str, Decimal]]) -> dict[str, Decimal]:
