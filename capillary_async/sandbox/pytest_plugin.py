@@ -15,11 +15,10 @@ file through the entry point.
 
 from __future__ import annotations
 
-import asyncio
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from capillary_async import AsyncSession
 from capillary_async.sandbox import Sandbox
@@ -54,6 +53,5 @@ def capillary_session(capillary_sandbox: Sandbox, capillary_session_options: dic
     session = AsyncSession(capillary_sandbox.url, **options)
     yield session
     # A thread, since this one may have an event loop of its own, be it idle or running.
-    closing = Thread(target=lambda: asyncio.run(session.aclose()), name="capillary-session-close")
-    closing.start()
-    closing.join()
+    with start_blocking_portal() as portal:
+        portal.call(session.aclose)

@@ -1,15 +1,13 @@
-"""Listening on a port, in this event loop or in a thread of its own.
+"""Listening on a port, in the event loop that starts it.
 
 Invariant: no signal handlers, no log lines, and closing twice is fine; the port stays the same over a stop and a start.
-`Sandbox` owns one `Listener`, and a `ServerThread` when it is used with a plain `with`.
+`Sandbox` owns one `Listener`; in a plain `with` it runs in the event loop of a blocking portal.
 """
 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future
 from contextlib import suppress
-from threading import Thread
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -17,9 +15,9 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["Listener", "ServerThread"]
+__all__ = ["Listener"]
 
-_PATIENCE = 0.1  # seconds for open requests at the end: those that wait on purpose are woken
+_CLOSING = 0.1  # seconds for open requests at the end: those that wait on purpose are woken
 _MOST_PORT = 65535
 _WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - no address to talk to
 
@@ -67,7 +65,7 @@ class Listener:
             raise RuntimeError(f"the sandbox listens already at {self.url}")
         # Without cancellation a request whose client went away would count as open to the end of its latency.
         server = web.Server(self._handler, access_log=None, handler_cancellation=True)
-        runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_PATIENCE)
+        runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_CLOSING)
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._port).start()
@@ -100,38 +98,3 @@ class Listener:
                 async with asyncio.timeout(seconds):
                     await self._stopping.wait()
         return not self._stopping.is_set()
-
-
-class ServerThread:
-    """An event loop in a thread of its own, for as long as something is started there."""
-
-    def __init__(self, start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]) -> None:
-        self._start, self._stop = start, stop
-        self._ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-        self._thread = Thread(target=lambda: asyncio.run(self._serve()), name="capillary-sandbox", daemon=True)
-
-    def open(self) -> None:
-        """Return once it is started, or raise what start raised."""
-        self._thread.start()
-        try:
-            self._ready.result()
-        except BaseException:
-            self._thread.join()
-            raise
-
-    def close(self) -> None:
-        """Stop it, and return when the thread has ended."""
-        loop, done = self._ready.result()
-        loop.call_soon_threadsafe(done.set)
-        self._thread.join()
-
-    async def _serve(self) -> None:
-        done = asyncio.Event()
-        try:
-            await self._start()
-        except BaseException as error:  # noqa: BLE001  (it is raised in the thread that waits)
-            self._ready.set_exception(error)
-            return
-        self._ready.set_result((asyncio.get_running_loop(), done))
-        await done.wait()
-        await self._stop()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from random import Random
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from aiohttp import web
+from anyio.from_thread import start_blocking_portal
 
 from capillary_async._validation import seconds
 from capillary_async.auth import BasicAuth, OAuthClient
@@ -24,7 +26,7 @@ from capillary_async.sandbox._protocol.send import send
 from capillary_async.sandbox._server.checks import faults_of, latency_of, rate_of
 from capillary_async.sandbox._server.credentials import Access, RateLimit
 from capillary_async.sandbox._server.journal import Exchange, Journal
-from capillary_async.sandbox._server.listener import Listener, ServerThread
+from capillary_async.sandbox._server.listener import Listener
 from capillary_async.sandbox._server.routes import TOKEN_PATH, Setup, answer_to, check_method
 from capillary_async.sandbox._world.contents import Contents
 from capillary_async.sandbox._world.world import World
@@ -119,7 +121,7 @@ class Sandbox(Contents):
         self._journal = Journal(journal_limit)
         self._compress = compress
         self._listener = Listener(self._handle, host, port)
-        self._thread: ServerThread | None = None
+        self._thread = ExitStack()
         self.auth = BasicAuth(_USERNAME, password=_PASSWORD)
         self.oauth = OAuthClient(_KEY, _SECRET)
 
@@ -155,16 +157,17 @@ class Sandbox(Contents):
         await self.aclose()
 
     def __enter__(self) -> Self:
-        self._thread = ServerThread(self._listener.start, self._listener.stop)
-        self._thread.open()
+        with ExitStack() as thread:
+            portal = thread.enter_context(start_blocking_portal())
+            portal.call(self._listener.start)
+            thread.callback(portal.call, self._listener.stop)
+            self._thread = thread.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._thread is not None:
-            self._thread.close()
-        self._thread = None
+        self._thread.close()
 
     # -- where it is, and what it saw
 
