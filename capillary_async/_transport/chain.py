@@ -1,7 +1,7 @@
-"""The order of one call: users' middlewares → log → retry → auth → throttle → check → wire.
+"""The order of one call: users' middlewares → log → retry → credentials → limiter → classify → wire.
 
-Invariant: this is the one place that knows the order. A step is `(request, handler) -> response`, as in aiohttp; the
-last one is a handler. Built once for each view of a session.
+Invariant: only this file knows the order. A step is `(request, handler) -> response`, as in aiohttp; the last one is a
+handler. Called by the session and by `Calls`, once per view.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["ClientSession", "Shared", "build", "compose", "share"]
 
 @frozen(eq=False)
 class Shared:
-    """What all views of a session have in common."""
+    """The parts that all views of a session share."""
 
     base_url: str
     pools: Pools
@@ -57,7 +57,7 @@ def share(
     middlewares: Sequence[Middleware] = (),
     client_session: ClientSession | None = None,
 ) -> Shared:
-    """Make what the views of one session share; the token is fetched by the session's own policy."""
+    """Make the shared parts; the token is fetched by the `RetryPolicy` of the session, whatever a view says."""
     stats, quota = Stats(), Quota(policy.quota)
     credentials = credentials_step(auth, Retry(policy, timeouts, quota, stats, token=True))
     pools = Pools(limits, client_session)
@@ -73,7 +73,7 @@ def build(
     *,
     priority: Priority | None = None,
 ) -> Handler:
-    """The chain of one view."""
+    """Make the chain of one view."""
     wire = Wire(shared.base_url, shared.pools, shared.stats, headers)
     retry = Retry(policy, timeouts, quota, shared.stats, priority=priority)
     sent = compose((shared.throttle, check), wire)
@@ -81,7 +81,7 @@ def build(
 
 
 def compose(steps: Sequence[Middleware], last: Handler) -> Handler:
-    """One handler out of steps, the first of them outermost."""
+    """Make one handler of several steps; the first is the outermost."""
     handler = last
     for step in reversed(steps):
         handler = partial(_step, step, handler)

@@ -1,6 +1,7 @@
-"""The credentials' header of each request.
+"""The step that adds the header of the credentials to each request.
 
-Invariant: every error that passes here leaves without a secret in it. The step between `Retry` and `RequestLimiter`.
+Invariant: every error that passes here leaves without a secret in it. Called by `chain.py`, between `Retry` and
+`RequestLimiter`.
 """
 
 from __future__ import annotations
@@ -8,9 +9,8 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING
 
-from capillary_async._transport.messages import SecretStr
 from capillary_async._transport.oauth import OAuthCredentials
-from capillary_async._transport.redaction import Redactor
+from capillary_async._transport.redaction import Redactor, SecretStr
 from capillary_async.auth import BasicAuth, OAuthClient
 from capillary_async.errors import CapillaryError
 
@@ -21,12 +21,12 @@ __all__ = ["BasicCredentials", "OAuthCredentials", "credentials_step"]
 
 
 def credentials_step(auth: BasicAuth | OAuthClient, retry: Middleware) -> BasicCredentials | OAuthCredentials:
-    """The step for the credentials a user gave."""
+    """Make the step for the credentials of a user."""
     return BasicCredentials(auth) if isinstance(auth, BasicAuth) else OAuthCredentials(auth, retry)
 
 
 class BasicCredentials:
-    """HTTP Basic: till id and MD5 hex of the till password. There is nothing to refresh, so a 401 is final."""
+    """HTTP Basic with till id and MD5 hex of the till password. It has nothing to refresh, so a 401 is final."""
 
     def __init__(self, auth: BasicAuth) -> None:
         pair = f"{auth.username}:{auth._wire_password()}"  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
@@ -42,8 +42,8 @@ class BasicCredentials:
         raise self._scrub(fault)
 
     def scrub(self, fault: CapillaryError) -> CapillaryError:
-        """An error that did not come this way, without a secret in it."""
+        """Take the secrets out of an error that did not pass this step."""
         return self._scrub(fault)
 
     async def aclose(self) -> None:
-        """Nothing is under way here."""
+        """Do nothing: this step has no task."""

@@ -1,7 +1,7 @@
-"""What a call came to, in the log `capillary_async`.
+"""The log of calls: one DEBUG line of the logger `capillary_async` per call, with its outcome.
 
-Invariant: nothing is formatted without a handler; a line names method, path and outcome, and never a query, a header
-or a body, which hold customers' data and secrets. The outermost step of the SDK's own.
+Invariant: nothing is formatted unless DEBUG is on; a line has method, path and outcome, and never a query, a header or
+a body, which have customers' data and secrets. Called by `chain.py`, as the outermost step after users' middlewares.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger("capillary_async")
 
 
 async def log(request: Request, handler: Handler) -> Response:
-    """Pass the request on and tell at DEBUG what came of it."""
+    """Pass the request on, and log its outcome at DEBUG."""
     if not logger.isEnabledFor(logging.DEBUG):
         return await handler(request)
     began = time.monotonic()

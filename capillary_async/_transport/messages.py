@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import tzinfo
-from typing import Any, Protocol, SupportsIndex, overload
+from typing import Any, Protocol
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from capillary_async._config import Timeouts
 from capillary_async._repr import brief, brief_repr
@@ -27,8 +27,6 @@ __all__ = [
     "Request",
     "Response",
     "ResponseSpec",
-    "SecretBytes",
-    "SecretStr",
     "after",
     "apart",
     "came_over",
@@ -43,38 +41,6 @@ SECRET_HEADERS = frozenset({"authorization", "x-cap-api-oauth-token", "cookie", 
 
 # In place of what a body says: it looks whole, and is decoded when its records are wanted.
 DEFERRED: Any = object()
-
-
-class SecretStr(str):
-    """A text whose repr hides it: frames of the libraries beneath hold headers too, and tracebacks may show locals.
-
-    So do its parts: rich and others cut a long text before they take its repr.
-    """
-
-    __slots__ = ()
-
-    def __getitem__(self, key: SupportsIndex | slice) -> SecretStr:
-        return SecretStr(super().__getitem__(key))
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-
-class SecretBytes(bytes):
-    """The same for the body of the token request."""
-
-    __slots__ = ()
-
-    @overload
-    def __getitem__(self, key: SupportsIndex) -> int: ...
-    @overload
-    def __getitem__(self, key: slice) -> SecretBytes: ...
-    def __getitem__(self, key: SupportsIndex | slice) -> int | SecretBytes:
-        found = super().__getitem__(key)
-        return found if isinstance(found, int) else SecretBytes(found)
-
-    def __repr__(self) -> str:
-        return "b'***'"
 
 
 class Headers(dict[str, str]):
@@ -173,7 +139,14 @@ def _headers(given: Mapping[str, str]) -> Headers:
     return given if type(given) is Headers else Headers(given)
 
 
-@frozen(eq=False)
+def _changed(request: Request, **values: Any) -> Request:
+    """A copy with other values: what `attrs.evolve` does, in a tenth of its time. Each call makes two of them."""
+    copy = object.__new__(type(request))
+    vars(copy).update(vars(request), **values)
+    return copy
+
+
+@frozen(eq=False, slots=False)  # a frozen class without slots is made in half the time
 class Request:
     """One request of the API, complete but for credentials and host.
 
@@ -205,15 +178,10 @@ class Request:
 
     def with_header(self, name: str, value: str) -> Request:
         """The same request with one more header."""
-        headers = Headers(self.headers)
-        headers[name] = value
-        return Request(
-            self.method, self.path, self.query, headers, self.body, self.shape, self.call, self.late, self.fault,
-            self.fresh,
-        )  # fmt: skip
+        return _changed(self, headers=Headers({**self.headers, name: value}))
 
 
-@frozen(eq=False)
+@frozen(eq=False, slots=False)
 class Response:
     """One whole answer.
 
@@ -251,22 +219,17 @@ Middleware = Callable[[Request, Handler], Awaitable[Response]]
 
 def part_of(request: Request, call: CallState) -> Request:
     """The same request as part of `call`."""
-    return Request(
-        request.method, request.path, request.query, request.headers, request.body, request.shape, call, request.late,
-        request.fault, request.fresh,
-    )  # fmt: skip
+    return _changed(request, call=call)
 
 
 def apart(request: Request) -> Request:
     """The same request, decoded at once, over a connection that had no request before."""
-    return evolve(request, late=False, fresh=True)
+    return _changed(request, late=False, fresh=True)
 
 
 def after(request: Request, fault: CapillaryError | None) -> Request:
     """The same request, decoded at once, whose first attempt was made and failed if there is a `fault`."""
-    return Request(
-        request.method, request.path, request.query, request.headers, request.body, request.shape, fault=fault
-    )
+    return _changed(request, call=None, late=False, fault=fault, fresh=False)
 
 
 def decoded_of(response: Response) -> Any:

@@ -1,7 +1,7 @@
-"""The OAuth token of a session: fetched when it is needed, renewed before it ends, replaced where it is refused.
+"""The OAuth token of a session: fetched on first use, renewed before it expires, replaced when it is refused.
 
-Invariant: one token a session, fetched by one request however many calls wait for it; no call holds a permit while it
-waits for a token; every error that passes here leaves without a secret in it. Made by `credentials_step`.
+Invariant: a session has one token, fetched by one request however many calls wait for it; no call has a permit while
+it waits for a token; every error that passes here leaves without a secret in it. Called by `credentials.py`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from attrs import define, frozen
 
 from capillary_async._codec.faults import no_token
 from capillary_async._loops import bury, call_in, renew_in_child
-from capillary_async._transport.messages import Headers, Request, ResponseSpec, SecretBytes, SecretStr, decoded_of
-from capillary_async._transport.redaction import Redactor
+from capillary_async._transport.messages import Headers, Request, ResponseSpec, decoded_of
+from capillary_async._transport.redaction import Redactor, SecretBytes, SecretStr
 from capillary_async.errors import (
     APIError,
     AuthenticationError,
@@ -38,12 +38,12 @@ __all__ = ["OAuthCredentials"]
 
 TOKEN_PATH = "/v3/oauth/token/generate"  # noqa: S105 - a path
 TOKEN_HEADER = "X-CAP-API-OAUTH-TOKEN"  # noqa: S105 - a header's name
-TOKEN_LIFE = 300.0  # seconds, as in the samples, where an answer does not say
+TOKEN_LIFE = 300.0  # seconds, as in the samples, for an answer without `ttlSeconds`
 EARLY_SECONDS = 60.0
 EARLY_SHARE = 0.1
-EARLY_PATIENCE = 2.0  # seconds a call waits for a new token while the old one is still valid
+EARLY_WAIT = 2.0  # seconds a call waits for a new token while the old one is still valid
 EARLY_PAUSE = 10.0  # seconds after a failed early refresh before the next
-_LOOK_AGAIN = 1.0  # seconds until those who wait look whether the fetch still goes on
+_CHECK_INTERVAL = 1.0  # seconds between a waiter's checks that the fetch still runs
 
 
 @frozen(repr=False, eq=False)
@@ -59,21 +59,21 @@ class _Fetch:
     """A fetch of the token, in the loop of the caller that started it.
 
     Attributes:
-        loop: Its own.
-        task: Its own; None before it is made.
+        loop: The loop of its task.
+        task: None until it is made.
     """
 
     loop: asyncio.AbstractEventLoop
     task: asyncio.Task[None] | None = None
 
     @property
-    def goes_on(self) -> bool:
-        """Whether it ends by itself: its loop runs, and its task has not ended."""
+    def is_running(self) -> bool:
+        """Whether it will end by itself: its loop runs, and its task has not ended."""
         return self.loop.is_running() and self.task is not None and not self.task.done()
 
 
 class OAuthCredentials:
-    """An OAuth token in its header; one refresh and one resend where it is refused."""
+    """The step that adds the token; a refused token is renewed, and the request sent again, once."""
 
     def __init__(self, auth: OAuthClient, retry: Middleware, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._auth = auth
@@ -90,13 +90,13 @@ class OAuthCredentials:
         renew_in_child(self, OAuthCredentials.renew)
 
     def renew(self) -> None:
-        """In a forked child: the token is good there too, a fetch under way is the parent's."""
+        """In a forked child: the token is valid there too; a fetch in flight is the parent's."""
         bury(self._fetch, self._waiters)
         self._lock = threading.RLock()
         self._fetch, self._waiters = None, []
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
-        """Send with a valid token; where it is refused all the same, once more with a new one."""
+        """Send with a valid token; if the server refuses it, send once more with a new one."""
         token = await self._valid(request.call, handler)
         fault = await _attempt(request, handler, token)
         if isinstance(fault, AuthenticationError):
@@ -107,16 +107,16 @@ class OAuthCredentials:
         return fault
 
     async def _valid(self, call: CallState | None, handler: Handler) -> _Token:
-        """The token, renewed when it is about to end; a failed early renewal keeps the one that is still valid."""
+        """Return the token, renewed if it expires soon; a failed early renewal keeps the one that is still valid."""
         token, now = self._token, self._clock()
         if token is None or now >= token.end:
             return await self._after(token, call, handler)
         if now >= token.early and now >= self._pause_until:
-            await self._renew(token, handler, EARLY_PATIENCE)
+            await self._renew(token, handler, EARLY_WAIT)
         return self._token or token
 
     async def _after(self, refused: _Token | None, call: CallState | None, handler: Handler) -> _Token:
-        """A token other than `refused`, within the time that the call has left."""
+        """Return a token other than `refused`, within the time that the call has left."""
         limit = call.remaining() if call is not None and call.clocked else None
         fetched = False
         while True:
@@ -129,8 +129,8 @@ class OAuthCredentials:
                 raise error
             fetched = True
 
-    async def _renew(self, known: _Token | None, handler: Handler, patience: float | None) -> Exception | None:
-        """Wait for the one fetch under way, after starting it if there is none. Gives the error it ended with."""
+    async def _renew(self, known: _Token | None, handler: Handler, max_wait: float | None) -> Exception | None:
+        """Wait for the fetch, after starting it if none is running. Return the error that it ended with."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Exception | None] = loop.create_future()
         with self._lock:
@@ -140,22 +140,22 @@ class OAuthCredentials:
                 return None
             self._waiters.append((loop, done))
             self._start(loop, handler)
-        ends = math.inf if patience is None else loop.time() + patience
+        ends = math.inf if max_wait is None else loop.time() + max_wait
         while not done.done():
             left = ends - loop.time()
             if left <= 0:
                 return _too_late()
-            await asyncio.wait([done], timeout=min(left, _LOOK_AGAIN))
+            await asyncio.wait([done], timeout=min(left, _CHECK_INTERVAL))
             with self._lock:
                 if not done.done() and not self._closed:
                     self._start(loop, handler)
         error = done.result()
-        # To each its own: callers hang their key and position on what they get.
+        # A copy per call: callers set their key and position on it.
         return copy(error) if isinstance(error, CapillaryError) else error
 
     def _start(self, loop: asyncio.AbstractEventLoop, handler: Handler) -> None:
-        """Start a fetch unless one is under way that can be seen to go on. Under the lock."""
-        if self._fetch is not None and self._fetch.goes_on:
+        """Start a fetch unless one is running. Called with the lock."""
+        if self._fetch is not None and self._fetch.is_running:
             return
         fetch = self._fetch = _Fetch(loop)
         # A task of its own: when the caller that started it is cancelled, the others still get their token.
@@ -171,13 +171,13 @@ class OAuthCredentials:
             token = await self._ask(handler)
         except CapillaryError as fault:
             error = _without_body(self._scrub(fault))
-        except Exception as fault:  # noqa: BLE001 - e.g. a closed session: those who wait must hear of it
+        except Exception as fault:  # noqa: BLE001 - e.g. a closed session: the waiters have to see it
             error = fault
         finally:
             self._end(fetch, token, error)
 
     def _end(self, fetch: _Fetch, token: _Token | None, error: Exception | None) -> None:
-        """Wake those who wait; not where the loop was stopped meanwhile, and another fetch took its place."""
+        """Give the result to the waiters, unless the loop was stopped meanwhile and another fetch replaced this one."""
         with self._lock:
             if self._fetch is not fetch:
                 return
@@ -188,7 +188,7 @@ class OAuthCredentials:
                 self._pause_until = self._clock() + EARLY_PAUSE
             waiters, self._waiters = self._waiters, []
         for loop, done in waiters:
-            _tell(loop, done, error)
+            _report(loop, done, error)
 
     async def _ask(self, handler: Handler) -> _Token:
         asked = self._clock()
@@ -197,8 +197,7 @@ class OAuthCredentials:
         if found is None:
             raise _no_token(response)
         text, life = found
-        # From before the request: the server's own clock started later than ours, so the token never outlives what we
-        # think.
+        # Counted from before the request: the server counts from later, so the token expires no earlier than we expect.
         early = min(max(EARLY_SECONDS, life * EARLY_SHARE), life / 2)
         return _Token(text, asked + life - early, asked + life, Redactor(*self._auth._secrets(), text))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
@@ -209,12 +208,12 @@ class OAuthCredentials:
         return Request("POST", TOKEN_PATH, headers=headers, body=body, shape=ResponseSpec(free=True))
 
     def scrub(self, fault: CapillaryError) -> CapillaryError:
-        """An error that did not come this way, without a secret in it."""
+        """Take the secrets out of an error that did not pass this step."""
         token = self._token
         return self._scrub(fault) if token is None else token.scrub(fault)
 
     async def aclose(self) -> None:
-        """Stop a fetch that no caller waits for."""
+        """Cancel the fetch, if it runs in this loop."""
         with self._lock:
             self._closed = True
             fetch = self._fetch
@@ -235,16 +234,16 @@ async def _attempt(request: Request, handler: Handler, token: _Token) -> Respons
         return error
 
 
-def _tell(loop: asyncio.AbstractEventLoop, done: asyncio.Future[Exception | None], error: Exception | None) -> None:
-    def settle() -> None:
+def _report(loop: asyncio.AbstractEventLoop, done: asyncio.Future[Exception | None], error: Exception | None) -> None:
+    def set_result() -> None:
         if not done.done():
             done.set_result(error)
 
-    call_in(loop, settle)
+    call_in(loop, set_result)
 
 
 def _token_in(response: Response) -> tuple[str, float] | None:
-    """Token and life in seconds of `{"data": {"accessToken", "ttlSeconds"}, "errors": null}`; None without a token."""
+    """Return token and life in seconds of `{"data": {"accessToken", "ttlSeconds"}}`; None if there is no token."""
     answer = decoded_of(response)
     data = cast("dict[str, Any]", answer).get("data") if isinstance(answer, dict) else None
     fields = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
@@ -266,7 +265,7 @@ def _no_token(response: Response) -> DecodeError:
 
 
 def _without_body(error: CapillaryError) -> CapillaryError:
-    """The answer to a token request may hold a token, also where it is torn."""
+    """Remove the body of an error: an answer to the token request may have a token in it, even an incomplete one."""
     if isinstance(error, APIError | DecodeError):
         error.body = ""
     return error

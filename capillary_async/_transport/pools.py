@@ -1,7 +1,7 @@
 """One connection pool per event loop, opened on first use.
 
-Invariant: a connection is used by its own loop alone and handed out only where nothing came unasked; every pool is
-closed in its own loop, with the session or with the loop. Called by `Wire`, made by `chain.py`.
+Invariant: a connection is used only in its own loop, and never while it has unread data; every pool is closed in its
+own loop, with the session or with the loop. Called by `Wire`; made by `chain.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ClientSession = aiohttp.ClientSession
 CLOSED = "the AsyncSession is closed: make a new one"
 _KEEPALIVE = 30
 _CLOSE_WAIT = 5  # seconds for the loop of another thread to close its pool
-_LOOKS = 50  # how often it is looked meanwhile whether that loop has ended
+_CHECKS = 50  # how often it is checked meanwhile whether that loop has ended
 
 
 @define(eq=False)
@@ -53,7 +53,7 @@ class _Pool:
             await self.keeper.aclose()
 
     def drop(self) -> None:
-        """Let go of a pool whose loop is closed already: no task could await its end."""
+        """Close the sockets of a pool whose loop is closed: no task can await their end."""
         self._end_passages()
         connector = self.client.connector
         if self.owned and connector is not None and not connector.closed:
@@ -65,9 +65,9 @@ class _Pool:
             passage.end()
 
     def disown(self) -> None:
-        """Leave a pool to the parent process: no finalizer of it may close a connection of the parent's.
+        """Leave the pool to the parent process: no finalizer may close a connection of the parent.
 
-        That would take it out of the parent's selector too, which both share.
+        That would remove it from the parent's selector too, which both processes share.
         """
         connector = self.client.connector
         if self.owned and connector is not None:
@@ -88,10 +88,10 @@ def reset_timer(token: Token[AttemptTimer | None]) -> None:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Hands out no kept connection with unread data on it, and reports each connection to the attempt's timer.
+    """Never reuses a connection with unread data, and reports each connection to the timer of the attempt.
 
-    Unread data would be taken for the next answer: aiohttp checks that when a connection is returned, and not again
-    when it is reused. Nor has it a cheap hook for the moment when a request gets its connection.
+    Unread data would be read as the next answer: aiohttp checks for it when a connection is returned, not when it is
+    reused. It has no cheap hook for the moment when a request gets its connection.
     """
 
     async def connect(
@@ -131,7 +131,7 @@ class Pools:
         renew_in_child(self, Pools.renew)
 
     def renew(self) -> None:
-        """In a forked child: the parent's sockets are neither used nor closed."""
+        """In a forked child: sockets of the parent are neither used nor closed."""
         inherited, self._pools = self._pools, {}
         self._lock = threading.Lock()
         bury(inherited)
@@ -139,7 +139,7 @@ class Pools:
             pool.disown()
 
     async def client(self) -> aiohttp.ClientSession:
-        """The pool of the running loop.
+        """Return the `ClientSession` of the running loop, after opening it on first use.
 
         Raises:
             RuntimeError: The session is closed, or the caller's `client_session` belongs to another loop or is closed.
@@ -197,7 +197,7 @@ class Pools:
         return _Pool(loop, client, owned=True)
 
     async def _keep(self, pool: _Pool) -> AsyncGenerator[None, None]:
-        """Suspended for as long as its loop lives; `shutdown_asyncgens` then closes the pool with it."""
+        """Stay suspended while the loop lives; its `shutdown_asyncgens` then closes the pool."""
         try:
             yield
         finally:
@@ -208,7 +208,7 @@ class Pools:
             await pool.close()
 
     def passage(self, timer: AttemptTimer) -> Passage | None:
-        """The way of a request that was sent and not answered, where a rate has to count it until it has arrived."""
+        """Return the passage of a request that was sent and not answered, if a rate counts it until it arrives."""
         pool = self._pools.get(timer.loop)
         if self._limits.rate is None or pool is None or not pool.owned or self._closed or not _runs_here(timer.loop):
             return None
@@ -218,7 +218,7 @@ class Pools:
         return passage
 
     async def aclose(self) -> None:
-        """Close the pool of every loop, each in its own loop. Closing twice is fine."""
+        """Close every pool in its own loop. Closing twice does nothing."""
         self._closed = True
         with self._lock:
             pools = list(self._pools.values())
@@ -231,7 +231,7 @@ class Pools:
                 await _close_elsewhere(pool)
 
     @property
-    def foreign(self) -> bool:
+    def unowned(self) -> bool:
         """Whether the pool is the caller's own `client_session`."""
         return self._given is not None
 
@@ -264,16 +264,16 @@ async def _close_elsewhere(pool: _Pool) -> None:
     coroutine = pool.close()
     try:
         closing = asyncio.run_coroutine_threadsafe(coroutine, pool.loop)
-    except RuntimeError:  # it was closed in this moment
+    except RuntimeError:  # it was closed at this moment
         coroutine.close()
         pool.drop()
         return
     wrapped = [asyncio.wrap_future(closing)]
-    for _ in range(_LOOKS):
-        done, _ = await asyncio.wait(wrapped, timeout=_CLOSE_WAIT / _LOOKS)
+    for _ in range(_CHECKS):
+        done, _ = await asyncio.wait(wrapped, timeout=_CLOSE_WAIT / _CHECKS)
         if done:
             return
-        if not pool.loop.is_running():  # it ended meanwhile, before it came to that
+        if not pool.loop.is_running():  # it ended before it closed the pool
             pool.drop()
             return
-    # A loop too busy for that closes its pool later, by this or at its own end.
+    # A loop that is too busy closes its pool later, by this task or at its own end.

@@ -1,7 +1,7 @@
-"""Taking secrets out of errors, where a server echoed them.
+"""Secrets hidden: `Redactor` takes them out of errors, where a server echoed them; `SecretStr` has no readable repr.
 
-Invariant: every text of an error is cleaned, of each secret in each form in which it may come back, also where the text
-was cut within it. Called by `credentials.py` for every error that leaves it.
+Invariant: every text of an error is cleaned of each secret, in each form in which it may come back, also where the text
+was cut within it. Called by `credentials.py` and `oauth.py` for every error that leaves them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 from urllib.parse import quote, quote_plus
 
 from attrs import evolve
@@ -19,10 +19,42 @@ from capillary_async.errors import APIError, CapillaryError, DecodeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Redactor"]
+__all__ = ["Redactor", "SecretBytes", "SecretStr"]
 
 _SHORTEST = 6  # replacing a shorter text would garble every message
 _CUT = "..."
+
+
+class SecretStr(str):
+    """A text whose repr hides it, since frames of aiohttp hold headers and tracebacks may show locals.
+
+    A slice of it is a `SecretStr` too: rich and others cut a long text before they take its repr.
+    """
+
+    __slots__ = ()
+
+    def __getitem__(self, key: SupportsIndex | slice) -> SecretStr:
+        return SecretStr(super().__getitem__(key))
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class SecretBytes(bytes):
+    """The bytes of the token request, whose repr hides them."""
+
+    __slots__ = ()
+
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> int: ...
+    @overload
+    def __getitem__(self, key: slice) -> SecretBytes: ...
+    def __getitem__(self, key: SupportsIndex | slice) -> int | SecretBytes:
+        found = super().__getitem__(key)
+        return found if isinstance(found, int) else SecretBytes(found)
+
+    def __repr__(self) -> str:
+        return "b'***'"
 
 
 class Redactor:

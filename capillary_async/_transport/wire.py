@@ -59,7 +59,7 @@ class Wire:
                 return await self._exchange(client, request, timer)
             fault: CapillaryError = late(timer, request)
         except asyncio.CancelledError as error:
-            # Without aiohttp's frames: their locals hold the headers, and they tell nothing of a cancellation.
+            # Without aiohttp's frames: their locals have the headers, and they are of no use for a cancellation.
             raise error.with_traceback(None) from None
         except RuntimeError as error:
             if (end := collected(error)) is not None:
@@ -116,12 +116,12 @@ class Wire:
         if known is None:
             # In a pool that is not ours, `connect` would count the wait for one of its connections too, and
             # nothing reports when the connection is there.
-            foreign = self._pools.foreign
+            unowned = self._pools.unowned
             known = aiohttp.ClientTimeout(
                 total=None,
-                connect=None if foreign else timeouts.connect,
+                connect=None if unowned else timeouts.connect,
                 sock_connect=timeouts.connect,
-                sock_read=timeouts.read if foreign else None,
+                sock_read=timeouts.read if unowned else None,
             )
             self._timeouts[timeouts] = known
         return known

@@ -1,7 +1,7 @@
-"""`Calls`: what endpoints, pagers and fan-outs have of a session, so that users need not see it.
+"""`Calls`: the part of a session that endpoints, pagers and fan-outs call.
 
-Invariant: nothing is sent once the session is closed, and every iterator and call under way ends with it. Made by the
-session, one for itself and one for each view; used by the endpoints and by what they give out.
+Invariant: nothing is sent once the session is closed, and every iterator and call in flight ends with it. Called by the
+endpoints, their pagers and fan-outs; made by the session, one for itself and one per view.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ class Calls:
         renew_in_child(self, Calls.renew)
 
     def renew(self) -> None:
-        """In a forked child: calls and iterators under way are the parent's."""
+        """In a forked child: calls and iterators in flight are the parent's."""
         bury(self._under_way, list(self._iterators))
         self._lock = threading.Lock()
         self._under_way = InFlightCalls()
         self._iterators = weakref.WeakSet()
 
     def view(self, settings: Settings, quota: Quota) -> Calls:
-        """The same with other settings, closed with the session."""
+        """Make the calls of a view, which are closed with the session."""
         root = self._root or self
         view = Calls(self._shared, settings, quota, root)
         with root._lock:  # noqa: SLF001 - of this class
@@ -95,7 +95,7 @@ class Calls:
     async def read(self, request: Request, response: Response) -> Response:
         """Decode an answer that was left undecoded.
 
-        What cannot be read after all is an attempt that failed: it goes through the chain as that.
+        If it cannot be decoded, that counts as a failed attempt: the request goes through the chain again.
 
         Raises:
             CapillaryError: As the request came out.
@@ -120,7 +120,7 @@ class Calls:
 
     @property
     def lengths(self) -> Lengths:
-        """How long the pages of each endpoint come."""
+        """The lengths of the pages that each endpoint gave."""
         return self._shared.lengths
 
     def count_duplicates(self, number: int) -> None:
@@ -128,7 +128,7 @@ class Calls:
         count(self._shared.stats, duplicates=number)
 
     async def aclose(self) -> None:
-        """End all iterators and calls and close the pools; of a view its own iterators and calls only."""
+        """End all iterators and calls and close the pools; a view ends only its own iterators and calls."""
         self._closed = True
         with self._lock:
             iterators, views = list(self._iterators), list(self._views)
@@ -143,7 +143,7 @@ class Calls:
         await self._shared.pools.aclose()
 
     def check_open(self) -> None:
-        """Refuse to work once `aclose` was called."""
+        """Raise `RuntimeError` once `aclose` was called."""
         if self.closed:
             raise RuntimeError("the AsyncSession is closed: make a new one, or keep it open for as long as it is used")
 
@@ -154,38 +154,38 @@ class Calls:
 
     @property
     def base_url(self) -> str:
-        """Of the cluster, without a slash at the end."""
+        """The URL of the cluster, without a slash at the end."""
         return self._shared.base_url
 
     @property
     def timeouts(self) -> Timeouts:
-        """In force here."""
+        """The `Timeouts` of this session or view."""
         return self._settings.timeouts
 
     @property
     def paging(self) -> Paging:
-        """In force here."""
+        """The `Paging` of this session or view."""
         return self._settings.paging
 
     @property
     def limits(self) -> Limits:
-        """Of the session and all its views together."""
+        """The `Limits` of the session and all its views together."""
         return self._settings.limits
 
     @property
     def server_timezone(self) -> tzinfo | None:
-        """For ISO times without an offset."""
+        """The time zone in which times without an offset are read."""
         return self._settings.server_timezone
 
 
 def _scope(settings: Settings) -> Headers:
-    """The scope of Neo calls. One among the user's headers wins, since it was said for this view."""
+    """Return the scope header of Neo calls; one among the user's headers replaces it."""
     said = any(name.lower() == DAG_SCOPE for name in settings.headers)
     return Headers({} if said or settings.dag_scope is None else {DAG_SCOPE: settings.dag_scope})
 
 
 def _judged(request: Request, response: Response, shape: ResponseSpec) -> Any:
-    """What an answer says that a user's middleware gave by itself: it is read as a server's would be."""
+    """Read an answer that a user's middleware made itself, as one of a server is read."""
     try:
         return judge(response, shape)
     except CapillaryError as error:

@@ -8,11 +8,10 @@ from capillary_async._transport.messages import (
     CallState,
     Headers,
     ResponseSpec,
-    SecretBytes,
-    SecretStr,
     part_of,
     set_decoded,
 )
+from capillary_async._transport.redaction import SecretBytes, SecretStr
 
 SECRETS = ["Authorization", "authorization", "X-CAP-API-OAUTH-TOKEN", "Cookie", "Set-Cookie", "Proxy-Authorization"]
 
