@@ -59,10 +59,8 @@ def refuse(name: str, takes: str, value: object) -> InvalidRequestError:
 
 
 def whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
-    """A whole number within bounds, of at most 64 bits where there is a least one; True is none."""
+    """A whole number within bounds; True is none."""
     right = isinstance(value, int) and not isinstance(value, bool)
-    if right and least is not None and most is None and value > _LARGEST:
-        most = _LARGEST  # more digits than Python writes, and no number of rows, pages or seconds
     if not right or (least is not None and value < least) or (most is not None and value > most):
         span = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most}"
         raise refuse(name, f"a whole number{span}", value)

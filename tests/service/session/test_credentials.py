@@ -18,7 +18,7 @@ from capillary_async import AsyncSession, Limits, OAuthClient, RetryPolicy, Time
 from capillary_async._transport import messages as message
 from capillary_async._transport.credentials import OAuthCredentials, credentials_step
 from capillary_async._transport.messages import CallState, Request, Response, part_of, set_decoded
-from capillary_async._transport.oauth import _tell
+from capillary_async._transport.oauth import _report
 from capillary_async.errors import (
     AuthenticationError,
     CapillaryError,
@@ -359,7 +359,7 @@ def test_nobody_is_told_in_a_closed_loop():
     loop = asyncio.new_event_loop()
     done = loop.create_future()
     loop.close()
-    _tell(loop, done, None)
+    _report(loop, done, None)
     assert not done.done()
 
 

@@ -21,7 +21,7 @@ from capillary_async import _validation as checks
 from capillary_async._config import merged_headers
 
 
-@pytest.mark.parametrize("value", [-1, 0, 1, 50, 10**9, 2**63 - 1])
+@pytest.mark.parametrize("value", [-1, 0, 1, 50, 10**9, 10**400])
 def test_whole_numbers(value: int) -> None:
     """Within bounds, where there are any."""
     assert checks.whole("batch_size", value) == value
@@ -43,12 +43,6 @@ def test_the_bounds_of_whole_numbers() -> None:
         checks.whole("page_size", 101, 1, 100)
     with pytest.raises(InvalidRequestError, match="seed takes a whole number, got '7'"):
         checks.whole("seed", "7")
-    assert checks.whole("seed", 10**400) == 10**400
-    for value in (2**63, 10**5000):
-        with pytest.raises(
-            InvalidRequestError, match="prefetch takes a whole number from 0 to 9223372036854775807, got"
-        ):
-            checks.whole("prefetch", value, 0)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, -1, -0.1, True, "5", None, 1j, Decimal(1)])
