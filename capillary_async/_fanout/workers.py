@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import suppress
 from copy import copy
 from functools import partial
 from itertools import chain
@@ -24,7 +23,7 @@ from capillary_async._priority import begin_bulk
 from capillary_async.errors import CapillaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable
 
     from capillary_async._fanout.handoff import Handoff
     from capillary_async._fanout.keys import QueuedKey
@@ -54,7 +53,6 @@ class WorkerPool(Generic[K, T]):
         self._given = 0
         # Set until the run ends: a cancelled run must never look like the end of the input.
         self.failure: BaseException | None = _cut_off()
-        self._ending = False
         self._workers = plan.workers
         # Batches start with the workers for a few hundred keys, and each answer admits two more.
         self._admitted = max(AHEAD // plan.reader.batch, 1) if plan.reader.batch > 1 else plan.workers
@@ -63,22 +61,18 @@ class WorkerPool(Generic[K, T]):
     async def run(self) -> None:
         """Work until every key has its outcome, or an error concerns all of them.
 
-        The tasks are plain ones, cancelled once: in a scope that cancels at each await, neither the input's own
+        asyncio's task group cancels each task once: under one that cancels at each await, neither the input's own
         `finally` nor a page in flight could end in order.
         """
-        loop = asyncio.get_running_loop()
-        tasks: list[asyncio.Task[None]] = []
         try:
-            # In the `try`: an eager task may raise a KeyboardInterrupt before the others are made.
-            tasks.append(loop.create_task(self._queue.run()))
-            tasks.extend(loop.create_task(self._work(worker)) for worker in range(self._plan.workers))
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            error = _failure(tasks) or self._queue.error
-            if error is not None or not any(task.cancelled() for task in tasks):
-                self.failure = error
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._queue.run())]
+                tasks += [group.create_task(self._work(worker)) for worker in range(self._plan.workers)]
+            if self._queue.error is not None or not any(task.cancelled() for task in tasks):
+                self.failure = self._queue.error
+        except (BaseExceptionGroup, KeyboardInterrupt, SystemExit) as error:
+            self.failure = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
         finally:
-            self._ending = True
-            await _end(tasks)
             self._handoff.end()
 
     def unsettled(self) -> dict[Any, int]:
@@ -89,6 +83,7 @@ class WorkerPool(Generic[K, T]):
     async def _work(self, worker: int) -> None:
         """Read unit after unit. Workers have numbers, by which the permits of idle ones are shared."""
         begin_bulk()
+        await asyncio.sleep(0)  # an eager task must not fail before the others are made
         try:
             while worker >= self._admitted:
                 self._admission.clear()
@@ -105,7 +100,7 @@ class WorkerPool(Generic[K, T]):
         except asyncio.CancelledError:
             self._workers -= 1
             self._admit(self._plan.workers)
-            if self._ending or (self._workers and self._plan.reorder_window is None):
+            if self._workers and self._plan.reorder_window is None:
                 raise
             # Cancelled by another task, and its key is lost: an ordered loop would wait for that key, and where this
             # was the last worker, the input would wait for a worker.
@@ -222,21 +217,3 @@ class WorkerPool(Generic[K, T]):
 
 def _cut_off() -> RuntimeError:
     return RuntimeError("the fan-out was cancelled from elsewhere; keys without an outcome were not answered")
-
-
-def _failure(tasks: Sequence[asyncio.Task[None]]) -> BaseException | None:
-    """The first error of a task, as itself."""
-    ended = (task.exception() for task in tasks if task.done() and not task.cancelled())
-    return next((error for error in ended if error is not None), None)
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel the tasks and wait until they have ended. A further cancellation is passed on to them."""
-    while left := [task for task in tasks if not task.done()]:
-        for task in left:
-            task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait(left)
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # retrieved, so that asyncio does not log it
