@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
+from support.environment import name_cluster
 
 from capillary_async import (
     AsyncSession,
@@ -75,9 +76,7 @@ def capillary_sandbox_options() -> dict[str, Any]:
 @pytest.fixture
 def cluster(capillary_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     """A sandbox that the environment names, as a real cluster would be."""
-    monkeypatch.setenv("CAPILLARY_BASE_URL", capillary_sandbox.url)
-    monkeypatch.setenv("CAPILLARY_USERNAME", capillary_sandbox.username)
-    monkeypatch.setenv("CAPILLARY_PASSWORD", capillary_sandbox.password)
+    name_cluster(monkeypatch, capillary_sandbox.url, capillary_sandbox.username, capillary_sandbox.password)
     return capillary_sandbox
 
 

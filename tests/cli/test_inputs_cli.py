@@ -26,6 +26,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.environment import name_cluster
 from support.job_server import Customers
 
 from capillary_async.cli import main
@@ -46,13 +47,9 @@ COLUMN = ("--ids-column", "customer_id")
 
 @pytest.fixture(autouse=True)
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Customers]:
-    for name in [name for name in os.environ if name.startswith("CAPILLARY_")]:
-        monkeypatch.delenv(name)
     monkeypatch.delenv("PYTHONDEVMODE", raising=False)
     with Customers() as customers:
-        monkeypatch.setenv("CAPILLARY_BASE_URL", customers.url)
-        monkeypatch.setenv("CAPILLARY_USERNAME", "till")
-        monkeypatch.setenv("CAPILLARY_PASSWORD", "p4ss-w/rd+till")
+        name_cluster(monkeypatch, customers.url)
         yield customers
 
 
@@ -201,10 +198,10 @@ def test_80_000_lines_with_a_stray_mark(tmp_path: Path, capfd: pytest.CaptureFix
     """Linear: it took minutes."""
     path = tmp_path / "ids.csv"
     path.write_text('customer_id,n\n1,"Foo\n' + "".join(f"{number},name\n" for number in range(2, 80_000)))
-    began = time.perf_counter()
+    began = time.process_time()
     assert main(export(tmp_path / "out", "--ids", str(path), *COLUMN)) == 1
     assert "line 2: a quotation mark" in line_of(capfd)
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ pytest.importorskip("pyarrow")
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from support.environment import name_cluster
 from support.job_server import UNKNOWN, Customers
 
 from capillary_async.cli import main
@@ -40,14 +41,10 @@ POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits as POS
 @pytest.fixture(autouse=True)
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Customers]:
     """A server that the environment names, as a real cluster would be."""
-    for name in [name for name in os.environ if name.startswith("CAPILLARY_")]:
-        monkeypatch.delenv(name)
     monkeypatch.delenv("PYTHONDEVMODE", raising=False)
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     with Customers() as customers:
-        monkeypatch.setenv("CAPILLARY_BASE_URL", customers.url)
-        monkeypatch.setenv("CAPILLARY_USERNAME", "till")
-        monkeypatch.setenv("CAPILLARY_PASSWORD", "p4ss-w/rd+till")
+        name_cluster(monkeypatch, customers.url)
         yield customers
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.paths import ROOT
+from support.processes import processes_of
 
 from benchmarks import __main__ as command
 from benchmarks import clients, pages, table
@@ -34,20 +35,6 @@ def run(*arguments, **environment):
         cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=55,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
-
-
-def processes_of(mark):
-    """Command lines of the living processes that carry a mark in their environment."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            text = (folder / "environ").read_bytes()
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-        except (OSError, IndexError):
-            continue
-        if f"BENCHMARK_MARK={mark}".encode() in text and state != "Z":
-            found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return found
 
 
 def until(condition, seconds=10.0):
@@ -157,11 +144,11 @@ def test_an_interrupted_run_leaves_no_process_behind(how, tmp_path):
         cwd=ROOT, env={**os.environ, "BENCHMARK_MARK": mark, "TMPDIR": str(tmp_path)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
-    until(lambda: any("benchmarks.runner" in line for line in processes_of(mark)))
-    assert len(processes_of(mark)) >= 3  # the command, its server and a client
+    until(lambda: any("benchmarks.runner" in line for line in processes_of(f"BENCHMARK_MARK={mark}")))
+    assert len(processes_of(f"BENCHMARK_MARK={mark}")) >= 3  # the command, its server and a client
     child.send_signal(how)
     _, complaint = child.communicate(timeout=10)
-    until(lambda: not processes_of(mark))
+    until(lambda: not processes_of(f"BENCHMARK_MARK={mark}"))
     if how != signal.SIGKILL:
         assert child.returncode == 130
         assert complaint.strip() == "benchmarks: interrupted; its servers and clients are stopped"

@@ -22,6 +22,7 @@ import jsonschema
 import pytest
 import yaml
 from support import where_is_what
+from support.environment import name_cluster
 from support.kubernetes_cronjob import CRON_JOB
 from support.paths import ROOT
 
@@ -65,9 +66,7 @@ def capillary_sandbox_options() -> dict[str, Any]:
 @pytest.fixture
 def cluster(capillary_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     """What `AsyncSession.from_env()` of the blocks finds."""
-    monkeypatch.setenv("CAPILLARY_BASE_URL", capillary_sandbox.url)
-    monkeypatch.setenv("CAPILLARY_USERNAME", capillary_sandbox.username)
-    monkeypatch.setenv("CAPILLARY_PASSWORD", capillary_sandbox.password)
+    name_cluster(monkeypatch, capillary_sandbox.url, capillary_sandbox.username, capillary_sandbox.password)
     return capillary_sandbox
 
 

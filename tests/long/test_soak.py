@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from support.paths import ROOT
+from support.processes import processes_of
 
 from benchmarks import soak, soak_proxy, soak_records, soak_server, soak_world, soak_wrong
 from benchmarks.soak_leg import Leg, Sample
@@ -78,7 +79,7 @@ def test_an_interrupted_soak_leaves_no_server_behind(number, code):
     assert process.stdout is not None
     deadline = time.monotonic() + 20
     assert process.stdout.readline().startswith("faults: 20,000 pages")
-    while len(processes_of(mark)) < 2:
+    while len(processes_of(f"SOAK_MARK={mark}")) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     time.sleep(0.5)  # anywhere in the beginning
@@ -86,21 +87,7 @@ def test_an_interrupted_soak_leaves_no_server_behind(number, code):
     _, complaints = process.communicate(timeout=20)
     assert process.returncode == code
     assert complaints.strip() == "soak: interrupted; its server is stopped"
-    assert processes_of(mark) == []
-
-
-def processes_of(mark):
-    """Ids of the living processes that carry a mark in their environment."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            text = (folder / "environ").read_bytes()
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-        except (OSError, IndexError):
-            continue
-        if f"SOAK_MARK={mark}".encode() in text and state != "Z":
-            found.append(folder.name)
-    return found
+    assert processes_of(f"SOAK_MARK={mark}") == []
 
 
 @pytest.mark.parametrize(

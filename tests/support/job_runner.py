@@ -14,6 +14,8 @@ import traceback
 import warnings
 from typing import Any
 
+from job_server import at_once
+
 from capillary_async import AsyncSession, BasicAuth, RetryPolicy, jobs
 from capillary_async.jobs import _export
 from capillary_async.jobs._common import kill_points as _points
@@ -22,9 +24,6 @@ from capillary_async.jobs._exporting import writer as _publish
 
 
 async def export(asked: dict[str, Any]) -> int:
-    async def at_once(seconds: float) -> None:
-        """Pauses between rounds are not waited for."""
-
     async with AsyncSession(
         asked["url"], auth=BasicAuth("till", password="p"), retry=RetryPolicy(attempts=asked.get("attempts", 1))
     ) as session:

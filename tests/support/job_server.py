@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["QUERY", "Customers", "rows_of"]
+__all__ = ["QUERY", "Customers", "at_once", "rows_of"]
 
 QUERY: dict[str, Any] = {
     "program_id": 2282,
@@ -31,6 +31,10 @@ _MISSING = b'{"errors":[{"status":false,"code":404,"message":"customer not found
 _ASKED = re.compile(rb"[?&](entity_id|page|count|program_id|point_category_id)=([0-9]+)")
 _SOME = 50
 _END = b"\r\n\r\n"
+
+
+async def at_once(_: float) -> None:
+    """A `sleep` for jobs: pauses are not waited for."""
 
 
 def rows_of(customer: int) -> list[dict[str, Any]]:

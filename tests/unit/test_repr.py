@@ -155,10 +155,10 @@ def test_pagers_and_fan_outs() -> None:
 def test_a_big_outcome_in_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
     """In the time of a short one: what is not shown is not looked at."""
     outcome = Outcome(key=7, items=(FULL,) * 400_000)
-    began = time.perf_counter()
+    began = time.process_time()
     with caplog.at_level(logging.INFO):
         logging.getLogger("app").info("%s", outcome)
-    assert time.perf_counter() - began < 0.1
+    assert time.process_time() - began < 0.1
     (line,) = caplog.messages
     assert len(line) < 500
     assert line.startswith("Outcome(key=7, items=(PointsAllocation(")

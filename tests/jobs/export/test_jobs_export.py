@@ -21,7 +21,7 @@ pytest.importorskip("pyarrow")
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from support.job_server import QUERY, UNKNOWN, Customers, rows_of
+from support.job_server import QUERY, UNKNOWN, Customers, at_once, rows_of
 
 from capillary_async import (
     AsyncSession,
@@ -58,10 +58,6 @@ def server() -> Iterator[Customers]:
 def session(server: Customers, session_at: Callable[..., AsyncSession]) -> AsyncSession:
     """Whose failures are not tried again, so that tests count them."""
     return session_at(server.url, retry=RetryPolicy(attempts=1))
-
-
-async def at_once(seconds: float) -> None:
-    """Pauses are not waited for."""
 
 
 async def export(session: AsyncSession, out: Path, ids: Any = IDS, **options: Any) -> jobs.ExportResult:

@@ -20,8 +20,9 @@ import pytest
 pytest.importorskip("pyarrow")
 
 import pyarrow.parquet as pq
+from support.environment import name_cluster
 from support.export_folder import write_export
-from support.job_server import QUERY, UNKNOWN, Customers
+from support.job_server import QUERY, UNKNOWN, Customers, at_once
 
 from capillary_async import AsyncSession, Limits, RetryPolicy, Timeouts, jobs
 from capillary_async.cli import main
@@ -41,22 +42,14 @@ IDS = [1, 2, 3, 4]
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Customers]:
     """A server that the environment names."""
-    for name in [name for name in os.environ if name.startswith("CAPILLARY_")]:
-        monkeypatch.delenv(name)
     with Customers() as customers:
-        monkeypatch.setenv("CAPILLARY_BASE_URL", customers.url)
-        monkeypatch.setenv("CAPILLARY_USERNAME", "till")
-        monkeypatch.setenv("CAPILLARY_PASSWORD", "p4ss-w/rd+till")
+        name_cluster(monkeypatch, customers.url)
         yield customers
 
 
 @pytest.fixture
 def session(server: Customers, session_at: Callable[..., AsyncSession]) -> AsyncSession:
     return session_at(server.url, retry=RetryPolicy(attempts=1))
-
-
-async def at_once(_: float) -> None:
-    """Pauses are not waited for."""
 
 
 async def export(session: AsyncSession, out: Any, ids: Any = IDS, **options: Any) -> jobs.ExportResult:

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("pyarrow")
 pytest.importorskip("duckdb")
 
-from support.job_server import QUERY, Customers
+from support.job_server import QUERY, Customers, at_once
 
 from capillary_async import AsyncSession, Limits, jobs
 
@@ -33,9 +33,6 @@ def held(server: Customers, lengths: dict[int, int]) -> int:
 
 
 async def export(session: AsyncSession, out: Path, ids: Any, **options: Any) -> jobs.ExportResult:
-    async def at_once(seconds: float) -> None:
-        """Pauses are not waited for."""
-
     return await jobs.export("allocations", ids, out, session=session, sleep=at_once, **QUERY, **options)
 
 

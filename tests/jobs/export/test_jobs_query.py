@@ -16,7 +16,7 @@ pytest.importorskip("pyarrow")
 
 import pyarrow.parquet as pq
 from support.api_double import HOST, Seen, ids_of, serving
-from support.job_server import QUERY, Customers
+from support.job_server import QUERY, Customers, at_once
 from support.killing import Runner, contents
 
 from capillary_async import AsyncSession, InvalidRequestError, Outcome, RetryPolicy, ServerError, Timeouts, jobs
@@ -40,10 +40,6 @@ def server() -> Iterator[Customers]:
 @pytest.fixture
 def session(server: Customers, session_at: Callable[..., AsyncSession]) -> AsyncSession:
     return session_at(server.url, retry=RetryPolicy(attempts=1))
-
-
-async def at_once(seconds: float) -> None:
-    """Pauses are not waited for."""
 
 
 async def export(session: AsyncSession, out: Path, ids: Any = IDS, **options: Any) -> jobs.ExportResult:
