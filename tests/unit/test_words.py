@@ -11,7 +11,8 @@ import io
 import tokenize
 from typing import TYPE_CHECKING
 
-from support.paths import PACKAGE
+import pytest
+from support.paths import PACKAGE, ROOT
 from support.words import banned_words
 
 if TYPE_CHECKING:
@@ -54,6 +55,13 @@ def test_plain_english() -> None:
     ]
     found = [f"{path}:{line}: {word!r}: write {instead}" for path in done for line, word, instead in found_in(path)]
     assert found == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "SECURITY.md"])
+def test_plain_english_in_documents(name: str) -> None:
+    """For those who read before they install; `--help` has its own test."""
+    lines = enumerate((ROOT / name).read_text("utf-8").splitlines(), 1)
+    assert [(name, number, *found) for number, line in lines for found in banned_words(line)] == []
 
 
 def test_a_banned_word_is_found(tmp_path: Path) -> None:
