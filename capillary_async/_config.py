@@ -178,6 +178,8 @@ class Paging:
 class CarefulPaging(Paging):
     """Paging of the jobs: a page is requested after a short page 1 of any length that may be a server's cap."""
 
+    __repr__ = brief_repr
+
 
 _KINDS: dict[str, type[Any]] = {"limits": Limits, "paging": Paging, "retry": RetryPolicy, "timeouts": Timeouts}
 
