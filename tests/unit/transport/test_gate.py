@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +39,7 @@ REQUEST = Request("GET", "/path")
 def _virtual_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call's clock is that of its loop: real for sockets, virtual here."""
     monkeypatch.setattr(message, "time", SimpleNamespace(monotonic=clock))
+    random.seed(20)  # the jitter: each run is the same
 
 
 class Service:
