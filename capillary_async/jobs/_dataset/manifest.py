@@ -312,6 +312,8 @@ def _is_in_shards(file: str, ending: str) -> bool:
 
 def _loaded(path: Path) -> dict[str, Any]:
     """The members of a file of this release."""
+    if path.exists() and not path.is_file():
+        raise JobError(f"{path} is no file, and no manifest of an export", path=str(path))
     try:
         found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError:

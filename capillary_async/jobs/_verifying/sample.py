@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from capillary_async import CapillaryError
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._common.threads import in_thread
+from capillary_async.jobs._dataset.folder import is_own_file
 from capillary_async.jobs._dataset.state import State
 from capillary_async.jobs._verifying.findings import first_ones
 
@@ -74,7 +75,7 @@ class Sample:
 
     def _drawn(self, keys: int, random_: random.Random) -> dict[Any, int]:
         """Random keys that did not fail, each with its shard, in the order of the ids."""
-        if not self._folder.state.exists():
+        if not is_own_file(self._folder.state):
             raise JobError(f"{self._folder.path} has no state.sqlite, so that there are no ids to draw a sample from")
         try:
             state = State.read_only(self._folder.state)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from attrs import asdict, fields
 
+from capillary_async.jobs._dataset.folder import is_own_file
 from capillary_async.jobs._dataset.manifest import Manifest
 from capillary_async.jobs._dataset.state import State
 from capillary_async.jobs._verifying.findings import SHOWN
@@ -32,6 +33,9 @@ def open_state(folder: ExportFolder, findings: Findings) -> State | None:
             "state.sqlite is not there: the ids that were asked for are not checked, nor whether query, cluster "
             "and counters in manifest.json and the keys in failures.jsonl are those of the export"
         )
+        return None
+    if not is_own_file(folder.state):
+        findings.faults.append("state.sqlite is a symbolic link or no file, and an export makes neither")
         return None
     state: State | None = None
     try:
@@ -56,6 +60,9 @@ def check_failures(folder: ExportFolder, manifest: Manifest, state: State | None
     number = differing = 0
     if not folder.failures.exists() and not failed:
         return  # an export without failures has no such file
+    if folder.failures.exists() and not is_own_file(folder.failures):
+        findings.faults.append("failures.jsonl is a symbolic link or no file, and an export makes neither")
+        return
     try:
         with folder.failures.open("rb") as file:
             for number, line in enumerate(file, 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import sqlite3
 from decimal import Decimal
@@ -260,6 +261,26 @@ async def test_files_that_do_not_belong(out: Path) -> None:
     assert any(text.startswith("shards/part-00000001.parquet cannot be read") for text in faults)
     assert any(text.startswith("failures.jsonl cannot be read") for text in faults)
     assert any(text.startswith("state.sqlite cannot be read") for text in faults)
+
+
+@pytest.mark.parametrize("name", ["state.sqlite", "failures.jsonl"])
+@pytest.mark.parametrize("made", ["link", "pipe"])
+async def test_what_an_export_never_makes(out: Path, name: str, made: str) -> None:
+    """A link leads out of the folder, and a named pipe would be read for ever: neither is opened."""
+    path = out / name
+    path.rename(out / "elsewhere")
+    path.symlink_to(out / "elsewhere") if made == "link" else os.mkfifo(path)
+    async with asyncio.timeout(20):
+        assert f"{name} is a symbolic link or no file, and an export makes neither" in (await jobs.verify(out)).faults
+
+
+async def test_a_manifest_that_is_no_file(out: Path) -> None:
+    """A named pipe is not waited for, by `reconcile` either."""
+    (out / "manifest.json").unlink()
+    os.mkfifo(out / "manifest.json")
+    for job in (jobs.verify, jobs.reconcile):
+        with pytest.raises(jobs.JobError, match=r"manifest\.json is no file, and no manifest"):
+            await job(out)
 
 
 async def test_a_name_in_the_manifest_stays_in_the_folder(out: Path) -> None:
