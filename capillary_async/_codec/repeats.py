@@ -1,7 +1,7 @@
 """Objects that have a member twice with different values: JSON allows it, and a reader takes one of them.
 
-Invariant: neither of two values is picked; the same value twice is one value. Called by `decode.py` after it has read
-the body, which is read again only if it has another count of names than the value.
+Invariant: neither of two values is picked; the same value twice is one value. Called by `parse.py` and `decode.py`
+after the body is read, which is read again only if it has another count of names than the value.
 """
 
 from __future__ import annotations
