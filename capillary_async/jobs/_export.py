@@ -1,7 +1,7 @@
-"""`export`: read what Capillary holds of many customers into a folder, durably and exactly once.
+"""`export`: read the records of many customers into a folder, durably and exactly once.
 
-Invariant: what the manifest names is on the disk, whole; started again after any end, the job goes on at what is
-missing and comes to the same bytes. It owns no session. Called by users and the command line.
+Invariant: what the manifest names is on the disk, whole; started again after any end, the job reads what is
+missing and makes the same bytes. It owns no session. Called by users and the command line.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from capillary_async.jobs._dataset.folder import ExportFolder, is_own_file
 from capillary_async.jobs._dataset.formats import FormatName, format_of
 from capillary_async.jobs._dataset.manifest import Manifest, read_of, refuse_unowned
 from capillary_async.jobs._dataset.state import Shard, State
-from capillary_async.jobs._exporting.customer_ids import spool
+from capillary_async.jobs._exporting.customer_ids import read_ids
 from capillary_async.jobs._exporting.outage import Outage
 from capillary_async.jobs._exporting.progress import ExportProgress, ExportResult, ProgressCounter
 from capillary_async.jobs._exporting.reading import ReadLoop
@@ -63,12 +64,12 @@ async def export(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     **query: Any,
 ) -> ExportResult:
-    """Read what Capillary holds of many customers into a folder.
+    """Read the records of many customers into a folder.
 
     Started again with the same arguments it goes on at what is missing, also after `kill -9`. All ids are read, and
-    kept in the folder, before anything is asked. A customer that fails is written to `failures.jsonl` and asked again
-    in later rounds; an outage pauses the job for at most 15 minutes. Memory does not grow with the number of customers;
-    the rows of each customer under way are held.
+    stored in the folder, before the first request. A customer that fails is written to `failures.jsonl` and retried in
+    later rounds; an outage pauses the job for at most 15 minutes. Memory does not grow with the number of customers;
+    the rows of each customer under way are buffered.
 
     Args:
         source: `allocations` (`points_allocation.by_expiry_many`), `awarded` (`points_awarded.ids`), `events`
@@ -78,10 +79,10 @@ async def export(
         out: The folder; it is made.
         session: The caller's; it is not closed.
         format: `parquet` or `jsonl`.
-        shard_keys: Customers a file.
+        shard_keys: Customers per file.
         verify: Whether lists of several pages are read until two readings agree; None for the session's own.
-        rounds: How often customers that failed are asked again. Those that the service refused, and would again, are
-            asked again by the next run alone.
+        rounds: Number of retry rounds for customers that failed. Those that the service refused, and would again, are
+            retried by the next run alone.
         paranoid: Hash all files that are there, instead of looking at their sizes.
         allow_empty: Whether no ids at all are an export, complete with no records; otherwise they are refused, since
             most often a filter or a file went wrong.
@@ -98,13 +99,13 @@ async def export(
             `LedgerInclude`), and the rest of `explode`'s.
 
     Returns:
-        What it came to.
+        Counts of keys, records and requests, and whether the export is complete.
 
     Raises:
-        InvalidRequestError: An argument cannot be; nothing was sent.
+        InvalidRequestError: An argument is invalid; nothing was sent.
         JobError: The folder is another export's or another process's, it cannot be written, there are no ids, or the
-            service did not answer for 15 minutes. The text says what to do.
-        CapillaryError: What concerns every key, e.g. wrong credentials.
+            service did not answer for 15 minutes. The message says what to do.
+        CapillaryError: An error that concerns every key, e.g. wrong credentials.
     """
     if source not in SOURCES:
         raise InvalidRequestError(f"source takes one of {', '.join(SOURCES)}, got {source!r}", argument="source")
@@ -160,13 +161,13 @@ class ExportRun:
 
     async def run(self, ids: Iterable[Any] | AsyncIterable[Any] | None) -> ExportResult:
         """All of it."""
-        self._refuse_foreign()
+        self._refuse_unowned()
         try:
             self.state = await self.database.call(State, self.folder.state)
             await self._identify()
-            await self._heeding_stop(self._take_ids(ids))
+            await self._until_stopped(self._take_ids(ids))
             if not self.interrupted:
-                await self._heeding_stop(self.database.call(self._mend))
+                await self._until_stopped(self.database.call(self._repair))
             if not self.interrupted:
                 self.asks = await self._anything_to_do()
                 if self.asks:
@@ -180,17 +181,17 @@ class ExportRun:
 
     # -- what the folder is
 
-    def _refuse_foreign(self) -> None:
-        """A folder whose files are not ours is left alone, as is one that another release wrote."""
+    def _refuse_unowned(self) -> None:
+        """Refuse a folder whose files are not ours, or of another release."""
         refuse_unowned(self.folder.manifest)
-        if not self.folder.state.exists() and self._holds_something:
+        if not self.folder.state.exists() and self._has_outputs:
             raise JobError(
                 f"{self.folder.path} holds shards or a manifest.json and no state.sqlite, so that nothing is known of "
                 "them: export into another folder"
             )
 
     @property
-    def _holds_something(self) -> bool:
+    def _has_outputs(self) -> bool:
         return self.folder.manifest.exists() or any(self.folder.listed())
 
     async def _identify(self) -> None:
@@ -206,7 +207,7 @@ class ExportRun:
         }
         known = await self.database.call(self.state.get, "source")
         ids = await self.database.call(self.state.get, "asked")
-        if (known is None or ids is None) and self._holds_something:  # nothing is written before both are there
+        if (known is None or ids is None) and self._has_outputs:  # nothing is written before both are there
             raise JobError(
                 f"{self.folder.path} holds shards or a manifest.json, and its state.sqlite knows of no export: it is "
                 "empty or was cut. Put back the one that belongs there, or export into another folder; nothing was "
@@ -236,16 +237,16 @@ class ExportRun:
                     f"no ids: {self.folder.path} holds none to go on with: give them (--ids)", argument="ids"
                 )
             await call(self.state.forget_ids)
-            await self._spool(ids)
-            if not self.allow_empty and not await call(self.state.spooled_so_far):
+            await self._store_ids(ids)
+            if not self.allow_empty and not await call(self.state.count_ids):
                 raise JobError(
                     "no ids: the input is empty, so that nothing would be exported. Look at where the ids come from; "
                     "if it is meant, say allow_empty (--allow-empty)"
                 )
-            await call(self.state.spooled)
+            await call(self.state.finish_ids)
         elif ids is not None:
             await call(self.state.begin_compare)
-            await self._spool(ids, "other_")
+            await self._store_ids(ids, "other_")
             place = await call(self.state.first_difference)
             if place is not None:
                 raise JobError(
@@ -256,17 +257,18 @@ class ExportRun:
         self.asked = await call(self.state.get, "asked")
         self.tally.asked = self.asked
 
-    async def _spool(self, ids: Iterable[Any] | AsyncIterable[Any], table: str = "") -> None:
+    async def _store_ids(self, ids: Iterable[Any] | AsyncIterable[Any], table: str = "") -> None:
         pairs = self.reading.source.pairs
+        add = partial(self.database.call, self.state.add_ids, table=table, pairs=pairs)
         try:
-            await spool(ids, lambda piece: self.database.call(self.state.spool, piece, table, pairs=pairs), pairs=pairs)
+            await read_ids(ids, add, pairs=pairs)
         except OSError as error:
             raise JobError(f"cannot read the ids: {error}") from error
 
     # -- what is there
 
-    def _mend(self) -> None:
-        """Make files and database agree: what one has and the other has not is done again."""
+    def _repair(self) -> None:
+        """Make files and database agree: a shard that only one of them has is read again."""
         done = self.state.done()
         named = {shard.file: shard for shard in done.values()}
         there = {path.name: path for path in self.folder.listed()}
@@ -293,7 +295,7 @@ class ExportRun:
         finished = await call(self.state.get, "finished")
         whole = len(await call(self.state.done)) == self._shards
         if finished and whole and not (await call(self.state.open_failures, 1 << 30))[0]:
-            await call(self._mend_what_is_told)
+            await call(self._repair_outputs)
             return False
         await call(self.folder.remove, self.folder.manifest)
         reached("manifest-removed")
@@ -301,7 +303,7 @@ class ExportRun:
             await call(self.state.reopen)
         return True
 
-    def _mend_what_is_told(self) -> None:
+    def _repair_outputs(self) -> None:
         """Write failures and manifest again where they are not what the database says, the manifest last."""
         failures = self._failure_lines()
         if self._differs(self.folder.failures, failures):
@@ -338,7 +340,7 @@ class ExportRun:
         outage = Outage(intake.probe, self.tally.noted, sleep=self.sleep)
         try:
             work = publisher.guard(self._rounds(intake, publisher, outage))
-            await self._heeding_stop(work, intake)
+            await self._until_stopped(work, intake)
             if self.interrupted:
                 await publisher.flush()
                 await self.database.call(self._write_failures)
@@ -361,8 +363,8 @@ class ExportRun:
         self.tally.shards += shard is not None and task.round == 0
         self.tally.tell(at_once=True)
 
-    async def _heeding_stop(self, work: Any, intake: ReadLoop | None = None) -> None:
-        """Work to the end; or, told to stop, to the end of the shards under way, for so long as is granted."""
+    async def _until_stopped(self, work: Any, intake: ReadLoop | None = None) -> None:
+        """Work to the end; once `stop` is set, to the end of the shards under way, for at most `grace` seconds."""
         working = asyncio.ensure_future(work)
         told = asyncio.ensure_future((self.stop or asyncio.Event()).wait())
         try:
@@ -403,7 +405,7 @@ class ExportRun:
             await intake.run(_Tasks(self, numbers, round_, waiting), outage)
         await publisher.flush()
         if intake.stopping and len(await call(self.state.done)) == self._shards:
-            # All was read when it was told to stop: what failed is asked again another time.
+            # All was read when `stop` was set: what failed is retried by the next run.
             self.interrupted = bool((await call(self.state.open_failures, self.rounds))[0])
 
     # -- the end

@@ -59,7 +59,7 @@ def commit_before_rename() -> None:
         """Nothing is looked at."""
 
     _publish.Publisher._seal = sealed  # type: ignore[method-assign]
-    _export.ExportRun._mend = believe  # type: ignore[method-assign]
+    _export.ExportRun._repair = believe  # type: ignore[method-assign]
 
 
 def order_of_arrival() -> None:

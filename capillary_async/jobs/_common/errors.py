@@ -1,6 +1,6 @@
-"""What a job says when it cannot go on.
+"""The errors of the jobs.
 
-Invariant: as with every error of the SDK, the text says what happened, to which file, and what to do; it pickles.
+Invariant: as with every error of the SDK, the message says what happened, to which file, and what to do; it pickles.
 Raised by all of `jobs`.
 """
 
@@ -21,7 +21,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class JobError(CapillaryError):
-    """The job cannot run, or cannot go on, for a reason that concerns all of it. The text says what to do.
+    """The job cannot run, or cannot go on, for a reason that concerns all of it. The message says what to do.
 
     Attributes:
         path: The file or folder it is about, None where there is none.
@@ -49,12 +49,12 @@ class UnfitError(CapillaryError):
 
 
 def one_line(error: BaseException) -> str:
-    """What a library said, on one line and without the part that concerns its programmers."""
+    """The message of a library on one line, at most 400 characters."""
     return " ".join(str(error).split())[:400]
 
 
 def about(error: OSError | sqlite3.Error, folder: Path) -> JobError:
-    """What a failed read or write of the folder means to the user."""
+    """The error for a failed read or write of the folder: which file, and what to do."""
     full = isinstance(error, OSError) and error.errno in _FULL
     full = full or (isinstance(error, sqlite3.Error) and "full" in str(error))
     where = error.filename if isinstance(error, OSError) and error.filename else folder
@@ -65,4 +65,4 @@ def about(error: OSError | sqlite3.Error, folder: Path) -> JobError:
         )
     if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
         return JobError(f"{folder / 'state.sqlite'} is damaged: {error}; export into another folder")
-    return JobError(f"cannot write {where}: {error}; mend that and give the same command again: it goes on")
+    return JobError(f"cannot write {where}: {error}; repair the cause and give the same command again: it goes on")

@@ -1,7 +1,7 @@
 """The four sources of an export: which call they read, what identifies a record, and which columns are quantities.
 
 Invariant: a source is built on the public calls of the session alone; its query is checked before anything is asked,
-and is told as JSON without secrets. Used by the export and by `verify`.
+and is kept as JSON without secrets. Used by the export and by `verify`.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def _member(name: str) -> Callable[[Mapping[str, Any]], Any]:
 
 
 def _inner(hint: Any) -> Any:
-    """`Decimal`, or the model that stands in a field alone, in a tuple or in a mapping; else None."""
+    """`Decimal`, or the model that is in a field alone, in a tuple or in a mapping; else None."""
     if hint is Decimal or (isinstance(hint, type) and attrs.has(hint)):
         return hint
     if get_origin(hint) in (Union, types.UnionType, tuple, Mapping):

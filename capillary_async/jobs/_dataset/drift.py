@@ -33,7 +33,7 @@ Entry = tuple[str, str, int, str]
 
 
 class DriftCount:
-    """Counts by kind and name, each with the first example."""
+    """Counts of undocumented names by kind, each with the first example."""
 
     def __init__(self, counts: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None) -> None:
         self._counts: dict[str, dict[str, dict[str, Any]]] = {}

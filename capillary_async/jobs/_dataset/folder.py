@@ -1,4 +1,4 @@
-"""The folder of an export: its files, its lock, and how a file gets its name in it for good.
+"""The folder of an export: its files, its lock, and how a file durably gets its name in it.
 
 Invariant: a file gets its name only when its bytes are on the disk, and one process works in a folder at a time; the
 lock is the system's, so that it ends with its process however that ends. Nothing is opened through a symbolic link, and
@@ -101,7 +101,7 @@ class ExportFolder:
             sync_folder(self.shards.parent)
             take_lock(self._lock)
         except BlockingIOError:
-            raise JobError(self._said_of_the_owner(), path=str(self.path)) from None
+            raise JobError(self._owner_message(), path=str(self.path)) from None
         except OSError as error:
             no_lock = self._lock is not None
             self._release()
@@ -118,7 +118,7 @@ class ExportFolder:
         return self
 
     def _refuse_links(self) -> None:
-        """See that nothing that is opened by its name, by SQLite and others, leads out of the folder."""
+        """Refuse links, so that nothing that SQLite and others open by its name leads out of the folder."""
         beside = (self.state.with_name(f"{self.state.name}{end}") for end in ("", "-wal", "-shm", "-journal"))
         for path in (self.shards, *beside):
             if path.is_symlink() or (path != self.shards and path.exists() and not is_own_file(path)):
@@ -134,7 +134,7 @@ class ExportFolder:
             if (status.st_dev, status.st_ino) in _LOCKED:
                 raise BlockingIOError
 
-    def _said_of_the_owner(self) -> str:
+    def _owner_message(self) -> str:
         owner = ""
         if self._lock is None:
             owner = str(os.getpid())
@@ -161,12 +161,12 @@ class ExportFolder:
     # -- what is there for good
 
     def publish(self, path: Path) -> None:
-        """Give a written file its name, for good."""
+        """Give a written file its name, durably."""
         give_name(self.part(path), path)
         reached("shard-renamed")
 
     def write(self, path: Path, data: bytes, *points: str) -> None:
-        """Write a small file for good, or leave it as it was."""
+        """Write a small file durably, or leave it as it was."""
         with self.open_part(path) as file:
             file.write(data)
             file.flush()
@@ -178,7 +178,7 @@ class ExportFolder:
             reached(point)
 
     def remove(self, path: Path) -> None:
-        """Remove a file for good, if it is there."""
+        """Remove a file durably, if it is there."""
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
             sync_folder(path.parent)

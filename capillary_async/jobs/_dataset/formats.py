@@ -1,4 +1,4 @@
-"""What a shard looks like as a file: Parquet, or JSON Lines.
+"""The formats of a shard: Parquet, and JSON Lines.
 
 Invariant: the bytes are a function of the shard alone: fixed compression and row groups, no times, whatever the pieces
 in which the rows came. Used by `_exporting/shard.py` to write, by `_verifying/` to read.
@@ -31,7 +31,7 @@ __all__ = ["Batch", "Format", "FormatName", "Jsonl", "Parquet", "ShardFile", "fo
 
 FormatName = Literal["parquet", "jsonl"]
 
-GROUP = 8_192  # rows of a row group: what a shard in work holds at most
+GROUP = 8_192  # rows of a row group: maximum that a shard buffers
 _READ = 8_192
 _PIECE = 512  # lines
 _DERIVED_NAMES = frozenset(DERIVED.values())
@@ -58,13 +58,13 @@ class ShardFile(Protocol):
     """A shard being written."""
 
     def add(self, chunk: Any) -> None:
-        """Rows behind those that are there."""
+        """Append rows."""
 
     def close(self) -> None:
         """Write what is left and the end of the file, which stays open."""
 
     def abandon(self) -> None:
-        """Write nothing any more."""
+        """End it without writing what is buffered."""
 
 
 class Format(Protocol):
@@ -91,7 +91,7 @@ class Format(Protocol):
         ...
 
     def described(self, path: Path, shard: int) -> dict[str, tuple[str | None, str]]:
-        """What the file says of itself otherwise than this shard of this query would: (said, expected) by name."""
+        """Metadata of the file that differ from those of this shard of this query: (found, expected) by name."""
         ...
 
     def records(self, path: Path, keys: set[Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
@@ -99,7 +99,7 @@ class Format(Protocol):
         ...
 
     def plain(self, key: Any, items: Sequence[Any]) -> list[Mapping[str, Any]]:
-        """What `records` gives for records that are written and read again."""
+        """The rows that `records` would give of these records."""
         ...
 
 
@@ -112,7 +112,7 @@ def format_of(name: str, source: Dataset, query: Mapping[str, Any]) -> Format:
 
 
 class Parquet:
-    """A Parquet file a shard."""
+    """One Parquet file per shard."""
 
     ending = "parquet"
 
@@ -138,11 +138,11 @@ class Parquet:
         return {**self._metadata, "capillary_async.shard": str(shard)}
 
     def described(self, path: Path, shard: int) -> dict[str, tuple[str | None, str]]:
-        """What stands in the file's metadata otherwise."""
-        told: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
-        held = {name.decode(): value.decode() for name, value in told.items()}
+        """Metadata of the file that differ from those of this shard: (found, expected) by name."""
+        metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+        found = {name.decode(): value.decode() for name, value in metadata.items()}
         expected = self._described(shard)
-        return {name: (held.get(name), said) for name, said in expected.items() if held.get(name) != said}
+        return {name: (found.get(name), said) for name, said in expected.items() if found.get(name) != said}
 
     def pieces(self, path: Path) -> Iterator[tuple[Any, Any]]:
         """The rows of a shard in order, as (asked key, table)."""
@@ -179,7 +179,7 @@ class Parquet:
                     yield row.pop("asked_key"), {name: row[name] for name in list(row)[2:]}
 
     def plain(self, key: Any, items: Sequence[Any]) -> list[Mapping[str, Any]]:
-        """What the records are as rows."""
+        """The records as rows."""
         rows = _rows(self.chunk(0, [(key, items)]))
         return [{name: row[name] for name in list(row)[3:]} for row in rows]
 
@@ -188,21 +188,21 @@ class _ParquetFile:
     def __init__(self, file: IO[bytes], schema: Any) -> None:
         self._schema = schema
         self._writer = pq.ParquetWriter(file, schema, compression="zstd", compression_level=3, version="2.6")
-        self._held: list[Any] = []
+        self._buffered: list[Any] = []
         self._rows = 0
 
     def add(self, chunk: Any) -> None:
-        self._held.append(chunk)
+        self._buffered.append(chunk)
         self._rows += chunk.num_rows
         while self._rows >= GROUP:
             self._group(GROUP)
 
     def _group(self, rows: int) -> None:
         """Write a row group. Its chunks are made one: pages would end where chunks do."""
-        table = pa.concat_tables(self._held)
+        table = pa.concat_tables(self._buffered)
         left = table.slice(rows)
         group = table.slice(0, rows).combine_chunks().replace_schema_metadata(self._schema.metadata)
-        self._held, self._rows = [left] if left.num_rows else [], left.num_rows
+        self._buffered, self._rows = [left] if left.num_rows else [], left.num_rows
         self._writer.write_table(group, row_group_size=rows)
 
     def close(self) -> None:
@@ -333,7 +333,7 @@ class Jsonl:
                     yield key, {name: row[name] for name in list(row)[2:]}
 
     def plain(self, key: Any, items: Sequence[Any]) -> list[Mapping[str, Any]]:
-        """What the records are as rows."""
+        """The records as rows."""
         rows = [msgspec.json.decode(line) for line in self.chunk(0, [(key, items)]).splitlines()]
         return [{name: row[name] for name in list(row)[3:]} for row in rows]
 
@@ -346,14 +346,14 @@ class _JsonlFile:
         self._file.write(chunk)
 
     def close(self) -> None:
-        """Nothing stands behind the lines."""
+        """Lines have no end to write."""
 
     def abandon(self) -> None:
-        """Nothing is held."""
+        """Lines are not buffered."""
 
 
 def _derived(record: Any, name: str) -> Any:
     try:
         return getattr(record, name)
-    except OverflowError:  # a time beyond the year 9999: its milliseconds stand in their own column
+    except OverflowError:  # a time beyond the year 9999: its milliseconds are in their own column
         return None

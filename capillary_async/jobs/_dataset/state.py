@@ -1,7 +1,7 @@
-"""What an export knows of itself, in SQLite: the ids, the shards that are done, the keys that failed, the counters.
+"""The database of an export, in SQLite: the ids, the shards that are done, the keys that failed, the counters.
 
-Invariant: every change is one transaction that survives a power cut; what the tables do not name does not exist. Called
-from one thread at a time. Used by the export and by `verify`.
+Invariant: every change is one transaction that survives a power cut; a file that the tables do not name does not
+count. Called from one thread at a time. Used by the export and by `verify`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ASKED_ENOUGH", "COUNTERS", "SCHEMA_VERSION", "Failure", "Shard", "State"]
 
 SCHEMA_VERSION = 1  # of the folder: files, columns, tables
-ASKED_ENOUGH = (1 << 30) - 1  # a round beyond any: asked again by the next run alone
+ASKED_ENOUGH = (1 << 30) - 1  # a round beyond any: retried by the next run alone
 _OURS = {"meta", "keys", "events", "shards", "failures"}
 COUNTERS = ("requests", "retries", "throttles", "duplicates", "conflicts", "warnings")
 _TABLES = """
@@ -52,7 +52,7 @@ class Failure:
 
     Attributes:
         attempts: Requests sent for it that failed: of one round when it is committed, of all rounds and runs when read.
-        final: Whether asking again cannot help, since nothing was sent or the answer does not fit.
+        final: Whether a retry is useless, since nothing was sent or the answer does not fit.
         transient: Whether the service may answer another time.
         round: The last round in which it was asked; 0 for the first reading, `ASKED_ENOUGH` where no round of this run
             asks for it again.
@@ -104,7 +104,7 @@ class State:
         # The job calls from one thread of its own, which is not the one that opens and closes.
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
-            self._refuse_foreign(path)  # before anything of the file is changed
+            self._refuse_unowned(path)  # before anything of the file is changed
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA temp_store=FILE")
@@ -121,7 +121,7 @@ class State:
             self._db.close()
             raise
 
-    def _refuse_foreign(self, path: Path) -> None:
+    def _refuse_unowned(self, path: Path) -> None:
         """A database that has tables, and not ours, is another application's."""
         there = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if there and not there >= _OURS:
@@ -141,7 +141,7 @@ class State:
 
     @classmethod
     def read_only(cls, path: Path) -> State:
-        """What is there, to be looked at alone."""
+        """Open an existing database for reading only."""
         state = object.__new__(cls)
         state._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         try:
@@ -152,7 +152,7 @@ class State:
         return state
 
     def close(self) -> None:
-        """Close it; the files beside it go away."""
+        """Close it; SQLite removes its files beside it."""
         self._db.close()
 
     @contextmanager
@@ -169,12 +169,12 @@ class State:
     # -- facts by name
 
     def get(self, name: str, otherwise: Any = None) -> Any:
-        """A fact, or what is given where it is not known."""
+        """A fact by its name; `otherwise` if it is not known."""
         found = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return otherwise if found is None else json.loads(found[0])
 
     def put(self, **facts: Any) -> None:
-        """Keep facts."""
+        """Store facts by name."""
         with self._transaction():
             self._set(**facts)
 
@@ -185,13 +185,13 @@ class State:
     # -- the ids
 
     def forget_ids(self) -> None:
-        """Drop what an interrupted reading of the input left."""
+        """Drop the ids that an interrupted reading of the input left."""
         with self._transaction():
             self._db.execute("DELETE FROM keys")
             self._db.execute("DELETE FROM events")
 
-    def spool(self, ids: Sequence[Any], table: str = "", *, pairs: bool = False) -> None:
-        """Add ids in their order; one that is there already is not there twice."""
+    def add_ids(self, ids: Sequence[Any], table: str = "", *, pairs: bool = False) -> None:
+        """Add ids in their order; a repeated one is skipped."""
         with self._transaction():
             if not pairs:
                 self._db.executemany(f"INSERT OR IGNORE INTO {table}keys (key) VALUES (?)", ((key,) for key in ids))
@@ -202,12 +202,12 @@ class State:
                 rows = [(place, event) for event in events]
                 self._db.executemany(f"INSERT OR IGNORE INTO {table}events VALUES (?, ?)", rows)
 
-    def spooled_so_far(self) -> int:
-        """How many ids are here."""
+    def count_ids(self) -> int:
+        """The number of ids so far."""
         return self._count("keys")
 
-    def spooled(self) -> None:
-        """All ids are here."""
+    def finish_ids(self) -> None:
+        """Record that all ids are added: their number and digest."""
         reached("ids-half-spooled")
         self.put(asked=self._count("keys"), ids_digest=self.ids_digest())
         reached("ids-spooled")
@@ -235,7 +235,7 @@ class State:
         return [event for (event,) in self._db.execute(query, (place,))]
 
     def begin_compare(self) -> None:
-        """Make room for another input, to compare it."""
+        """Make tables for another input, to compare it."""
         self._db.execute("CREATE TEMP TABLE other_keys (place INTEGER PRIMARY KEY, key NOT NULL UNIQUE)")
         self._db.execute(
             "CREATE TEMP TABLE other_events (place INTEGER NOT NULL, event TEXT NOT NULL, UNIQUE (place, event))"
@@ -285,7 +285,7 @@ class State:
         return {number: json.loads(text) for number, text in self._db.execute("SELECT number, counts FROM drift")}
 
     def withdraw(self, number: int) -> None:
-        """From now on the shard is not done, whatever file there is."""
+        """Mark a shard as not done, whatever file there is."""
         with self._transaction():
             self._db.execute("DELETE FROM shards WHERE number = ?", (number,))
             self._db.execute("DELETE FROM drift WHERE number = ?", (number,))
@@ -294,7 +294,7 @@ class State:
         self, shard: Shard | None, asked: tuple[int, int] | list[int], failures: Iterable[Failure],
         counters: Mapping[str, int], read: tuple[str, str] | None = None, *, not_found: int = 0,
     ) -> None:  # fmt: skip
-        """A shard is done: its row, its failures and the counters, in one transaction.
+        """Mark a shard as done: its row, its failures and the counters, in one transaction.
 
         Args:
             shard: None where no key of it was recovered, so that its file stays as it is.
@@ -334,7 +334,7 @@ class State:
         reached("shard-committed")
 
     def _count_not_found(self, shard: Shard | None, asked: tuple[int, int] | list[int], count: int) -> None:
-        """Of a whole shard what it has; of keys that are asked again, what they add."""
+        """Set the count of a whole shard; add that of keys that were retried."""
         if isinstance(asked, tuple) and shard is not None:
             self._db.execute("INSERT OR REPLACE INTO not_found VALUES (?, ?)", (shard.number, count))
         elif isinstance(asked, list) and count:
@@ -352,7 +352,7 @@ class State:
         return int(count)
 
     def counters(self) -> dict[str, int]:
-        """What was counted so far."""
+        """The counters over all runs."""
         known: dict[str, int] = self.get("counters", {})
         return dict.fromkeys(COUNTERS, 0) | known
 
@@ -362,11 +362,11 @@ class State:
         return 0 if found is None else int(found[0])
 
     def failed_places(self) -> set[int]:
-        """Where the keys that failed stand."""
+        """The places of the keys that failed."""
         return {place for (place,) in self._db.execute("SELECT place FROM failures")}
 
     def failed(self) -> int:
-        """How many keys failed, of the shards that are done: a shard that was withdrawn is asked for as a whole."""
+        """How many keys failed, of the shards that are done: all keys of a withdrawn shard are read again."""
         query = "SELECT count(*) FROM failures WHERE (place - 1) / ? IN (SELECT number FROM shards)"
         (count,) = self._db.execute(query, (self.get("shard_keys", 1),)).fetchone()
         return int(count)
@@ -409,13 +409,13 @@ class State:
         return [place for place, _ in found], any(transient for _, transient in found)
 
     def reopen(self) -> None:
-        """A new run: what failed may be asked in all rounds again."""
+        """Begin a new run: keys that failed may be retried in all rounds."""
         with self._transaction():
             self._db.execute("UPDATE failures SET round = 0")
             self._set(finished=None)
 
     def damage(self) -> str | None:
-        """What SQLite finds wrong with the file; None where it is sound."""
+        """The first fault that SQLite finds in the file; None if it is sound."""
         (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         return None if found == "ok" else str(found)
 

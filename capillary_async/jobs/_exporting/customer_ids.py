@@ -1,6 +1,6 @@
 """The input of an export: ids from any iterable or Parquet files, read once and kept in the folder.
 
-Invariant: memory does not grow with the input; a repeated id is asked once; what is no id is kept as it came, so that
+Invariant: memory does not grow with the input; a repeated id is requested once; an invalid id is kept as it is, so that
 the service's own check refuses it by name. Used by `_export.py` and the command line.
 """
 
@@ -20,7 +20,7 @@ from capillary_async.jobs._common.errors import JobError, one_line
 from capillary_async.jobs._common.pyarrow_import import pa, pq
 from capillary_async.jobs._dataset.parquet_files import parquet_files
 
-__all__ = ["ids_in_parquet", "spool"]
+__all__ = ["ids_in_parquet", "read_ids"]
 
 _PIECE = 5_000
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
@@ -28,7 +28,7 @@ _LARGEST = 2**63 - 1
 
 
 def key_of(raw: Any) -> int | str:
-    """An id as it is kept: a whole number where it is one, else its text."""
+    """An id as it is stored: an integer if it is a whole number, else its text."""
     if isinstance(raw, str):
         text = raw.strip()
         number = int(text) if _DIGITS.fullmatch(text) else 0
@@ -87,8 +87,8 @@ def _no_pair(raw: Any) -> InvalidRequestError:
     )
 
 
-async def spool(ids: Iterable[Any] | AsyncIterable[Any], keep: Callable[[list[Any]], Any], *, pairs: bool) -> None:
-    """Hand all ids to `keep`, some thousand at a time.
+async def read_ids(ids: Iterable[Any] | AsyncIterable[Any], keep: Callable[[list[Any]], Any], *, pairs: bool) -> None:
+    """Read all ids and hand them to `keep` in lists of 5,000.
 
     Raises:
         InvalidRequestError: They are no iterable, or no pairs where pairs are due.

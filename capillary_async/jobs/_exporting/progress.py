@@ -1,6 +1,6 @@
-"""How a job is getting on: what it tells while it works, and what it gives at the end.
+"""The progress of an export while it works, and its result at the end.
 
-Invariant: values alone; what is told is counted, never guessed. Given to users' `on_progress`, shown by the command
+Invariant: values alone; each is counted, never estimated. Given to users' `on_progress`, shown by the command
 line.
 """
 
@@ -24,11 +24,11 @@ _TRAFFIC = ("requests", "retries", "throttles", "duplicates")
 
 @frozen(kw_only=True)
 class ExportProgress:
-    """Where an export stands.
+    """The progress of an export.
 
     Attributes:
-        phase: `ids` (reading the input), `reading`, `round 1` to `round 3` (asking again for what failed), `paused`
-            (the service does not answer, or the job is told to stop), `done`.
+        phase: `ids` (reading the input), `reading`, `round 1` to `round 3` (retrying the keys that failed), `paused`
+            (the service does not answer, or `stop` is set), `done`.
         asked: Keys in all; None while the input is being read.
         settled: Keys answered or failed so far, those of earlier runs included.
         failed: Keys that failed and have not been recovered.
@@ -36,8 +36,8 @@ class ExportProgress:
         shards: Shards on the disk.
         requests, retries, throttles: Of the session in this run.
         elapsed: Seconds of this run.
-        began_with: Keys settled by earlier runs, so that a rate can be told.
-        note: What is going on beside, e.g. why it is paused.
+        began_with: Keys settled by earlier runs; a rate excludes them.
+        note: Why it is paused; None while it is not.
     """
 
     phase: str
@@ -57,18 +57,18 @@ class ExportProgress:
 
     @property
     def rate(self) -> float:
-        """Keys a second in this run."""
+        """Keys per second in this run."""
         return (self.settled - self.began_with) / self.elapsed if self.elapsed else 0.0
 
     @property
     def left(self) -> float | None:
-        """Seconds left at this rate; None where that cannot be told."""
+        """Seconds left at this rate; None while that is not known."""
         return None if self.asked is None or not self.rate else max(0.0, (self.asked - self.settled) / self.rate)
 
 
 @frozen(kw_only=True)
 class ExportResult:
-    """What an export came to.
+    """The result of an export.
 
     Attributes:
         out: The folder.
@@ -109,7 +109,7 @@ class ExportResult:
 
 
 class ProgressCounter:
-    """Counts while the job works, and tells now and then."""
+    """Counts while the job works, and reports at most five times a second."""
 
     def __init__(self, stats: Stats, tell: Callable[[ExportProgress], object] | None) -> None:
         self._stats, self._tell = stats, tell
@@ -131,14 +131,14 @@ class ProgressCounter:
         return time.monotonic() - self._began
 
     def settled(self, records: int, *, failed: bool, again: bool) -> None:
-        """One more key."""
+        """Count one more key."""
         self.records += records
         self.done += not again
         self.failed += (0 if failed else -1) if again else failed
         self.tell()
 
     def answered(self) -> None:
-        """An answer came just now."""
+        """Record the time of an answer."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self._read = (self._read[0] if self._read else now, now)
 
@@ -148,12 +148,12 @@ class ProgressCounter:
         return read
 
     def enter(self, phase: str, note: str | None = None) -> None:
-        """Another phase, told at once."""
+        """Begin another phase, reported at once."""
         self.phase, self.note = phase, note
         self.tell(at_once=True)
 
     def noted(self, note: str | None) -> None:
-        """Something that goes on beside; None when it is over."""
+        """Report what goes on beside, e.g. an outage; None when it is over."""
         self.note = note
         self.tell(at_once=True)
 
@@ -167,7 +167,7 @@ class ProgressCounter:
         return counted
 
     def tell(self, *, at_once: bool = False) -> None:
-        """Tell, unless it was told a moment ago."""
+        """Report, unless there was a report in the last 0.2 seconds."""
         now = time.monotonic()
         if self._tell is None or (now - self._told < _EVERY and not at_once):
             return

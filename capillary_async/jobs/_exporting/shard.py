@@ -46,21 +46,21 @@ class KeyRows(NamedTuple):
 
 
 class Spilled(NamedTuple):
-    """Where rows wait on the disk."""
+    """The place of buffered rows on the disk."""
 
     offset: int
     length: int
 
 
 class BufferBudget:
-    """How many records wait in memory, over all shards."""
+    """The number of records buffered in memory, over all shards."""
 
     def __init__(self) -> None:
         self.records = 0
 
 
 def failure_of(place: int, error: CapillaryError, round_: int) -> Failure:
-    """What is kept of an error."""
+    """The stored form of an error."""
     text = str(error)
     return Failure(
         place=place,
@@ -75,7 +75,7 @@ def failure_of(place: int, error: CapillaryError, round_: int) -> Failure:
 
 
 class ShardTask:
-    """What is to be asked for one shard, and what came of it so far. Lives in the event loop.
+    """The keys of one shard to read, and their rows so far. Used in the event loop.
 
     Args:
         number: Of the shard.
@@ -99,16 +99,16 @@ class ShardTask:
         self.failures: dict[int, Failure] = {}
         self._order = iter(keys.items())
         self._next: tuple[int, Any] | None = next(self._order, None)
-        self._held: dict[int, Any] = {}
+        self._buffered: dict[int, Any] = {}
         self._new: dict[int, Sequence[tuple[str, int, str]]] = {}
         self._ready: list[KeyRows] = []
         self._records = 0
         self._waiting = waiting
         self._folder = folder
-        self._aside: IO[bytes] | None = None
+        self._spill: IO[bytes] | None = None
 
     def settle(self, place: int, items: Sequence[Any], new: Sequence[tuple[str, int, str]] = ()) -> None:
-        """A key was answered with these records; none where it failed.
+        """Add the records of a key; none if it failed.
 
         Args:
             place: Of the key.
@@ -122,7 +122,7 @@ class ShardTask:
             self._hold(place, items)
             return
         self._put(items)
-        while self._due in self._held:
+        while self._due in self._buffered:
             self._put(self._released(self._due))
 
     @property
@@ -138,26 +138,26 @@ class ShardTask:
 
     def _hold(self, place: int, items: Sequence[Any]) -> None:
         if not items:
-            self._held[place] = ()
+            self._buffered[place] = ()
         elif self._waiting.records + len(items) <= WAITING:
             self._waiting.records += len(items)
-            self._held[place] = items
+            self._buffered[place] = items
         else:
-            self._held[place] = self._put_aside(pickle.dumps(items, protocol=pickle.HIGHEST_PROTOCOL))
+            self._buffered[place] = self._spill_rows(pickle.dumps(items, protocol=pickle.HIGHEST_PROTOCOL))
 
-    def _put_aside(self, data: bytes) -> Spilled:
-        if self._aside is None:
+    def _spill_rows(self, data: bytes) -> Spilled:
+        if self._spill is None:
             # Nameless, so that nothing of it is left however this ends.
-            self._aside = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed with the shard
-        offset = self._aside.seek(0, os.SEEK_END)
-        self._aside.write(data)
+            self._spill = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed with the shard
+        offset = self._spill.seek(0, os.SEEK_END)
+        self._spill.write(data)
         return Spilled(offset, len(data))
 
     def _released(self, place: int) -> Sequence[Any]:
-        held = self._held.pop(place)
-        if isinstance(held, Spilled) and self._aside is not None:
-            self._aside.seek(held.offset)
-            return cast("Sequence[Any]", pickle.loads(self._aside.read(held.length)))  # noqa: S301 - our nameless file
+        held = self._buffered.pop(place)
+        if isinstance(held, Spilled) and self._spill is not None:
+            self._spill.seek(held.offset)
+            return cast("Sequence[Any]", pickle.loads(self._spill.read(held.length)))  # noqa: S301 - our nameless file
         self._waiting.records -= len(held)
         return cast("Sequence[Any]", held)
 
@@ -167,21 +167,21 @@ class ShardTask:
         return self._records
 
     def take(self) -> list[KeyRows]:
-        """What is ready to be written; the caller writes it."""
+        """Take the rows that are ready to be written."""
         ready, self._ready, self._records = self._ready, [], 0
         return ready
 
     def close(self) -> None:
-        """Give back what it holds."""
-        self._waiting.records -= sum(len(held) for held in self._held.values() if not isinstance(held, Spilled))
-        self._held.clear()
-        if self._aside is not None:
-            self._aside.close()
-            self._aside = None
+        """Release its buffered rows."""
+        self._waiting.records -= sum(len(held) for held in self._buffered.values() if not isinstance(held, Spilled))
+        self._buffered.clear()
+        if self._spill is not None:
+            self._spill.close()
+            self._spill = None
 
 
 class ShardWriter:
-    """The file of a shard, from its first row to its name. Lives in a thread.
+    """The file of a shard, from its first row to its name. Used in a thread.
 
     Args:
         base: What is there already, where later rounds add the rows of keys that failed before.
@@ -286,8 +286,8 @@ class ShardWriter:
         )
 
     def drop(self) -> None:
-        """Leave nothing of it."""
+        """Remove the unfinished file."""
         self._shard.abandon()
-        with contextlib.suppress(OSError):  # where the disk is full, what was not written yet cannot be
+        with contextlib.suppress(OSError):  # where the disk is full, closing fails too
             self._file.close()
         self._folder.part(self.path).unlink(missing_ok=True)

@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Publisher"]
 
-_AHEAD = 8  # pieces of work that may wait
+_AHEAD = 8  # pieces of rows in the queue
 
 
 class Publisher:
-    """Writes what the intake hands over, in order.
+    """Writes the rows that are handed over, in order.
 
     Args:
-        counted: Gives what was counted since it was called last.
-        read: Gives when the first and the last answer since its last call came.
-        done: Called behind each shard, in the event loop.
+        counted: Returns the counts since its last call.
+        read: Returns the times of the first and the last answer since its last call.
+        done: Called after each shard, in the event loop.
     """
 
     def __init__(

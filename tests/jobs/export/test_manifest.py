@@ -84,8 +84,8 @@ def state(tmp_path: Path) -> Iterator[State]:
              "verify": True, "started": "2026-01-01T00:00:00+00:00"}  # fmt: skip
     state = State(tmp_path / "state.sqlite")
     state.put(**facts)
-    state.spool(["1", "2"])
-    state.spooled()
+    state.add_ids(["1", "2"])
+    state.finish_ids()
     shard = Shard(0, "part-00000000.parquet", 3, 2, 1, "ab", 9, {"points_value": Decimal("1.500")}, 7)
     read = ("2026-01-01T00:00:00+00:00", "2026-01-01T00:00:09+00:00")
     state.commit(shard, (1, 2), (), {"requests": 5}, read, not_found=1)
