@@ -77,7 +77,8 @@ def line_of(capfd: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize("how", ["fd", "fifo", "stdin", "-", "gz"])
 def test_a_pipe_loses_no_id(how: str, tmp_path: Path) -> None:
     """Process substitution, a named FIFO, /dev/stdin, -, and a compressed pipe: all ids, of one pass."""
-    data = b"".join(b"%d\n" % number for number in range(1, 1501))
+    few_rows = [number for number in range(1, 9_000) if number % 10 < 2][:1500]
+    data = b"".join(b"%d\n" % number for number in few_rows)
     ids = tmp_path / "ids"
     if how == "fifo":
         os.mkfifo(ids)

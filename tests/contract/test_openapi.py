@@ -8,12 +8,11 @@ import attrs
 import pytest
 import yaml
 from openapi_spec_validator import validate
-from servers import CONTRACT
+from servers import DOCUMENT
 
 from capillary_async import EventName, EventType, PointsStatus, models
 from capillary_async.models import points_ledger
 
-DOCUMENT: dict[str, Any] = yaml.safe_load(CONTRACT.read_text())
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 BENCHMARKS: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "benchmarks" / "openapi.yaml").read_text())
 RECORDS = {name: getattr(models, name) for name in ("PointsAwarded", "PointsAllocation", "LoyaltyEvent")}

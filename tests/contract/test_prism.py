@@ -18,7 +18,7 @@ import aiohttp
 import httpx
 import pytest
 import yaml
-from servers import CONTRACT, prism_command, serving
+from servers import DOCUMENT, prism_command, serving
 
 from capillary_async import (
     APIError,
@@ -46,7 +46,6 @@ from capillary_async import (
 pytestmark = pytest.mark.long
 pytest_plugins = ["contract_fixtures"]
 
-DOCUMENT: dict[str, Any] = yaml.safe_load(CONTRACT.read_text())
 SAMPLES = Path(__file__).parents[1] / "samples"
 TOKEN_PATH = "/v3/oauth/token/generate"
 READS = [path for path in DOCUMENT["paths"] if path != TOKEN_PATH]

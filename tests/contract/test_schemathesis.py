@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import schemathesis
-import yaml
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -23,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from servers import CONTRACT
+from servers import DOCUMENT
 
 from capillary_async.sandbox import ErrorEnvelope, HtmlAnswer, Sandbox, ServerFailure, Throttle
 
@@ -39,7 +38,6 @@ CHECKS: list[Any] = [
     ignored_auth,
     missing_required_header,
 ]
-DOCUMENT: dict[str, Any] = yaml.safe_load(CONTRACT.read_text())
 
 
 def strict(value: Any) -> Any:

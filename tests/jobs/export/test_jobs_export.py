@@ -709,13 +709,13 @@ async def test_stop_finishes_what_is_under_way(session: AsyncSession, server: Cu
     """No shard is begun any more, those begun are finished, and the next run reads the rest alone."""
     server.latency = 0.002
     stop = asyncio.Event()
-    ids = range(1, 1_501)
+    ids = range(1, 601)
 
     def told(progress: jobs.ExportProgress) -> None:
-        if progress.settled > 300:
+        if progress.settled > 120:
             stop.set()
 
-    result = await export(session, tmp_path / "out", ids, shard_keys=100, stop=stop, on_progress=told)
+    result = await export(session, tmp_path / "out", ids, shard_keys=40, stop=stop, on_progress=told)
     assert result.interrupted
     assert not (tmp_path / "out" / "failures.jsonl").exists()
     assert not result.complete
@@ -724,7 +724,7 @@ async def test_stop_finishes_what_is_under_way(session: AsyncSession, server: Cu
     assert not list((tmp_path / "out" / "shards").glob("*.part"))
     asked = server.requests
     server.latency = 0
-    result = await export(session, tmp_path / "out", ids, shard_keys=100)
+    result = await export(session, tmp_path / "out", ids, shard_keys=40)
     assert result.complete
     assert server.requests > asked
     assert {server.asked[number] for number in ids if number % 10 != 9} == {1}, "none was asked twice"
@@ -806,13 +806,13 @@ async def test_stop_while_the_ids_are_read(session: AsyncSession, server: Custom
 async def test_cancelled(session: AsyncSession, server: Customers, tmp_path: Path) -> None:
     """As any other task; the lock is given back, and it goes on."""
     server.latency = 0.05
-    task = asyncio.ensure_future(export(session, tmp_path / "out", range(1, 1_000), shard_keys=100))
+    task = asyncio.ensure_future(export(session, tmp_path / "out", range(1, 300), shard_keys=30))
     assert await asyncio.to_thread(server.came.wait, 20)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     server.latency = 0
-    assert (await export(session, tmp_path / "out", range(1, 1_000), shard_keys=100)).complete
+    assert (await export(session, tmp_path / "out", range(1, 300), shard_keys=30)).complete
 
 
 # -- stragglers
