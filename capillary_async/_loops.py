@@ -1,4 +1,4 @@
-"""Event loops across threads and forks: call into a loop, and renew in a forked child what is its parent's.
+"""Event loops across threads and forks: call into a loop, and renew in a forked child what belongs to its parent.
 
 Invariant: a call into a closed loop is no error. In a child nothing waits for a lock, a permit, a socket or a task of
 the parent, and nothing of the parent's is closed, written to or finalized. Called by the session, its chain, the

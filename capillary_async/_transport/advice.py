@@ -1,6 +1,7 @@
-"""What to do next about a failed call, where the text of its error does not say so itself.
+"""The next step that the message of an error ends with.
 
-Invariant: the text of every error ends with a next step. Pure functions of an error; added to it when its call ends.
+Invariant: every message says what to do next. Pure functions of an error; called by `retry.py` when a call has
+failed, and by `Calls`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The one mapping of errors of aiohttp, ssl and the socket to errors of ours.
+"""The only mapping of errors of aiohttp, ssl and sockets to errors of this package.
 
-Invariant: each becomes the most specific error of ours, and keeps neither request, headers nor frames of the original.
+Invariant: each becomes the most specific error of this package, without request, headers and frames of the original.
 Pure functions, called by `Wire`.
 """
 

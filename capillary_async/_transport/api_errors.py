@@ -1,4 +1,4 @@
-"""Which `APIError` a refusal is: class, message and advice, by its body's code first, then by its status.
+"""The `APIError` of a refusal: class, message and advice, by the code in its body first, then by its status.
 
 Invariant: a body code decides before the status does, and every message says what to do next. Pure functions, called by
 `classify.py`.

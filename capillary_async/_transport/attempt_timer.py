@@ -1,7 +1,7 @@
-"""The time of one attempt.
+"""`AttemptTimer`: the limits of time of one attempt.
 
-Invariant: every attempt ends, whatever the server does: a silence longer than `Timeouts.read`, an attempt longer than
-`Timeouts.attempt`, or the call's own end breaks it off. Made by the wire for each attempt.
+Invariant: every attempt ends, whatever the server does: after `Timeouts.read` without a byte, after `Timeouts.attempt`,
+or when the time of its call is over. Called by `Wire`, with one timer per attempt.
 """
 
 from __future__ import annotations

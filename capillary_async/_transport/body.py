@@ -1,7 +1,7 @@
-"""The body of an answer behind its `Content-Encoding`.
+"""Decompression of the body of an answer.
 
-Invariant: a body is verified to its trailer and never larger than the cap, or it is an error. aiohttp takes a cut gzip
-body for whole, so the wire has it decompressed here.
+Invariant: a body is verified to its trailer and never larger than the cap, or it is an error; aiohttp accepts an
+incomplete gzip body. Called by `Wire`.
 """
 
 from __future__ import annotations

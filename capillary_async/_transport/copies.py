@@ -1,11 +1,11 @@
-"""Whether an answer is a copy of one that the same connection brought before, for another request.
+"""`Copies` finds an answer that the same connection brought before, for another request.
 
-A proxy that sends an answer twice shifts its connection by one: the copy is taken for the answer to the next request.
-Rows say whose they are, an empty list does not.
+After a proxy sends an answer twice on one connection, the second is read as the answer to the next request. Rows name
+their customer, an empty list does not.
 
-Invariant: only an answer with a request id is a copy, since the server gives each answer another one: without it, two
-empty lists are the same bytes. Called by the wire; the retry step sends such a request again, over a new connection.
-Where that brings the same id again, the server's ids are no ids of answers, and nothing is a copy any more.
+Invariant: only an answer with a request id is a copy, since the server gives each answer another id; without ids, two
+empty lists are the same bytes. Called by `Wire`; `Retry` sends such a request again, over a new connection. If that
+brings the same id, the server's ids do not identify answers, and nothing is a copy from then on.
 """
 
 from __future__ import annotations

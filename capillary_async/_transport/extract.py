@@ -1,7 +1,7 @@
-"""What is shown of an answer's body in messages and errors.
+"""Extracts of the body of an answer, for messages and errors.
 
-Invariant: it is short, on one line, and without credentials, queries of URLs and control characters. Pure functions,
-called by `classify.py` and `api_errors.py`.
+Invariant: an extract is short, on one line, and without credentials, queries of URLs and control characters. Pure
+functions, called by `classify.py` and `api_errors.py`.
 """
 
 from __future__ import annotations

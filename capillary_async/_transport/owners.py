@@ -1,7 +1,7 @@
-"""Whose records an answer holds: does at least one belong to a customer that was asked for?
+"""The owners of the records of an answer: at least one record has to belong to a requested customer.
 
-Invariant: an answer without a single record of who was asked is never taken for their answer; one that has other
-customers' records among theirs says so in a warning. Pure functions of decoded records; called by `check`.
+Invariant: an answer without a record of a requested customer is never accepted; one that has records of other customers
+too has a warning. Pure functions of decoded records; called by `classify.py`.
 """
 
 from __future__ import annotations

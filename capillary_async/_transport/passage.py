@@ -1,8 +1,8 @@
-"""A request broken off before its answer, on its way to the server for all that is known.
+"""`Passage`: a request that was broken off before its answer and may still be on its way to the server.
 
-Invariant: the server sees the connection end at once, and no task is left; the socket stays until the other side ends
-it too or answers, since only then the request has arrived or never will. Made by the wire where a session has a rate,
-whose permit it keeps.
+Invariant: the server sees the connection end at once, and no task is left; the socket stays until the server ends it
+too or answers, since only then the request has arrived or never will. Called by `Pools` if the session has a rate, and
+by the limiter, which keeps the permit meanwhile.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The body of a refusal: whether it states a failure, and in which words.
+"""The body of a refusal: whether it states a failure, and its messages.
 
 Invariant: whether a body states a failure is decided by its members alone. Pure functions, called by `classify.py` and
 `api_errors.py`.

@@ -1,7 +1,7 @@
-"""What a session has done so far, in numbers.
+"""`Stats`: the counters of a session.
 
-Invariant: counting is locked, since threads share a session; reading is not, since ints are read whole. Added to by the
-chain and the pagers, read by users as `session.stats`.
+Invariant: counting is locked, since threads share a session; reading is not, since ints are read whole. Called by the
+chain and the pagers, which count, and by users as `session.stats`.
 """
 
 from __future__ import annotations

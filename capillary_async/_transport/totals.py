@@ -1,7 +1,7 @@
-"""How many rows an answer says that a list has: `total` beside the rows, in an object of paging, or in a header.
+"""The total of a list as an answer states it: beside the rows, in an object of paging, or in a header.
 
-Invariant: a total is only compared, never relied on; one that is no whole number is none. Pure functions, called by
-`check` and the endpoints.
+Invariant: a total is only compared, never relied on; one that is no whole number is ignored. Pure functions, called by
+`classify.py` and the endpoints.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The five calls of the API, one class a resource: each builds requests and names models; the session does the rest."""
+"""The five calls of the API, one class per resource, which builds requests and names models."""
 
 from capillary_async.endpoints.loyalty_events import LoyaltyEventsResource
 from capillary_async.endpoints.points_allocation import EventQuery, PointsAllocationResource

@@ -1,7 +1,7 @@
-"""What may be given to an endpoint, checked before anything is sent.
+"""The checks of the API's own arguments: ids, days, names and flags, as the text that the API expects.
 
-Invariant: a fault names the argument, what came and what is allowed, and an id can never become another path or a
-query. Used by the endpoints and the session alone.
+Invariant: a refusal names the argument, what it takes and what came; an id can never become another path or a query.
+Called by the endpoints; `_validation.py` has the checks of all other arguments.
 """
 
 from __future__ import annotations

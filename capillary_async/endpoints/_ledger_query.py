@@ -1,7 +1,7 @@
-"""Whose ledger, and what of it: the values that `session.points_ledger.explode` and `explode_many` take.
+"""The values that `session.points_ledger.explode` and `explode_many` take: identifier, details and query.
 
-Invariant: names and flags as on the page 'Get Points Ledger Explode Info', checked when they are made. Made by
-users.
+Invariant: names and flags are those of the page 'Get Points Ledger Explode Info', checked when a value is made. Called
+by users and by `points_ledger.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What every resource has: a session to call through, and the ways its answers become pages and outcomes.
+"""`Resource`: the base of the four resource classes; it makes pages, pagers and fan-outs of an endpoint's requests.
 
-Invariant: an endpoint builds values (paths, queries, sources) and never waits, connects or retries by itself. Base of
-the four resource classes; the session implements `Caller`.
+Invariant: an endpoint builds values (paths, queries, sources) and never waits, connects or retries itself. Called by
+the resource classes; `Calls` is the `Caller`.
 """
 
 from __future__ import annotations

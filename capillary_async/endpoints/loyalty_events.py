@@ -1,7 +1,7 @@
 """`session.loyalty_events`: the loyalty events of a customer.
 
-Invariant: as on the page 'Get Loyalty Events'; since it is not known which of `limit`, `page` and `offset` a server
-honours, all three are always sent and agree. Made by the session.
+Invariant: the wire is that of the page 'Get Loyalty Events'; since it is not known which of `limit`, `page` and
+`offset` a server honours, all three are always sent and agree. Called by users through the session.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`session.points_allocation`: points allocated to a customer, by event or by expiry.
 
-Invariant: as on the pages 'Get Point Allocation Details by Event ID' and 'Get Allocated Points Details with
-Expiry in Specified Date Range'; `page` and `count` are always sent. Made by the session.
+Invariant: the wire is that of the pages 'Get Point Allocation Details by Event ID' and 'Get Allocated Points Details
+with Expiry in Specified Date Range'; `page` and `count` are always sent. Called by users through the session.
 """
 
 from __future__ import annotations

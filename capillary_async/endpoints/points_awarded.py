@@ -1,7 +1,7 @@
 """`session.points_awarded`: the ids of points awarded, for many customers in one request.
 
-Invariant: as on the page 'Get points awarded ID'; every row belongs to the id that asked for it, and where a batch
-leaves that open it is halved until it does not. Made by the session.
+Invariant: the wire is that of the page 'Get points awarded ID'; every row belongs to the id that it is given for, and a
+batch that leaves this open is halved until it does not. Called by users through the session.
 """
 
 from __future__ import annotations

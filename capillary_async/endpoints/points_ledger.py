@@ -1,7 +1,7 @@
 """`session.points_ledger`: the details of events of a points ledger.
 
-Invariant: as on the page 'Get Points Ledger Explode Info'; at most ten ids a call, and one bad id never costs the good
-ones of its ten. Made by the session.
+Invariant: the wire is that of the page 'Get Points Ledger Explode Info'; a request has at most ten ids, and a bad id
+never loses the good ones beside it. Called by users through the session.
 """
 
 from __future__ import annotations
