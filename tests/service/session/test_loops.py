@@ -144,7 +144,7 @@ def test_ctrl_c_during_the_token_request(loop: asyncio.AbstractEventLoop, again:
 
 def test_a_fetch_whose_loop_stops_is_taken_over_by_those_who_wait(monkeypatch: pytest.MonkeyPatch):
     """Two threads: one started the fetch, its loop stops; the other looks and fetches its own."""
-    monkeypatch.setattr("capillary_async._transport.oauth._LOOK_AGAIN", 0.05)
+    monkeypatch.setattr("capillary_async._transport.oauth._CHECK_INTERVAL", 0.05)
     with in_thread(http(b"[]"), **{"v3/oauth/token/generate": [STALL, TOKEN]}) as server:
         session = AsyncSession(server.url, auth=OAUTH)
         first = asyncio.new_event_loop()
