@@ -91,7 +91,7 @@ app.command(reports)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command line and give its exit code."""
+    """Run a command line and return its exit code."""
     tokens = [STREAM if argument == "-" else argument for argument in arguments]
     return ending(lambda: _dispatched(tokens))
 

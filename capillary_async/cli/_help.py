@@ -49,7 +49,7 @@ class CompactHelp:
 
 
 def _names(entry: HelpEntry) -> str:
-    """The option with its value; an alias is mentioned in the option's description."""
+    """Return the option with its value; its description has the aliases."""
     label = getattr(entry, "positional_label", None)  # cyclopts 4 has it among the names
     if label:
         return str(label)
@@ -69,11 +69,11 @@ def _description(entry: HelpEntry) -> str:
 
 
 def _plain(text: Any) -> str:
-    """The text of what cyclopts has made of it."""
+    """Return the text inside a renderable of cyclopts."""
     inner = getattr(text, "primary_renderable", text)
     return str(getattr(inner, "plain", inner or "")).strip()
 
 
 def _joined(text: str) -> str:
-    """The lines of a docstring as one."""
+    """Return the lines of a docstring as one."""
     return " ".join(text.split())

@@ -1,1 +1,1 @@
-"""The commands, one file for each."""
+"""The commands, one file per command."""

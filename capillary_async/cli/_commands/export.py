@@ -1,4 +1,4 @@
-"""`export`: what Capillary holds of many customers into a folder of Parquet or JSON Lines files.
+"""`export`: records of many customers into a folder of Parquet or JSON Lines files.
 
 Invariant: gathers the input and shows how it goes; what is durable and exact is `capillary_async.jobs`'s business,
 which is imported when it is needed, since its extra may be missing. Called by `_app.py`.
@@ -43,7 +43,7 @@ __all__ = ["allocations", "awarded", "events", "export", "jobs", "ledger"]
 
 @frozen
 class ExportQuery:
-    """What is asked.
+    """The source and the arguments of an export.
 
     Attributes:
         source: As `jobs.export` names it.
@@ -57,18 +57,18 @@ class ExportQuery:
 
 
 async def export(asked: ExportRequest, query: ExportQuery) -> int:
-    """Export; return the exit code.
+    """Export the records, and return the exit code.
 
     Raises:
         UnusableError: The command cannot run like this.
         CapillaryError: It cannot go on; what is complete stays.
     """
-    package, silence, options = jobs(), StallMonitor(), asked.output
-    async with connected(asked.connection, asked.sandbox, silence) as (session, sandbox):
+    package, stall, options = jobs(), StallMonitor(), asked.output
+    async with connected(asked.connection, asked.sandbox, stall) as (session, sandbox):
         stop = _Stop()
-        stop.heed()
+        stop.listen()
         with JobReport(f"export {query.source}", quiet=options.quiet) as report:
-            async with silence.told(session, report.note):
+            async with stall.told(session, report.note):
                 try:
                     result: ExportResult = await package.export(
                         query.source,
@@ -98,12 +98,12 @@ async def export(asked: ExportRequest, query: ExportQuery) -> int:
 
 
 def _cluster(sandbox: SandboxOf) -> str | None:
-    """What is read, where its URL does not say it: a sandbox in this process listens at another port each time."""
+    """Return the name of the sandbox, since it listens at another port each time; None for a server."""
     return f"sandbox of {sandbox.customers}, seed {sandbox.seed}" if sandbox.sandbox else None
 
 
 class _Stop:
-    """SIGINT and SIGTERM: the first asks the job to finish what is under way, the second ends it.
+    """SIGINT and SIGTERM: after the first, the job finishes the shards in progress; the second ends it.
 
     Attributes:
         event: Set by the first.
@@ -117,8 +117,8 @@ class _Stop:
         self.ended = False
         self._task = asyncio.current_task()
 
-    def heed(self) -> None:
-        """From now on, to the end of the process."""
+    def listen(self) -> None:
+        """Handle both signals, until the process ends."""
         loop = asyncio.get_running_loop()
         # Neither Windows nor threads other than the main one have signal handlers: there the first signal ends it.
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
@@ -137,7 +137,7 @@ class _Stop:
 
 
 def _ids(source: IdSource, query: ExportQuery, sandbox: Sandbox | None) -> Any:
-    """Where the ids come from; None where the folder has to know them."""
+    """Return the ids, or None if the export's folder must have them."""
     if source.ids is None:
         if sandbox is None:
             return None
@@ -170,12 +170,12 @@ def _points(expiry: Expiry, sandbox: Sandbox | None, start: str, end: str) -> di
 
 
 def _several(given: tuple[int, ...]) -> int | list[int] | None:
-    """What was given once as itself, what was given more often as a list."""
+    """Return one value as itself and several as a list."""
     return list(given) if len(given) > 1 else given[0] if given else None
 
 
 def allocations(expiry: Expiry, missing: NotFound) -> ExportQuery:
-    """The allocations of customers that expire within two dates."""
+    """Query the allocations of customers that expire within two dates."""
 
     def arguments(sandbox: Sandbox | None) -> dict[str, Any]:
         return {**_points(expiry, sandbox, "expiry_date_start", "expiry_date_end"), "not_found": missing.not_found}
@@ -184,7 +184,7 @@ def allocations(expiry: Expiry, missing: NotFound) -> ExportQuery:
 
 
 def awarded(expiry: Expiry, of: Awarded) -> ExportQuery:
-    """The ids of points awarded to customers, of one status."""
+    """Query the ids of points awarded to customers, of one status."""
 
     def arguments(sandbox: Sandbox | None) -> dict[str, Any]:
         available = None if sandbox is None else PointsStatus.AVAILABLE.value
@@ -199,12 +199,12 @@ def awarded(expiry: Expiry, of: Awarded) -> ExportQuery:
 
 
 def events(of: Events) -> ExportQuery:
-    """The loyalty events of customers."""
+    """Query the loyalty events of customers."""
     return ExportQuery("events", lambda _: attrs.asdict(of))
 
 
 def ledger(pairs: LedgerPairs, include: LedgerIncludes) -> ExportQuery:
-    """The ledger events of customers, each with the ids of its events."""
+    """Query the ledger events of customers, each with the ids of its events."""
     wanted = sorted(name for name, value in attrs.asdict(include).items() if value)
     arguments = {
         "identifier": pairs.identifier,

@@ -39,15 +39,15 @@ async def ledger(
         UnusableError: The command cannot run like this.
         CapillaryError: The identifier was refused, or no answer came.
     """
-    silence = StallMonitor()
-    async with connected(asked.connection, asked.sandbox, silence) as (session, sandbox):
+    stall = StallMonitor()
+    async with connected(asked.connection, asked.sandbox, stall) as (session, sandbox):
         owner = _owner(whose, sandbox)
         ids = await _ids(given, asked.ids, sandbox, references=what.event_name is not None)
         pager = _pager(session, owner, ids, what, LedgerInclude(**attrs.asdict(include)))
         output = asked.output
         shared = to_same_terminal(output)
         with Report("ledger", quiet=output.quiet, total=len(ids), shared=shared) as report:
-            async with silence.told(session, report.silent), Writer(output, LEDGER) as writer:
+            async with stall.told(session, report.silent), Writer(output, LEDGER) as writer:
                 await _pump(pager, len(ids), report, writer)
             return report.close(session.stats)
 
@@ -63,7 +63,7 @@ def _owner(whose: LedgerOf, sandbox: Sandbox | None) -> Identifier:
 
 
 async def _ids(given: tuple[str, ...], source: IdSource, sandbox: Sandbox | None, *, references: bool) -> list[Any]:
-    """The event ids or references; they are few, and all of one customer."""
+    """Return the event ids or references without duplicates; they are few, of one customer."""
     first = sandbox.customer_ids[0] if sandbox and sandbox.customer_ids else None
     own = sandbox.event_log_ids(first) if sandbox and first is not None else None
     keys = ids_of(given, source, own, rule="references" if references else "ids")

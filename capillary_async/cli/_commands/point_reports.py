@@ -27,7 +27,7 @@ __all__ = ["ReportOf", "expiry", "liability"]
 @Parameter(name="*", group=Group("Report", sort_key=1))
 @frozen(kw_only=True)
 class ReportOf:
-    """What every report takes.
+    """The options of every report.
 
     Attributes:
         out: The CSV file to write; it appears when it is whole.

@@ -34,13 +34,13 @@ __all__ = ["Job", "allocations", "awarded", "events", "read", "to_same_terminal"
 
 @frozen
 class Job:
-    """How a command's answers become rows.
+    """The fan-out of a command, and the form of its rows.
 
     Attributes:
         what: The command's name.
         table: The kind of row.
         fan: The fan-out over the ids.
-        first: Columns that stand in front of the record's own, beside the id that was asked for.
+        first: Columns before those of the record, after the id that was asked for.
     """
 
     what: str
@@ -56,21 +56,21 @@ async def read(given: tuple[str, ...], asked: ReadRequest, job: Job) -> int:
         UnusableError: The command cannot run like this.
         CapillaryError: What concerns every customer.
     """
-    silence = StallMonitor()
-    async with connected(asked.connection, asked.sandbox, silence) as (session, sandbox):
+    stall = StallMonitor()
+    async with connected(asked.connection, asked.sandbox, stall) as (session, sandbox):
         keys = ids_of(given, asked.ids, sandbox.customer_ids if sandbox else None)
         fan = job.fan(session, sandbox, keys)
         total = len(keys) if isinstance(keys, Sized) else None
         output = asked.output
         shared = to_same_terminal(output)
         with Report(job.what, quiet=output.quiet, total=total, shared=shared) as report:
-            async with silence.told(session, report.silent), Writer(output, job.table) as writer:
+            async with stall.told(session, report.silent), Writer(output, job.table) as writer:
                 await _pump(fan, job, report, writer, ordered=output.ordered)
             return report.close(session.stats)
 
 
 def to_same_terminal(output: Output) -> bool:
-    """Whether rows and progress would share a terminal."""
+    """True if rows and progress share a terminal."""
     return output.out in ("-", STREAM) and sys.stdout.isatty()
 
 
@@ -91,7 +91,7 @@ async def _pump(fan: FanOut[Any, Any], job: Job, report: Report, writer: Writer,
 
 
 def _points(expiry: Expiry, sandbox: Sandbox | None) -> tuple[int, int, Any, Any]:
-    """Program, category, first and last day."""
+    """Return program, category, first and last day of expiry."""
     return (
         needed("--program-id", _one("--program-id", expiry.program_id), sandbox.program_id if sandbox else None),
         needed(
@@ -111,7 +111,7 @@ def _one(option: str, given: tuple[int, ...]) -> int | None:
 
 
 def allocations(expiry: Expiry, event: EventOf, missing: NotFound) -> Job:
-    """The allocations of customers that expire within two dates, or those of one event."""
+    """Read the allocations of customers that expire within two dates, or those of one event."""
 
     def by_expiry(session: AsyncSession, sandbox: Sandbox | None, keys: Any) -> FanOut[Any, Any]:
         program, category, first, last = _points(expiry, sandbox)
@@ -146,7 +146,7 @@ def _queries(event: EventOf, keys: Sequence[Any] | AsyncIterable[Any]) -> list[E
 
 
 def awarded(expiry: Expiry, of: Awarded) -> Job:
-    """The ids of points awarded to customers, of one status."""
+    """Read the ids of points awarded to customers, of one status."""
 
     def ids(session: AsyncSession, sandbox: Sandbox | None, keys: Any) -> FanOut[Any, Any]:
         program, category, first, last = _points(expiry, sandbox)
@@ -165,7 +165,7 @@ def awarded(expiry: Expiry, of: Awarded) -> Job:
 
 
 def events(of: Events) -> Job:
-    """The loyalty events of customers."""
+    """Read the loyalty events of customers."""
 
     def listed(session: AsyncSession, sandbox: Sandbox | None, keys: Any) -> FanOut[Any, Any]:  # noqa: ARG001
         return session.loyalty_events.list_many(

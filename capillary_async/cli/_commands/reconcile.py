@@ -94,7 +94,7 @@ async def reconcile(folder: str, given: WithBooks) -> int:
 
 
 def moment(text: str | None) -> date | datetime | None:
-    """A day, or a time with its offset."""
+    """Parse a day, or a time with its offset."""
     if text is None:
         return None
     try:

@@ -54,7 +54,7 @@ Customers: {people}. OAuth: key {key}, secret {secret}.
 
 @frozen(kw_only=True)
 class SandboxOptions:
-    """What to serve, and where.
+    """The options of `sandbox`.
 
     Attributes:
         host, port: Where to listen; port 0 is any free one.
@@ -72,10 +72,10 @@ class SandboxOptions:
 
 
 def latency_of(text: str) -> tuple[float, float]:
-    """The bounds that `0.02` or `0.02-0.2` says.
+    """Return the bounds of `0.02` or `0.02-0.2`, in seconds.
 
     Raises:
-        UnusableError: It is neither.
+        UnusableError: The text is neither.
     """
     low, _, high = text.partition("-")
     try:
@@ -85,10 +85,10 @@ def latency_of(text: str) -> tuple[float, float]:
 
 
 def rate_of(text: str | None) -> tuple[float, float] | None:
-    """The requests and seconds that `100/60` says.
+    """Return the requests and seconds of `100/60`.
 
     Raises:
-        UnusableError: It says something else.
+        UnusableError: The text has another form.
     """
     if text is None:
         return None
@@ -99,8 +99,8 @@ def rate_of(text: str | None) -> tuple[float, float] | None:
         raise UnusableError(f"--rate takes requests/seconds, e.g. 100/60, got {text!r}") from None
 
 
-async def serve(options: SandboxOptions, tell: Callable[[str], object]) -> int:
-    """Serve until SIGINT or SIGTERM; gives the exit code.
+async def serve(options: SandboxOptions, show: Callable[[str], object]) -> int:
+    """Serve until SIGINT or SIGTERM, and return the exit code.
 
     Raises:
         UnusableError: An option is invalid, or the port is taken.
@@ -116,11 +116,11 @@ async def serve(options: SandboxOptions, tell: Callable[[str], object]) -> int:
     except ValueError as error:
         raise UnusableError(str(error)) from error
     try:
-        tell(how_to_use(sandbox, options))
+        show(how_to_use(sandbox, options))
         await stop.wait()
     finally:
         await sandbox.aclose()
-    tell(f"stopped after {count(sandbox.requests, 'request')}")
+    show(f"stopped after {count(sandbox.requests, 'request')}")
     return 0
 
 
@@ -138,7 +138,7 @@ async def _started(options: SandboxOptions) -> Sandbox:
 
 
 def how_to_use(sandbox: Sandbox, options: SandboxOptions) -> str:
-    """A curl line and a Python snippet, ready to be pasted."""
+    """Return a curl command and a Python snippet, ready to be pasted."""
     ids = sandbox.customer_ids or [sandbox.unknown_id]
     start, end = sandbox.expiry_date_start, sandbox.expiry_date_end
     query = (

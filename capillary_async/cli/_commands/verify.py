@@ -54,7 +54,7 @@ async def verify(checked: Checked, connection: Connection, sandbox_of: SandboxOf
     """
     package = jobs()
     if not checked.against_api:
-        return _told(await package.verify(checked.out), checked)
+        return _printed(await package.verify(checked.out), checked)
     try:
         async with connected(connection, sandbox_of, StallMonitor()) as (session, _):
             result = await package.verify(checked.out, session=session, sample=checked.sample, seed=checked.seed)
@@ -64,10 +64,10 @@ async def verify(checked: Checked, connection: Connection, sandbox_of: SandboxOf
         # The service refuses all: report what the files show all the same.
         proof = await package.verify(checked.out)
         result = evolve(proof, unanswered=(f"the sample could not be read again: {error}",))
-    return _told(result, checked)
+    return _printed(result, checked)
 
 
-def _told(result: VerifyResult, checked: Checked) -> int:
+def _printed(result: VerifyResult, checked: Checked) -> int:
     lines = [*result.faults[:_SHOWN]]
     if len(result.faults) > _SHOWN:
         lines.append(f"... and {len(result.faults) - _SHOWN:,} more")
@@ -98,8 +98,8 @@ def _new_in(result: VerifyResult) -> list[str]:
 def _verdict(result: VerifyResult) -> str:
     if result.faults:
         return f"DIFFERENT: {count(len(result.faults), 'difference')} in {result.out}"
-    sampled = f", and {count(result.sampled, 'customer')} read again hold the same" if result.sampled else ""
+    sampled = f", and {count(result.sampled, 'customer')} read again have the same records" if result.sampled else ""
     missing = f"; {count(result.failed, 'key')} failed and are in failures.jsonl" if result.failed else ""
-    proven = f"PROVEN: the files of {result.out} are what its manifest says{sampled}{missing}"
+    verified = f"VERIFIED: the files of {result.out} are what its manifest says{sampled}{missing}"
     again = "; the service was not compared: run it again when it answers"
-    return f"{proven}{again}" if result.unanswered else proven
+    return f"{verified}{again}" if result.unanswered else verified

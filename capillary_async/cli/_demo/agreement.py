@@ -1,4 +1,4 @@
-"""Whether allocations, awards, ledger entries and loyalty events of the same customers agree, one by one and in total.
+"""Compares allocations, awards, ledger entries and loyalty events of the same customers, one by one and in total.
 
 Rows are joined by the ids that mean the same: an allocation's `id` is that of an award of `points_awarded`, an
 `event_log_id` is one of the ledger, and the ledger and loyalty events share the unique id.
@@ -32,7 +32,7 @@ QUANTITIES = ("points_exclusive", "redeemed_exclusive_value", "returned_exclusiv
 
 @define
 class _Customer:
-    """What was read of one customer so far.
+    """The records of one customer that were read so far.
 
     `balance` counts allocations up and awards of their table down, so that it ends empty; `entries` has the unique id
     of each event log id that the ledger was asked for, None where it had no entry.
@@ -47,7 +47,7 @@ class _Customer:
 
 @define
 class Agreement:
-    """Control totals of what was read, and everything that did not fit.
+    """Control totals of the records that were read, and all contradictions.
 
     Attributes:
         readings: How many answers make a customer complete.
@@ -73,7 +73,7 @@ class Agreement:
     _open: dict[int, _Customer] = field(factory=dict[int, _Customer])
 
     def allocations(self, customer_id: int, rows: Iterable[PointsAllocation], columns: Iterable[str]) -> None:
-        """The answer of `by_expiry`; `columns` are to be summed."""
+        """Add the records of `by_expiry`; `columns` are summed."""
         customer = self._customer(customer_id)
         for row in rows:
             self.counts["allocations"] += 1
@@ -87,7 +87,7 @@ class Agreement:
         self._read(customer_id, customer)
 
     def awarded(self, customer_id: int, rows: Iterable[PointsAwarded], status: str) -> None:
-        """The answer of `ids` for one status."""
+        """Add the records of `ids` for one status."""
         customer = self._customer(customer_id)
         for row in rows:
             self.counts["awarded"] += 1
@@ -100,7 +100,7 @@ class Agreement:
         self._read(customer_id, customer)
 
     def events(self, customer_id: int, rows: Iterable[LoyaltyEvent]) -> None:
-        """The answer of `list`."""
+        """Add the records of `list`."""
         customer = self._customer(customer_id)
         for row in rows:
             self.counts["events"] += 1
@@ -109,7 +109,7 @@ class Agreement:
         self._read(customer_id, customer)
 
     def ledger(self, customer_id: int, asked: Iterable[int], entries: Iterable[LedgerEvent]) -> None:
-        """The answer of `explode` for event log ids of the customer's allocations."""
+        """Add the records of `explode` for event log ids of the customer's allocations."""
         customer = self._customer(customer_id)
         customer.entries.update(dict.fromkeys(asked))
         for entry in entries:
@@ -119,7 +119,7 @@ class Agreement:
         self._read(customer_id, customer)
 
     def compare(self, held: Totals) -> None:
-        """Compare the totals with those that the server holds, and with each other."""
+        """Compare the totals with those of the server, and with each other."""
         for customer_id, customer in self._open.items():
             self.faults.append(f"customer {customer_id}: {customer.readings} of {self.readings} answers came")
         for kind in ("allocations", "awarded", "events"):
@@ -131,7 +131,7 @@ class Agreement:
         self._same_sums("left to use", _dated(self.by_month), _dated(held.left_by_month))
 
     def same(self, what: str, read: object, held: object) -> None:
-        """Compare one figure with what the server holds."""
+        """Compare one figure with that of the server."""
         if read != held:
             self.faults.append(f"{what}: read {read}, the sandbox holds {held}")
 
@@ -150,7 +150,7 @@ class Agreement:
 
 
 def _what(row: PointsAllocation | PointsAwarded) -> tuple[Any, ...]:
-    """What an allocation and its award have in common."""
+    """Return the values that an allocation and its award share."""
     return (row.id, row.event_log_id, *(getattr(row, name) for name in QUANTITIES))
 
 

@@ -1,7 +1,8 @@
 """`demo`: a sandbox in this process, read by four endpoints at once and checked row by row, then the jobs of a night.
 
 Invariant: it ends well only when every customer was answered, all readings agree with each other and with what the
-sandbox holds, and the jobs did what they should. Called by `_app.py`; the jobs are in `_demo/jobs_chain.py`.
+sandbox has, and the jobs found exactly the planted differences. Called by `_app.py`; the jobs are in
+`_demo/jobs_chain.py`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _NO_EVENT = -1  # what newer rows have as event_log_id where there is none
 
 @frozen(kw_only=True)
 class DemoOptions:
-    """What the demo is to do.
+    """The options of the demo.
 
     Attributes:
         customers, seed: Of the sandbox.
@@ -66,7 +67,7 @@ class DemoOptions:
 
 
 def faults_of(options: DemoOptions) -> list[Fault]:
-    """What goes wrong: a burst of 503, a 502 page, cut bodies, 429 with and without Retry-After."""
+    """Return the faults: a burst of 503, a 502 page, cut bodies, 429 with and without Retry-After."""
     faults: list[Fault] = []
     if options.faults:
         faults += [
@@ -82,7 +83,7 @@ def faults_of(options: DemoOptions) -> list[Fault]:
 
 
 async def demo(options: DemoOptions) -> int:
-    """Run it; gives the exit code.
+    """Run the demo, and return the exit code.
 
     Raises:
         UnusableError: An option is invalid.
@@ -110,7 +111,7 @@ async def demo(options: DemoOptions) -> int:
 
 
 async def _night(options: DemoOptions, sandbox: Sandbox, session: AsyncSession) -> bool:
-    """The jobs of a night; gives whether they did what they should."""
+    """Run the jobs of a night; True if exactly the planted differences were found."""
     why = left_out(sandbox)
     if why is not None:
         _say(why)
@@ -154,7 +155,7 @@ class _Reading:
         self.elapsed = time.monotonic() - began
 
     def compare(self) -> None:
-        """Compare it with what the sandbox holds, those that had to be refused included."""
+        """Compare the records with those of the sandbox; some customers have to be refused."""
         self.agreement.compare(self._sandbox.totals())
         self.agreement.same("merged customers, refused as such", self.merged, len(self._sandbox.merged_ids))
         self.agreement.same("unknown customers, refused as such", self.unknown, 1)

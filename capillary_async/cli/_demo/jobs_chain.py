@@ -46,7 +46,7 @@ _HINT = "list-below-longest"  # the rule that goes by the lengths of lists alone
 
 
 def left_out(sandbox: Sandbox) -> str | None:
-    """Why the jobs cannot be run, in a line; None where they can."""
+    """Return why the jobs do not run, in one line; None if they run."""
     missing = next((name for name in _NEEDED if importlib.util.find_spec(name) is None), None)
     if missing is not None:
         why = f'since {missing} is missing: pip install "capillary-async[cli,jobs]"'
@@ -58,7 +58,7 @@ def left_out(sandbox: Sandbox) -> str | None:
 
 
 def empty_folder(out: Path | None) -> Path:
-    """The folder of the demo, made.
+    """Create the folder of the demo.
 
     Raises:
         UnusableError: It holds something.
@@ -93,7 +93,7 @@ class Chain:
     _jobs: Any = field(factory=jobs, init=False)
 
     async def run(self) -> bool:
-        """Run it; gives whether exactly the planted differences were found.
+        """Run the jobs; True if exactly the planted differences were found.
 
         Raises:
             UnusableError: A child process ended as it should not.
@@ -135,7 +135,7 @@ class Chain:
         self.say(f"again      the same command kept {kept} files and read the other {len(now) - kept}")
 
     async def _kill(self) -> dict[str, tuple[int, int]]:
-        """Start the export, kill it when some files are there, and give those."""
+        """Start the export, kill it when some files exist, and return those."""
         enough = max(1, self._shards_in_all // _ENOUGH)
         with self._child() as child:
             while len(self._published()) < enough and child.poll() is None:  # noqa: ASYNC110 - another process's files
@@ -148,7 +148,7 @@ class Chain:
 
     @contextlib.contextmanager
     def _child(self) -> Generator[subprocess.Popen[bytes]]:
-        """A process that exports, which has ended when this is left in whatever way.
+        """A process that exports; it has ended when the context is left.
 
         No subprocess of asyncio: what is cancelled while one is being started may leave it behind.
         """
@@ -180,7 +180,7 @@ class Chain:
         return [sys.executable, "-m", "capillary_async.cli", "export", "allocations", *words]
 
     def _environment(self) -> dict[str, str]:
-        """The sandbox's credentials instead of any that the user may have."""
+        """Return the environment with the sandbox's credentials instead of the user's."""
         others = {name: value for name, value in os.environ.items() if not name.startswith("CAPILLARY_")}
         return {**others, "CAPILLARY_USERNAME": self._sandbox.username, "CAPILLARY_PASSWORD": self._sandbox.password}
 
@@ -193,7 +193,7 @@ class Chain:
         return -(-len(self._sandbox.customer_ids) // self._shard_keys)
 
     def _published(self) -> dict[str, tuple[int, int]]:
-        """The files that have their names, each with what changes when it is written again."""
+        """Return the complete files, each with a value that changes when it is written again."""
         found: dict[str, tuple[int, int]] = {}
         for path in sorted((self._out / "shards").glob("part-*.parquet")):
             with contextlib.suppress(FileNotFoundError):
@@ -202,7 +202,7 @@ class Chain:
         return found
 
     def _last_words(self) -> str:
-        """The last line that the export said."""
+        """Return the last line that the export printed."""
         path = self.folder / "export.log"
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         said = next((line for line in reversed(lines) if line.strip()), "it said nothing")
@@ -229,7 +229,7 @@ class Chain:
         )
 
     def _log_ids(self) -> Iterator[tuple[int, int]]:
-        """The event log ids of the allocations, as their shards have them."""
+        """Return the event log ids of the allocations, from their shards."""
         for shard in sorted((self._out / "shards").glob("part-*.parquet")):
             yield from self._jobs.ids_in_parquet(shard, "customer_id", "event_log_id")
 
@@ -282,7 +282,7 @@ class Chain:
 
 
 async def _ended(child: subprocess.Popen[bytes]) -> int:
-    """Its exit code, when it has ended."""
+    """Wait for the process, and return its exit code."""
     while (code := child.poll()) is None:  # noqa: ASYNC110 - another process
         await asyncio.sleep(_LOOK)
     return code

@@ -39,7 +39,7 @@ Difference = tuple[str, int, Decimal | None, Decimal | None]  # class, id, point
 
 @frozen
 class Planted:
-    """What was written to the books.
+    """The differences in the books.
 
     Attributes:
         rows: How many rows they have.
@@ -50,7 +50,7 @@ class Planted:
     differences: frozenset[Difference]
 
     def told(self) -> str:
-        """In words."""
+        """Describe the differences."""
         kinds = Counter(kind for kind, *_ in self.differences)
         changes = [
             abs(ours - theirs) for _, _, ours, theirs in self.differences if ours is not None and theirs is not None
@@ -87,7 +87,7 @@ def write_books(path: Path, sandbox: Sandbox, seed: int) -> Planted:
 
 
 def disagreements(planted: Planted, differences: Path) -> list[str]:
-    """What of the planted is not in the Parquet file of differences, and what is there that was not planted."""
+    """Return the planted differences that the Parquet file does not have, and those in it that were not planted."""
     import duckdb  # noqa: PLC0415 - the extra may be missing
 
     with duckdb.connect() as reading:
@@ -95,12 +95,14 @@ def disagreements(planted: Planted, differences: Path) -> list[str]:
         rows = reading.execute(query, [str(differences)]).fetchall()
     seen = Counter[Difference]((kind, id_, _amount(ours), _amount(theirs)) for kind, id_, ours, theirs in rows)
     expected = Counter(planted.differences)
-    missed = [f"planted and not found: {_told(each)}" for each in sorted((expected - seen).elements(), key=str)]
-    return missed + [f"found and not planted: {_told(each)}" for each in sorted((seen - expected).elements(), key=str)]
+    missed = [f"planted and not found: {_described(each)}" for each in sorted((expected - seen).elements(), key=str)]
+    return missed + [
+        f"found and not planted: {_described(each)}" for each in sorted((seen - expected).elements(), key=str)
+    ]
 
 
 def _left(row: Mapping[str, Any]) -> Decimal:
-    """What is owed of an award, not what was issued."""
+    """Return the points left of an award, not those issued."""
     points, *gone = (Decimal(row[column]) for column in QUANTITIES)
     return EXACT.subtract(points, exact_sum(gone))
 
@@ -109,6 +111,6 @@ def _amount(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)
 
 
-def _told(difference: Difference) -> str:
+def _described(difference: Difference) -> str:
     kind, id_, ours, theirs = difference
     return f"award {id_} {kind.replace('_', ' ')}, Capillary {ours}, books {theirs}"

@@ -1,4 +1,4 @@
-"""What the demo found, for a reader: counts, points by status, points left by month of expiry, and the verdict.
+"""The summary of the demo: counts, points by status, points left by month of expiry, and the verdict.
 
 Invariant: every number shown was read or measured in this run. Called by `_demo/demo.py`.
 """
@@ -27,7 +27,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 class Timed(Protocol):
-    """What the summary needs to know of the reading."""
+    """The duration and the counts of the reading."""
 
     merged: int
     unknown: int
@@ -81,7 +81,7 @@ def _by_status(agreement: Agreement) -> Table:
 
 
 def _by_month(agreement: Agreement) -> Table:
-    """A row a month of the year, a column a year: two and a half years are twelve lines."""
+    """Return one row per month and one column per year: two and a half years are twelve lines."""
     years = sorted({year for year, _ in agreement.by_month})
     table = Table(
         "",

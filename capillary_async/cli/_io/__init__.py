@@ -1,1 +1,1 @@
-"""What the commands read, write and report."""
+"""Input, output and messages of the commands."""

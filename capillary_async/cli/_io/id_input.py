@@ -1,4 +1,4 @@
-"""The ids to ask for: from arguments, a file, a folder of Parquet files, a pipe or stdin.
+"""The ids of a command: from arguments, a file, a folder of Parquet files, a pipe or stdin.
 
 Invariant: an input is opened once and read as it is needed, never whole; what is wrong with it is an error that names
 the file and the line. Used by `_commands/read.py`, `_commands/ledger.py` and `_commands/export.py`.
@@ -47,7 +47,7 @@ _OWNERS = ("customer_id", "id", "primary_user_id", "mobile")  # kinds of identif
 def ids_of(
     given: Sequence[str], source: IdSource, otherwise: Sequence[int] | None, *, rule: Rule = "ids"
 ) -> Sequence[str | int] | AsyncIterator[Any]:
-    """What to ask for: a sequence where the ids are at hand, else an iterator over the input.
+    """Return the ids: a sequence if they are in memory, else an iterator over the input.
 
     Args:
         given: The ids among the arguments.
@@ -80,7 +80,7 @@ def ids_of(
 
 
 def pairs_of(path: str, columns: tuple[str, str], kind: str) -> AsyncIterator[Any]:
-    """The identifiers and event ids of a ledger, in two columns of a CSV or Parquet input.
+    """Return the identifiers and event ids of a ledger, from two columns of a CSV or Parquet input.
 
     Raises:
         UnusableError: The input cannot be read.
@@ -92,7 +92,7 @@ def pairs_of(path: str, columns: tuple[str, str], kind: str) -> AsyncIterator[An
 
 
 def _opened(path: str) -> Source | None:
-    """The input, open where that cannot block; None for Parquet."""
+    """Open the input, unless opening can block; None for Parquet."""
     if path == STREAM:
         return _stdin()
     mode = _mode_of(path)
@@ -116,7 +116,7 @@ def _opened(path: str) -> Source | None:
 
 
 def _mode_of(path: str) -> int | None:
-    """What the path leads to; None for a glob.
+    """Return the mode of the file at the path; None for a glob.
 
     Raises:
         UnusableError: It is a URL, or leads to nothing.
@@ -144,14 +144,14 @@ def _stdin() -> Source:
 
 
 class _Input:
-    """A text input, read beside the event loop."""
+    """A text input, read in a thread."""
 
     def __init__(self, path: str, source: Source) -> None:
         self._source = source
         self.label = "stdin" if path == STREAM else path
 
     def wrong(self, line: int, text: str) -> UnusableError:
-        """The error for a line."""
+        """Return the error for a line."""
         return UnusableError(f"ids: {self.label}, line {line}{text}")
 
     async def blocks(self, layout: Layout) -> AsyncIterator[Block]:
@@ -178,7 +178,7 @@ class _Input:
             blocking.end(self._source.close)
 
     async def rows(self, columns: dict[str, str]) -> AsyncIterator[tuple[int, list[str], int]]:
-        """The cells of the columns of a CSV, each row with its line and how many cells it lacks.
+        """Yield the cells of the columns of a CSV, each row with its line number and the number of its missing cells.
 
         Args:
             columns: The names of the columns, by the options that name them.

@@ -1,4 +1,4 @@
-"""Reads and writes that may block, done beside the event loop.
+"""Reads and writes that may block, in a thread.
 
 Invariant: a slow reader of our output or a slow writer of our input never stops the requests under way, and never keeps
 the process from ending. Used by `_io/id_input.py` and `_io/writer.py`.
@@ -34,13 +34,13 @@ class IOThread:
         self._thread.start()
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Make one call; what it raises is raised here."""
+        """Make one call, and return or raise what it does."""
         future: Future[T] = Future()
         self._calls.put((future, lambda: function(*args, **kwargs)))
         return await asyncio.wrap_future(future)
 
     def end(self, last: Callable[[], object]) -> None:
-        """Make one last call when those before it are done; no caller waits for it."""
+        """Make one last call after those before it; no caller waits for it."""
         self._calls.put((Future(), last))
         self._calls.put(None)
 

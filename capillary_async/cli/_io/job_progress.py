@@ -1,4 +1,4 @@
-"""What a job says on stderr: a progress bar on a terminal, plain lines elsewhere, and how it ended.
+"""The messages of a job on stderr: a progress bar on a terminal, plain lines elsewhere, and how it ended.
 
 Invariant: what is shown was counted; `--quiet` keeps back all but how to go on after an interruption. Used by
 `_commands/export.py` and `_commands/verify.py`.
@@ -27,7 +27,7 @@ _MINUTE, _HOUR = 60, 3600
 
 
 class JobReport:
-    """Shows how a job is getting on.
+    """Shows the progress and the end of a job.
 
     Args:
         what: The command.
@@ -78,12 +78,12 @@ class JobReport:
         self._phase = state.phase
 
     def note(self, text: str) -> None:
-        """Something to know while it works."""
+        """Show a message while the job runs."""
         if not self._quiet:
             self._line(one_line(text))
 
     def exported(self, result: ExportResult) -> None:
-        """How an export ended."""
+        """Show how an export ended."""
         for name in result.repaired:
             self._line(f"{name} was missing or not as it was written: repaired")
         if result.interrupted:
@@ -110,7 +110,7 @@ class JobReport:
         self._line(f"{keys}; {shards}; {work}, {result.elapsed:.1f} s; {result.out / 'manifest.json'}")
 
     def say(self, text: str) -> None:
-        """A line in any case."""
+        """Print a line, also with `quiet`."""
         self._line(one_line(text))
 
     def _line(self, text: str) -> None:
@@ -118,7 +118,7 @@ class JobReport:
 
 
 def message(state: ExportProgress) -> str:
-    """Rate, failures, throttles and the time left."""
+    """Return the rate, failures, throttles and the time left as text."""
     parts = [f"{state.records:,} records", f"{state.rate:,.0f}/s", f"{state.failed:,} failed"]
     parts.append(f"{state.throttles:,} throttled")
     if state.left is not None and state.phase == "reading":

@@ -1,4 +1,4 @@
-"""What a reading command says on stderr while it works and when it is done.
+"""The messages of a reading command on stderr: its progress and its end.
 
 Invariant: stdout belongs to the rows; each customer that failed is named once. Used by `_commands/read.py` and
 `_commands/ledger.py`.
@@ -30,22 +30,22 @@ _LONGEST_ID = 80
 
 
 class Screen(Console):
-    """A console whose reader may go away: that ends the command as it does for every other output."""
+    """A console whose reader may go away; the command then ends as it does for every other output."""
 
     def on_broken_pipe(self) -> None:
-        """Say so to `ending`, where rich would end the process."""
+        """Raise for `ending`; rich would end the process."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def bar(console: Console, *, shown: bool = True) -> Progress:
-    """A progress bar that counts, and is gone when it is done."""
+    """Return a progress bar that counts, and disappears at its end."""
     count = TextColumn("{task.fields[records]:,} records")
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), count)
     return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not shown)
 
 
 class Report:
-    """Counts what was answered and what failed, and shows it.
+    """Counts and shows successes and failures.
 
     Args:
         what: The command.
@@ -72,29 +72,29 @@ class Report:
         self._progress.stop()
 
     def answered(self, records: int, *, keys: int = 1) -> None:
-        """Count what was answered."""
+        """Count a success."""
         self._answered += keys
         self._records += records
         self._progress.update(self._task, advance=keys, records=self._records)
 
     def refused(self, key: Any, error: CapillaryError) -> None:
-        """Tell and count one that failed."""
+        """Show and count a failure."""
         self.failed += 1
         self._progress.update(self._task, advance=1)
         self._console.print(f"failed {_short(key)}: {type(error).__name__}: {one_line(str(error))}")
 
     def warned(self, key: Any, warnings: Iterable[ApiMessage]) -> None:
-        """Tell the warnings of an answer."""
+        """Show the warnings of an answer."""
         for warning in warnings:
             self._console.print(f"warning {_short(key)}: {one_line(warning.message)}")
 
     def silent(self, text: str) -> None:
-        """Tell that nothing comes."""
+        """Show that no answer comes."""
         if not self._quiet:
             self._console.print(f"{self._what}: {one_line(text)}")
 
     def close(self, stats: Stats) -> int:
-        """Tell how it went; gives the exit code."""
+        """Show the totals, and return the exit code."""
         if not self._quiet:
             counted = f"{self._answered:,} answered, {self.failed:,} failed, {count(self._records, 'record')}"
             work = f"{count(stats.requests, 'request')}, {count(stats.retries, 'retry', 'retries')}"
@@ -104,6 +104,6 @@ class Report:
 
 
 def _short(key: Any) -> str:
-    """An id as it came, or the beginning of what was taken for one."""
+    """Return an id as it came, cut if it is long."""
     text = one_line(str(key))
     return text if len(text) <= _LONGEST_ID else f"{text[: _LONGEST_ID - 3]}..."

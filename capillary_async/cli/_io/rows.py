@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 @attrs.frozen
 class Table:
-    """One kind of row.
+    """The columns of one kind of record.
 
     Attributes:
         columns: In order.

@@ -41,7 +41,7 @@ INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # 128 and the signal's num
 
 
 class UnusableError(Exception):
-    """The command cannot run with what it was given; the text says why."""
+    """The command cannot run with its options; the message says why."""
 
 
 def jobs(command: str = "this command") -> Any:
@@ -62,9 +62,9 @@ def jobs(command: str = "this command") -> Any:
 
 
 def run(coroutine: Coroutine[Any, Any, int]) -> int:
-    """Run it to its end, on uvloop where that is installed; SIGINT and SIGTERM cancel it."""
+    """Run the coroutine, on uvloop if that is installed; SIGINT and SIGTERM cancel it."""
     with _handlers_restored(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_heeding_sigterm(coroutine))
+        return runner.run(_cancelled_by_sigterm(coroutine))
 
 
 @contextlib.contextmanager
@@ -86,7 +86,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-async def _heeding_sigterm(coroutine: Coroutine[Any, Any, int]) -> int:
+async def _cancelled_by_sigterm(coroutine: Coroutine[Any, Any, int]) -> int:
     task = asyncio.current_task()
     # Neither Windows nor threads other than the main one have signal handlers.
     with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
@@ -118,23 +118,23 @@ def ending(command: Callable[[], int]) -> int:
         code = command()
         sys.stdout.flush()
     except BrokenPipeError:
-        return _quietly()
+        return _broken_pipe()
     except KeyboardInterrupt:
-        return _tell("interrupted", INTERRUPTED)
+        return _print_error("interrupted", INTERRUPTED)
     except asyncio.CancelledError:
-        return _tell("terminated", TERMINATED)
+        return _print_error("terminated", TERMINATED)
     except (UnusableError, CapillaryError, OSError) as error:
-        return _tell(as_options(str(error)), CANNOT_RUN)
+        return _print_error(as_options(str(error)), CANNOT_RUN)
     return code
 
 
-def _tell(text: str, code: int) -> int:
+def _print_error(text: str, code: int) -> int:
     with contextlib.suppress(OSError):
         print(f"capillary-async: {one_line(text)}", file=sys.stderr)  # noqa: T201
     return code
 
 
-def _quietly() -> int:
+def _broken_pipe() -> int:
     """Whoever read our output went away, e.g. `head`: nothing to say, and nothing left to flush at exit."""
     with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)

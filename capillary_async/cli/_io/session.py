@@ -36,7 +36,7 @@ _OPTIONS = {  # the option that can be given instead of a variable
 
 @asynccontextmanager
 async def connected(
-    connection: Connection, sandbox_of: SandboxOf, silence: StallMonitor
+    connection: Connection, sandbox_of: SandboxOf, stall: StallMonitor
 ) -> AsyncGenerator[tuple[AsyncSession, Sandbox | None]]:
     """A session, and the sandbox it talks to if that was asked for.
 
@@ -44,14 +44,14 @@ async def connected(
         UnusableError: An option is invalid, or a credential is missing.
     """
     if not sandbox_of.sandbox:
-        async with _session(connection, _credentials(connection), silence) as session:
+        async with _session(connection, _credentials(connection), stall) as session:
             yield session, None
         return
     try:
         sandbox = Sandbox(customers=sandbox_of.customers, seed=sandbox_of.seed)
     except ValueError as error:
         raise UnusableError(str(error)) from error
-    async with sandbox, _session(connection, {"base_url": sandbox.url, "auth": sandbox.auth}, silence) as session:
+    async with sandbox, _session(connection, {"base_url": sandbox.url, "auth": sandbox.auth}, stall) as session:
         yield session, sandbox
 
 
@@ -68,7 +68,7 @@ def needed(option: str, value: T | None, otherwise: T | None) -> T:
     return otherwise
 
 
-def _session(connection: Connection, where: dict[str, Any], silence: StallMonitor) -> AsyncSession:
+def _session(connection: Connection, where: dict[str, Any], stall: StallMonitor) -> AsyncSession:
     try:
         return AsyncSession.from_env(
             **where,
@@ -77,7 +77,7 @@ def _session(connection: Connection, where: dict[str, Any], silence: StallMonito
             paging=Paging(page_size=connection.page_size, verify=connection.verify),
             dag_scope=connection.dag_scope,
             server_timezone=connection.server_timezone,
-            middlewares=[silence],
+            middlewares=[stall],
         )
     except ValueError as error:
         raise UnusableError(str(error)) from error

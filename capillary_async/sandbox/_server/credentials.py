@@ -27,7 +27,7 @@ _BAD_KEY = 320001
 
 
 class Access:
-    """The credentials of the sandbox and the tokens it has given out.
+    """The credentials of the sandbox and the tokens that it issued.
 
     Args:
         username: The till id.
@@ -48,7 +48,7 @@ class Access:
         self._ends: dict[str, float] = {}
 
     def issue(self, body: bytes) -> Answer:
-        """A new token for `{"key", "secret"}`, or the refusal with code 320001."""
+        """Issue a token for `{"key", "secret"}`, or the refusal with code 320001."""
         try:
             asked = msgspec.json.decode(body, type=dict[str, Any])
         except msgspec.DecodeError:
@@ -62,11 +62,11 @@ class Access:
         return ok({"data": {"accessToken": token, "ttlSeconds": ttl}, "errors": None})
 
     def revoke(self) -> None:
-        """Every token given out so far is past its life."""
+        """Expire every token that was issued."""
         self._ends = dict.fromkeys(self._ends, 0.0)
 
     def check(self, headers: Mapping[str, str]) -> None:
-        """Let the request pass, or not.
+        """Refuse a request with wrong credentials.
 
         Raises:
             Refused: 401 without valid credentials, body code 498 for a token past its life.
@@ -90,7 +90,7 @@ class Access:
 
 
 class RateLimit:
-    """At most so many requests in any stretch of so many seconds; refused ones do not count.
+    """A maximum number of requests in every window of time; refused requests do not count.
 
     Args:
         permits: How many.
@@ -103,7 +103,7 @@ class RateLimit:
         self._passed: deque[float] = deque()
 
     def check(self, path: str) -> None:
-        """Count the request.
+        """Count the request, or refuse it.
 
         Raises:
             Refused: 429, when the permits are used up.

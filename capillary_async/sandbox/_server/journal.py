@@ -1,4 +1,4 @@
-"""The journal: what the sandbox saw, request by request.
+"""The journal: every request of the sandbox with its outcome.
 
 Invariant: a request is written down when it arrives, so that one still in flight, or one whose client went away, is
 counted too. `Sandbox` writes it; tests read `sandbox.journal`.
@@ -22,7 +22,7 @@ _FROZEN = attrs.setters.frozen
 
 @attrs.define(eq=False, kw_only=True)
 class Exchange:
-    """One request as the sandbox saw it, and what came of it.
+    """One request and its outcome.
 
     What was asked never changes; `status`, `finished` and `faults` are filled in when the answer is sent.
 
@@ -58,12 +58,12 @@ class Exchange:
 
     @property
     def page(self) -> int | None:
-        """The page asked for, None when the request names none (or no number)."""
+        """The page asked for; None if the request has no valid page."""
         return whole_number(self.params.get("page", ""))
 
     @property
     def fault(self) -> Fault | None:
-        """The first fault played on it."""
+        """The first fault of the request."""
         return self.faults[0] if self.faults else None
 
 
@@ -85,14 +85,14 @@ class Journal:
         self._limit = limit
 
     def arrive(self) -> tuple[int, int]:
-        """Count a request in; gives its number and how many are open with it."""
+        """Count a request in; return its number and the number of open ones."""
         self.requests += 1
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
         return self.requests, self.in_flight
 
     def write(self, exchange: Exchange) -> None:
-        """Keep the record; the oldest go in bulk, so that a long run costs no more per request."""
+        """Append the record; the oldest are removed in bulk, so that a long run costs no more per request."""
         self.exchanges.append(exchange)
         if len(self.exchanges) > self._limit + self._limit // 10:
             del self.exchanges[: -self._limit]

@@ -23,10 +23,10 @@ _WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S10
 
 
 class Listener:
-    """A server socket and what it serves.
+    """A server socket and its request handler.
 
     Args:
-        handler: Answers a request.
+        handler: The function that answers a request.
         host: The address to listen on.
         port: The port; 0 for any free one.
     """
@@ -43,7 +43,7 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """Where it listens; the loopback address where it listens on all.
+        """The URL; of the loopback address if it listens on all addresses.
 
         Raises:
             RuntimeError: It was never started.
@@ -55,10 +55,10 @@ class Listener:
         return f"http://{host}:{self._port}"
 
     async def start(self) -> None:
-        """Begin to listen.
+        """Start listening.
 
         Raises:
-            RuntimeError: It listens already.
+            RuntimeError: It is listening already.
             OSError: The port is taken, or the host is none of this machine.
         """
         if self._runner is not None:
@@ -92,7 +92,7 @@ class Listener:
         await runner.cleanup()
 
     async def pause(self, seconds: float) -> bool:
-        """Wait that long, or until it stops listening; whether it listens still."""
+        """Wait that long, or until it stops listening; True if it still listens."""
         if seconds > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):

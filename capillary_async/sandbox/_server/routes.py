@@ -1,4 +1,4 @@
-"""Which path is which endpoint.
+"""The paths of the endpoints.
 
 Invariant: what does not exist, or exists under another method, is refused in the shape of its API. `Sandbox` calls
 `answer_to` once a request is past faults, rate and credentials.
@@ -37,7 +37,7 @@ _SCOPE_HEADER, _SCOPE = "x-cap-neo-dag-scope", "global"
 
 @attrs.frozen
 class Setup:
-    """What the endpoints answer from, and how.
+    """The data and the options of the endpoints.
 
     Attributes:
         world: The customers.
@@ -65,7 +65,7 @@ def check_method(method: str, path: str) -> None:
 def answer_to(
     setup: Setup, path: str, params: Mapping[str, str], headers: Mapping[str, str], play: FaultPlan
 ) -> Answer:
-    """The answer of the endpoint that has this path.
+    """Return the answer of the endpoint at this path.
 
     Raises:
         Refused: The request is not one that it answers.

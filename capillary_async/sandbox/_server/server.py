@@ -38,16 +38,16 @@ _KEY, _SECRET = "sandbox-key", "sandbox-secret"
 
 
 class RateLike(Protocol):
-    """What `rate=` reads; `capillary_async.Rate` is one."""
+    """A rate; `capillary_async.Rate` is one."""
 
     @property
     def permits(self) -> float:
-        """How many requests."""
+        """Number of requests."""
         ...
 
     @property
     def per(self) -> float:
-        """In how many seconds."""
+        """Length of the window in seconds."""
         ...
 
 
@@ -58,23 +58,23 @@ class Sandbox(Contents):
     code without an event loop. Methods that are no coroutines may be called from anywhere.
 
     Args:
-        customers: How many customers there are. They are grown when asked for: a hundred thousand start as fast as ten.
+        customers: Number of customers. They are generated on demand: a hundred thousand start as fast as ten.
         seed: The same seed gives the same customers and awards, on every Python.
-        latency: Seconds before each answer, or the least and most between which it is drawn.
-        rate: At most so many requests, 429 beyond: `Rate(permits, per)`, `(permits, per)` or
+        latency: Seconds before each answer, or their minimum and maximum.
+        rate: Maximum requests; more are answered 429: `Rate(permits, per)`, `(permits, per)` or
             `(permits, per, retry_after)`, in seconds.
-        faults: What goes wrong, in order; see `capillary_async.sandbox.Fault`.
+        faults: The faults, in order; see `capillary_async.sandbox.Fault`.
         host: The address to listen on.
         port: The port; 0 for any free one. It stays the same over `aclose` and another `start`.
-        token_ttl: How long an OAuth token lives, in seconds.
+        token_ttl: Lifetime of an OAuth token in seconds.
         expired_status: The HTTP status of an expired token; the body says 498 in any case.
         v2_error_status: The HTTP status of refusals with a code of the v2 pages (8015, 8069, 9003 ...), 200 included.
-        unknown_event_ids: What an unknown event id does to a ledger call: `error` refuses it with 9021, `null` gives a
-            null entry.
-        whales: How many of the customers have thousands of rows; None for one in a hundred, at most three.
-        whale_rows: How many rows a whale has; None for 2,000 to 4,000.
-        compress: Whether bodies are gzipped for clients that accept it.
-        journal_limit: How many requests `journal` keeps at least, the newest.
+        unknown_event_ids: The effect of an unknown event id on a ledger call: `error` refuses it with 9021, `null`
+            gives a null entry.
+        whales: Number of customers with thousands of rows; None for one in a hundred, at most three.
+        whale_rows: Number of rows of each of these; None for 2,000 to 4,000.
+        compress: Compress bodies with gzip for clients that accept it.
+        journal_limit: Minimum number of requests that `journal` keeps, the newest.
 
     Raises:
         ValueError: An argument is of the wrong kind or out of its range.
@@ -187,12 +187,12 @@ class Sandbox(Contents):
 
     @property
     def requests(self) -> int:
-        """How many requests ever came."""
+        """Number of requests since the start."""
         return self._journal.requests
 
     @property
     def in_flight(self) -> int:
-        """How many requests are open now."""
+        """Number of requests that are open now."""
         return self._journal.in_flight
 
     @property
@@ -203,15 +203,15 @@ class Sandbox(Contents):
     # -- what goes wrong
 
     def add_faults(self, *faults: Fault) -> None:
-        """Play these too, from now on, after those that are there."""
+        """Add faults, after those that exist."""
         self._script.add(faults_of(faults))
 
     def clear_faults(self) -> None:
-        """Play none any more; lists that moved are as they were."""
+        """Remove all faults, and undo changes of lists."""
         self._script.clear()
 
     async def revoke_tokens(self) -> None:
-        """Every OAuth token given out so far is expired from now on."""
+        """Expire every OAuth token that was issued."""
         self._access.revoke()
 
     # -- answering
@@ -269,7 +269,7 @@ class Sandbox(Contents):
 
 
 def _page(params: Mapping[str, str]) -> int:
-    """The page that a request is about, for faults that mean one; also where only limit and offset are sent."""
+    """Return the page of a request, for faults that concern one; also where only limit and offset are sent."""
     page, offset, limit = (whole_number(params.get(name, "")) for name in ("page", "offset", "limit"))
     if page is not None:
         return page

@@ -1,4 +1,4 @@
-"""Making awards: rows of the five award tables, and the allocations of those in `points_awarded`.
+"""Makes awards: rows of the five award tables, and the allocations of those in `points_awarded`.
 
 Invariant: amounts are whole thousandths until they become a Decimal, and add up: points are those redeemed, returned,
 expired and remaining, as the status says. `_world/generate.py` makes the awards of a customer through one `Awards`.
@@ -48,7 +48,7 @@ _TABLES: tuple[str, ...] = (POINTS_TABLE, LINE_TABLE, BILL_PROMOTIONS, LINE_PROM
 
 @attrs.frozen
 class Origin:
-    """What an event gives to the rows that it makes.
+    """The values that the rows of an event share.
 
     Attributes:
         log_id: Its event log id.
@@ -69,7 +69,7 @@ class Origin:
 
 @attrs.define
 class _Pool:
-    """Points of awards that a later event may be said to have taken: `[award, thousandths]`."""
+    """Points of awards that a later event may take: `[award, thousandths]`."""
 
     left: list[tuple[Award, int]] = attrs.field(factory=list[tuple[Award, int]])
 
@@ -77,12 +77,12 @@ class _Pool:
         if thousandths:
             self.left.append((award, thousandths))
 
-    def take(self, dice: SeededRandom, kind: str) -> tuple[Deduction, ...]:
-        """Take from the oldest one or two; nothing where nothing is left."""
+    def take(self, rng: SeededRandom, kind: str) -> tuple[Deduction, ...]:
+        """Take from the oldest one or two awards; nothing if none is left."""
         taken: list[Deduction] = []
-        for _ in range(min(1 + dice.below(2), len(self.left))):
+        for _ in range(min(1 + rng.below(2), len(self.left))):
             award, points = self.left.pop(0)
-            part = points if dice.chance(0.7) else 1 + dice.below(points)
+            part = points if rng.chance(0.7) else 1 + rng.below(points)
             taken.append(deduction(kind, award, part))
             self.put(award, points - part)
         return tuple(taken)
@@ -102,8 +102,8 @@ class Awards:
         available: Points that are still there, of rows that have not expired.
     """
 
-    def __init__(self, dice: SeededRandom, place: CustomerSlot) -> None:
-        self._dice, self._place = dice, place
+    def __init__(self, rng: SeededRandom, place: CustomerSlot) -> None:
+        self._rng, self._place = rng, place
         self.made: list[Award] = []
         self.redeemed, self.returned, self.available = _Pool(), _Pool(), _Pool()
         self._per_table: dict[str, int] = dict.fromkeys(_TABLES, 0)
@@ -117,13 +117,13 @@ class Awards:
         category: int = POINT_CATEGORY_ID,
     ) -> Award:
         """A row of `points_awarded`, which is an allocation too."""
-        dice = self._dice
-        points, plain, expiry = points or quantity(dice), dice.chance(0.5), _expiry(dice, origin.moment)
+        rng = self._rng
+        points, plain, expiry = points or quantity(rng), rng.chance(0.5), _expiry(rng, origin.moment)
         settled = self._settled(points, expiry, settle)
         shared = _exclusive(points, settled, plain=plain)
         known = self._known(POINTS_TABLE, origin)
         # In the pages' samples the inclusive columns are 0 beside exclusive points.
-        twins = _twins(shared) if dice.chance(0.3) else dict.fromkeys(_twins(shared), 0)
+        twins = _twins(shared) if rng.chance(0.3) else dict.fromkeys(_twins(shared), 0)
         row = self._allocation(origin, category) | shared | twins
         row |= {each: known[each] for each in ("id", "event_log_id", "customer_id")}
         row |= {"expiry_date": expiry, "status": settled[0]}
@@ -132,8 +132,8 @@ class Awards:
 
     def line_item(self, origin: Origin) -> Award:
         """A row of `points_awarded_bill_lineitems`: no allocation shows it."""
-        dice = self._dice
-        points, plain, expiry = quantity(dice), dice.chance(0.5), _expiry(dice, origin.moment)
+        rng = self._rng
+        points, plain, expiry = quantity(rng), rng.chance(0.5), _expiry(rng, origin.moment)
         settled = self._settled(points, expiry, None)
         row = _exclusive(points, settled, plain=plain) | self._known(LINE_TABLE, origin)
         award = Award(row, settled[0], PROGRAM_ID, POINT_CATEGORY_ID, ORG_ID, expiry)
@@ -147,9 +147,9 @@ class Awards:
         settle: Callable[[bool, int], Settled] | None = None,
     ) -> Award:
         """A row of a promotion table: inclusive columns alone, and no endpoint shows it."""
-        dice = self._dice
-        points = quantity(dice) if points is None else points
-        plain, expiry = dice.chance(0.5), _expiry(dice, origin.moment)
+        rng = self._rng
+        points = quantity(rng) if points is None else points
+        plain, expiry = rng.chance(0.5), _expiry(rng, origin.moment)
         settled = self._settled(points, expiry, settle)
         names = ("points_value", "redeemed_value", "returned_value", "expired_value")
         values = (amount(each, plain=plain) for each in (points, *settled[1:]))
@@ -159,7 +159,7 @@ class Awards:
 
     def _settled(self, points: int, expiry: int, settle: Callable[[bool, int], Settled] | None) -> Settled:
         alive = expiry > epoch_ms(TODAY)
-        return _settle(self._dice, points, alive=alive) if settle is None else settle(alive, points)
+        return _settle(self._rng, points, alive=alive) if settle is None else settle(alive, points)
 
     def _add(self, award: Award, points: int, settled: Settled, *, pooled: bool = True) -> Award:
         status, redeemed, returned, expired = settled
@@ -173,7 +173,7 @@ class Awards:
 
     def _known(self, table: str, origin: Origin) -> Row:
         self._per_table[table] += 1
-        newer = origin.moment >= _NEWER and self._dice.chance(0.04)
+        newer = origin.moment >= _NEWER and self._rng.chance(0.04)
         return {
             "id": self._place.number(AWARDS, self._per_table[table]),
             "customer_id": self._place.customer_id,
@@ -195,9 +195,9 @@ class Awards:
             "points_source_id": origin.source_id,
             "cps_id": 80_537_000 + place.index,
             "original_customer_id": place.merged_id if moved else place.customer_id,
-            "expiry_strategy_id": self._dice.pick((105462, 105602)),
-            "allocation_strategy_id": self._dice.pick((105594, 105773)),
-            "auto_update_time": origin.moment * 1000 + self._dice.between(1, 60) * 1000,
+            "expiry_strategy_id": self._rng.pick((105462, 105602)),
+            "allocation_strategy_id": self._rng.pick((105594, 105773)),
+            "auto_update_time": origin.moment * 1000 + self._rng.between(1, 60) * 1000,
             "org_id": ORG_ID,
         }
 
@@ -223,31 +223,31 @@ def _twins(shared: Row) -> Row:
     }
 
 
-def quantity(dice: SeededRandom) -> int:
+def quantity(rng: SeededRandom) -> int:
     """Thousandths of a point: many whole, most with up to three decimals, once in a while millions of points."""
-    thousandths = dice.between(5, 2_000_000_000 if dice.chance(0.002) else 2_000_000)
-    return max(thousandths // 1000, 1) * 1000 if dice.chance(0.4) else thousandths
+    thousandths = rng.between(5, 2_000_000_000 if rng.chance(0.002) else 2_000_000)
+    return max(thousandths // 1000, 1) * 1000 if rng.chance(0.4) else thousandths
 
 
-def _expiry(dice: SeededRandom, moment: int) -> int:
+def _expiry(rng: SeededRandom, moment: int) -> int:
     """The last second of a day in IST, as in the pages' samples."""
-    day = datetime.fromtimestamp(moment, IST) + timedelta(days=dice.between(30, 900))
+    day = datetime.fromtimestamp(moment, IST) + timedelta(days=rng.between(30, 900))
     return epoch_ms(day.replace(hour=23, minute=59, second=59))
 
 
-def _settle(dice: SeededRandom, points: int, *, alive: bool) -> Settled:
-    """What became of the points; the rest remains.
+def _settle(rng: SeededRandom, points: int, *, alive: bool) -> Settled:
+    """Split the points by their fate; the rest remains.
 
     EXPIRED: all expired. REDEEMED: fully redeemed. CONSUMED: part redeemed, part expired. A partial return stays
     AVAILABLE.
     """
-    if dice.chance(0.6):
-        used = dice.below(points - 1) if dice.chance(0.4) else 0
-        returned = dice.below(used + 1) if alive else 0
+    if rng.chance(0.6):
+        used = rng.below(points - 1) if rng.chance(0.4) else 0
+        returned = rng.below(used + 1) if alive else 0
         if alive:
             return "AVAILABLE", used - returned, returned, 0
         return ("CONSUMED", used, 0, points - used) if used else ("EXPIRED", 0, 0, points)
-    status = dice.pick(_SPENT)
+    status = rng.pick(_SPENT)
     if status in {"REDEEMED", "CONSUMED_BY_CONVERSION"}:
         return status, points, 0, 0
     return status, 0, points if status == "RETURNED" else 0, 0

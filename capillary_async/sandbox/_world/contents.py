@@ -1,4 +1,4 @@
-"""What a sandbox holds, for tests that compare it with what was read.
+"""The records of a sandbox, for tests that compare them with what a client read.
 
 Invariant: everything given is a copy, so that no test can change the world. `Sandbox` is one.
 """
@@ -49,7 +49,7 @@ class Contents:
 
     @property
     def whale_ids(self) -> Sequence[int]:
-        """Those of the customers that have thousands of rows."""
+        """The ids of the customers with thousands of rows."""
         return self._world.whale_ids
 
     @property
@@ -71,7 +71,7 @@ class Contents:
         return self._world.members(group_id)
 
     def identifiers(self, customer_id: int) -> dict[str, str]:
-        """How the ledger knows the customer: `identifierName` to `identifierValue`."""
+        """The customer's identifiers in the ledger: `identifierName` to `identifierValue`."""
         return _world.identifiers(customer_id)
 
     def allocations(self, customer_id: int, point_category_id: int | None = None) -> list[Row]:
@@ -106,13 +106,13 @@ class Contents:
         return [dict(event.row) for event in customer.events] if customer else []
 
     def event_log_ids(self, customer_id: int) -> list[int]:
-        """The customer's event log ids, in the order of `events`: what the ledger is asked by."""
+        """The customer's event log ids, in the order of `events`, for calls of the ledger."""
         customer = self._world.customer(customer_id)
         return [event.log_id for event in customer.events] if customer else []
 
     def totals(self, customer_ids: Iterable[int] | None = None) -> Totals:
         """Control totals of these customers, or of all: counts, and exact Decimals of every points column.
 
-        Grows every customer: about 20 microseconds a row.
+        Generates every customer: about 20 microseconds a row.
         """
         return self._world.totals(customer_ids)

@@ -1,8 +1,8 @@
-"""Growing one customer from a seed: the events of its life, and the awards and deductions that they made.
+"""Generates one customer from a seed: the events of its life, and the awards and deductions that they made.
 
 Invariant: what an event says of an award agrees with the award's own columns, and the same place and seed give the same
 customer. `_world/steps.py` says which events there are; `_world/awarding.py` makes the rows. `_world/world.py` calls
-`grow`.
+`generate`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from capillary_async.sandbox._world.awarding import Settled
     from capillary_async.sandbox._world.series import CustomerSlot
 
-__all__ = ["grow"]
+__all__ = ["generate"]
 
 _FIRST_EVENT = datetime(2023, 1, 1, tzinfo=UTC)
 _SPAN_SECONDS = int((TODAY - _FIRST_EVENT).total_seconds()) - 86_400
@@ -52,36 +52,36 @@ _PROMOTED = {
 _NOTHING_TAKEN = Step("CustomerUpdate", 12)
 
 
-def grow(seed: int, place: CustomerSlot) -> Customer:
-    """The customer of this place; the same for the same seed, always."""
-    dice = SeededRandom(f"{seed}:{place.customer_id}")
-    plan = tuple(steps(dice, place))
-    grown = CustomerBuilder(dice, place)
+def generate(seed: int, place: CustomerSlot) -> Customer:
+    """Generate the customer of this slot; the same seed gives the same customer."""
+    rng = SeededRandom(f"{seed}:{place.customer_id}")
+    plan = tuple(steps(rng, place))
+    builder = CustomerBuilder(rng, place)
     for nth, step in enumerate(plan, start=1):
-        grown.add(nth, len(plan), step)
-    return grown.customer()
+        builder.add(nth, len(plan), step)
+    return builder.customer()
 
 
 class CustomerBuilder:
-    """What has grown so far."""
+    """The parts of a customer that are generated so far."""
 
-    def __init__(self, dice: SeededRandom, place: CustomerSlot) -> None:
-        self._dice, self._place = dice, place
-        self._awards = Awards(dice, place)
+    def __init__(self, rng: SeededRandom, place: CustomerSlot) -> None:
+        self._rng, self._place = rng, place
+        self._awards = Awards(rng, place)
         self._events: list[Event] = []
         self._promised: Award | None = None
         self._reversed: tuple[Deduction, ...] = ()
 
     def customer(self) -> Customer:
-        """All of it."""
+        """Return the customer."""
         return Customer(self._place.customer_id, tuple(self._awards.made), tuple(self._events))
 
     def add(self, nth: int, of: int, step: Step) -> None:
-        """One event, with what it awarded and what it took."""
-        dice, place = self._dice, self._place
+        """Add one event with its awards and deductions."""
+        rng, place = self._rng, self._place
         gap = _SPAN_SECONDS // of
-        moment = int(_FIRST_EVENT.timestamp()) + gap * (nth - 1) + dice.below(gap)
-        unique_id, till = dice.text(10), dice.pick(_TILLS)
+        moment = int(_FIRST_EVENT.timestamp()) + gap * (nth - 1) + rng.below(gap)
+        unique_id, till = rng.text(10), rng.pick(_TILLS)
         taken = self._taken(step)
         if taken is None:
             step, taken = _NOTHING_TAKEN, ()
@@ -92,7 +92,7 @@ class CustomerBuilder:
             type_id=step.type_id,
             moment=moment,
             till=till,
-            source_id=int(reference) if transaction else dice.pick(_PROMOTIONS),
+            source_id=int(reference) if transaction else rng.pick(_PROMOTIONS),
             source_type=1 if transaction else 2,
         )
         made = tuple(self._made(step, origin, taken))
@@ -108,7 +108,7 @@ class CustomerBuilder:
         self._events.append(Event(row, step.type_id, reference, till, origin.log_id, made, taken))
 
     def _reference(self, step: Step, nth: int) -> str:
-        """The transaction or request behind the event, in the forms of the page Get Points Ledger Explode Info."""
+        """The transaction or request of the event, in the forms of the page Get Points Ledger Explode Info."""
         if step.mark in {Mark.CONVERTS, Mark.SAME_REQUEST}:
             return self._events[-1].reference
         if step.name in {"AllocateGoodwillPoints", "ManualPointsAdjustment"}:
@@ -119,16 +119,16 @@ class CustomerBuilder:
             return str(self._place.number(TARGETS, nth))
         if step.name in TRANSACTIONAL:
             return str(self._place.number(TRANSACTIONS, nth))
-        text = self._dice.text(20).lower()
+        text = self._rng.text(20).lower()
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:]}-{nth:06d}"
 
     # -- what events take
 
     def _taken(self, step: Step) -> tuple[Deduction, ...] | None:
-        """The deductions of the event; None where it would need some and there is nothing to take."""
-        awards, dice = self._awards, self._dice
+        """Return the deductions of the event; None if it needs some and no points are left."""
+        awards, rng = self._awards, self._rng
         if step.mark is Mark.REVERSED:
-            self._reversed = awards.available.take(dice, "REDEEMED")
+            self._reversed = awards.available.take(rng, "REDEEMED")
             return self._reversed or None
         if step.mark is Mark.REVERSES:
             return tuple(_with_kind(each, "REDEMPTION_REVERSAL") for each in self._reversed) or None
@@ -144,7 +144,7 @@ class CustomerBuilder:
         if step.name not in pools or step.mark is Mark.SPENT_BEFORE:
             return ()
         kind, pool = pools[step.name]
-        return pool.take(dice, kind) or None
+        return pool.take(rng, kind) or None
 
     # -- what events award
 
@@ -168,25 +168,25 @@ class CustomerBuilder:
             yield from self._beside(step, origin)
 
     def _with_twin(self, award: Award, origin: Origin) -> Iterator[Award]:
-        """The award, and where its category was changed the row that took its place in the other one."""
+        """Return the award, and its replacement if its category was changed."""
         yield award
         if award.status == "POINT_CATEGORY_CHANGED":
             yield self._awards.points(origin, int(award.points * 1000), _kept, CHANGED_CATEGORY_ID)
 
     def _beside(self, step: Step, origin: Origin) -> Iterator[Award]:
-        """What a bill earns beside its own points: line items, a promotion, promised points."""
-        awards, dice = self._awards, self._dice
-        for _ in range(dice.pick((0, 0, 1, 2, 3))):
+        """Return the further awards of a bill: line items, a promotion, promised points."""
+        awards, rng = self._awards, self._rng
+        for _ in range(rng.pick((0, 0, 1, 2, 3))):
             yield awards.line_item(origin)
-        if dice.chance(0.2):
-            yield awards.promotion(origin, dice.pick((BILL_PROMOTIONS, LINE_PROMOTIONS)))
+        if rng.chance(0.2):
+            yield awards.promotion(origin, rng.pick((BILL_PROMOTIONS, LINE_PROMOTIONS)))
         if step.mark in {Mark.PROMISES, Mark.CONVERTED}:
             settle = _converted if step.mark is Mark.CONVERTED else _kept
             self._promised = awards.points(origin, None, settle, PROMISED_CATEGORY_ID)
             yield self._promised
 
     def _spent_before(self, alive: bool, points: int) -> Settled:  # noqa: ARG002, FBT001 - as `Awards` calls it
-        return "REDEEMED", 1000 * self._dice.between(1, 300), 0, 0
+        return "REDEEMED", 1000 * self._rng.between(1, 300), 0, 0
 
 
 def _with_kind(taken: Deduction, kind: str) -> Deduction:

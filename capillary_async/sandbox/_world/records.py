@@ -1,4 +1,4 @@
-"""What the sandbox holds of a customer: awards, allocations and events, as wire rows with what the filters need.
+"""The records of a customer: awards, allocations and events, as wire rows with what the filters need.
 
 Invariant: a wire row has what the API shows and nothing else; quantities are ints or Decimals, never floats.
 `_world/generate.py` and `_world/sample_customers.py` make these; the endpoint files read them.
@@ -64,7 +64,7 @@ TODAY = datetime(2026, 1, 15, tzinfo=UTC)
 
 @attrs.frozen
 class Award:
-    """A row of one of the five award tables, with what the row itself does not show and the filters need.
+    """A row of one of the five award tables, with values that the filters need and the row does not show.
 
     Attributes:
         row: The wire row of `paIds`; in the three promotion tables, the row as the table has it.
@@ -91,7 +91,7 @@ class Award:
 
     @property
     def points(self) -> Any:
-        """What was issued: promotion tables have the inclusive column alone."""
+        """The points issued: promotion tables have the inclusive column alone."""
         return self.row["points_exclusive"] if self.table in SHOWN_TABLES else self.row["points_value"]
 
 
@@ -114,7 +114,7 @@ class Deduction:
 
 @attrs.frozen
 class Event:
-    """An event, as the loyalty events and as the ledger know it.
+    """An event of the loyalty events and of the ledger.
 
     Attributes:
         row: The wire row of `loyaltyEvents`: its `id` is of another series than `log_id`, its unique id the same.
@@ -158,7 +158,7 @@ class Event:
 
 @attrs.frozen
 class Customer:
-    """All that the sandbox has of one customer, in the order of time."""
+    """The records of one customer, in the order of time."""
 
     id: int
     awards: tuple[Award, ...] = ()

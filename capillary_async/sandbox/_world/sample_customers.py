@@ -1,4 +1,4 @@
-"""The customers that the pages' samples speak of, made whole: each of their rows has its event.
+"""The customers of the API pages' samples; each of their rows has its event.
 
 Invariant: what a page shows is answered as it is there; what it leaves open is filled in with the same ids: an
 allocation is an award of `points_awarded` with the same id, and an event has the same unique id as a loyalty event and

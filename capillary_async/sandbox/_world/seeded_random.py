@@ -19,7 +19,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
 class SeededRandom:
-    """A run of throws; the same seed gives the same run."""
+    """A random sequence; the same seed gives the same sequence."""
 
     def __init__(self, seed: str) -> None:
         self._throw = Random(seed).random
@@ -33,13 +33,13 @@ class SeededRandom:
         return least + self.below(most - least + 1)
 
     def chance(self, probability: float) -> bool:
-        """True that often."""
+        """True with this probability."""
         return self._throw() < probability
 
     def pick(self, choices: Sequence[_T]) -> _T:
-        """One of them."""
+        """Return one of the values."""
         return choices[self.below(len(choices))]
 
     def text(self, length: int) -> str:
-        """Letters and digits."""
+        """Return a text of letters and digits."""
         return "".join(self.pick(_LETTERS) for _ in range(length))

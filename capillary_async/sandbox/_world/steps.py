@@ -23,7 +23,7 @@ _WHALE_BILL = 150  # one event of a whale has allocations over more than one pag
 
 
 class Mark(Enum):
-    """What is special about a step."""
+    """The special property of a step."""
 
     PROMISES = auto()  # the bill leaves promised points
     CONVERTED = auto()  # the same, and the next step converts them
@@ -88,7 +88,7 @@ _REVERSAL = Step("PointsRedemptionReversal", 26, mark=Mark.REVERSES)
 _CONVERSION = Step("DelayedAccrual", 16, 1, Mark.CONVERTS)
 
 
-def steps(dice: SeededRandom, place: CustomerSlot) -> Iterator[Step]:
+def steps(rng: SeededRandom, place: CustomerSlot) -> Iterator[Step]:
     """The customer's events in order."""
     if place.events:
         yield Step("CustomerRegistration", 2)
@@ -101,33 +101,33 @@ def steps(dice: SeededRandom, place: CustomerSlot) -> Iterator[Step]:
         yield Step("PointsTransfer", 24, mark=Mark.SENDS)
         left, first = left - (first or 1), 0
     while left > 0:
-        if dice.chance(0.3):
-            yield from _other(dice)
-        size = first or min(left, dice.pick((1, 1, 1, 2, 2, 3, 4)))
+        if rng.chance(0.3):
+            yield from _other(rng)
+        size = first or min(left, rng.pick((1, 1, 1, 2, 2, 3, 4)))
         left, first = left - size, 0
-        for step in _earning(dice, size, left):
+        for step in _earning(rng, size, left):
             yield step
             left -= step.rows if step.mark in {Mark.CONVERTS, Mark.SAME_REQUEST} else 0
-    for _ in range(dice.below(3) if place.events else 0):
-        yield from _other(dice)
+    for _ in range(rng.below(3) if place.events else 0):
+        yield from _other(rng)
 
 
-def _other(dice: SeededRandom) -> Iterator[Step]:
+def _other(rng: SeededRandom) -> Iterator[Step]:
     """An event that makes no allocation."""
-    step = dice.pick(_OTHER)
+    step = rng.pick(_OTHER)
     yield step
     if step.mark is Mark.REVERSED:
         yield _REVERSAL
 
 
-def _earning(dice: SeededRandom, size: int, left: int) -> Iterator[Step]:
+def _earning(rng: SeededRandom, size: int, left: int) -> Iterator[Step]:
     """An event that makes allocations, and what follows from it where more are due."""
-    if dice.chance(0.15):
+    if rng.chance(0.15):
         yield Step(*_BEHAVIOUR, size)
-        if left and dice.chance(0.3):
+        if left and rng.chance(0.3):
             yield Step(*_BEHAVIOUR, 1, Mark.SAME_REQUEST)
         return
-    mark = Mark.CONVERTED if left and dice.chance(0.12) else Mark.PROMISES if dice.chance(0.08) else None
-    yield Step(*dice.pick(_BILLS), size, mark)
+    mark = Mark.CONVERTED if left and rng.chance(0.12) else Mark.PROMISES if rng.chance(0.08) else None
+    yield Step(*rng.pick(_BILLS), size, mark)
     if mark is Mark.CONVERTED:
         yield _CONVERSION

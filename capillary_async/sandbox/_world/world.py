@@ -1,6 +1,6 @@
-"""Everything the sandbox holds: customers, merged ones, user groups, whales, and the customers of the pages' samples.
+"""The contents of the sandbox: customers, merged ones, user groups, whales, and the customers of the pages' samples.
 
-Invariant: a customer is grown when it is asked for and kept for a while, so that a hundred thousand customers
+Invariant: a customer is generated on demand and kept for a while, so that a hundred thousand customers
 cost nothing to start with. The endpoint files and `Sandbox` read it.
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from capillary_async._validation import whole
 from capillary_async.sandbox._protocol.query import whole_number
-from capillary_async.sandbox._world.generate import grow
+from capillary_async.sandbox._world.generate import generate
 from capillary_async.sandbox._world.records import Customer
 from capillary_async.sandbox._world.sample_customers import sample_customers
 from capillary_async.sandbox._world.samples import LEDGER_OWNERS, SAMPLE_MOBILE
@@ -33,11 +33,11 @@ _FIRST_ID, _STEP = 600_000_001, 7
 _FIRST_MERGED, _MERGED = 590_000_001, 3
 _FIRST_GROUP, _GROUPS, _MEMBERS = 7_000_001, 5, 3
 UNKNOWN_ID = 999_999_999
-_KEPT, _KEPT_LISTS = 512, 32  # customers in memory, so that a default sandbox grows each once: about 20 MiB
+_KEPT, _KEPT_LISTS = 512, 32  # customers in memory, so that a default sandbox generates each once: about 20 MiB
 
 
 class World:
-    """Customers by id, grown on demand.
+    """Customers by id, generated on demand.
 
     Args:
         customers: How many ordinary customers there are.
@@ -68,7 +68,7 @@ class World:
         return sample_customers().get(customer_id)
 
     def standing(self, customer_id: int) -> Literal["known", "merged", "unknown"]:
-        """What the id means to the v2 paths."""
+        """The kind of the id on the v2 paths."""
         if customer_id in self.merged_ids:
             return "merged"
         return "known" if customer_id in self.customer_ids or customer_id in sample_customers() else "unknown"
@@ -84,14 +84,14 @@ class World:
         return self.customer_ids[nth : nth + _MEMBERS]
 
     def people(self, entity_ids: Iterable[int]) -> list[int]:
-        """The customers behind the ids, with the members of each group in its place, each customer once."""
+        """The customers of the ids, with the members of each group in its place, each customer once."""
         found: dict[int, None] = {}
         for entity_id in entity_ids:
             found.update(dict.fromkeys(self.members(entity_id) if entity_id in self.group_ids else (entity_id,)))
         return list(found)
 
     def find(self, kind: str, value: str) -> int | None:
-        """The id behind an identifier: `mobile`, `email`, `externalid`, `id` or `customerid`."""
+        """The id of an identifier: `mobile`, `email`, `externalid`, `id` or `customerid`."""
         if kind == "mobile" and value == SAMPLE_MOBILE:
             return LEDGER_OWNERS[0]
         prefix, suffix = _IDENTIFIERS[kind]
@@ -101,7 +101,7 @@ class World:
         return whole_number(digits)
 
     def totals(self, customer_ids: Iterable[int] | None = None) -> Totals:
-        """Control totals of these customers, or of all. Grows each of them: about 10 microseconds a row."""
+        """Control totals of these customers, or of all. Generates each of them: about 10 microseconds a row."""
         people = list(dict.fromkeys(self.customer_ids if customer_ids is None else customer_ids))
         sums = Sums()
         for customer_id in people:
@@ -132,7 +132,7 @@ class World:
             sent=self._sent(index),
             received=self._sent(index - 1),
         )
-        return grow(self._seed, place)
+        return generate(self._seed, place)
 
     def _sent(self, index: int) -> int:
         """Thousandths of a point that this customer transfers to the next one; 0 for most."""
@@ -143,12 +143,12 @@ class World:
 
     def _row_count(self, index: int, customer_id: int) -> int:
         """Mostly up to 40 rows, many with none, some with exactly a page of 10 or 100."""
-        dice = SeededRandom(f"{self._seed}:{customer_id}:rows")
+        rng = SeededRandom(f"{self._seed}:{customer_id}:rows")
         if customer_id in self.whale_ids:
-            return dice.between(2_000, 4_000) if self._whale_rows is None else self._whale_rows
+            return rng.between(2_000, 4_000) if self._whale_rows is None else self._whale_rows
         if index % 50 == _FULL_PAGE:
             return 100
-        return _SPECIAL_ROWS.get(index % 20, 1 + dice.below(dice.between(1, 40)))
+        return _SPECIAL_ROWS.get(index % 20, 1 + rng.below(rng.between(1, 40)))
 
 
 _SILENT = 13
@@ -165,7 +165,7 @@ _IDENTIFIERS = {
 
 
 def identifiers(customer_id: int) -> dict[str, str]:
-    """How the ledger knows the customer: identifierName to identifierValue."""
+    """The customer's identifiers in the ledger: identifierName to identifierValue."""
     return {
         "mobile": f"918{customer_id:09d}",
         "email": f"customer.{customer_id}@example.com",

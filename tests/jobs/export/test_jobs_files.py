@@ -503,7 +503,7 @@ def test_verify_without_a_service(
     capfd.readouterr()
     assert main(line) == 1
     told = capfd.readouterr().out
-    assert "PROVEN: the files of" in told
+    assert "VERIFIED: the files of" in told
     assert "not checked: " in told
     assert main([*line, "--quiet"]) == 1
     assert "not checked: " in capfd.readouterr().out
