@@ -12,7 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.api_double import HOST, Seen, refused, serving
 
-from capillary_async import CustomerNotFoundError, History, InvalidRequestError, PointsStatus, ServerError
+from capillary_async import (
+    CustomerNotFoundError,
+    History,
+    InvalidRequestError,
+    LedgerEvent,
+    LoyaltyEvent,
+    PointsAllocation,
+    PointsAwarded,
+    PointsStatus,
+    ServerError,
+)
+from capillary_async.endpoints._history_join import Join
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -233,13 +244,39 @@ events = st.one_of(st.none(), st.just(-1), st.integers(1, 4))
 uniques = st.one_of(st.none(), st.sampled_from("abcd"))
 
 
-@settings(max_examples=40, deadline=None)
-@given(
+records = given(
     allocations=st.lists(events, max_size=6),
     awards=st.lists(st.tuples(events, st.sampled_from(["points_awarded", "other"])), max_size=6),
     loyal=st.lists(uniques, max_size=5),
     exploded=st.dictionaries(st.integers(1, 4), uniques, max_size=4),
 )
+
+
+@settings(max_examples=200, deadline=None)
+@records
+def test_a_join_gives_every_record_once(allocations: Any, awards: Any, loyal: Any, exploded: Any) -> None:
+    """As values, without a session."""
+    join = Join(())
+    join.rows(
+        [PointsAllocation(id=n, event_log_id=event) for n, event in enumerate(allocations, 1)],
+        [PointsAwarded(id=n, event_log_id=event, source_table=table) for n, (event, table) in enumerate(awards, 1)],
+    )
+    join.events(
+        [LedgerEvent(event_log_id=event, unique_id=unique) for event, unique in exploded.items()],
+        [LoyaltyEvent(id=n, unique_id=unique) for n, unique in enumerate(loyal, 1)],
+    )
+    found = join.entries()
+    assert sorted(row.id or 0 for entry in found for row in entry.allocations) == [*range(1, len(allocations) + 1)]
+    assert sorted(row.id or 0 for entry in found for row in entry.awards) == [*range(1, len(awards) + 1)]
+    assert sorted(row.id or 0 for entry in found for row in entry.loyalty_events) == [*range(1, len(loyal) + 1)]
+    assert sorted(row.event_log_id or 0 for entry in found for row in entry.ledger_events) == sorted(exploded)
+    for entry in found:
+        rows = [*entry.allocations, *entry.awards]
+        assert entry.event_log_id is None or all(row.event_log_id == entry.event_log_id for row in rows)
+
+
+@settings(max_examples=10, deadline=None)
+@records
 async def test_every_record_is_in_exactly_one_entry(allocations: Any, awards: Any, loyal: Any, exploded: Any) -> None:
     from capillary_async import AsyncSession, BasicAuth
 
