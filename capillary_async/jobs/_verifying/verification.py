@@ -89,6 +89,8 @@ class Verification:
         """Check that the files are those that the manifest names, and as many as its ids make."""
         entries = self.manifest.shards
         named = {entry.file for entry in entries}
+        if self.folder.shards.is_symlink():
+            self.findings.faults.append("shards is a symbolic link, and an export makes none")
         for path in self.folder.listed():
             if f"shards/{path.name}" not in named:
                 self.findings.faults.append(f"shards/{path.name}: the manifest does not name it")

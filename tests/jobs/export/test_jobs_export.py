@@ -48,18 +48,6 @@ IDS = list(range(1, 45))
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@pytest.fixture
-def server() -> Iterator[Customers]:
-    with Customers() as customers:
-        yield customers
-
-
-@pytest.fixture
-def session(server: Customers, session_at: Callable[..., AsyncSession]) -> AsyncSession:
-    """Whose failures are not tried again, so that tests count them."""
-    return session_at(server.url, retry=RetryPolicy(attempts=1))
-
-
 async def export(session: AsyncSession, out: Path, ids: Any = IDS, **options: Any) -> jobs.ExportResult:
     return await jobs.export("allocations", ids, out, session=session, **{"shard_keys": 10, "sleep": at_once, **QUERY,
                                                                          **options})  # fmt: skip

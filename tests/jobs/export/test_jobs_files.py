@@ -47,11 +47,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Customers]:
         yield customers
 
 
-@pytest.fixture
-def session(server: Customers, session_at: Callable[..., AsyncSession]) -> AsyncSession:
-    return session_at(server.url, retry=RetryPolicy(attempts=1))
-
-
 async def export(session: AsyncSession, out: Any, ids: Any = IDS, **options: Any) -> jobs.ExportResult:
     given = {"shard_keys": 2, "sleep": at_once, **QUERY, **options}
     return await jobs.export("allocations", ids, out, session=session, **given)

@@ -15,14 +15,8 @@ from support.job_server import QUERY, Customers, at_once
 from capillary_async import AsyncSession, Limits, jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
-
-
-@pytest.fixture
-def server() -> Iterator[Customers]:
-    with Customers() as customers:
-        yield customers
 
 
 def held(server: Customers, lengths: dict[int, int]) -> int:

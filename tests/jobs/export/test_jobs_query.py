@@ -25,21 +25,10 @@ from capillary_async.jobs._common.several import AHEAD, Scope, SeveralOutcomes
 from capillary_async.jobs._exporting import shard as _shards
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 IDS = list(range(1, 21))
-
-
-@pytest.fixture
-def server() -> Iterator[Customers]:
-    with Customers() as customers:
-        yield customers
-
-
-@pytest.fixture
-def session(server: Customers, session_at: Callable[..., AsyncSession]) -> AsyncSession:
-    return session_at(server.url, retry=RetryPolicy(attempts=1))
 
 
 async def export(session: AsyncSession, out: Path, ids: Any = IDS, **options: Any) -> jobs.ExportResult:

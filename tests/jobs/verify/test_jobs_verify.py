@@ -274,6 +274,13 @@ async def test_what_an_export_never_makes(out: Path, name: str, made: str) -> No
         assert f"{name} is a symbolic link or no file, and an export makes neither" in (await jobs.verify(out)).faults
 
 
+async def test_a_link_in_place_of_the_shards(out: Path) -> None:
+    """An export makes none, and refuses to work in such a folder."""
+    (out / "shards").rename(out / "elsewhere")
+    (out / "shards").symlink_to(out / "elsewhere")
+    assert (await jobs.verify(out)).faults == ("shards is a symbolic link, and an export makes none",)
+
+
 async def test_a_manifest_that_is_no_file(out: Path) -> None:
     """A named pipe is not waited for, by `reconcile` either."""
     (out / "manifest.json").unlink()
