@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from capillary_async.jobs._common.sources import Dataset
     from capillary_async.jobs._dataset.folder import ExportFolder
-    from capillary_async.jobs._dataset.formats import Format, ShardFile
+    from capillary_async.jobs._dataset.shard_format import Format, ShardFile
 
 __all__ = ["BufferBudget", "KeyRows", "ShardTask", "ShardWriter", "failure_of"]
 

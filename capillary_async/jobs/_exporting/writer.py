@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from capillary_async.jobs._common.sources import Dataset
     from capillary_async.jobs._dataset.folder import ExportFolder
-    from capillary_async.jobs._dataset.formats import Format
+    from capillary_async.jobs._dataset.shard_format import Format
     from capillary_async.jobs._dataset.state import Shard, State
     from capillary_async.jobs._exporting.shard import KeyRows, ShardTask
 

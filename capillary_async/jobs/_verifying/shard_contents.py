@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
-    from capillary_async.jobs._dataset.formats import Batch, Format
+    from capillary_async.jobs._dataset.shard_format import Batch, Format
 
 __all__ = ["LongestLists", "ShardContents", "read_shard"]
 

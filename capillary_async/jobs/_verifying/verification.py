@@ -14,8 +14,9 @@ from capillary_async.jobs._common.digest import MultisetDigest, added, file_dige
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._common.sources import SOURCES, Dataset
 from capillary_async.jobs._dataset.folder import ExportFolder, is_own_file
-from capillary_async.jobs._dataset.formats import Format, format_of
+from capillary_async.jobs._dataset.formats import format_of
 from capillary_async.jobs._dataset.manifest import Manifest, ShardEntry
+from capillary_async.jobs._dataset.shard_format import Format
 from capillary_async.jobs._verifying.findings import Findings
 from capillary_async.jobs._verifying.shard_contents import LongestLists, ShardContents, read_shard
 from capillary_async.jobs._verifying.state_checks import check_failures, check_members, open_state

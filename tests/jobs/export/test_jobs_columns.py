@@ -19,7 +19,8 @@ from capillary_async import LedgerEvent, LoyaltyEvent, PointsAllocation, PointsA
 from capillary_async.jobs._common.errors import UnfitError
 from capillary_async.jobs._common.sources import SOURCES
 from capillary_async.jobs._dataset.columns import DERIVED, Columns
-from capillary_async.jobs._dataset.formats import GROUP, format_of
+from capillary_async.jobs._dataset.formats import format_of
+from capillary_async.jobs._dataset.parquet_format import GROUP
 from capillary_async.models import (
     BehavioralEventMetadata,
     BehavioralField,
