@@ -7,126 +7,50 @@ Written by `ExportRun` in `_export.py`; read by `_verifying/verification.py` and
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, cast
 
 import attrs
-from attrs import NOTHING, field, frozen
+from attrs import field, frozen
 
 from capillary_async import __version__
 from capillary_async.jobs._common.digest import MultisetDigest, added, plain
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._common.sources import SOURCES
 from capillary_async.jobs._dataset.drift import DriftCount, is_drift
+from capillary_async.jobs._dataset.members import (
+    WrongMemberError,
+    amount,
+    an_object,
+    as_class,
+    by,
+    count,
+    dict_of,
+    list_of,
+    one_that,
+    shown,
+    text,
+)
 from capillary_async.jobs._dataset.state import SCHEMA_VERSION, Shard, State
 
 __all__ = ["IdCounts", "Manifest", "ShardEntry", "read_of", "refuse_shards_elsewhere", "refuse_unowned"]
 
-T = TypeVar("T")
-_AMOUNT = re.compile(r"-?[0-9]+(\.[0-9]+)?(E[+-]?[0-9]{1,4})?", re.ASCII)
 _ENDINGS = {"parquet": ".parquet", "jsonl": ".jsonl"}
 _IF_KNOWN = frozenset({"server_timezone", "page_size", "not_found"})  # not written where they are None
 
 
-# -- how a member is checked
-
-
-class _WrongMemberError(Exception):
-    """A member has a value that no export writes.
-
-    Attributes:
-        member: Its path, e.g. `shards[0].file`.
-        reason: The value, and what is expected.
-    """
-
-    def __init__(self, member: str, value: object, expected: str) -> None:
-        super().__init__(member)
-        self.member, self.reason = member, f"{member} is {_shown(value)}, {expected}"
-
-
-def _by(check: Callable[[Any, str], Any]) -> dict[str, Any]:
-    """The metadata of a field: `check(value, member)` returns the value for the class, or raises."""
-    return {"check": check}
-
-
-def _one_that(allowed: Callable[[Any], bool], expected: str) -> Callable[[Any, str], Any]:
-    def check(value: Any, member: str) -> Any:
-        if not allowed(value):
-            raise _WrongMemberError(member, value, expected)
-        return value
-
-    return check
-
-
-def _text(expected: str = "text") -> Callable[[Any, str], Any]:
-    return _one_that(lambda value: isinstance(value, str), f"and must be {expected}")
-
-
-def _count(least: int, most: int) -> Callable[[Any, str], Any]:
-    return _one_that(
-        lambda value: type(value) is int and least <= value <= most,
-        f"and must be a whole number from {least} to {most}",
-    )
-
-
-def _amount(value: Any, member: str) -> str:
-    if not isinstance(value, str) or not _AMOUNT.fullmatch(value):
-        raise _WrongMemberError(member, value, "and must be a decimal number as text")
-    return value
-
-
-def _object(value: Any, member: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _WrongMemberError(member, value, "and must be an object")
-    return cast("dict[str, Any]", value)
-
-
-def _list_of(check: Callable[[Any, str], T]) -> Callable[[Any, str], tuple[T, ...]]:
-    def check_list(value: Any, member: str) -> tuple[T, ...]:
-        if not isinstance(value, list):
-            raise _WrongMemberError(member, value, "and must be a list")
-        return tuple(check(each, f"{member}[{nth}]") for nth, each in enumerate(cast("list[Any]", value)))
-
-    return check_list
-
-
-def _dict_of(check: Callable[[Any, str], T]) -> Callable[[Any, str], dict[str, T]]:
-    def check_dict(value: Any, member: str) -> dict[str, T]:
-        return {name: check(each, f"{member}.{name}") for name, each in _object(value, member).items()}
-
-    return check_dict
-
-
-def _as(kind: type[T]) -> Callable[[Any, str], T]:
-    """An object as a class: null is the same as absent, and both give the default where there is one."""
-
-    def check_members(value: Any, member: str) -> T:
-        members, prefix = _object(value, member), f"{member}." if member else ""
-        found: dict[str, Any] = {}
-        for each in cast("tuple[attrs.Attribute[Any], ...]", attrs.fields(cast("Any", kind))):
-            given = members.get(each.name)
-            if given is not None or each.default is NOTHING:
-                check = each.metadata.get("check")
-                found[each.name] = check(given, f"{prefix}{each.name}") if check else given
-        return kind(**found)
-
-    return check_members
-
-
 # -- the members, in the order of the file
 
-_COUNT = _by(_count(0, (1 << 53) - 1))
-_TEXT = _by(_text())
+_COUNT = by(count(0, (1 << 53) - 1))
+_TEXT = by(text())
 
 
 @frozen(kw_only=True)
 class ShardEntry:
     """A shard in the manifest: its file below the folder, what it holds and its bytes."""
 
-    file: str = field(metadata=_by(_text("a file within shards/, once")))
+    file: str = field(metadata=by(text("a file within shards/, once")))
     rows: int = field(default=0, metadata=_COUNT)
     keys: int = field(default=0, metadata=_COUNT)
     sha256: str = field(default="", metadata=_TEXT)
@@ -155,17 +79,17 @@ class Manifest:
 
     schema_version: int = SCHEMA_VERSION
     sdk_version: Any = None
-    source: str = field(metadata=_by(_one_that(lambda each: each in list(SOURCES), f"not one of {', '.join(SOURCES)}")))
-    query: dict[str, Any] = field(metadata=_by(_object))
+    source: str = field(metadata=by(one_that(lambda each: each in list(SOURCES), f"not one of {', '.join(SOURCES)}")))
+    query: dict[str, Any] = field(metadata=by(an_object))
     format: str = field(
-        metadata=_by(_one_that(lambda each: each in list(_ENDINGS), f"and must be {' or '.join(_ENDINGS)}"))
+        metadata=by(one_that(lambda each: each in list(_ENDINGS), f"and must be {' or '.join(_ENDINGS)}"))
     )
-    shard_keys: int = field(default=1, metadata=_by(_count(1, (1 << 31) - 1)))
+    shard_keys: int = field(default=1, metadata=by(count(1, (1 << 31) - 1)))
     cluster: Any = None
     server_timezone: Any = None
     page_size: Any = None
     consistency: Any = None
-    ids: IdCounts = field(metadata=_by(_as(IdCounts)))
+    ids: IdCounts = field(metadata=by(as_class(IdCounts)))
     records: int = field(metadata=_COUNT)
     requests: Any = None
     retries: Any = None
@@ -173,18 +97,18 @@ class Manifest:
     duplicates: Any = None
     conflicts: Any = None
     warnings: Any = None
-    totals: dict[str, str] = field(metadata=_by(_dict_of(_amount)))
+    totals: dict[str, str] = field(metadata=by(dict_of(amount)))
     keys_digest: str | None = field(default=None, metadata=_TEXT)
     drift: dict[str, Any] = field(
         factory=dict[str, Any],
-        metadata=_by(_one_that(is_drift, "and must be counts by kind and name, each with an example")),
+        metadata=by(one_that(is_drift, "and must be counts by kind and name, each with an example")),
     )
-    shards: tuple[ShardEntry, ...] = field(metadata=_by(_list_of(_as(ShardEntry))))
+    shards: tuple[ShardEntry, ...] = field(metadata=by(list_of(as_class(ShardEntry))))
     failures: Any = None
     read: Any = None
     started: Any = None
     finished: Any = None
-    complete: bool = field(metadata=_by(_one_that(lambda each: isinstance(each, bool), "and must be true or false")))
+    complete: bool = field(metadata=by(one_that(lambda each: isinstance(each, bool), "and must be true or false")))
 
     @classmethod
     def of(cls, state: State) -> Self:
@@ -232,8 +156,8 @@ class Manifest:
             JobError: It cannot be read, another release wrote it, or a member is missing or wrong.
         """
         try:
-            return _as(cls)(_loaded(path), "")
-        except _WrongMemberError as error:
+            return as_class(cls)(_loaded(path), "")
+        except WrongMemberError as error:
             raise _no_manifest(path, error) from None
 
 
@@ -275,7 +199,7 @@ def refuse_unowned(path: Path) -> None:
     version = _members(found).get("schema_version")
     if found == {} or version == SCHEMA_VERSION:
         return
-    whose = f"has schema version {_shown(version)}" if version is not None else "is no manifest of an export"
+    whose = f"has schema version {shown(version)}" if version is not None else "is no manifest of an export"
     raise JobError(
         f"{path} {whose}, and this release writes {SCHEMA_VERSION}; it is left as it is: go on with the release that "
         "wrote it, or export into another folder",
@@ -294,14 +218,14 @@ def refuse_shards_elsewhere(manifest: Manifest, path: Path) -> None:
         raise _no_manifest(path, wrong)
 
 
-def _shard_elsewhere(files: list[str], ending: str) -> _WrongMemberError | None:
+def _shard_elsewhere(files: list[str], ending: str) -> WrongMemberError | None:
     for nth, file in enumerate(files):
         if not _is_in_shards(file, ending):
-            return _WrongMemberError(f"shards[{nth}].file", file, "and must be a file within shards/, once")
+            return WrongMemberError(f"shards[{nth}].file", file, "and must be a file within shards/, once")
     if len(set(files)) == len(files):
         return None
     twice = next(file for file in files if files.count(file) > 1)
-    return _WrongMemberError("shards", twice, "and must be a list that names each file once")
+    return WrongMemberError("shards", twice, "and must be a list that names each file once")
 
 
 def _is_in_shards(file: str, ending: str) -> bool:
@@ -333,7 +257,7 @@ def _loaded(path: Path) -> dict[str, Any]:
     return members
 
 
-def _no_manifest(path: Path, error: _WrongMemberError) -> JobError:
+def _no_manifest(path: Path, error: WrongMemberError) -> JobError:
     return JobError(
         f"{path} is no manifest of an export: members are missing or wrong, the first at `$.{error.member}`: "
         f"{error.reason}. Take the file from a backup, or start the export again: it writes the manifest again",
@@ -347,8 +271,3 @@ def _members(value: Any) -> dict[str, Any]:
 
 def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is no number")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 - a line's worth
