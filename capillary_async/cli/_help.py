@@ -1,12 +1,13 @@
 """The form of `--help`: titles and one line per option, without boxes, so that a command fits a screen.
 
-Invariant: a text is wrapped only at the width of the terminal. Used by `_app.py`.
+Invariant: a text is wrapped only at the width of the terminal. Used by `_app.py` and `_subcommands.py`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cyclopts import App
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -15,7 +16,17 @@ if TYPE_CHECKING:
     from cyclopts.help import HelpEntry, HelpPanel
     from rich.console import Console, ConsoleOptions
 
-__all__ = ["CompactHelp", "epilogue"]
+__all__ = [
+    "COMPARED", "EXPORTING", "READING", "REPORTED", "SOME", "STOPPED", "CompactHelp", "command_group", "epilogue",
+]  # fmt: skip
+
+# Exit codes.
+STOPPED = "130 SIGINT, 143 SIGTERM"
+SOME = "0 all answered, 1 could not run, 2 some failed"
+READING = f"{SOME}, {STOPPED}, 141 SIGPIPE"
+EXPORTING = f"{SOME}, {STOPPED}"
+REPORTED = f"0 all customers are in it, 1 could not run, 2 some failed, {STOPPED}"
+COMPARED = f"1 could not run, 3 differences found, {STOPPED}"
 
 _PROGRAM = "capillary-async"
 
@@ -77,3 +88,8 @@ def _plain(text: Any) -> str:
 def _joined(text: str) -> str:
     """Return the lines of a docstring as one."""
     return " ".join(text.split())
+
+
+def command_group(name: str, text: str, end: str) -> App:
+    """Return an application of cyclopts with this help."""
+    return App(name=name, help=text, help_epilogue=end, help_format="plaintext", help_formatter=CompactHelp())

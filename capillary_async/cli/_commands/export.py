@@ -24,17 +24,8 @@ from capillary_async.cli._io.stall_notice import StallMonitor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from capillary_async.cli._io.options import (
-        Awarded,
-        Events,
-        Expiry,
-        ExportRequest,
-        IdSource,
-        LedgerIncludes,
-        LedgerPairs,
-        NotFound,
-        SandboxOf,
-    )
+    from capillary_async.cli._io.options import ExportRequest, IdSource, SandboxOf
+    from capillary_async.cli._io.record_options import Awarded, Events, Expiry, LedgerIncludes, LedgerPairs, NotFound
     from capillary_async.jobs import ExportResult
     from capillary_async.sandbox import Sandbox
 

@@ -22,7 +22,8 @@ from capillary_async.cli._io.writer import Writer
 
 if TYPE_CHECKING:
     from capillary_async import AsyncSession, LedgerEvent, Pager, Position
-    from capillary_async.cli._io.options import IdSource, LedgerIncludes, LedgerOf, LedgerWith, ReadRequest
+    from capillary_async.cli._io.options import IdSource, ReadRequest
+    from capillary_async.cli._io.record_options import LedgerIncludes, LedgerOf, LedgerWith
     from capillary_async.sandbox import Sandbox
 
 __all__ = ["ledger"]

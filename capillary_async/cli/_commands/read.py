@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from capillary_async import AsyncSession, FanOut
-    from capillary_async.cli._io.options import Awarded, EventOf, Events, Expiry, NotFound, Output, ReadRequest
+    from capillary_async.cli._io.options import Output, ReadRequest
+    from capillary_async.cli._io.record_options import Awarded, EventOf, Events, Expiry, NotFound
     from capillary_async.cli._io.rows import Table
     from capillary_async.sandbox import Sandbox
 
