@@ -15,7 +15,7 @@ from capillary_async.jobs._books.duckdb_engine import file_literal, literal, nam
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._common.several import is_several
 from capillary_async.jobs._comparing.export_kinds import SOURCES, ExportSource
-from capillary_async.jobs._comparing.json_lines import FILE, is_amount, typed_lines
+from capillary_async.jobs._comparing.json_lines import FILE, WHOLE_NUMBERS, is_amount, typed_lines
 from capillary_async.jobs._dataset.manifest import Manifest, refuse_shards_elsewhere
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def open_folder(engine: Engine, path: str | Path, relation: str) -> ExportReader
     source = attrs.evolve(SOURCES[manifest.source], several=is_several(manifest.query))
     select = _select(source, files)
     if files and manifest.format == "jsonl":
-        select = typed_lines(engine, source, _reader(source, files), about=str(root))
+        select = typed_lines(engine, source, _reader(source, files), _reader(source, files, "VARCHAR"), about=str(root))
     if not _QUANTITIES - set(SOURCES[manifest.source].types()):
         select = f"SELECT *, {_REMAINING} AS remaining FROM ({select})"
     engine.run(f"CREATE VIEW {name(relation)} AS {select}", about=str(root))
@@ -119,9 +119,10 @@ def _select(source: ExportSource, files: tuple[Path, ...]) -> str:
     return f"SELECT * FROM read_parquet({_listed(files)}, {_AS_THEY_ARE})"
 
 
-def _reader(source: ExportSource, files: tuple[Path, ...]) -> str:
+def _reader(source: ExportSource, files: tuple[Path, ...], whole: str | None = None) -> str:
     """The rows of JSON Lines as a relation; amounts are JSON still."""
     members = {column: "JSON" if is_amount(kind) else kind for column, kind in source.types().items()}
+    members |= {column: whole for column, kind in members.items() if whole and kind in WHOLE_NUMBERS}
     columns = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind in members.items())
     return (
         f"read_json({_listed(files)}, format = 'newline_delimited', columns = {{{columns}}}, "

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from capillary_async.jobs._books.duckdb_engine import Engine
     from capillary_async.jobs._comparing.export_kinds import ExportSource
 
-__all__ = ["FILE", "is_amount", "typed_lines"]
+__all__ = ["FILE", "WHOLE_NUMBERS", "is_amount", "typed_lines"]
 
+WHOLE_NUMBERS = ("BIGINT", "INTEGER")
 FILE = "the file"  # the column with a row's file: no field has that name
 _AMOUNT = r"-?\d+(\.\d+)?(E[+-]?\d{1,2})?"
 _WHOLE, _DECIMALS = 15, 3  # digits of DECIMAL(18,3)
 _MOST_WHOLE, _MOST_DECIMALS = 20, 18
+_AN_AMOUNT = f"an amount, a text of at most {_MOST_WHOLE} digits before the point and {_MOST_DECIMALS} after it"
 _TORN = re.compile(r'JSON transform error in file "(.*)", in line (\d+): (.*)')
 # The exponent is gone, and so are zeros that say nothing; NULL where digits would be lost on the way.
 _MACROS = f"""
@@ -42,8 +44,15 @@ def is_amount(kind: str) -> bool:
     return kind.startswith("DECIMAL")
 
 
-def typed_lines(engine: Engine, source: ExportSource, reader: str, *, about: str) -> str:
+def typed_lines(engine: Engine, source: ExportSource, reader: str, as_text: str, *, about: str) -> str:
     """The query of the rows with their types; reads all of them once to find out which.
+
+    Args:
+        engine: DuckDB.
+        source: The kind of export.
+        reader: The rows; amounts are JSON.
+        as_text: The rows; amounts are JSON, and whole numbers are text as written, since DuckDB rounds fractions.
+        about: The folder.
 
     Raises:
         JobError: A line cannot be read, or a value fits no type.
@@ -51,22 +60,37 @@ def typed_lines(engine: Engine, source: ExportSource, reader: str, *, about: str
     engine.run(_MACROS, about=about)
     kinds = source.types()
     amounts = [column for column, kind in kinds.items() if is_amount(kind)]
-    numbers = [column for column, kind in kinds.items() if kind in ("BIGINT", "INTEGER")]
+    numbers = [column for column, kind in kinds.items() if kind in WHOLE_NUMBERS]
     texts = "".join(f", amount_text({name(column)}) AS {_text(column)}" for column in amounts)
-    picked = [f"count({name(column)})" for column in numbers]
+    picked = [f"count(*) FILTER (WHERE {_is_no_number(column)})" for column in numbers]
     for column in amounts:
         text = _text(column)
         picked += [f"coalesce(max(whole_digits({text})), 0)", f"coalesce(max(decimal_digits({text})), 0)"]
         picked.append(f"count(*) FILTER (WHERE {_bad(column, text)})")
     try:  # the texts are made in a query of their own: macros copy their arguments, in each other without end
-        found = engine.row(f"SELECT {', '.join(picked)} FROM (SELECT *{texts} FROM {reader})", about=about)
-        found = found[len(numbers) :]
+        found = engine.row(f"SELECT {', '.join(picked)} FROM (SELECT *{texts} FROM {as_text})", about=about)
+        if any(found[: len(numbers)]):  # DuckDB names the line of what is no number at all
+            engine.run(f"SELECT {', '.join(f'count({name(column)})' for column in numbers)} FROM {reader}", about=about)
     except JobError as error:
         raise _described(error) from error
+    for column, many in zip(numbers, found, strict=False):
+        if many:
+            raise _unfit(
+                engine, source, as_text, column, condition=_is_no_number(column), expected="a whole number", many=many
+            )
+    found = found[len(numbers) :]
     types = dict(kinds)
     for column, whole, decimals, bad in zip(amounts, found[::3], found[1::3], found[2::3], strict=True):
         if bad:
-            raise _unfit(engine, source, reader, column, bad)
+            raise _unfit(
+                engine,
+                source,
+                reader,
+                column,
+                condition=_bad(column, f"amount_text({name(column)})"),
+                expected=_AN_AMOUNT,
+                many=bad,
+            )
         if whole > _WHOLE or decimals > _DECIMALS:
             types[column] = f"DECIMAL(38,{max(decimals, _DECIMALS)})"
     chosen = (
@@ -88,17 +112,25 @@ def _bad(column: str, text: str) -> str:
     return f"{there} AND NOT coalesce({fits}, false)"
 
 
-def _unfit(engine: Engine, source: ExportSource, reader: str, column: str, many: int) -> JobError:
+def _is_no_number(column: str) -> str:
+    """True for a text that is there and is no whole number of 64 bits; `1.0` is one."""
+    text = name(column)
+    whole = f"regexp_full_match({text}, '-?[0-9]+([.]0+)?') AND TRY_CAST({text} AS BIGINT) IS NOT NULL"
+    return f"{text} IS NOT NULL AND NOT ({whole})"
+
+
+def _unfit(
+    engine: Engine, source: ExportSource, reader: str, column: str, *, condition: str, expected: str, many: int
+) -> JobError:
     key = " || ' ' || ".join(f"coalesce(CAST({name(part)} AS VARCHAR), 'nothing')" for part in source.key)
     file, asked, record, value = engine.rows(
         f"SELECT {name(FILE)}, asked_key, {key}, CAST({name(column)} AS VARCHAR) FROM {reader} "
-        f"WHERE {_bad(column, f'amount_text({name(column)})')} "
-        f"ORDER BY shard, row LIMIT 1"
+        f"WHERE {condition} ORDER BY shard, row LIMIT 1"
     )[0]
     more = f" ({many:,} such records)" if many > 1 else ""
     return JobError(
-        f"{file}: record {record} of {asked}: {column} is {value[:60]}, and an amount must be a text of at most "
-        f"{_MOST_WHOLE} digits before the point and {_MOST_DECIMALS} after it: nothing is rounded{more}",
+        f"{file}: record {record} of {asked}: {column} is {value[:60]}, and must be {expected}: nothing is "
+        f"rounded{more}",
         path=file,
     )
 

@@ -319,6 +319,15 @@ async def test_every_digit_of_json_lines(tmp_path: Path, written: str, plain: st
         assert result.comparison.totals[0].difference == Decimal(plain) - Decimal(points)
 
 
+async def test_ids_with_a_fraction_are_refused(tmp_path: Path) -> None:
+    """DuckDB would round 1.5 to the id of another record."""
+    export = write_export(tmp_path / "export", "allocations", [allocation(1)], jsonl=True)
+    shard = next(export.glob("shards/*"))
+    shard.write_text(shard.read_text().replace('"id": 1,', '"id": 1.5,'))
+    with pytest.raises(JobError, match=rf"{shard}: record 1\.5 of .*: id is 1\.5, and must be a whole number"):
+        await reconcile(export)
+
+
 async def test_ids_beyond_64_bits_are_told(tmp_path: Path) -> None:
     export = write_export(tmp_path / "export", "allocations", [allocation(1), allocation(2**63)], jsonl=True)
     with pytest.raises(JobError, match=rf"part-00000000\.jsonl, line 2: {2**63} is no whole number of 64 bits"):
