@@ -1,7 +1,7 @@
 """Priorities of calls: single calls are interactive, the calls of fan-outs and jobs are bulk.
 
-Invariant: a worker marks its task once as bulk work, and every task that it starts inherits that. Set by the workers of
-fan-outs and jobs, read by `Retry` where a call begins.
+Invariant: a worker marks its task once as bulk work, and every task that it starts inherits that. Set by `WorkerPool`,
+read by `Retry` where a call begins.
 """
 
 from __future__ import annotations
@@ -9,20 +9,38 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Literal
 
-__all__ = ["PRIORITIES", "Priority", "begin_bulk", "in_bulk"]
+from attrs import frozen
+
+__all__ = ["PRIORITIES", "TRIES", "BulkWork", "Priority", "begin_bulk", "bulk_work"]
 
 Priority = Literal["interactive", "bulk"]
 PRIORITIES: tuple[Priority, ...] = ("interactive", "bulk")
+TRIES = 3  # how often a call begins again that keeps failing while others are answered
+
+
+@frozen
+class BulkWork:
+    """How the calls of a fan-out or a job wait.
+
+    Attributes:
+        max_wait: Seconds that they wait for a service that is down; None for `Timeouts.call`.
+        throttled_tries: How often a call begins again that used up its attempts on 429 while others were answered.
+    """
+
+    max_wait: float | None = None
+    throttled_tries: int = TRIES
+
 
 # Never reset: a task has a context of its own, which ends with it.
-_bulk: ContextVar[bool] = ContextVar("capillary_async.bulk", default=False)
+_work: ContextVar[BulkWork | None] = ContextVar("capillary_async.bulk", default=None)
+_DEFAULT = BulkWork()
 
 
-def begin_bulk() -> None:
+def begin_bulk(work: BulkWork = _DEFAULT) -> None:
     """Make bulk all calls of the current task, and of the tasks it starts from here on."""
-    _bulk.set(True)
+    _work.set(work)
 
 
-def in_bulk() -> bool:
-    """Whether the current task does the work of a fan-out or a job."""
-    return _bulk.get()
+def bulk_work() -> BulkWork | None:
+    """The work that the current task does for a fan-out or a job; None where it does none."""
+    return _work.get()

@@ -143,6 +143,9 @@ class CapillaryError(Exception):
         quota_exhausted: True where another attempt was due and the session's retry quota was empty.
         position: The next unread record, in an error raised by a `Pager`; pass it to `.options(start=...)`.
         key: The key that was read, in an error raised by a `FanOut`.
+        sent: False where the session sent nothing, since no request was answered or others were refused just before.
+        retry_after: Seconds until a request may be sent again; None where that is not known.
+        outage: Whether the service did not answer for as long as the call may wait, which concerns every call.
     """
 
     method: str | None
@@ -153,6 +156,10 @@ class CapillaryError(Exception):
     quota_exhausted: bool
     position: Any
     key: Any
+    # Defaults of the class: an error that says otherwise has its own.
+    sent: bool = True
+    retry_after: float | None = None
+    outage: bool = False
 
     def __init__(self, message: str = "", *, method: str | None = None, path: str | None = None) -> None:
         super().__init__(message)
@@ -284,7 +291,6 @@ class APIError(CapillaryError):
     retry_after: float | None
     html: bool
     body: str
-    sent: bool
 
     def __init__(
         self,
@@ -306,7 +312,6 @@ class APIError(CapillaryError):
         self.retry_after = retry_after
         self.html = html
         self.body = body
-        self.sent = True
 
     @property
     def is_definitive(self) -> bool:

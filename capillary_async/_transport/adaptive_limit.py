@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from capillary_async._transport.gate import Gate
 from capillary_async._transport.reserve import Reserve
-from capillary_async._transport.retry_decision import RETRIED_STATUSES, decisive_status, throttled
+from capillary_async._transport.retry_decision import is_answer, throttled
 from capillary_async.errors import APIError, ConnectError, DeadlineExceededError, RequestTimeoutError
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ __all__ = ["AdaptiveLimit"]
 CUT = 0.7
 CUT_EVERY = 0.5  # seconds: what comes back together was refused together
 GROW_EVERY = 0.1  # seconds: a fast server's bucket is not overrun within one of its fills
-_SERVER_ERROR = 500
 
 
 class AdaptiveLimit:
@@ -82,12 +81,16 @@ class AdaptiveLimit:
         pace.gate.probe_dropped()
         return pace
 
-    def wait(self) -> float | None:
-        """None if a request may go now; else the seconds until one may (0.0: when another ends)."""
+    def wait(self, *, single: bool = False) -> float | None:
+        """None if a request may go now; else the seconds until one may (0.0: when another ends).
+
+        Args:
+            single: As in `Gate.wait`.
+        """
         if self.active >= self.limit:
             self._wanted = True
             return 0.0
-        if (shut := self.gate.wait()) is not None:
+        if (shut := self.gate.wait(single=single)) is not None:
             return shut
         if self._rate is None:
             return None
@@ -123,12 +126,14 @@ class AdaptiveLimit:
             self.lost(1)
             self._shrink()
             self.gate.failed(error, call, probe=probe)
-        elif isinstance(error, APIError) and _final(error):
+        elif isinstance(error, APIError) and is_answer(error):
             self.answered(probe=probe)  # what is wrong with one request's arguments is no sign of load
         else:
             self.lost(over)
             if _timed_out(error, call):
                 self._shrink()
+            if is_answer(error):
+                self.gate.outages.answered()
             if probe:
                 self.gate.open()
 
@@ -160,12 +165,6 @@ class AdaptiveLimit:
         if now - self._cut >= CUT_EVERY:
             self.limit = max(1, int(self.limit * CUT))
             self._answers, self._changed, self._cut = 0, now, now
-
-
-def _final(error: APIError) -> bool:
-    """Whether the server looked at the request and refused it; not where it asks to try again later."""
-    status = decisive_status(error.status, error.code)
-    return status < _SERVER_ERROR and status not in RETRIED_STATUSES
 
 
 def _timed_out(error: CapillaryError, call: CallState | None) -> bool:

@@ -58,10 +58,10 @@ def share(
     client_session: ClientSession | None = None,
 ) -> Shared:
     """Make the shared parts; the token is fetched by the `RetryPolicy` of the session, whatever a view says."""
-    stats, quota = Stats(), Quota(policy.quota)
-    credentials = credentials_step(auth, Retry(policy, timeouts, quota, stats, token=True))
+    stats, quota, limiter = Stats(), Quota(policy.quota), RequestLimiter(limits, policy)
+    credentials = credentials_step(auth, Retry(policy, timeouts, quota, stats, token=True, limiter=limiter))
     pools = Pools(limits, client_session)
-    return Shared(base_url, pools, RequestLimiter(limits, policy), stats, quota, credentials, tuple(middlewares))
+    return Shared(base_url, pools, limiter, stats, quota, credentials, tuple(middlewares))
 
 
 def build(
@@ -75,7 +75,7 @@ def build(
 ) -> Handler:
     """Make the chain of one view."""
     wire = Wire(shared.base_url, shared.pools, shared.stats, headers)
-    retry = Retry(policy, timeouts, quota, shared.stats, priority=priority)
+    retry = Retry(policy, timeouts, quota, shared.stats, priority=priority, limiter=shared.throttle)
     sent = compose((shared.throttle, check), wire)
     return compose((*shared.middlewares, log, retry, shared.credentials), sent)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve
 
+from capillary_async._transport.outage import Outages
 from capillary_async._transport.retry_decision import NotSentError, decisive_status
 from capillary_async.errors import DeadlineExceededError
 
@@ -80,28 +81,41 @@ class Gate:
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self.state: GateState | None = None
+        self.outages = Outages(clock)
         self._policy = policy
         self._clock = clock
         self._uniform = uniform
         self._refusals = 0  # in a row, without a time
         self._pauses = 0  # of our own, in a row
 
-    def wait(self) -> float | None:
-        """None if a request may go; else the seconds until one may as a probe (0.0: when the present probe ends)."""
-        state = self.state
-        if state is None:
-            return None
-        if state.prober is not None:
-            return 0.0
-        left = state.until - self._clock()
-        return left if left > 0 else None
+    @property
+    def shut(self) -> bool:
+        """Whether there is a reason to let no request go, or only a probe."""
+        return self.state is not None or self.outages.present is not None
 
-    def probe_granted(self, permit: Any) -> bool:
+    def wait(self, *, single: bool = False) -> float | None:
+        """None if a request may go; else the seconds until one may as a probe (0.0: when the present probe ends).
+
+        Args:
+            single: Whether it is a call that does not wait in an outage.
+        """
+        state, outage = self.state, self.outages.present
+        if state is None and outage is None:
+            return None
+        now = self._clock()
+        refused = None if state is None else _left(state, now)
+        down = None if outage is None else outage.wait(now, single=single)
+        if refused is None or down is None:
+            return down if refused is None else refused
+        return max(refused, down) if refused and down else 0.0
+
+    def probe_granted(self, permit: Any, *, single: bool = False) -> bool:
         """Make the request with this permit the probe; False if the gate is open and needs none."""
-        if self.state is None:
-            return False
-        self.state.prober = permit
-        return True
+        if self.outages.present is not None:
+            self.outages.present.granted(permit, self._clock(), single=single)
+        if self.state is not None:
+            self.state.prober = permit
+        return self.state is not None or (self.outages.present is not None and not single)
 
     def probe_dropped(self, permit: Any = None) -> None:
         """The probe was cancelled or never sent, so the next request is the probe.
@@ -109,16 +123,18 @@ class Gate:
         Args:
             permit: Of the probe; another one's changes nothing. None for whichever is under way.
         """
-        if self.state is not None and (permit is None or self.state.prober is permit):
-            self.state.prober = None
+        for shut in (self.state, self.outages.present):
+            if shut is not None and (permit is None or shut.prober is permit):
+                shut.prober = None
 
     def open(self) -> None:
-        """Let all requests go."""
+        """Let requests go, as far as refusals are concerned."""
         self.state, self._pauses = None, 0
 
     def succeeded(self, *, probe: bool) -> None:
         """A request had a good answer; if it was the probe, the gate opens."""
         self._refusals = 0
+        self.outages.answered()
         if self.state is not None and probe:
             self.open()
 
@@ -131,8 +147,10 @@ class Gate:
             self._shut_for(error, asked, slack)
         elif probe or self._passes_the_rate(error):
             self._shut_for(error, None, 0.0)
-        if probe:
-            self.probe_dropped()
+        if probe and self.state is not None:
+            self.state.prober = None
+
+    # --- shutting -----------------------------------------------------------------------------------------------------
 
     def _passes_the_rate(self, error: APIError) -> bool:
         """Whether a refusal without a time shows that the rate is passed, rather than a fault of one request."""
@@ -167,26 +185,39 @@ class Gate:
         """The error for a call that would have to wait too long at the shut gate; None if it may wait.
 
         Args:
-            call: The call.
-            since: When it began to wait. A fan-out's call that has not begun waits here for maximum `Timeouts.call`;
+            call: The call. One that waits in outages waits here for `max_wait`, in which its own clock stands still;
                 its wait for a permit alone is not counted.
+            since: When it began to wait.
         """
-        state = self.state
+        now, outage, state = self._clock(), self.outages.present, self.state
+        if call is not None and call.waits_since is not None:
+            since = min(since, call.waits_since)
+        if outage is not None and (refused := outage.refusal_for(call, since, now)) is not None:
+            return refused
         if state is None:
             return None
-        now = self._clock()
-        if state.exceeds_max_wait and (state.until > now or state.prober is not None):
-            return _not_sent(state, now, "RetryPolicy.retry_after_max")
+        if state.exceeds_max_wait and (call is None or not call.max_wait):
+            shut = state.until > now or state.prober is not None
+            return _not_sent(state, now, "RetryPolicy.retry_after_max") if shut else None
         if call is None:
             return None
-        if call.started is not None:
-            text = "the server asked this session to wait for longer than Timeouts.call leaves"
-            return DeadlineExceededError(text, kind="queue") if state.until - now > call.remaining() else None
-        if call.clocked:
-            too_long = state.until - now > call.remaining()
-        else:
-            too_long = state.until - max(since, state.since) > call.timeouts.call
-        return _not_sent(state, now, "Timeouts.call") if too_long else None
+        if call.max_wait or not call.clocked:
+            most = call.max_wait or call.timeouts.call
+            setting = "Timeouts.call" if most == call.timeouts.call else f"the {most:g} s that a call may wait"
+            return _not_sent(state, now, setting) if state.until - max(since, state.since) > most else None
+        if state.until - now <= call.remaining():
+            return None
+        if call.started is None:
+            return _not_sent(state, now, "Timeouts.call")
+        text = "the server asked this session to wait for longer than Timeouts.call leaves"
+        return DeadlineExceededError(text, kind="queue")
+
+
+def _left(state: GateState, now: float) -> float | None:
+    """How long the time that the server asked for, or a pause after refusals, is still to be waited for."""
+    if state.prober is not None:
+        return 0.0
+    return state.until - now if state.until > now else None
 
 
 def _not_sent(state: GateState, now: float, setting: str) -> NotSentError:

@@ -11,6 +11,7 @@ import asyncio
 import math
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from capillary_async._config import RetryPolicy
 from capillary_async._loops import bury, call_in, renew_in_child, running_loop
 from capillary_async._transport.adaptive_limit import AdaptiveLimit
 from capillary_async._transport.line import Line, Waiter
+from capillary_async._transport.messages import repeat_of
+from capillary_async._transport.patient_calls import PatientCalls
 from capillary_async._transport.permit import Permit, permit_here
 from capillary_async.errors import CapillaryError, DeadlineExceededError
 
@@ -57,6 +60,7 @@ class RequestLimiter:
         self._lock = threading.RLock()
         self._line = Line()
         self._lapsed: set[Permit] = set()  # taken back from a loop that was stopped and may run again
+        self.patient_calls = PatientCalls(self._lock, self._pace.gate, self._noticed)
         self._alarms: dict[asyncio.AbstractEventLoop, float] = {}
         self._called: set[asyncio.AbstractEventLoop] = set()  # stopped loops that pump when they run again
         self._looked: tuple[asyncio.AbstractEventLoop | None, float] = (None, -math.inf)
@@ -64,36 +68,55 @@ class RequestLimiter:
     def renew(self) -> None:
         """Begin with no permits taken and no waiting calls, in a forked child."""
         bury(self._pace.held, self._pace.on_its_way, self._line, self._lapsed, self._alarms, self._called)
+        self.patient_calls.bury()
         self._pace = self._pace.renewed()
         self._begin()
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Wait for a permit and hold it until the answer is whole."""
-        call = request.call
-        permit = permit_here(bulk=call is not None and call.bulk)
-        if not self._enter(permit):
-            await self._queue(permit, request)
-        if call is not None:
-            call.start()
+        permit = await self._permit(request)
+        while (control := self._control_for(permit)) is not None:
+            await self._repeat(control, permit, handler)
+            permit = await self._permit(request)
+        if request.call is not None:
+            request.call.start()
+            with self._lock:
+                self._pace.gate.outages.attempt_begins(request.call)
+        return await self._send(request, permit, handler)
+
+    async def _send(self, request: Request, permit: Permit, handler: Handler) -> Response:
+        """Send a request with its permit."""
         try:
             response = await handler(request)
         except BaseException as error:
-            self._failed(permit, call, error)
+            self._failed(permit, request.call, error)
             raise
+        if request.body is None and request.call is not None:
+            self._pace.gate.outages.control = request
         self._answered(permit)
         return response
 
-    def _enter(self, permit: Permit) -> bool:
-        """Take a permit at once, if one is free and no request waits for it."""
-        with self._lock:
-            if self._line or self._blocked() is not None or (permit.bulk and self._pace.reserved()):
-                return False
-            self._take(permit)
-            return True
+    async def _permit(self, request: Request) -> Permit:
+        call = request.call
+        permit = permit_here(bulk=call is not None and call.bulk)
+        if not self._enter(permit, single=_is_single(call)):
+            await self._queue(permit, request)
+        return permit
 
-    def _take(self, permit: Permit) -> None:
+    def _enter(self, permit: Permit, *, single: bool = True) -> bool:
+        """Take a permit at once, if one is free and no request waits for it; in an outage, single calls do not wait."""
+        with self._lock:
+            if single and self.is_down:
+                blocked = self._pace.wait(single=True) is not None
+            else:
+                blocked = bool(self._line) or self._blocked() is not None or (permit.bulk and self._pace.reserved() > 0)
+            if not blocked:
+                self._take(permit, single=single)
+            return not blocked
+
+    def _take(self, permit: Permit, *, single: bool) -> None:
         self._pace.held.add(permit)
-        permit.probe = permit.probe or self._pace.gate.probe_granted(permit)
+        permit.probe = self._pace.gate.probe_granted(permit, single=single) or permit.probe
         self._pace.took()
         self._line.took(permit)
 
@@ -106,6 +129,41 @@ class RequestLimiter:
             self._lapsed.discard(permit)
             self._pace.lost(1)
         return False
+
+    # --- outages ------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_down(self) -> bool:
+        """Whether there is an outage."""
+        return self._pace.gate.outages.present is not None
+
+    def _control_for(self, permit: Permit) -> Request | None:
+        with self._lock:
+            return self._pace.gate.outages.control_for(permit)
+
+    async def _repeat(self, control: Request, permit: Permit, handler: Handler) -> None:
+        """Send the request that was answered last, to see whether it is answered now; the answer is dropped."""
+        outages = self._pace.gate.outages
+        answers = outages.answers
+        with suppress(CapillaryError):
+            await self._send(repeat_of(control), permit, handler)
+        with self._lock:
+            if outages.answers > answers:
+                outages.repeated()
+
+    def notice(self, call: CallState, error: CapillaryError, *, quota: bool) -> None:
+        """A single call gave up, which may be the first sign of an outage."""
+        with self._lock:
+            before = self.is_down
+            self._pace.gate.outages.notice(call, error, quota=quota)
+        if self.is_down and not before:
+            self._noticed()
+
+    def _noticed(self) -> None:
+        """An outage has begun: single calls that wait are refused, and calls that gave up wait for its end."""
+        self._turn_away()
+        self.patient_calls.review()
+        self._pump()
 
     # --- permits whose holders have ended -----------------------------------------------------------------------------
 
@@ -153,26 +211,33 @@ class RequestLimiter:
             NotSentError: The call has not begun, and the gate is shut for too long.
         """
         call = request.call
-        begun = call is not None and call.started is not None
-        # Before its first permit the clock of a bulk call does not run: our own queue is not the server's slowness.
-        limit = call.remaining() if call is not None and call.clocked else None
-        waiter = Waiter(permit, call, self._clock(), permit.loop.create_future())
-        with self._lock:
-            if (error := self._hopeless(waiter, limit)) is not None:
+        while True:
+            if call is not None and call.max_wait and self._pace.gate.shut:
+                call.stop(self._clock())
+            begun = call is not None and call.started is not None
+            # Before its first permit the clock of a bulk call does not run: our own queue is not the server's slowness.
+            limit = call.remaining() if call is not None and call.clocked else None
+            waiter = Waiter(permit, call, self._clock(), permit.loop.create_future())
+            with self._lock:
+                if (error := self._hopeless(waiter, limit)) is not None:
+                    raise error
+                self._line.add(waiter, begun=begun or request.body is not None)
+            self._pump()
+            try:
+                async with asyncio.timeout(limit):
+                    error = await waiter.woken
+            except TimeoutError:
+                self._abandon(waiter)
+                if call is not None and call.max_wait and self._pace.gate.shut:
+                    permit.probe = False
+                    continue
+                error = _too_late("ran out", begun=begun)
+            except BaseException:
+                self._abandon(waiter)
+                raise
+            if error is not None:
                 raise error
-            self._line.add(waiter, begun=begun or request.body is not None)
-        self._pump()
-        try:
-            async with asyncio.timeout(limit):
-                error = await waiter.woken
-        except TimeoutError:
-            self._abandon(waiter)
-            error = _too_late("ran out", begun=begun)
-        except BaseException:
-            self._abandon(waiter)
-            raise
-        if error is not None:
-            raise error
+            return
 
     def _hopeless(self, waiter: Waiter, limit: float | None) -> CapillaryError | None:
         """The error for a wait that must not be begun, since its end is known to come too late. Under the lock."""
@@ -205,6 +270,7 @@ class RequestLimiter:
             if self._give(permit):
                 self._pace.answered(probe=permit.probe)
             idle = not self._line
+        self.patient_calls.review()
         if not idle:
             self._pump()
 
@@ -220,10 +286,12 @@ class RequestLimiter:
                 self._pace.on_its_way.add(permit)
             if isinstance(error, CapillaryError):
                 self._pace.failed(error, call, probe=permit.probe, over=over)
+                self._pace.gate.outages.probe_failed(permit)
             else:
                 self._pace.dropped(probe=permit.probe, sent=over)
         if passage is not None:
             passage.when_over(partial(self._arrived, permit))
+        self.patient_calls.review()
         self._turn_away()
         self._pump()
 
@@ -239,7 +307,7 @@ class RequestLimiter:
         """Wake those who would have to wait too long at the shut gate with their error."""
         turned: list[tuple[Waiter, CapillaryError]] = []
         with self._lock:
-            if self._pace.gate.state is None:
+            if not self._pace.gate.shut:
                 return
             found = [
                 (waiter, self._pace.gate.refusal_for(waiter.call, waiter.since)) for waiter in self._line.waiters()
@@ -263,7 +331,7 @@ class RequestLimiter:
                 waiter, delay = self._next(blocked, single, bulk)
                 if waiter is not None:
                     self._line.remove(waiter)
-                    self._take(waiter.permit)
+                    self._take(waiter.permit, single=_is_single(waiter.call))
                     waiter.granted = True
             for loop in stopped:
                 self._call_on_return(loop)
@@ -283,7 +351,8 @@ class RequestLimiter:
     def _next(self, blocked: float | None, single: Waiter | None, bulk: Waiter | None) -> tuple[Waiter | None, float]:
         """Who goes next, if anybody may go now; and the seconds until that is looked at again. Under the lock."""
         if blocked is not None:
-            return None, blocked or _LOOK_AGAIN
+            # In an outage each second, for those whose wait ends before the next probe.
+            return None, min(blocked, _LOOK_AGAIN) if blocked and self.is_down else blocked or _LOOK_AGAIN
         if not self._line.bulk_first(single, bulk):
             return single, _LOOK_AGAIN
         reserved = self._pace.reserved()
@@ -314,6 +383,7 @@ class RequestLimiter:
     def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
             self._alarms.pop(loop, None)
+        self._turn_away()
         self._pump()
 
     def _call_on_return(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -329,6 +399,11 @@ class RequestLimiter:
         with self._lock:
             self._called.discard(loop)
         self._pump()
+
+
+def _is_single(call: CallState | None) -> bool:
+    """Whether a call is refused in an outage, and does not wait."""
+    return call is None or not call.max_wait
 
 
 def _too_late(how: str, *, begun: bool) -> DeadlineExceededError:

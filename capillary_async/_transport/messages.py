@@ -34,6 +34,7 @@ __all__ = [
     "discard",
     "is_copy",
     "part_of",
+    "repeat_of",
     "set_decoded",
 ]
 
@@ -95,6 +96,16 @@ class CallState:
         since: Monotonic seconds of the beginning of a single call, whose waits before the first permit count too; None
             for a call of a fan-out, whose clock starts with the first permit.
         passage: Set where the last attempt was broken off before its answer and may still be on its way.
+        last: The error of the last attempt.
+        max_wait: Seconds that it waits at a shut gate, where it is the call of a fan-out or a job; 0 for a single call,
+            which fails at once in an outage.
+        throttled_tries: How often it begins again after it used up its attempts on 429 while others were answered.
+        waits_since: When it first waited at a shut gate, by the limiter's clock.
+        seen: How many requests of the session had been answered when it last began.
+        tries: How often it began again while others were answered, which shows that it fails by itself.
+        rounds: How often it began again.
+        earlier: Attempts of the rounds before this one.
+        spent: Seconds that its clock ran before it stopped.
     """
 
     timeouts: Timeouts
@@ -104,6 +115,15 @@ class CallState:
     bulk: bool = False
     since: float | None = None
     passage: Passage | None = None
+    last: CapillaryError | None = None
+    max_wait: float = 0.0
+    throttled_tries: int = 0
+    waits_since: float | None = None
+    seen: int = 0
+    tries: int = 0
+    rounds: int = 0
+    earlier: int = 0
+    spent: float = 0.0
 
     def begin(self) -> None:
         """Start the clock of a single call."""
@@ -116,6 +136,27 @@ class CallState:
         if self.started is None:
             self.started = time.monotonic()
 
+    def begin_again(self) -> None:
+        """Begin a new round: attempts and clock start again, the history goes on."""
+        self.earlier = len(self.history)
+        self.rounds += 1
+        self._stop()
+
+    def stop(self, now: float) -> None:
+        """Stop the clock while the call waits at a shut gate; `now` is the limiter's time."""
+        self.waits_since = now if self.waits_since is None else self.waits_since
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.started is not None:
+            self.spent += time.monotonic() - self.started
+            self.started = None
+
+    @property
+    def this_round(self) -> list[AttemptRecord]:
+        """The attempts since the call last began."""
+        return self.history[self.earlier :]
+
     @property
     def clocked(self) -> bool:
         """Whether the clock runs."""
@@ -123,10 +164,14 @@ class CallState:
 
     def remaining(self) -> float:
         """Seconds left of `Timeouts.call`; all of them before the clock runs."""
-        return self.timeouts.call - self.elapsed()
+        return self.timeouts.call - self._running()
 
     def elapsed(self) -> float:
-        """Seconds since the clock runs."""
+        """Seconds that the clock has run."""
+        return self.spent + self._running()
+
+    def _running(self) -> float:
+        """Seconds since the clock was last started."""
         began = self.started if self.since is None else self.since
         return 0.0 if began is None else time.monotonic() - began
 
@@ -220,6 +265,12 @@ Middleware = Callable[[Request, Handler], Awaitable[Response]]
 def part_of(request: Request, call: CallState) -> Request:
     """The same request as part of `call`."""
     return _changed(request, call=call)
+
+
+def repeat_of(request: Request) -> Request:
+    """The same request as a bulk call of its own that is not retried."""
+    timeouts = Timeouts() if request.call is None else request.call.timeouts
+    return part_of(request, CallState(timeouts, bulk=True))
 
 
 def apart(request: Request) -> Request:

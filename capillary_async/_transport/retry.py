@@ -10,16 +10,18 @@ import asyncio
 import logging
 import random
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from capillary_async._loops import renew_in_child
-from capillary_async._priority import in_bulk
+from capillary_async._priority import bulk_work
 from capillary_async._transport.advice import with_next_step
-from capillary_async._transport.messages import CallState, apart, discard, is_copy, part_of
+from capillary_async._transport.messages import CallState, apart, discard, is_copy, part_of, repeat_of
 from capillary_async._transport.retry_decision import (
     NotSentError,
     RetryDecision,
     decide_retry,
+    is_answer,
     kind_of,
     repeats,
     status_of,
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 
     from capillary_async._config import RetryPolicy, Timeouts
     from capillary_async._priority import Priority
+    from capillary_async._transport.limiter import RequestLimiter
     from capillary_async._transport.messages import Handler, Request, Response
+    from capillary_async._transport.permit import Permit
     from capillary_async._transport.stats import Stats
 
 __all__ = ["Quota", "Retry"]
@@ -41,6 +45,8 @@ __all__ = ["Quota", "Retry"]
 logger = logging.getLogger("capillary_async")
 
 FIRST_TRY_REFUND = 1
+# Reasons that say nothing of the request itself.
+_GAVE_UP = frozenset({"attempts", "deadline", "outage", "quota", "retry-after"})
 
 
 class Quota:
@@ -78,6 +84,7 @@ class Retry:
         policy, timeouts, quota, stats: Of the view.
         priority: Of its calls; None for interactive, and bulk in a fan-out or a job.
         token: Whether it fetches the token, for which calls of either priority wait.
+        limiter: Of the session, whose gate learns of calls that give up; None for tests.
         sleep, uniform: For tests.
     """
 
@@ -90,6 +97,7 @@ class Retry:
         *,
         priority: Priority | None = None,
         token: bool = False,
+        limiter: RequestLimiter | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -99,13 +107,23 @@ class Retry:
         self._stats = stats
         self._priority = priority
         self._token = token
+        self._limiter = limiter
         self._sleep = sleep
         self._uniform = uniform
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Send the request until it succeeds or must not be sent again."""
         call = self._call()
-        request = part_of(request, call)
+        if self._limiter is None or not call.max_wait or self._token:
+            return await self._send(part_of(request, call), call, handler, None)
+        calls = self._limiter.patient_calls
+        permit = calls.begins()
+        try:
+            return await self._send(part_of(request, call), call, handler, permit)
+        finally:
+            calls.ended(permit)
+
+    async def _send(self, request: Request, call: CallState, handler: Handler, permit: Permit | None) -> Response:
         cost = spent = 0
         known = request.fault
         if known is not None:
@@ -114,20 +132,17 @@ class Retry:
             if known is not None:
                 fault, known = known, None
             else:
-                try:
-                    response = await handler(request)
-                except CapillaryError as error:
-                    fault = error
-                else:
-                    if is_copy(response) and not request.fresh:
-                        discard(response)
-                        request = apart(request)
-                        continue
+                request, came = await _attempt(request, handler)
+                if not isinstance(came, CapillaryError):
                     self._quota.give(cost or FIRST_TRY_REFUND)
-                    return response
+                    return came
+                fault = came
             # Outside the handler, so that what is raised has no context whose frames hold headers.
             verdict = self._judge(call, fault)
             if verdict.delay is None:
+                if await self._begins_again(call, fault, verdict, permit, handler):
+                    cost = spent = 0
+                    continue
                 if spent and repeats(fault):
                     self._quota.give(spent)  # it was answered: what is wrong with this answer takes nothing from others
                 raise finish(fault, request, call, verdict)
@@ -142,32 +157,83 @@ class Retry:
             )  # fmt: skip
             await self._sleep(verdict.delay)
 
+    async def _begins_again(
+        self, call: CallState, fault: CapillaryError, verdict: RetryDecision, permit: Permit | None, handler: Handler
+    ) -> bool:
+        """Whether a call that gave up begins again, after a wait until others are answered."""
+        if self._limiter is None or not _gave_up(fault, verdict):
+            return False
+        if not call.max_wait:
+            self._limiter.notice(call, fault, quota=verdict.reason == "quota")
+            return False
+        repeat = partial(_repeated, call, handler)
+        again = await self._limiter.patient_calls.begins_again(call, fault, permit, verdict.reason, repeat)
+        if again:
+            call.begin_again()
+            count(self._stats, retries=1)
+        return again
+
     def _call(self) -> CallState:
         """A call of a fan-out is bulk and bounded from its first permit; every other one is bounded from here."""
-        fan = in_bulk()
-        call = CallState(self._timeouts, bulk=fan if self._priority is None else self._priority == "bulk")
+        work = bulk_work()
+        call = CallState(self._timeouts, bulk=self._priority == "bulk" if self._priority else work is not None)
+        if work is not None and self._limiter is not None:
+            call.max_wait = self._timeouts.call if work.max_wait is None else work.max_wait
+            call.throttled_tries = work.throttled_tries
         if self._token:
             call.bulk = False
-        elif not fan:
+        elif work is None:
             call.begin()
         return call
 
     def _judge(self, call: CallState, fault: CapillaryError) -> RetryDecision:
         if isinstance(fault, NotSentError) or (isinstance(fault, DeadlineExceededError) and fault.kind == "queue"):
             return RetryDecision(None, reason="final")  # it was never sent: no attempt
+        call.last = fault
         number = len(call.history) + 1
         if isinstance(fault, APIError | DecodeError):
             call.answer = fault
         call.history.append(AttemptRecord(number, kind_of(fault), status_of(fault)))
         count(self._stats, throttles=1 if throttled(fault) else 0)
-        verdict = decide_retry(fault, call.history, self._policy, call.remaining(), self._uniform)
+        verdict = decide_retry(fault, call.this_round, self._policy, call.remaining(), self._uniform)
         if verdict.delay is None:
             return verdict
+        if call.max_wait and self._limiter is not None and self._limiter.is_down:
+            return RetryDecision(None, reason="outage")
         if not self._quota.take(verdict.cost):
             # A quota that never held so much, e.g. 0, says that the user wants no such retry: that is no outage.
             return RetryDecision(None, reason="quota" if verdict.cost <= self._quota.size else "final")
         call.history[-1] = AttemptRecord(number, kind_of(fault), status_of(fault), verdict.delay)
         return verdict
+
+
+async def _attempt(request: Request, handler: Handler) -> tuple[Request, Response | CapillaryError]:
+    """The answer or the error of one attempt; apart from others where the answer was the copy of one before."""
+    while True:
+        try:
+            response = await handler(request)
+        except CapillaryError as error:
+            return request, error
+        if not is_copy(response) or request.fresh:
+            return request, response
+        discard(response)
+        request = apart(request)
+
+
+def _gave_up(fault: CapillaryError, verdict: RetryDecision) -> bool:
+    """Whether a call came to an end that may be the service's fault, and not that of its request."""
+    if fault.outage or is_answer(fault):
+        return False
+    timed_out = isinstance(fault, DeadlineExceededError) and fault.kind == "deadline"
+    return timed_out or fault.attempts > 0 or verdict.reason in _GAVE_UP  # with attempts, it is the token's error
+
+
+async def _repeated(call: CallState, handler: Handler, control: Request) -> Response:
+    """The answer to the request that was answered last; it waits as the call does."""
+    request = repeat_of(control)
+    if request.call is not None:
+        request.call.max_wait = call.max_wait
+    return await handler(request)
 
 
 def _what_came(fault: CapillaryError) -> str:
@@ -186,7 +252,9 @@ def finish(fault: CapillaryError, request: Request, call: CallState, verdict: Re
         return fault
     error = fault
     if isinstance(fault, NotSentError):
-        error = call.answer or fault.error
+        error = call.answer or call.last or fault.error
+        if call.max_wait:
+            error.outage = True
     elif isinstance(fault, DeadlineExceededError) or verdict.reason == "deadline":
         error = call.answer or _deadline(fault, call)
     error.method, error.path = request.method, request.path
@@ -212,7 +280,9 @@ def _story(error: CapillaryError, verdict: RetryDecision) -> str:
         parts.append(f"{error.attempts} attempt{'s' if error.attempts != 1 else ''} in {error.elapsed:.1f} s")
     if isinstance(error, APIError | DecodeError) and error.request_id:
         parts.append(f"request id {error.request_id}")
-    if error.quota_exhausted:
+    if error.outage:
+        parts.append("the service did not answer for as long as the call may wait")
+    elif error.quota_exhausted:
         parts.append(
             "not tried again: the session's retry quota is empty, the service seems to be down; try again later"
         )

@@ -39,6 +39,7 @@ __all__ = [
     "asked_wait",
     "decide_retry",
     "decisive_status",
+    "is_answer",
     "kind_of",
     "parse_reset",
     "parse_retry_after",
@@ -65,6 +66,7 @@ _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _RESETS = ("RateLimit-Reset", "X-RateLimit-Reset", "X-Rate-Limit-Reset")
 _REMAINING = ("RateLimit-Remaining", "X-RateLimit-Remaining", "X-Rate-Limit-Remaining")
 _TOO_MANY = 429
+_SERVER_ERROR = 500
 # What resets are written in is not said: 100,000,000 is 1973 as epoch seconds, three years as a wait; and so on.
 _EPOCH_SECONDS, _EPOCH_MILLISECONDS, _NO_TIME = 1e8, 1e11, 1e14
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -80,11 +82,13 @@ class NotSentError(CapillaryError):
 
     Attributes:
         error: What to raise: the refusal that shut the gate, in words for a call that did not come to it.
+        in_outage: Whether the gate is shut for an outage: a call that made attempts raises the error of its last one.
     """
 
-    def __init__(self, error: CapillaryError) -> None:
+    def __init__(self, error: CapillaryError, *, in_outage: bool = False) -> None:
         super().__init__(error.message)
         self.error = error
+        self.in_outage = in_outage
 
 
 @frozen
@@ -94,7 +98,7 @@ class RetryDecision:
     Attributes:
         delay: Seconds to sleep before the next attempt; None to give up.
         cost: Quota tokens the next attempt takes.
-        reason: Why it is given up: `final`, `attempts`, `retry-after`, `deadline` or `quota`; empty otherwise.
+        reason: Why it is given up: `final`, `attempts`, `retry-after`, `deadline`, `quota`, `outage`; else empty.
     """
 
     delay: float | None
@@ -150,6 +154,19 @@ def repeats(error: CapillaryError) -> bool:
     if isinstance(error, DecodeError):
         return not error.cut
     return isinstance(error, APIError) and _odd(error.status)
+
+
+def is_answer(error: CapillaryError) -> bool:
+    """Whether the service answered: it refused this request, or spoke in another shape than documented.
+
+    Not where it asks to try again later; half of a body and HTML may come of what is before it.
+    """
+    if isinstance(error, DecodeError):
+        return not error.cut and error.kind != "not-json"
+    if not isinstance(error, APIError):
+        return False
+    status = decisive_status(error.status, error.code)
+    return status < _SERVER_ERROR and status not in RETRIED_STATUSES
 
 
 def throttled(error: CapillaryError) -> bool:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from capillary_async import RateLimitedError, RetryPolicy
+from capillary_async import AttemptRecord, RateLimitedError, RetryPolicy, ServerError, Timeouts, TransportError
 from capillary_async._transport.gate import GATE_JITTER, IN_A_ROW, Gate
+from capillary_async._transport.messages import CallState, Request
 from capillary_async._transport.retry_decision import NotSentError
 
 
@@ -94,3 +95,148 @@ def test_a_wait_beyond_the_longest_is_refused_at_once_until_a_probe_may_check_it
     timed.now += 20
     assert timed.gate.refusal_for(None, timed.now) is None
     assert timed.gate.wait() is None
+
+
+# --- outages ----------------------------------------------------------------------------------------------------------
+
+
+DOWN = ServerError("down", status=503)
+CONTROL = Request("GET", "/answered")
+
+
+class Outages(Timed):
+    """A gate, and calls that give up."""
+
+    def call(self, max_wait: float = 180.0, *attempts: int | None) -> CallState:
+        call = CallState(Timeouts(), max_wait=max_wait, seen=self.gate.answers)
+        call.history = [AttemptRecord(number, "status", status) for number, status in enumerate(attempts, 1)]
+        return call
+
+    def begin(self, max_wait: float = 180.0) -> None:
+        """A call is refused its retry."""
+        self.gate.try_again(self.call(max_wait), DOWN, quota=True, alone=False)
+
+    def fail(self) -> float:
+        """Wait for the next probe, which is not answered; gives the wait."""
+        pause = self.gate.wait() or 0.0
+        self.now += pause
+        assert self.gate.probe_granted("probe")
+        self.gate.probe_failed("probe")
+        return pause
+
+
+def test_probes_of_an_outage_go_after_1_2_5_10_and_20_seconds() -> None:
+    """Counted from the last answer, for as long as the call that noticed it waits; then every call is refused."""
+    gate = Outages()
+    gate.begin()
+    assert [gate.fail() for _ in range(8)] == pytest.approx([1, 2, 5, 10, 20, 20, 20, 20])
+    gate = Outages()
+    gate.begin(30.0)
+    call = gate.call(30.0)
+    pauses: list[float] = []
+    while (refused := gate.gate.refusal_for(call, 0.0)) is None:
+        pauses.append(gate.fail())
+    assert pauses == pytest.approx([1, 2, 5, 10, 12])
+    assert isinstance(refused, NotSentError)
+    assert (refused.error.outage, refused.error.sent, type(refused.error)) == (True, False, ServerError)
+
+
+def test_neither_noticing_an_outage_nor_a_slow_probe_puts_off_the_next() -> None:
+    """Maximum 3 s of noticing count; the next probe goes at least half a second after a slow one."""
+    gate = Outages()
+    gate.gate.answered()
+    gate.now += 2
+    gate.begin()
+    assert gate.gate.wait() == pytest.approx(0.5)
+    gate.now += 0.5
+    assert gate.gate.probe_granted("slow")
+    gate.now += 3
+    gate.gate.probe_failed("slow")
+    assert gate.gate.wait() == pytest.approx(0.5)
+
+
+def test_an_outage_ends_with_any_answer_and_nothing_else_ends_it() -> None:
+    """An answer under way counts as well as that to a probe; opening after refusals does not."""
+    gate = Outages()
+    gate.begin()
+    gate.gate.open()
+    assert gate.gate.outage is not None
+    gate.gate.succeeded(probe=False)
+    assert (gate.gate.outage, gate.gate.wait()) == (None, None)
+
+
+def test_even_probes_repeat_what_was_answered_and_odd_ones_send_what_waits() -> None:
+    """Where nothing was answered before, all send what waits."""
+    gate = Outages()
+    gate.begin()
+    gate.now += 1
+    gate.gate.probe_granted("a")
+    assert gate.gate.control_for("a") is None
+    gate.gate.control = CONTROL
+    sent = [gate.gate.control_for("a")]
+    gate.gate.probe_failed("a")
+    gate.gate.probe_granted("b")
+    sent.append(gate.gate.control_for("b"))
+    assert (sent, gate.gate.control_for("a")) == ([CONTROL, None], None)
+
+
+def test_single_calls_go_once_a_second_and_are_refused_unsent_between() -> None:
+    """The first goes at once, and none of them moves the probes of those that wait."""
+    gate = Outages()
+    gate.begin()
+    assert gate.gate.wait(single=True) is None
+    assert not gate.gate.probe_granted("single", single=True)
+    gate.now += 0.25
+    assert gate.gate.wait(single=True) == 0.75
+    refused = gate.gate.refusal_for(gate.call(0.0), gate.now)
+    assert isinstance(refused, NotSentError)
+    assert (refused.error.sent, refused.error.retry_after, refused.error.outage) == (False, 0.75, False)
+    assert gate.gate.wait() == 0.75
+
+
+@pytest.mark.parametrize(
+    ("attempts", "alone", "control", "again", "down"),
+    [
+        ((None, None), True, True, True, True),
+        ((None, None), True, False, False, False),  # nothing shows that others would be answered
+        ((None, None), False, True, None, False),  # others are under way
+        ((None, 500), True, True, False, False),  # something answered
+    ],
+)
+def test_used_up_attempts_are_an_outage_where_nothing_answers_any_more(
+    attempts: tuple[int | None, ...], alone: bool, control: bool, again: bool | None, down: bool
+) -> None:
+    """With an answer before, none at all now, and no other call under way that could have one."""
+    gate = Outages()
+    gate.gate.control = CONTROL if control else None
+    call = gate.call(180.0, *attempts)
+    assert gate.gate.try_again(call, DOWN, quota=False, alone=alone) is again
+    assert (gate.gate.outage is not None) is down
+
+
+def test_a_call_that_fails_while_others_are_answered_begins_again_three_times() -> None:
+    """Where its retry was refused, or 429; what used up its attempts has its own error at once."""
+    gate = Outages()
+    call = gate.call()
+    gate.gate.answered()
+    assert gate.gate.try_again(call, DOWN, quota=True, alone=False) is True
+    assert gate.gate.try_again(call, RateLimitedError("later", status=429), quota=False, alone=False) is True
+    assert gate.gate.try_again(call, TransportError("cut"), quota=False, alone=False) is False
+    call.tries = 3
+    assert gate.gate.try_again(call, DOWN, quota=True, alone=False) is False
+    assert gate.gate.outage is None
+
+
+def test_an_outage_right_after_a_repeated_request_was_answered_repeats_it_at_once() -> None:
+    """So a few calls that always fail are known within a second."""
+    gate = Outages()
+    gate.gate.answered()
+    gate.gate.repeated()
+    gate.begin()
+    assert gate.gate.wait() is None
+    gate = Outages()
+    gate.gate.answered()
+    gate.gate.repeated()
+    gate.gate.answered()
+    gate.begin()
+    assert gate.gate.wait() == 1.0
