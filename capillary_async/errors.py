@@ -190,9 +190,9 @@ class CapillaryError(Exception):
     def concerns_all_keys(self) -> bool:
         """Whether every other key of the session would fail in the same way, so that going on with them is useless.
 
-        True for `AuthenticationError` and `TLSError`.
+        True for `AuthenticationError` and `TLSError`, and where `outage` is True.
         """
-        return False
+        return self.outage
 
     @property
     def lacks_answer(self) -> bool:

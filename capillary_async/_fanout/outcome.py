@@ -6,9 +6,6 @@ Called by `FanOut`, `FanOutIterator` and `WorkerPool`.
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from attrs import field, frozen
@@ -17,12 +14,11 @@ from capillary_async._config import Paging
 from capillary_async._fanout.keys import KeySource
 from capillary_async._fanout.work import Reader
 from capillary_async._paging.pager import Position
+from capillary_async._priority import TRIES
 from capillary_async._repr import brief_repr
 from capillary_async.errors import ApiMessage, CapillaryError
 
-__all__ = ["RETRIES_WHILE_UP", "FanOutOptions", "FanOutRun", "Outcome"]
-
-RETRIES_WHILE_UP = 3  # maximum retries of a key that keeps failing while others succeed
+__all__ = ["FanOutOptions", "FanOutRun", "Outcome"]
 
 K = TypeVar("K")
 K_co = TypeVar("K_co", covariant=True)
@@ -87,12 +83,10 @@ class FanOutRun(Generic[K, T]):
         keys: The input.
         reader: How an endpoint reads keys.
         options: Workers, paging, and whether a repeated key is read once.
-        max_wait: Maximum seconds of an outage.
+        max_wait: Maximum seconds that a call waits for a service that is down.
         retries_while_up: Maximum retries of a key that gets 429 while others succeed.
         whole: True where the loop takes one outcome per key, False where it takes pages as they come.
         ordered: Whether the outcomes are given in the order of the input.
-        sleep: Waits before the probes of an outage; replaced in tests.
-        clock: Monotonic seconds; replaced in tests.
     """
 
     keys: KeySource[K]
@@ -101,9 +95,7 @@ class FanOutRun(Generic[K, T]):
     max_wait: float
     whole: bool = True
     ordered: bool = False
-    retries_while_up: int = RETRIES_WHILE_UP
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    clock: Callable[[], float] = time.monotonic
+    retries_while_up: int = TRIES
 
     @property
     def workers(self) -> int:

@@ -1,15 +1,13 @@
 """`OutcomeBuilder`: one unit of a fan-out in progress, the pages read of its keys, and their way to the loop.
 
-Invariant: each key of a unit comes to exactly one outcome, or to pages of which one is the last; a unit that is retried
-keeps the pages it has read. Called by `WorkerPool`; filled by the `WorkItem`.
+Invariant: each key of a unit comes to exactly one outcome, or to pages of which one is the last.
+Called by `WorkerPool`; filled by the `WorkItem`.
 """
 
 from __future__ import annotations
 
 from itertools import chain
 from typing import TYPE_CHECKING, Any
-
-from attrs import evolve
 
 from capillary_async._codec.drift import carried
 from capillary_async._fanout.outcome import Outcome
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from capillary_async._fanout.handoff import Handoff
     from capillary_async._fanout.outcome import FanOutRun
     from capillary_async._fanout.work import WorkItem
-    from capillary_async.errors import ApiMessage, AttemptRecord, CapillaryError
+    from capillary_async.errors import ApiMessage, CapillaryError
 
 __all__ = ["OutcomeBuilder"]
 
@@ -42,38 +40,17 @@ class _Gathered:
 
 
 class OutcomeBuilder:
-    """Collects the pages of a unit into one outcome per key, with the history of its failed calls.
+    """Collects the pages of a unit into one outcome per key.
 
     Its methods wait while the loop is slower than the service.
-
-    Attributes:
-        seen: The run's count of answers when the unit was made, or when it last failed.
-        retries_while_up: How often the unit failed while others succeeded.
-        attempts: Number of attempts of its failed calls.
     """
 
-    __slots__ = (
-        "_elapsed",
-        "_gathered",
-        "_handoff",
-        "_history",
-        "_places",
-        "_plan",
-        "attempts",
-        "retries_while_up",
-        "seen",
-        "unit",
-    )
+    __slots__ = ("_gathered", "_handoff", "_places", "_plan", "unit")
 
     def __init__(
-        self, plan: FanOutRun[Any, Any], handoff: Handoff[Any], unit: WorkItem, places: dict[Any, int], seen: int
+        self, plan: FanOutRun[Any, Any], handoff: Handoff[Any], unit: WorkItem, places: dict[Any, int]
     ) -> None:
         self.unit = unit
-        self.seen = seen
-        self.retries_while_up = 0
-        self.attempts = 0
-        self._elapsed = 0.0
-        self._history: tuple[AttemptRecord, ...] = ()
         self._plan = plan
         self._handoff = handoff
         self._places = places
@@ -107,26 +84,8 @@ class OutcomeBuilder:
             # The end was only seen after the last full page: an empty page reports it.
             await self._handoff.send((key, Page((), gathered.pages + 1, last=True)))
 
-    def with_earlier_attempts(self, error: CapillaryError) -> CapillaryError:
-        """The error of a call of the unit, with the attempts of its earlier calls added."""
-        if self.attempts:
-            before = len(self._history)
-            error.attempts += self.attempts
-            error.elapsed += self._elapsed
-            error.history = (*self._history, *(evolve(one, number=before + one.number) for one in error.history))
-            error.args = (f"{error.message} ({error.attempts} attempts in all, with those of earlier calls)",)
-        return error
-
-    def remember(self, error: CapillaryError) -> None:
-        """Keep the attempts of an error, which has those of earlier calls, for the errors of later calls."""
-        self.attempts, self._elapsed, self._history = error.attempts, error.elapsed, error.history
-
     async def failed(self, key: Any, error: CapillaryError) -> None:
-        """The key failed in a call that answered others of its batch."""
-        await self.fail(key, self.with_earlier_attempts(error))
-
-    async def fail(self, key: Any, error: CapillaryError) -> None:
-        """Give the key its error, which has the attempts of all calls."""
+        """The key failed, by itself or with its unit."""
         self._plan.with_key(error, key)
         if not self._plan.whole:
             raise error

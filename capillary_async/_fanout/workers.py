@@ -1,25 +1,22 @@
 """The workers of a fan-out: a pool that takes keys from one queue.
 
 Invariant: every key has exactly one outcome, or the run fails; all workers take from one queue, so that memory does not
-grow with the input; an outage does not use up the input. Knows no HTTP. Called by `FanOutIterator`, in a task of its
-own.
+grow with the input. Knows no HTTP and nothing of outages, in which its calls wait.
+Called by `FanOutIterator`, in a task of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from copy import copy
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from capillary_async._fanout.keys import AHEAD, KeyQueue
-from capillary_async._fanout.outage import Outage
 from capillary_async._fanout.outcome import Outcome
 from capillary_async._fanout.outcome_builder import OutcomeBuilder
 from capillary_async._paging.source import PrefetchBudget
-from capillary_async._priority import begin_bulk
+from capillary_async._priority import BulkWork, begin_bulk
 from capillary_async.errors import CapillaryError
 
 if TYPE_CHECKING:
@@ -46,9 +43,6 @@ class WorkerPool(Generic[K, T]):
         self._queue = KeyQueue(plan.keys, plan.reader, unique=plan.options.unique)
         self._idle = set(range(plan.workers, plan.options.concurrency))  # numbers of workers without work
         self._budgets = [PrefetchBudget(partial(self._ahead, worker), handoff.turn) for worker in range(plan.workers)]
-        self.retries: deque[OutcomeBuilder] = deque()
-        self.running = 0
-        self._outage = Outage(plan, self)
         self._window = asyncio.Event()
         self._given = 0
         # Set until the run ends: a cancelled run must never look like the end of the input.
@@ -75,28 +69,17 @@ class WorkerPool(Generic[K, T]):
         finally:
             self._handoff.end()
 
-    def unsettled(self) -> dict[Any, int]:
-        """The keys that failed and have no outcome yet, with the attempts of their calls."""
-        waiting = chain(self.retries, self._outage.suspects())
-        return {key: builder.attempts for builder in waiting for key in builder.unit.keys if builder.attempts}
-
     async def _work(self, worker: int) -> None:
         """Read unit after unit. Workers have numbers, by which the permits of idle ones are shared."""
-        begin_bulk()
+        begin_bulk(BulkWork(self._plan.max_wait, self._plan.retries_while_up))
         await asyncio.sleep(0)  # an eager task must not fail before the others are made
         try:
             while worker >= self._admitted:
                 self._admission.clear()
                 await self._admission.wait()
             while (builder := await self._next(worker)) is not None:
-                self.running += 1
-                error = await self.attempt(builder)
-                self.running -= 1
+                await self._read(builder)
                 self._admit(2)
-                if error is not None:
-                    await self._outage.postpone(builder, error, worker)
-                if not self.running:
-                    await self._outage.idle()
         except asyncio.CancelledError:
             self._workers -= 1
             self._admit(self._plan.workers)
@@ -114,22 +97,15 @@ class WorkerPool(Generic[K, T]):
         self._admission.set()
 
     async def _next(self, worker: int) -> OutcomeBuilder | None:
-        """The next unit; waits while the service is down. None at the end."""
-        while True:
-            await self._outage.wait()
-            if self.retries:
-                return self._turn(worker)
-            more = self._queue.ready or await self._rest(worker, self._queue.wait())
-            if self.retries or self._outage.active:
-                continue
-            if not more:
-                return None
-            if (builder := self.new_unit(worker)) is not None:
+        """The next unit; None at the end."""
+        while self._queue.ready or await self._rest(worker, self._queue.wait()):
+            if (builder := self._new_unit(worker)) is not None:
                 return builder
             if (refused := self._queue.take_refused(self._until())) is not None:
                 await self._refuse(refused)
             elif self._queue.waiting:
                 await self._rest(worker, self._moved())
+        return None
 
     async def _rest(self, worker: int, wait: Awaitable[R]) -> R:
         self._idle.add(worker)
@@ -144,28 +120,23 @@ class WorkerPool(Generic[K, T]):
         Else its own permit and an even share of the idle workers'; the rest goes to the lowest numbers, so that no
         permit is used twice.
         """
-        if not self._idle or self._outage.active or self.retries or self._queue.has(self._until()):
+        if not self._idle or self._queue.has(self._until()):
             return 0
         share, more = divmod(len(self._idle), max(self._plan.options.concurrency - len(self._idle), 1))
         share += sum(other not in self._idle for other in range(worker)) < more
         return share and 1 + share
 
-    def _turn(self, worker: int) -> OutcomeBuilder:
-        """The next unit: a new one rather than the retry of a failed one, until another unit has succeeded."""
-        drawn = self.new_unit(worker) if self.retries[0].seen == self._outage.answers else None
-        return drawn or self.retries.popleft()
-
     def _until(self) -> int | None:
         window = self._plan.reorder_window
         return None if window is None else self._given + window
 
-    def new_unit(self, worker: int) -> OutcomeBuilder | None:
+    def _new_unit(self, worker: int) -> OutcomeBuilder | None:
         """A unit of new keys; None where there are none."""
         places = self._queue.take(self._until())
         if not places:
             return None
         unit = self._plan.reader.unit(tuple(places), self._plan.options.paging, self._budgets[worker])
-        return OutcomeBuilder(self._plan, self._handoff, unit, places, self._outage.answers)
+        return OutcomeBuilder(self._plan, self._handoff, unit, places)
 
     async def _moved(self) -> None:
         """Wait until the loop takes an outcome: the next key is outside the reorder window."""
@@ -177,36 +148,24 @@ class WorkerPool(Generic[K, T]):
         self._given += 1
         self._window.set()
 
-    async def attempt(self, builder: OutcomeBuilder) -> CapillaryError | None:
-        """Run a unit to its outcomes; return the error where it is to be retried."""
-        probe = self._outage.active
+    async def _read(self, builder: OutcomeBuilder) -> None:
+        """Run a unit to its outcomes."""
         try:
             await builder.unit.run(builder)
         except CapillaryError as error:
-            fault = builder.with_earlier_attempts(error)
+            await self._fail(builder, error)
         except BaseException:
             await builder.unit.aclose()
             raise
-        else:
-            await self._outage.answered(builder.unit.keys)
-            return None
-        return await self._outage.judge(builder, fault, probe=probe)
 
-    def retry_later(self, builder: OutcomeBuilder, error: CapillaryError) -> None:
-        """Queue a failed unit for a retry."""
-        self._plan.with_key(error, builder.unit.keys[0])
-        builder.seen = self._outage.answers
-        builder.remember(error)
-        self.retries.append(builder)
-
-    async def confirm_failure(self, builder: OutcomeBuilder, error: CapillaryError) -> None:
+    async def _fail(self, builder: OutcomeBuilder, error: CapillaryError) -> None:
         """Give each key of the unit its error; raise an error that concerns all keys."""
         await builder.unit.aclose()
         keys = builder.unit.keys
         if error.concerns_all_keys or not self._plan.whole:
             raise self._plan.with_key(error, keys[0] if error.key is None else error.key)
         for key in keys:
-            await builder.fail(key, error if key == keys[0] else copy(error))
+            await builder.failed(key, error if key == keys[0] else copy(error))
 
     async def _refuse(self, entry: QueuedKey) -> None:
         error = self._plan.with_key(cast("InvalidRequestError", entry.fault), entry.key)

@@ -143,13 +143,8 @@ class RequestLimiter:
 
     async def _repeat(self, control: Request, permit: Permit, handler: Handler) -> None:
         """Send the request that was answered last, to see whether it is answered now; the answer is dropped."""
-        outages = self._pace.gate.outages
-        answers = outages.answers
         with suppress(CapillaryError):
             await self._send(repeat_of(control), permit, handler)
-        with self._lock:
-            if outages.answers > answers:
-                outages.repeated()
 
     def notice(self, call: CallState, error: CapillaryError, *, quota: bool) -> None:
         """A single call gave up, which may be the first sign of an outage."""

@@ -127,21 +127,16 @@ class Outages:
         self.control: Request | None = None
         self._clock = clock
         self._answered_at: float | None = None
-        self._repeated = False  # whether the last answer was that to a control
         self._recovered = 0  # `answers` at the end of the last outage in which a probe failed
 
     def answered(self) -> None:
         """The service answered a request, with a definitive error at least: there is no outage."""
         self.answers += 1
-        self._answered_at, self._repeated = self._clock(), False
+        self._answered_at = self._clock()
         if self.present is not None:
             if self.present.confirmed:
                 self._recovered = self.answers
             self.present = None
-
-    def repeated(self) -> None:
-        """The last answer was to a control: the call that fails next may be the only one."""
-        self._repeated = True
 
     def begin(self, error: CapillaryError, *, confirmed: bool = False) -> None:
         """Begin an outage, unless there is one.
@@ -154,10 +149,7 @@ class Outages:
             now = self._clock()
             due = now if self._answered_at is None else max(self._answered_at, now - NOTICED)
             self.present = Outage(error, now, due, confirmed=confirmed, single=now)
-            if self._repeated:
-                self.present.until = now
-            else:
-                self.present.plan(now)
+            self.present.plan(now)
 
     def control_for(self, permit: Any) -> Request | None:
         """The request that this probe sends in place of its own; None where it sends its own."""
@@ -207,17 +199,18 @@ class Outages:
             return False
         if self.present is not None:
             return True
-        if reason == "quota":
-            if self.answers == call.seen:
-                self.begin(error)
-            return True
         if self.answers > answers:
             # The server may mean the session, and not the key, where it asks to wait.
-            return call.tries < call.throttled_tries and _asks_to_wait(error)
+            return reason == "quota" or (call.tries < call.throttled_tries and _asks_to_wait(error))
         if reason == "retry-after":
             # No control goes through the gate. What waited there before goes on as long as it may wait.
             return call.waits_since is not None or (False if alone else None)
-        return False if alone and self.control is None else None
+        if alone and self.control is not None:
+            return None
+        if reason == "quota" and (alone or self.answers == call.seen):
+            self.begin(error)
+            return True
+        return False if alone else None
 
 
 def _asks_to_wait(error: CapillaryError) -> bool:

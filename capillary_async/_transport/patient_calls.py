@@ -107,8 +107,6 @@ class PatientCalls:
         with self._lock:
             if outages.answers == answers:
                 outages.begin(error, confirmed=True)
-            else:
-                outages.repeated()
         self._noticed()
 
     async def _wait(self, permit: Permit | None, woken: asyncio.Future[None]) -> None:

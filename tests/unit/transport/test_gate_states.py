@@ -5,6 +5,7 @@ import pytest
 from capillary_async import AttemptRecord, RateLimitedError, RetryPolicy, ServerError, Timeouts, TransportError
 from capillary_async._transport.gate import GATE_JITTER, IN_A_ROW, Gate
 from capillary_async._transport.messages import CallState, Request
+from capillary_async._transport.outage import Outages as OutageRules
 from capillary_async._transport.retry_decision import NotSentError
 
 
@@ -107,21 +108,25 @@ CONTROL = Request("GET", "/answered")
 class Outages(Timed):
     """A gate, and calls that give up."""
 
+    @property
+    def outages(self) -> OutageRules:
+        return self.gate.outages
+
     def call(self, max_wait: float = 180.0, *attempts: int | None) -> CallState:
-        call = CallState(Timeouts(), max_wait=max_wait, seen=self.gate.answers)
+        call = CallState(Timeouts(), max_wait=max_wait, throttled_tries=3, seen=self.outages.answers)
         call.history = [AttemptRecord(number, "status", status) for number, status in enumerate(attempts, 1)]
         return call
 
     def begin(self, max_wait: float = 180.0) -> None:
         """A call is refused its retry."""
-        self.gate.try_again(self.call(max_wait), DOWN, quota=True, alone=False)
+        self.outages.begins_again(self.call(max_wait), DOWN, self.outages.answers, reason="quota", alone=False)
 
     def fail(self) -> float:
         """Wait for the next probe, which is not answered; gives the wait."""
         pause = self.gate.wait() or 0.0
         self.now += pause
         assert self.gate.probe_granted("probe")
-        self.gate.probe_failed("probe")
+        self.outages.probe_failed("probe")
         return pause
 
 
@@ -138,20 +143,20 @@ def test_probes_of_an_outage_go_after_1_2_5_10_and_20_seconds() -> None:
         pauses.append(gate.fail())
     assert pauses == pytest.approx([1, 2, 5, 10, 12])
     assert isinstance(refused, NotSentError)
-    assert (refused.error.outage, refused.error.sent, type(refused.error)) == (True, False, ServerError)
+    assert (refused.error.sent, type(refused.error)) == (False, ServerError)
 
 
 def test_neither_noticing_an_outage_nor_a_slow_probe_puts_off_the_next() -> None:
     """Maximum 3 s of noticing count; the next probe goes at least half a second after a slow one."""
     gate = Outages()
-    gate.gate.answered()
+    gate.outages.answered()
     gate.now += 2
     gate.begin()
     assert gate.gate.wait() == pytest.approx(0.5)
     gate.now += 0.5
     assert gate.gate.probe_granted("slow")
     gate.now += 3
-    gate.gate.probe_failed("slow")
+    gate.outages.probe_failed("slow")
     assert gate.gate.wait() == pytest.approx(0.5)
 
 
@@ -160,9 +165,9 @@ def test_an_outage_ends_with_any_answer_and_nothing_else_ends_it() -> None:
     gate = Outages()
     gate.begin()
     gate.gate.open()
-    assert gate.gate.outage is not None
+    assert gate.outages.present is not None
     gate.gate.succeeded(probe=False)
-    assert (gate.gate.outage, gate.gate.wait()) == (None, None)
+    assert (gate.outages.present, gate.gate.wait()) == (None, None)
 
 
 def test_even_probes_repeat_what_was_answered_and_odd_ones_send_what_waits() -> None:
@@ -171,13 +176,13 @@ def test_even_probes_repeat_what_was_answered_and_odd_ones_send_what_waits() -> 
     gate.begin()
     gate.now += 1
     gate.gate.probe_granted("a")
-    assert gate.gate.control_for("a") is None
-    gate.gate.control = CONTROL
-    sent = [gate.gate.control_for("a")]
-    gate.gate.probe_failed("a")
+    assert gate.outages.control_for("a") is None
+    gate.outages.control = CONTROL
+    sent = [gate.outages.control_for("a")]
+    gate.outages.probe_failed("a")
     gate.gate.probe_granted("b")
-    sent.append(gate.gate.control_for("b"))
-    assert (sent, gate.gate.control_for("a")) == ([CONTROL, None], None)
+    sent.append(gate.outages.control_for("b"))
+    assert (sent, gate.outages.control_for("a")) == ([CONTROL, None], None)
 
 
 def test_single_calls_go_once_a_second_and_are_refused_unsent_between() -> None:
@@ -195,48 +200,74 @@ def test_single_calls_go_once_a_second_and_are_refused_unsent_between() -> None:
 
 
 @pytest.mark.parametrize(
-    ("attempts", "alone", "control", "again", "down"),
+    ("reason", "alone", "control", "others", "again", "down"),
     [
-        ((None, None), True, True, True, True),
-        ((None, None), True, False, False, False),  # nothing shows that others would be answered
-        ((None, None), False, True, None, False),  # others are under way
-        ((None, 500), True, True, False, False),  # something answered
+        ("quota", False, True, False, True, True),  # no request was answered since it began
+        ("quota", False, True, True, None, False),  # one was: the next answer shows whether it fails by itself
+        ("quota", True, True, False, None, False),  # the control shows it
+        ("quota", True, False, True, True, True),
+        ("attempts", False, True, False, None, False),  # others are under way
+        ("attempts", True, True, False, None, False),
+        ("attempts", True, False, False, False, False),  # nothing shows that others would be answered
+        ("retry-after", True, True, False, False, False),
     ],
 )
-def test_used_up_attempts_are_an_outage_where_nothing_answers_any_more(
-    attempts: tuple[int | None, ...], alone: bool, control: bool, again: bool | None, down: bool
+def test_a_call_that_gave_up_is_judged_by_the_answers_of_others(
+    *, reason: str, alone: bool, control: bool, others: bool, again: bool | None, down: bool
 ) -> None:
-    """With an answer before, none at all now, and no other call under way that could have one."""
+    """It begins again in an outage, waits while others may be answered, and else has its own error."""
     gate = Outages()
-    gate.gate.control = CONTROL if control else None
-    call = gate.call(180.0, *attempts)
-    assert gate.gate.try_again(call, DOWN, quota=False, alone=alone) is again
-    assert (gate.gate.outage is not None) is down
+    call = gate.call()
+    gate.outages.control = CONTROL if control else None
+    if others:
+        gate.outages.answered()
+    assert gate.outages.begins_again(call, DOWN, gate.outages.answers, reason=reason, alone=alone) is again
+    assert (gate.outages.present is not None) is down
+    gate.outages.begin(DOWN)
+    assert gate.outages.begins_again(call, DOWN, gate.outages.answers, reason=reason, alone=alone) is True
 
 
 def test_a_call_that_fails_while_others_are_answered_begins_again_three_times() -> None:
     """Where its retry was refused, or 429; what used up its attempts has its own error at once."""
     gate = Outages()
     call = gate.call()
-    gate.gate.answered()
-    assert gate.gate.try_again(call, DOWN, quota=True, alone=False) is True
-    assert gate.gate.try_again(call, RateLimitedError("later", status=429), quota=False, alone=False) is True
-    assert gate.gate.try_again(call, TransportError("cut"), quota=False, alone=False) is False
-    call.tries = 3
-    assert gate.gate.try_again(call, DOWN, quota=True, alone=False) is False
-    assert gate.gate.outage is None
+    later = RateLimitedError("later", status=429)
+    gate.outages.answered()
+    assert gate.outages.begins_again(call, DOWN, 0, reason="quota", alone=False) is True
+    assert gate.outages.begins_again(call, later, 0, reason="attempts", alone=False) is True
+    assert gate.outages.begins_again(call, TransportError("cut"), 0, reason="attempts", alone=False) is False
+    for _ in range(3):
+        call.begin_again()
+        gate.outages.answered()
+        gate.outages.attempt_begins(call)
+    assert call.tries == 3
+    assert gate.outages.begins_again(call, DOWN, 0, reason="quota", alone=False) is False
+    assert gate.outages.present is None
 
 
-def test_an_outage_right_after_a_repeated_request_was_answered_repeats_it_at_once() -> None:
-    """So a few calls that always fail are known within a second."""
+def test_an_outage_is_no_try_of_the_calls_that_wait_in_it_unless_the_first_probe_ends_it() -> None:
+    """Where the control was answered at once, there was none."""
+    for failed, tries in ((True, 0), (False, 1)):
+        gate = Outages()
+        call = gate.call()
+        gate.begin()
+        call.begin_again()
+        if failed:
+            gate.fail()
+        gate.outages.answered()
+        gate.outages.attempt_begins(call)
+        assert call.tries == tries
+
+
+@pytest.mark.parametrize(
+    ("attempts", "quota", "down"),
+    [((None, None), False, True), ((None, 500), False, False), ((None, 500), True, True)],
+)
+def test_a_single_call_that_gave_up_is_an_outage_where_nothing_answers(
+    attempts: tuple[int | None, ...], quota: bool, down: bool
+) -> None:
+    """Not where something answered it, which may be the fault of its request."""
     gate = Outages()
-    gate.gate.answered()
-    gate.gate.repeated()
-    gate.begin()
-    assert gate.gate.wait() is None
-    gate = Outages()
-    gate.gate.answered()
-    gate.gate.repeated()
-    gate.gate.answered()
-    gate.begin()
-    assert gate.gate.wait() == 1.0
+    gate.outages.control = CONTROL
+    gate.outages.notice(gate.call(0.0, *attempts), DOWN, quota=quota)
+    assert (gate.outages.present is not None) is down
