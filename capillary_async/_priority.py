@@ -11,7 +11,7 @@ from typing import Literal
 
 from attrs import frozen
 
-__all__ = ["PRIORITIES", "TRIES", "BulkWork", "Priority", "begin_bulk", "bulk_work"]
+__all__ = ["BULK_WORK", "PRIORITIES", "TRIES", "BulkWork", "Priority", "begin_bulk", "bulk_work"]
 
 Priority = Literal["interactive", "bulk"]
 PRIORITIES: tuple[Priority, ...] = ("interactive", "bulk")
@@ -31,12 +31,12 @@ class BulkWork:
     throttled_tries: int = TRIES
 
 
+BULK_WORK = BulkWork()
 # Never reset: a task has a context of its own, which ends with it.
 _work: ContextVar[BulkWork | None] = ContextVar("capillary_async.bulk", default=None)
-_DEFAULT = BulkWork()
 
 
-def begin_bulk(work: BulkWork = _DEFAULT) -> None:
+def begin_bulk(work: BulkWork = BULK_WORK) -> None:
     """Make bulk all calls of the current task, and of the tasks it starts from here on."""
     _work.set(work)
 

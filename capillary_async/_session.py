@@ -18,6 +18,7 @@ from capillary_async._priority import Priority
 from capillary_async._repr import brief, shown
 from capillary_async._transport.chain import ClientSession, Shared, share
 from capillary_async._transport.messages import Headers, Middleware, Request, ResponseSpec, decoded_of
+from capillary_async._transport.outage import OutageReport
 from capillary_async._transport.retry import Quota
 from capillary_async._transport.stats import Stats
 from capillary_async.auth import BasicAuth, OAuthClient
@@ -297,6 +298,10 @@ class AsyncSession:
     def stats(self) -> Stats:
         """Counters of what the session and its views have done so far."""
         return self._shared.stats
+
+    def _outage(self) -> OutageReport | None:
+        """The outage that the session sees, None where there is none. For the jobs and the command line."""
+        return self._shared.throttle.outage()
 
     @property
     def timeouts(self) -> Timeouts:

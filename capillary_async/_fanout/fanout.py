@@ -23,6 +23,7 @@ from capillary_async._fanout.outcome import FanOutOptions, FanOutRun, Outcome
 from capillary_async._fanout.work import BatchReader, PagedReader, Reader
 from capillary_async._paging.misuse import AsyncOnly
 from capillary_async._paging.pager import Page, SessionHooks
+from capillary_async._priority import BulkWork
 from capillary_async._repr import cut
 from capillary_async._validation import flag, refuse, whole
 from capillary_async.errors import InvalidRequestError
@@ -83,15 +84,14 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
         self._plan.reader.check_paging(options.paging)
         return FanOut(evolve(self._plan, options=options), self._name, self._owner)
 
-    def _for_jobs(self, retries_while_up: int) -> FanOut[K_co, T_co]:
-        """A copy that reads one more page after each short page 1 that may be a server's cap.
-
-        Args:
-            retries_while_up: As in `FanOutRun`.
-        """
+    def _careful(self) -> FanOut[K_co, T_co]:
+        """A copy that reads one more page after each short page 1 that may be a server's cap. For the jobs."""
         paging = self._plan.options.paging
-        fan = FanOut(evolve(self._plan, retries_while_up=retries_while_up), self._name, self._owner)
-        return fan.options(paging=CarefulPaging(paging.page_size, paging.prefetch, paging.verify))
+        return self.options(paging=CarefulPaging(paging.page_size, paging.prefetch, paging.verify))
+
+    def _waiting(self, work: BulkWork) -> FanOut[K_co, T_co]:
+        """A copy whose calls wait otherwise for a service that is down. For the jobs."""
+        return FanOut(evolve(self._plan, work=work), self._name, self._owner)
 
     def _tracked(self, iterator: FanOutIterator[V]) -> FanOutIterator[V]:
         """The iterator, closed with the session."""
@@ -161,12 +161,11 @@ def fan_over(
     name: str,
     concurrency: int,
     paging: Paging,
-    max_wait: float,
     owner: SessionHooks,
 ) -> FanOut[K, Any]:
     """A fan-out over an input, which is checked at once where it has a length. For the endpoints."""
     keys = KeySource(source, reader.check, argument)
-    return FanOut(FanOutRun(keys, reader, FanOutOptions(concurrency, paging), max_wait), name, owner)
+    return FanOut(FanOutRun(keys, reader, FanOutOptions(concurrency, paging)), name, owner)
 
 
 def _name_beside(outcomes: dict[Any, Any], key: Any) -> Any:

@@ -83,10 +83,6 @@ class FanOutIterator(ClosableIterator[V_co]):
         if self._run is not None:
             await asyncio.wait([self._run.task])
 
-    def _unsettled(self) -> dict[Any, int]:
-        """The keys that failed and have no outcome, with the number of attempts of their calls. For the jobs."""
-        return {} if self._run is None else self._run.pool.unsettled()
-
 
 class OutcomeIterator(FanOutIterator[Outcome[K, T]]):
     """Outcomes as they finish."""

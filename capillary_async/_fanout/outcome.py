@@ -14,7 +14,7 @@ from capillary_async._config import Paging
 from capillary_async._fanout.keys import KeySource
 from capillary_async._fanout.work import Reader
 from capillary_async._paging.pager import Position
-from capillary_async._priority import TRIES
+from capillary_async._priority import BULK_WORK, BulkWork
 from capillary_async._repr import brief_repr
 from capillary_async.errors import ApiMessage, CapillaryError
 
@@ -83,19 +83,17 @@ class FanOutRun(Generic[K, T]):
         keys: The input.
         reader: How an endpoint reads keys.
         options: Workers, paging, and whether a repeated key is read once.
-        max_wait: Maximum seconds that a call waits for a service that is down.
-        retries_while_up: Maximum retries of a key that gets 429 while others succeed.
         whole: True where the loop takes one outcome per key, False where it takes pages as they come.
         ordered: Whether the outcomes are given in the order of the input.
+        work: How its calls wait for a service that is down.
     """
 
     keys: KeySource[K]
     reader: Reader[K]
     options: FanOutOptions
-    max_wait: float
     whole: bool = True
     ordered: bool = False
-    retries_while_up: int = TRIES
+    work: BulkWork = BULK_WORK
 
     @property
     def workers(self) -> int:

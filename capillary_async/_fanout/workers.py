@@ -16,7 +16,7 @@ from capillary_async._fanout.keys import AHEAD, KeyQueue
 from capillary_async._fanout.outcome import Outcome
 from capillary_async._fanout.outcome_builder import OutcomeBuilder
 from capillary_async._paging.source import PrefetchBudget
-from capillary_async._priority import BulkWork, begin_bulk
+from capillary_async._priority import begin_bulk
 from capillary_async.errors import CapillaryError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class WorkerPool(Generic[K, T]):
 
     async def _work(self, worker: int) -> None:
         """Read unit after unit. Workers have numbers, by which the permits of idle ones are shared."""
-        begin_bulk(BulkWork(self._plan.max_wait, self._plan.retries_while_up))
+        begin_bulk(self._plan.work)
         await asyncio.sleep(0)  # an eager task must not fail before the others are made
         try:
             while worker >= self._admitted:

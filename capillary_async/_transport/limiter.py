@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from capillary_async._config import Limits
     from capillary_async._transport.messages import CallState, Handler, Request, Response
+    from capillary_async._transport.outage import OutageReport
 
 __all__ = ["RequestLimiter"]
 
@@ -136,6 +137,11 @@ class RequestLimiter:
     def is_down(self) -> bool:
         """Whether there is an outage."""
         return self._pace.gate.outages.present is not None
+
+    def outage(self) -> OutageReport | None:
+        """The outage, to be shown; None where there is none."""
+        with self._lock:
+            return self._pace.gate.outages.report()
 
     def _control_for(self, permit: Permit) -> Request | None:
         with self._lock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from attrs import define
+from attrs import define, frozen
 
 from capillary_async._priority import TRIES
 from capillary_async._transport.retry_decision import NotSentError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from capillary_async._transport.messages import CallState, Request
     from capillary_async.errors import CapillaryError
 
-__all__ = ["Outage", "Outages"]
+__all__ = ["Outage", "OutageReport", "Outages"]
 
 PROBES = (1.0, 2.0, 5.0, 10.0, 20.0)  # seconds between the probes; the last one repeats
 NOTICED = 3.0  # maximum seconds of noticing an outage that count into its first pauses
@@ -109,6 +109,25 @@ class Outage:
         return NotSentError(error)
 
 
+@frozen
+class OutageReport:
+    """An outage, as it is shown.
+
+    Attributes:
+        error: The error of the call that noticed it.
+        since: When it was noticed, in seconds of the session's clock.
+        seconds: For how long it has lasted.
+        probes: How many requests were sent since to check that.
+        retry_in: Seconds until the next one.
+    """
+
+    error: CapillaryError
+    since: float
+    seconds: float
+    probes: int
+    retry_in: float
+
+
 class Outages:
     """What a session knows of outages: it notices them by the calls that give up, and any answer ends one.
 
@@ -160,6 +179,14 @@ class Outages:
         """The request with this permit was not answered; if it was the probe, the next one goes later."""
         if self.present is not None and self.present.prober is permit:
             self.present.failed(self._clock())
+
+    def report(self) -> OutageReport | None:
+        """The outage, to be shown; None where there is none."""
+        outage = self.present
+        if outage is None:
+            return None
+        now = self._clock()
+        return OutageReport(outage.error, outage.since, now - outage.since, outage.number, max(0.0, outage.until - now))
 
     # --- calls that give up -------------------------------------------------------------------------------------------
 

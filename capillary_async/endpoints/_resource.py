@@ -124,7 +124,6 @@ class Resource:
             name=name,
             concurrency=caller.limits.concurrency,
             paging=caller.paging,
-            max_wait=caller.timeouts.call,
             owner=caller,
         )
 

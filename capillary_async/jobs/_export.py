@@ -29,7 +29,6 @@ from capillary_async.jobs._dataset.formats import FormatName, format_of
 from capillary_async.jobs._dataset.manifest import Manifest, read_of, refuse_unowned
 from capillary_async.jobs._dataset.state import Shard, State
 from capillary_async.jobs._exporting.customer_ids import read_ids
-from capillary_async.jobs._exporting.outage import Outage
 from capillary_async.jobs._exporting.progress import ExportProgress, ExportResult, ProgressCounter
 from capillary_async.jobs._exporting.reading import ReadLoop
 from capillary_async.jobs._exporting.shard import BufferBudget, ShardTask
@@ -337,9 +336,9 @@ class ExportRun:
         intake = self._intake = ReadLoop(
             self.reading, publisher, self.tally, shard_keys=self.shard_keys, rounds=self.rounds
         )
-        outage = Outage(intake.probe, self.tally.noted, sleep=self.sleep)
+        noting = asyncio.ensure_future(self.tally.note_outages(self.reading.session))
         try:
-            work = publisher.guard(self._rounds(intake, publisher, outage))
+            work = publisher.guard(self._rounds(intake, publisher))
             await self._until_stopped(work, intake)
             if self.interrupted:
                 await publisher.flush()
@@ -350,6 +349,7 @@ class ExportRun:
                 await self.database.call(self._write_failures)
             raise
         finally:
+            noting.cancel()
             await publisher.aclose()
         if not self.interrupted:
             await self.database.call(self._finish)
@@ -382,13 +382,13 @@ class ExportRun:
         if not working.cancelled():
             working.result()
 
-    async def _rounds(self, intake: ReadLoop, publisher: Publisher, outage: Outage) -> None:
+    async def _rounds(self, intake: ReadLoop, publisher: Publisher) -> None:
         waiting = BufferBudget()
         call = self.database.call
         done = await call(self.state.done)
         missing = [number for number in range(self._shards) if number not in done]
         self.tally.enter("reading")
-        await intake.run(_Tasks(self, missing, 0, waiting), outage)
+        await intake.run(_Tasks(self, missing, 0, waiting))
         for round_ in range(1, self.rounds + 1):
             await publisher.flush()
             if intake.stopping:
@@ -402,7 +402,7 @@ class ExportRun:
                 await self.sleep(PAUSES[min(round_, len(PAUSES)) - 1])
             publisher.build_on(await call(self.state.done))
             numbers = sorted({(place - 1) // self.shard_keys for place in places})
-            await intake.run(_Tasks(self, numbers, round_, waiting), outage)
+            await intake.run(_Tasks(self, numbers, round_, waiting))
         await publisher.flush()
         if intake.stopping and len(await call(self.state.done)) == self._shards:
             # All was read when `stop` was set: what failed is retried by the next run.

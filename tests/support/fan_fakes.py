@@ -1,4 +1,4 @@
-"""Doubles for tests of the fan-out: shelves of records for a service, and time that passes when it is told to."""
+"""Doubles for tests of the fan-out: shelves of records for a service."""
 
 from __future__ import annotations
 
@@ -86,22 +86,18 @@ def fan_over(
     shelf: Shelf,
     *,
     concurrency: int = 4,
-    max_wait: float = 180,
     owner: Owner | None = None,
-    time: FakeTime | None = None,
     prefetch: int = 0,
 ) -> FanOut[Any, Any]:
     """A fan-out over a shelf."""
     reader: PagedReader[int, Any] = PagedReader(check_key, shelf.source, Owner(), lambda paging: None)
     fan = _made(source, reader, Paging(page_size=shelf.size, prefetch=prefetch), owner or Owner())
     options = evolve(fan._plan.options, concurrency=concurrency)
-    fan._plan = evolve(fan._plan, options=options, max_wait=max_wait)
-    return fan if time is None else in_time(fan, time)
+    fan._plan = evolve(fan._plan, options=options)
+    return fan
 
 
-def batches_over(
-    source: Any, shelf: Shelf, *, batch: int, room: int = 10**6, concurrency: int = 2, time: FakeTime | None = None
-) -> FanOut[Any, Any]:
+def batches_over(source: Any, shelf: Shelf, *, batch: int, room: int = 10**6, concurrency: int = 2) -> FanOut[Any, Any]:
     """The same in batches; what a batch asks for is remembered as a tuple of keys."""
 
     async def ask(keys: tuple[int, ...]) -> dict[int, Any]:
@@ -110,8 +106,7 @@ def batches_over(
 
     shelf._page = lambda key, number, size: FetchedPage([], 0)  # type: ignore[method-assign]
     reader: BatchReader[int, Any] = BatchReader(check_key, ask, batch, room, lambda key: len(str(key)) + 1)
-    fan = _made(source, reader, Paging(), Owner()).options(concurrency=concurrency)
-    return fan if time is None else in_time(fan, time)
+    return _made(source, reader, Paging(), Owner()).options(concurrency=concurrency)
 
 
 def _made(source: Any, reader: Any, paging: Paging, owner: Any) -> FanOut[Any, Any]:
@@ -122,32 +117,8 @@ def _made(source: Any, reader: Any, paging: Paging, owner: Any) -> FanOut[Any, A
         name="shelf",
         concurrency=4,
         paging=paging,
-        max_wait=180,
         owner=owner,
     )
-
-
-def in_time(fan: FanOut[Any, Any], time: FakeTime) -> FanOut[Any, Any]:
-    """The fan-out, with outages that take no time."""
-    fan._plan = evolve(fan._plan, sleep=time.sleep, clock=time.clock)
-    return fan
-
-
-class FakeTime:
-    """Seconds that pass when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.slept: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-        for _ in range(5):
-            await asyncio.sleep(0)
-
-    def clock(self) -> float:
-        return self.now
 
 
 async def until_raised(kind: type[_E], iterator: AsyncIterable[Any]) -> tuple[list[Any], _E]:
@@ -161,8 +132,8 @@ async def until_raised(kind: type[_E], iterator: AsyncIterable[Any]) -> tuple[li
     raise AssertionError(f"the loop ended without {kind.__name__}, after {given}")
 
 
-def failure(*, exhausted: bool = False) -> ServerError:
-    """A 500 at the end of a call's attempts, or one that was refused its retries."""
+def failure() -> ServerError:
+    """A 500 at the end of a call's attempts."""
     error = ServerError("the server refused with HTTP 500", status=500)
-    error.attempts, error.quota_exhausted = 1, exhausted
+    error.attempts = 1
     return error

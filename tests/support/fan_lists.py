@@ -9,8 +9,6 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve
-
 from capillary_async._paging.pager import FetchedPage
 from support.fan_fakes import Shelf, fan_over
 from support.virtual_time import clock
@@ -74,7 +72,5 @@ class Lists(Shelf):
 
 
 def reading(source: Any, lists: Lists, *, concurrency: int = 32, prefetch: int = 4) -> FanOut[Any, Any]:
-    """A fan-out whose outages are slept through in virtual time too."""
-    fan = fan_over(source, lists, concurrency=concurrency, prefetch=prefetch, max_wait=10**6)
-    fan._plan = evolve(fan._plan, clock=clock)
-    return fan
+    """A fan-out over lists."""
+    return fan_over(source, lists, concurrency=concurrency, prefetch=prefetch)

@@ -27,6 +27,8 @@ from capillary_async.endpoints.points_ledger import MissingEvent
 
 if TYPE_CHECKING:
     from capillary_async import AsyncSession
+    from capillary_async._fanout.iterator import FanOutIterator
+    from capillary_async._priority import BulkWork
 
 __all__ = ["LedgerKey", "LedgerOutcomes", "LedgerQuery"]
 
@@ -91,7 +93,13 @@ class LedgerOutcomes:
         self._keys: dict[ExplodeQuery, list[LedgerKey]] = {}  # of the queries without an outcome
         self._refused: deque[Outcome[Any, LedgerEvent]] = deque()
         self._explode(LedgerKey("1", ("1",)))  # the query is checked before anything is sent
-        self._outcomes = aiter(session.points_ledger.explode_many(self._input).options(unique=False))
+        self._fan = session.points_ledger.explode_many(self._input).options(unique=False)
+        self._outcomes: FanOutIterator[Outcome[ExplodeQuery, LedgerEvent]] | None = None
+
+    def waiting(self, work: BulkWork) -> Self:
+        """The same, with calls that wait otherwise for a service that is down."""
+        self._fan = self._fan._waiting(work)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
+        return self
 
     def __aiter__(self) -> Self:
         return self
@@ -99,6 +107,8 @@ class LedgerOutcomes:
     async def __anext__(self) -> Outcome[str, LedgerEvent]:
         if self._refused:
             return self._refused.popleft()
+        if self._outcomes is None:
+            self._outcomes = aiter(self._fan)
         try:
             outcome = await anext(self._outcomes)
         except StopAsyncIteration:
@@ -113,13 +123,9 @@ class LedgerOutcomes:
 
     async def aclose(self) -> None:
         """End it early; no request stays under way."""
-        await self._outcomes.aclose()
+        if self._outcomes is not None:
+            await self._outcomes.aclose()
         await self._input.aclose()
-
-    def _unsettled(self) -> dict[LedgerKey, int]:
-        """The keys that failed and have no outcome, with the attempts of their calls."""
-        found = self._outcomes._unsettled()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
-        return {key: attempts for query, attempts in found.items() for key in self._keys.get(query, ())}
 
     async def _asked(self, keys: Iterable[LedgerKey] | AsyncIterable[LedgerKey]) -> AsyncGenerator[ExplodeQuery]:
         """The queries of the keys. A key that makes none is an outcome at once."""

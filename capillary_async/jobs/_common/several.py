@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
@@ -164,15 +164,6 @@ class SeveralOutcomes:
         for each in self._lists:
             await each.aclose()
         await self._keys.aclose()
-
-    def _unsettled(self) -> dict[Any, int]:
-        """The keys that failed and have no outcome, with the attempts of their calls."""
-        found: Counter[Any] = Counter()
-        for each in self._lists:
-            found.update(each._unsettled())  # noqa: SLF001 - for the jobs
-        for key, parts in self._parts.items():
-            found[key] += sum(part.error.attempts for part in parts.values() if part.error)
-        return found
 
     def _joined(self, key: Any, parts: Sequence[Outcome[Any, Any]]) -> Outcome[Any, Any]:
         """The outcomes of all pairs as one."""

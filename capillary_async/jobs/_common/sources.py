@@ -26,6 +26,7 @@ from capillary_async import (
     PointsAllocation,
     PointsAwarded,
 )
+from capillary_async._priority import BulkWork
 from capillary_async.jobs._common.digest import add, added
 from capillary_async.jobs._common.ledger import LedgerOutcomes, LedgerQuery
 from capillary_async.jobs._common.several import SCOPED, Scope, SeveralOutcomes, is_several, scopes_of, several_of
@@ -34,11 +35,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable
 
     from capillary_async import AsyncSession, FanOut
+    from capillary_async._fanout.iterator import FanOutIterator
 
 __all__ = ["SOURCES", "Dataset", "Reading"]
 
 # Ids handed to a call only to have the rest of its arguments checked.
 _NONE: tuple[int, ...] = ()
+_WORK = BulkWork(throttled_tries=1)  # a customer answered with 429 is retried once while others are answered
 _DEFAULTS = {"not_found": "error"}  # not kept: an export that was begun before there was a choice is the same
 
 
@@ -130,17 +133,14 @@ class Reading:
             text = str(error).partition("() ")[2] or str(error)
             raise InvalidRequestError(f"the query of {self.source.name}: {text}") from None
 
-    def outcomes(
-        self, keys: Iterable[Any] | AsyncIterable[Any], *, session: AsyncSession | None = None, strikes: int = 1
-    ) -> Any:
+    def outcomes(self, keys: Iterable[Any] | AsyncIterable[Any], work: BulkWork = _WORK) -> Any:
         """One outcome per key, as they finish; keys must be distinct.
 
         Args:
             keys: Of the customers to ask for.
-            session: In place of the reading's own.
-            strikes: How often a key answered with 429 is asked again while others are answered.
+            work: How the calls wait for a service that is down.
         """
-        read = partial(self._outcomes, session or self.session, strikes)
+        read = partial(self._outcomes, work)
         if not self._several:
             return read(None, keys)
         return SeveralOutcomes(keys, scopes_of(self.query), read, self.source.identity)
@@ -154,13 +154,13 @@ class Reading:
         return self.query if scope is None else {**self.query, **scope._asdict()}
 
     def _outcomes(
-        self, asked: AsyncSession, strikes: int, scope: Scope | None, keys: Iterable[Any] | AsyncIterable[Any]
-    ) -> Any:
-        fan: FanOut[Any, Any] | LedgerOutcomes = self.source.fan(asked, keys, self._under(scope))
+        self, work: BulkWork, scope: Scope | None, keys: Iterable[Any] | AsyncIterable[Any]
+    ) -> FanOutIterator[Any] | LedgerOutcomes:
+        fan: FanOut[Any, Any] | LedgerOutcomes = self.source.fan(self.session, keys, self._under(scope))
         if isinstance(fan, LedgerOutcomes):
-            return fan
-        fan = fan.options(unique=False, paging=evolve(asked.paging, verify=self.verify))
-        return aiter(fan._for_jobs(strikes))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
+            return fan.waiting(work)
+        fan = fan.options(unique=False, paging=evolve(self.session.paging, verify=self.verify))
+        return aiter(fan._careful()._waiting(work))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
 
 
 def _told(query: Mapping[str, Any]) -> dict[str, Any]:

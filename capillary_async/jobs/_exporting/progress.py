@@ -6,6 +6,7 @@ line.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,12 +14,13 @@ from pathlib import Path
 
 from attrs import frozen
 
-from capillary_async import Stats
+from capillary_async import AsyncSession, Stats
 from capillary_async._repr import brief_repr
 
 __all__ = ["ExportProgress", "ExportResult", "ProgressCounter"]
 
 _EVERY = 0.2  # seconds between two tellings
+_LOOK_EVERY = 0.25  # seconds between two looks for an outage
 _TRAFFIC = ("requests", "retries", "throttles", "duplicates")
 
 
@@ -156,6 +158,24 @@ class ProgressCounter:
         """Report what goes on beside, e.g. an outage; None when it is over."""
         self.note = note
         self.tell(at_once=True)
+
+    async def note_outages(self, session: AsyncSession) -> None:
+        """Note each outage of the session, with each probe that was not answered; runs until it is cancelled."""
+        noted: tuple[float, int] | None = None
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            outage = session._outage()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
+            probed = None if outage is None or not outage.probes else (outage.since, outage.probes)
+            if probed == noted:
+                continue
+            noted = probed
+            if probed is None or outage is None:
+                self.noted(None)
+            else:
+                self.noted(
+                    f"no answer for {outage.seconds:.0f} s ({type(outage.error).__name__}); "
+                    f"retrying in {outage.retry_in:.0f} s"
+                )
 
     def counted(self) -> dict[str, int]:
         """What was counted since the last call, for the database."""

@@ -10,9 +10,11 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.fan_fakes import failure
 from support.fan_lists import LATENCY, Lists, reading
+from support.gated_client import gated
 from support.virtual_time import run
+
+from capillary_async import ServerError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -166,13 +168,14 @@ def test_nothing_is_read_ahead_in_an_outage() -> None:
 
     async def main() -> None:
         lists = Lists(lambda key: 99)
+        gated(lists)
         down: list[tuple[float, Any]] = []
 
         async def fail(key: Any, number: int) -> None:
             await asyncio.sleep(LATENCY)
             if 0.5 <= lists.now < 8:
                 down.append((lists.now, key))
-                raise failure(exhausted=True)
+                raise ServerError("down", status=500)
 
         lists.before = fail
         collected = await reading([1, 2], lists, concurrency=8, prefetch=8).collect()

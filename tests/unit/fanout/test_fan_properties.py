@@ -14,16 +14,24 @@ import pytest
 from attrs import frozen
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.fan_fakes import failure
 from support.fan_lists import Lists, reading
+from support.gated_client import Client, gated, virtual_calls
 from support.virtual_time import run
 
-from capillary_async import BadRequestError, CapillaryError
+from capillary_async import BadRequestError, CapillaryError, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from capillary_async import FanOut
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _virtual_calls() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        virtual_calls(patch)
+        yield
+
 
 MODES = ["outcomes", "ordered", "pages", "items"]
 
@@ -62,6 +70,7 @@ class Mixed(Lists):
         self.mix = mix
         self.met: Counter[int] = Counter()
         self.before = self.behave
+        gated(self, Client(None, call=1e9))
 
     async def behave(self, key: int, number: int) -> None:
         """Wait, then fail or not."""
@@ -75,7 +84,7 @@ class Mixed(Lists):
             raise asyncio.CancelledError
         self.met[key] += 1
         if way.fault == "down" and self.met[key] <= way.times:
-            raise failure(exhausted=True)
+            raise ServerError("down", status=500)
 
     def fails(self, key: int) -> bool:
         """Whether a sequential reading comes to the page that is refused or cancelled."""

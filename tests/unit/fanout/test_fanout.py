@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from support.fan_fakes import FakeTime, Owner, Shelf, batches_over, failure, fan_over, until_raised
+from support.fan_fakes import Owner, Shelf, batches_over, fan_over, until_raised
+from support.gated_client import gated
 
 from capillary_async import BadRequestError, FanOut, InvalidRequestError, Outcome, Paging, Position, ServerError
 
@@ -547,20 +548,18 @@ async def test_memory_does_not_grow_with_the_input(ordered: bool) -> None:
 
 async def test_an_outage_is_over_when_its_loop_is_left() -> None:
     """Nobody goes on probing."""
-    shelf, time = Shelf(), FakeTime()
+    shelf = Shelf()
+    client = gated(shelf)
 
     async def fail(key: int, number: int) -> None:
-        raise failure(exhausted=True)
-
-    async def sleep(seconds: float) -> None:
-        await asyncio.Event().wait()
+        raise ServerError("down", status=500)
 
     shelf.before = fail
-    time.sleep = sleep  # type: ignore[method-assign]
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01):
-            await fan_over(range(1, 100), shelf, time=time).collect()
+        async with asyncio.timeout(0.05):
+            await fan_over(range(1, 100), shelf).collect()
     assert not others()
+    assert client.idle
 
 
 async def test_the_first_failure_is_the_one_raised() -> None:
