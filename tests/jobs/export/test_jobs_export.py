@@ -12,7 +12,6 @@ import sqlite3
 import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,12 +30,12 @@ from capillary_async import (
     Paging,
     RetryPolicy,
     ServerError,
-    Timeouts,
     jobs,
 )
+from capillary_async._transport import outage as _outage
 from capillary_async.jobs import _export
 from capillary_async.jobs._dataset.folder import ExportFolder
-from capillary_async.jobs._exporting import outage as _outage
+from capillary_async.jobs._exporting import reading as _reading
 from capillary_async.jobs._exporting import shard as _shards
 from capillary_async.sandbox import Sandbox
 
@@ -583,60 +582,58 @@ async def test_wrong_credentials_end_it(session: AsyncSession, server: Customers
 # -- outages
 
 
+@pytest.fixture
+def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_outage, "PROBES", (0.05, 0.1, 0.3))
+    monkeypatch.setattr(_outage, "LEAST", 0.05)
+
+
+@pytest.mark.usefixtures("_quick_probes")
 async def test_an_outage_pauses(server: Customers, session_at: Callable[..., AsyncSession], tmp_path: Path) -> None:
-    """Nothing fails while the service is down; the job probes with one request and goes on."""
+    """Nothing fails while the service is down; the job sends one request at a time and goes on."""
     session = session_at(
         server.url,
         retry=RetryPolicy(attempts=2, backoff=0, throttle_backoff=0, quota=5),
-        timeouts=Timeouts(call=0.2),
         limits=Limits(concurrency=4),
     )
     await export(session, tmp_path / "undisturbed")
-    pauses: list[float] = []
     notes: list[str] = []
-
-    async def sleep(seconds: float) -> None:
-        asked.append(server.requests)
-        pauses.append(seconds)
-        if len(pauses) == 4:
-            server.down_from = None
 
     def told(progress: jobs.ExportProgress) -> None:
         if progress.phase == "paused":
             notes.append(str(progress.note))
+            server.down_from = None
 
-    server.down_from = server.requests + 20
-    asked: list[int] = []
-    result = await export(session, tmp_path / "out", sleep=sleep, on_progress=told)
-    assert pauses[:4] == [5.0, 10.0, 20.0, 40.0]
-    assert [later - before for before, later in pairwise(asked[:4])] == [1, 1, 1], "one probe a pause"
-    assert "no answer for" in notes[0]
-    assert "asking again in 5 s" in notes[0]
+    server.down_from = before = server.requests + 20
+    result = await export(session, tmp_path / "out", on_progress=told)
+    assert re.fullmatch(r"no answer for \d s \(ServerError\); retrying in \d s", notes[0])
     assert result.complete
     assert files(tmp_path / "out") == files(tmp_path / "undisturbed")
+    assert server.requests - before <= len(IDS) + 4 * 2 + 10
 
 
+@pytest.mark.usefixtures("_quick_probes")
 async def test_customers_that_always_fail_are_no_outage(
     server: Customers, session_at: Callable[..., AsyncSession], tmp_path: Path
 ) -> None:
-    """The probe asks others too, so that the job goes on when the service does."""
+    """A request that was answered is repeated, so that the job goes on when the service does."""
     session = session_at(
         server.url,
         retry=RetryPolicy(attempts=2, backoff=0, throttle_backoff=0, quota=5),
-        timeouts=Timeouts(call=0.2),
         limits=Limits(concurrency=2),
     )
     bad = dict.fromkeys(range(8, 31), 1_000_000)
     server.failing.update(bad)
     server.down_from = 10
-    pauses: list[float] = []
+    notes: list[str] = []
 
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        server.down_from = None
+    def told(progress: jobs.ExportProgress) -> None:
+        if progress.phase == "paused":
+            notes.append(str(progress.note))
+            server.down_from = None
 
-    result = await export(session, tmp_path / "out", sleep=sleep, rounds=0)
-    assert pauses
+    result = await export(session, tmp_path / "out", on_progress=told, rounds=0)
+    assert notes
     assert {line["key"] for line in failures(tmp_path / "out")} >= set(bad)
     assert result.failed < len(bad) + 12
     assert (await jobs.verify(tmp_path / "out")).ok
@@ -656,38 +653,20 @@ async def test_ids_that_cannot_be_read(session: AsyncSession, tmp_path: Path) ->
     assert (await export(session, tmp_path / "out")).complete
 
 
-class _Clock:
-    """Time that goes by when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.pauses: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        self.now += seconds
-
-
-async def test_an_outage_ends_after_fifteen_minutes() -> None:
-    """5, 10, 20, 40, 60 s ... in all 15 minutes, over all silences between which nobody was answered."""
-    clock = _Clock()
-
-    async def silent() -> bool:
-        return False
-
-    outage = _outage.Outage(silent, lambda _: None, sleep=clock.sleep, clock=lambda: clock.now)
-    with pytest.raises(jobs.JobError, match="did not answer for 15 minutes; what is complete stays") as raised:
-        await outage.wait(ServerError("down", status=503))
+async def test_an_outage_ends_after_fifteen_minutes(
+    server: Customers, session_at: Callable[..., AsyncSession], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what to do; what is complete stays, and the same command goes on."""
+    assert _reading.MAX_WAIT == 900
+    monkeypatch.setattr(_reading, "MAX_WAIT", 0.3)
+    session = session_at(server.url, retry=RetryPolicy(attempts=2, backoff=0, throttle_backoff=0, quota=5))
+    server.down_from = server.requests + 5
+    with pytest.raises(jobs.JobError, match=r"the service did not answer for .* what is complete stays") as raised:
+        await export(session, tmp_path / "out")
     assert isinstance(raised.value.__cause__, ServerError)
-    assert clock.pauses[:6] == [5, 10, 20, 40, 60, 60]
-    assert sum(clock.pauses) == 900
-    with pytest.raises(jobs.JobError):
-        await outage.wait(ServerError("still", status=503))
-    assert sum(clock.pauses) == 900
-    outage.answered()
-    with pytest.raises(jobs.JobError):
-        await outage.wait(ServerError("again", status=503))
-    assert sum(clock.pauses) == 1800
+    assert raised.value.__cause__.outage
+    server.down_from = None
+    assert (await export(session, tmp_path / "out", None)).complete
 
 
 # -- stopping

@@ -24,7 +24,8 @@ from support.environment import name_cluster
 from support.export_folder import write_export
 from support.job_server import QUERY, UNKNOWN, Customers, at_once
 
-from capillary_async import AsyncSession, Limits, RetryPolicy, Timeouts, jobs
+from capillary_async import AsyncSession, Limits, RetryPolicy, jobs
+from capillary_async._transport import outage as _outage
 from capillary_async.cli import main
 from capillary_async.jobs import JobError
 from capillary_async.jobs._books.address import Address
@@ -426,9 +427,11 @@ async def test_the_calls_of_a_customer_turned_away_are_rounds(
 
 
 async def test_attempts_of_an_outage_and_its_probes_are_counted(
-    session_at: Callable[..., AsyncSession], tmp_path: Path
+    session_at: Callable[..., AsyncSession], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reading that the outage ended, the probes and the later rounds: all that the server was asked."""
+    """Those before and in the outage, and of the later rounds: all that the server was asked."""
+    monkeypatch.setattr(_outage, "PROBES", (0.05, 0.1, 0.3))
+    monkeypatch.setattr(_outage, "LEAST", 0.05)
     with Customers() as server:
         bad = range(8, 31)
         server.failing.update(dict.fromkeys(bad, 1_000_000))
@@ -436,19 +439,16 @@ async def test_attempts_of_an_outage_and_its_probes_are_counted(
         session = session_at(
             server.url,
             retry=RetryPolicy(attempts=2, backoff=0, throttle_backoff=0, quota=5),
-            timeouts=Timeouts(call=0.2),
             limits=Limits(concurrency=1),
         )
-        pauses: list[float] = []
 
-        async def sleep(seconds: float) -> None:
-            pauses.append(seconds)
-            if len(pauses) == 3:
+        def told(progress: jobs.ExportProgress) -> None:
+            if progress.phase == "paused":
                 server.down_from = None
 
-        await export(session, tmp_path / "out", range(1, 31), sleep=sleep, rounds=1)
+        await export(session, tmp_path / "out", range(1, 31), on_progress=told, rounds=1)
         counted = attempts(tmp_path / "out")
-        assert pauses[:3] == [5.0, 10.0, 20.0]
+        assert server.down_from is None
         assert set(counted) >= set(bad)
         assert counted == {key: server.asked[key] for key in counted}
 
