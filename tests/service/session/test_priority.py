@@ -191,9 +191,9 @@ async def test_which_calls_are_bulk(session_at: Make):
         throttle = session._shared.throttle
         taken = throttle._take
 
-        def take(permit: Any) -> None:
+        def take(permit: Any, **how: Any) -> None:
             seen.append(permit.bulk)
-            taken(permit)
+            taken(permit, **how)
 
         throttle._take = take  # type: ignore[method-assign]
         for view, single, bulk in [

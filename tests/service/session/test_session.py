@@ -8,6 +8,7 @@ import copy
 import gc
 import pickle
 import threading
+import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -39,6 +40,7 @@ from capillary_async import (
     ServerError,
     Timeouts,
 )
+from capillary_async._transport import outage as _outage
 
 Sessions = Callable[..., AsyncSession]
 
@@ -648,26 +650,19 @@ async def test_fan_outs_of_one_session_share_its_concurrency(session_at: Session
         assert server.hits == 40
 
 
-async def test_an_outage_of_the_service_and_its_end(session_at: Sessions) -> None:
+async def test_an_outage_of_the_service_and_its_end(session_at: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
     """The retry quota is empty, one request at a time looks whether the service is up, then every key is answered."""
-    up = False
-    slept: list[float] = []
+    monkeypatch.setattr(_outage, "PROBES", (0.05, 0.1, 0.25))
+    monkeypatch.setattr(_outage, "LEAST", 0.05)
+    began = time.monotonic()
 
     def answer(seen: Seen) -> Any:
-        return one_row(seen) if up else CallbackResult(status=500)
-
-    async def sleep(seconds: float) -> None:
-        nonlocal up
-        slept.append(seconds)
-        up = len(slept) == 3
+        return one_row(seen) if time.monotonic() - began > 0.4 else CallbackResult(status=500)
 
     session = session_at(HOST, retry=RetryPolicy(backoff=0, quota=30), limits=Limits(concurrency=2))
-    fan = session.points_allocation.by_expiry_many(range(1, 31), **EXPIRY)
-    fan._plan = evolve(fan._plan, sleep=sleep)
     with serving(answer) as seen:
-        collected = await fan.collect()
+        collected = await session.points_allocation.by_expiry_many(range(1, 31), **EXPIRY).collect()
     assert all(outcome.ok for outcome in collected.values())
     assert len(collected) == 30
-    assert slept == [1.0, 2.0, 5.0]
     assert len(seen) < 30 + 10
     assert ids_of(seen[-1])[0] in range(1, 31)
