@@ -89,9 +89,14 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
         paging = self._plan.options.paging
         return self.options(paging=CarefulPaging(paging.page_size, paging.prefetch, paging.verify))
 
-    def _waiting(self, work: BulkWork) -> FanOut[K_co, T_co]:
-        """A copy whose calls wait otherwise for a service that is down. For the jobs."""
-        return FanOut(evolve(self._plan, work=work), self._name, self._owner)
+    def _waiting(self, max_wait: float | None, throttled_tries: int) -> FanOut[K_co, T_co]:
+        """A copy whose calls wait otherwise for a service that is down. For the jobs.
+
+        Args:
+            max_wait: As in `BulkWork`.
+            throttled_tries: As in `BulkWork`.
+        """
+        return FanOut(evolve(self._plan, work=BulkWork(max_wait, throttled_tries)), self._name, self._owner)
 
     def _tracked(self, iterator: FanOutIterator[V]) -> FanOutIterator[V]:
         """The iterator, closed with the session."""

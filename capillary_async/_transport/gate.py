@@ -185,7 +185,7 @@ class Gate:
         """The error for a call that would have to wait too long at the shut gate; None if it may wait.
 
         Args:
-            call: The call. One that waits in outages waits here for `max_wait`, in which its own clock stands still;
+            call: The call. One that waits in outages waits here for `max_wait`, in which its own clock is still;
                 its wait for a permit alone is not counted.
             since: When it began to wait.
         """

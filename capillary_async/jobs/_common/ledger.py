@@ -27,8 +27,6 @@ from capillary_async.endpoints.points_ledger import MissingEvent
 
 if TYPE_CHECKING:
     from capillary_async import AsyncSession
-    from capillary_async._fanout.iterator import FanOutIterator
-    from capillary_async._priority import BulkWork
 
 __all__ = ["LedgerKey", "LedgerOutcomes", "LedgerQuery"]
 
@@ -94,11 +92,11 @@ class LedgerOutcomes:
         self._refused: deque[Outcome[Any, LedgerEvent]] = deque()
         self._explode(LedgerKey("1", ("1",)))  # the query is checked before anything is sent
         self._fan = session.points_ledger.explode_many(self._input).options(unique=False)
-        self._outcomes: FanOutIterator[Outcome[ExplodeQuery, LedgerEvent]] | None = None
+        self._outcomes: Any = None
 
-    def waiting(self, work: BulkWork) -> Self:
+    def waiting(self, max_wait: float | None, throttled_tries: int) -> Self:
         """The same, with calls that wait otherwise for a service that is down."""
-        self._fan = self._fan._waiting(work)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
+        self._fan = self._fan._waiting(max_wait, throttled_tries)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
         return self
 
     def __aiter__(self) -> Self:

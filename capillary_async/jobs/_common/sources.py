@@ -26,7 +26,6 @@ from capillary_async import (
     PointsAllocation,
     PointsAwarded,
 )
-from capillary_async._priority import BulkWork
 from capillary_async.jobs._common.digest import add, added
 from capillary_async.jobs._common.ledger import LedgerOutcomes, LedgerQuery
 from capillary_async.jobs._common.several import SCOPED, Scope, SeveralOutcomes, is_several, scopes_of, several_of
@@ -35,13 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable
 
     from capillary_async import AsyncSession, FanOut
-    from capillary_async._fanout.iterator import FanOutIterator
 
 __all__ = ["SOURCES", "Dataset", "Reading"]
 
 # Ids handed to a call only to have the rest of its arguments checked.
 _NONE: tuple[int, ...] = ()
-_WORK = BulkWork(throttled_tries=1)  # a customer answered with 429 is retried once while others are answered
 _DEFAULTS = {"not_found": "error"}  # not kept: an export that was begun before there was a choice is the same
 
 
@@ -133,14 +130,21 @@ class Reading:
             text = str(error).partition("() ")[2] or str(error)
             raise InvalidRequestError(f"the query of {self.source.name}: {text}") from None
 
-    def outcomes(self, keys: Iterable[Any] | AsyncIterable[Any], work: BulkWork = _WORK) -> Any:
+    def outcomes(
+        self,
+        keys: Iterable[Any] | AsyncIterable[Any],
+        *,
+        max_wait: float | None = None,
+        throttled_tries: int = 1,
+    ) -> Any:
         """One outcome per key, as they finish; keys must be distinct.
 
         Args:
-            keys: Of the customers to ask for.
-            work: How the calls wait for a service that is down.
+            keys: The keys to read.
+            max_wait: Seconds that a call waits for a service that is down; None for `Timeouts.call`.
+            throttled_tries: Maximum retries of a key that gets 429 while others succeed.
         """
-        read = partial(self._outcomes, work)
+        read = partial(self._outcomes, max_wait, throttled_tries)
         if not self._several:
             return read(None, keys)
         return SeveralOutcomes(keys, scopes_of(self.query), read, self.source.identity)
@@ -154,13 +158,17 @@ class Reading:
         return self.query if scope is None else {**self.query, **scope._asdict()}
 
     def _outcomes(
-        self, work: BulkWork, scope: Scope | None, keys: Iterable[Any] | AsyncIterable[Any]
-    ) -> FanOutIterator[Any] | LedgerOutcomes:
+        self,
+        max_wait: float | None,
+        throttled_tries: int,
+        scope: Scope | None,
+        keys: Iterable[Any] | AsyncIterable[Any],
+    ) -> Any:
         fan: FanOut[Any, Any] | LedgerOutcomes = self.source.fan(self.session, keys, self._under(scope))
         if isinstance(fan, LedgerOutcomes):
-            return fan.waiting(work)
+            return fan.waiting(max_wait, throttled_tries)
         fan = fan.options(unique=False, paging=evolve(self.session.paging, verify=self.verify))
-        return aiter(fan._careful()._waiting(work))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
+        return aiter(fan._careful()._waiting(max_wait, throttled_tries))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
 
 
 def _told(query: Mapping[str, Any]) -> dict[str, Any]:

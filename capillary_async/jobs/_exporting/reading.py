@@ -10,7 +10,6 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from capillary_async import CapillaryError, RecordConflictError
-from capillary_async._priority import BulkWork
 from capillary_async.endpoints.points_allocation import ListNotFound
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._dataset.drift import members_of
@@ -77,7 +76,7 @@ class ReadLoop:
         """
         self._tasks = tasks
         # A customer answered with 429 is asked again in the next round, behind its pause; at once where none follows.
-        outcomes = self._reading.outcomes(self._feed(), BulkWork(MAX_WAIT, 0 if self._rounds else 1))
+        outcomes = self._reading.outcomes(self._feed(), max_wait=MAX_WAIT, throttled_tries=0 if self._rounds else 1)
         try:
             async for outcome in outcomes:
                 if outcome.error is None or not outcome.error.lacks_answer:

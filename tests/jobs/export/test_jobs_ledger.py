@@ -141,7 +141,7 @@ async def test_an_input_that_breaks(sandbox: Sandbox, session: AsyncSession) -> 
 async def test_an_outage_costs_no_customer(sandbox: Sandbox, session_at: Callable[..., AsyncSession]) -> None:
     """As in every fan-out: the workers wait until the service is back."""
     session = session_at(sandbox.url, auth=sandbox.auth, retry=RetryPolicy(backoff=0, quota=28))
-    sandbox.add_faults(ServerFailure(503, times=30))
+    sandbox.add_faults(ServerFailure(503, times=13))
     outcomes = [outcome async for outcome in LedgerOutcomes(session, keys(sandbox), LedgerQuery())]
     assert [outcome.error for outcome in outcomes] == [None] * len(keys(sandbox))
     assert {outcome.key for outcome in outcomes} == set(keys(sandbox))
