@@ -36,17 +36,17 @@ def open_own(path: Path, flags: int, mode: int = 0o666) -> int:
         OSError: It cannot be opened, or is a symbolic link or no regular file; then nothing was changed.
     """
     if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
-        raise _foreign(path)
+        raise _not_ours(path)
     truncate, flags = flags & os.O_TRUNC, flags & ~os.O_TRUNC  # not before it is known to be a file
     try:
         descriptor = os.open(path, flags | _OPENING | getattr(os, "O_NONBLOCK", 0), mode)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO) or path.is_symlink():
-            raise _foreign(path) from None
+            raise _not_ours(path) from None
         raise
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _foreign(path)  # noqa: TRY301 - closed by the same clause as any other failure
+            raise _not_ours(path)  # noqa: TRY301 - closed by the same clause as any other failure
         if truncate:
             os.ftruncate(descriptor, 0)
     except BaseException:
@@ -55,7 +55,7 @@ def open_own(path: Path, flags: int, mode: int = 0o666) -> int:
     return descriptor
 
 
-def _foreign(path: Path) -> OSError:
+def _not_ours(path: Path) -> OSError:
     kind = "a symbolic link" if path.is_symlink() else "no regular file"
     return OSError(errno.ELOOP, f"it is {kind}, which is never followed here: remove it", str(path))
 

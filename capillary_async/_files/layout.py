@@ -71,7 +71,7 @@ class Layout:
         self._before_text = _BEFORE_TEXT_PADDED if padded else _BEFORE_TEXT
         self.records, self.lines, self.longest = 0, 0, 0
         self._inside, self._opened = False, 1
-        self._last, self._held = b"", b""
+        self._last, self._buffered = b"", b""
         self._end: bytes | None = None  # the kind of line end seen first
         self._found: Fault | None = None
         self._waiting: list[bytes] = []  # what has no record's end yet
@@ -84,10 +84,10 @@ class Layout:
         Raises:
             Fault: Something is wrong.
         """
-        piece, self._held = self._held + piece, b""
+        piece, self._buffered = self._buffered + piece, b""
         if piece.endswith(b"\r"):  # the LF may be in the next piece
             kept = min(len(piece) - len(piece.rstrip(b"\r")), _MOST_CRS)
-            piece, self._held = piece[:-kept], piece[-kept:]
+            piece, self._buffered = piece[:-kept], piece[-kept:]
         return self._scan_to_fault(piece) if piece else None
 
     def finish(self) -> Block | None:
@@ -96,7 +96,7 @@ class Layout:
         Raises:
             Fault: Something is wrong.
         """
-        piece, self._held = self._held, b""
+        piece, self._buffered = self._buffered, b""
         block = self._scan_to_fault(piece) if piece else None
         if self._found is not None:
             raise self._found

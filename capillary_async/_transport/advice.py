@@ -18,7 +18,7 @@ from capillary_async.errors import (
 
 __all__ = ["next_step", "with_next_step"]
 
-_LATER = "try again later, and if it comes again, check the network and what is in front of the API"
+_TRY_AGAIN = "try again later, and if it comes again, check the network and what is in front of the API"
 _DEADLINE = "raise Timeouts.call, or try again later"
 _MALFORMED = "try again later, and if it comes again, check base_url and what is in front of the API"
 _SHAPE = "nothing of it was given out: report it to Capillary, with the request id"
@@ -32,7 +32,7 @@ def next_step(error: CapillaryError) -> str:
         return "" if "raise Timeouts.call" in error.message else _DEADLINE
     if isinstance(error, DecodeError):
         return _MALFORMED if error.malformed else _SHAPE
-    return _LATER if isinstance(error, TransportError) else ""
+    return _TRY_AGAIN if isinstance(error, TransportError) else ""
 
 
 def with_next_step(error: CapillaryError) -> str:

@@ -38,8 +38,8 @@ _QUERY = re.compile(r"\?\S+")
 def late(timer: AttemptTimer, request: Request) -> TransportError:
     """The error for an attempt that its timer ended."""
     timeouts = request.call.timeouts if request.call else Timeouts()
-    if timer.silent:
-        return _silent(timeouts)
+    if timer.stalled:
+        return _stalled(timeouts)
     if timer.of_call:
         text = f"the {timeouts.call:g} s of Timeouts.call ran out before the answer was complete"
         return DeadlineExceededError(text, kind="deadline")
@@ -47,7 +47,7 @@ def late(timer: AttemptTimer, request: Request) -> TransportError:
     return RequestTimeoutError(text, kind="timeout")
 
 
-def _silent(timeouts: Timeouts) -> RequestTimeoutError:
+def _stalled(timeouts: Timeouts) -> RequestTimeoutError:
     text = f"the server sent nothing for the {timeouts.read:g} s of Timeouts.read; raise it or ask for less"
     return RequestTimeoutError(text, kind="timeout")
 
@@ -59,7 +59,7 @@ def timed_out(error: TimeoutError, request: Request) -> TransportError:
         text = f"no connection within the {timeouts.connect:g} s of Timeouts.connect; check base_url and the network"
         return _caused(ConnectError(text, kind="connect-timeout"), error)
     if isinstance(error, aiohttp.SocketTimeoutError):
-        return _caused(_silent(timeouts), error)
+        return _caused(_stalled(timeouts), error)
     return _lost(error)
 
 

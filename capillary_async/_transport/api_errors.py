@@ -129,7 +129,7 @@ def api_error(response: Response, parsed: Any, errors: tuple[ApiMessage, ...]) -
     html = parsed is NO_JSON and is_html(response)
     words = (decisive.message if decisive else "") or _words(response, parsed, html=html)
     return class_of(response.status, code)(
-        _told(response, code, cleaned(words), html=html),
+        _describe(response, code, cleaned(words), html=html),
         status=response.status,
         code=code,
         errors=errors,
@@ -166,7 +166,7 @@ def class_of(status: int, code: int | None) -> type[APIError]:
     return _BY_STATUS.get(decisive, APIError)
 
 
-def _told(response: Response, code: int | None, words: str, *, html: bool) -> str:
+def _describe(response: Response, code: int | None, words: str, *, html: bool) -> str:
     whole = response.status in WHOLE or response.status >= 300  # noqa: PLR2004
     parts = [f"the server {'refused with' if whole else 'gave no whole answer, but'} HTTP {response.status}"]
     if code is not None and code != response.status:
@@ -185,8 +185,8 @@ def _advice(response: Response, code: int | None) -> str:
     status = decisive_status(response.status, code)
     if 300 <= status < 400:  # noqa: PLR2004
         return "redirects are not followed: check base_url"
-    later = "the service or a proxy before it failed: try again later" if status >= 500 else _UNKNOWN  # noqa: PLR2004
-    return _STATUS_ADVICE.get(status, later)
+    advice = "the service or a proxy before it failed: try again later" if status >= 500 else _UNKNOWN  # noqa: PLR2004
+    return _STATUS_ADVICE.get(status, advice)
 
 
 def is_html(response: Response) -> bool:

@@ -23,12 +23,12 @@ class AttemptTimer(CancelScope):
     Attributes:
         seconds: How long the attempt may take.
         of_call: Whether that is what the call has left, and not the attempt's own limit.
-        silent: Whether nothing came for `Timeouts.read`.
+        stalled: Whether nothing came for `Timeouts.read`.
         fresh: Whether the attempt takes no connection that was used before.
         transport: Of its connection, once there is one; None again when the answer begins: the request has arrived.
     """
 
-    __slots__ = ("_end", "_handle", "_moved", "_read", "fresh", "of_call", "seconds", "silent", "transport")
+    __slots__ = ("_end", "_handle", "_moved", "_read", "fresh", "of_call", "seconds", "stalled", "transport")
 
     def __init__(self, call: CallState | None, *, fresh: bool = False) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class AttemptTimer(CancelScope):
         remaining = timeouts.attempt if call is None else max(call.remaining(), 0.0)
         self.of_call = remaining < timeouts.attempt
         self.seconds = min(remaining, timeouts.attempt)
-        self.silent = False
+        self.stalled = False
         now = self.loop.time()
         self._read = timeouts.read
         self._end = now + self.seconds
@@ -51,7 +51,7 @@ class AttemptTimer(CancelScope):
         self.transport = None
 
     def connected(self, transport: Any) -> None:
-        """There is a connection: from here on the server may be silent for `Timeouts.read` at most."""
+        """There is a connection: from here on the server may be stalled for `Timeouts.read` at most."""
         self.moved()
         self.transport = transport
         if self._handle.when() > self._due():
@@ -69,7 +69,7 @@ class AttemptTimer(CancelScope):
         if self.loop.time() < due:
             self._set()
             return
-        self.silent = due < self._end
+        self.stalled = due < self._end
         self.cancel()
 
     def stop(self) -> None:

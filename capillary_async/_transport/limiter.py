@@ -363,9 +363,9 @@ class RequestLimiter:
     def _wake(waiter: Waiter, error: CapillaryError | None) -> bool:
         """Wake the waiter in its own loop; False where that loop is closed."""
         if waiter.loop is running_loop():
-            _settle(waiter.woken, error)
+            _set_result(waiter.woken, error)
             return True
-        return call_in(waiter.loop, _settle, waiter.woken, error)
+        return call_in(waiter.loop, _set_result, waiter.woken, error)
 
     def _wake_later(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
         """Set an alarm for the line in a loop, unless it has one in time."""
@@ -417,6 +417,6 @@ def _too_late(how: str, *, begun: bool) -> DeadlineExceededError:
     return DeadlineExceededError(text, kind="queue")
 
 
-def _settle(future: asyncio.Future[CapillaryError | None], error: CapillaryError | None) -> None:
+def _set_result(future: asyncio.Future[CapillaryError | None], error: CapillaryError | None) -> None:
     if not future.done():
         future.set_result(error)

@@ -78,8 +78,8 @@ class ResponseSpec:
 class Passage(Protocol):
     """A request that was sent and not answered, on its way to the server for all that is known."""
 
-    def when_over(self, tell: Callable[[], None]) -> None:
-        """Call `tell`, in the loop of the request, once the request has arrived or never will."""
+    def when_over(self, callback: Callable[[], None]) -> None:
+        """Call `callback`, in the loop of the request, once the request has arrived or never will."""
         ...
 
 

@@ -206,8 +206,8 @@ class Outages:
 
         Unless something answered one of its attempts: that may be the fault of its request, and others are not refused.
         """
-        silent = self.control is not None and all(attempt.status is None for attempt in call.history)
-        if self.answers == call.seen and (quota or silent):
+        unanswered = self.control is not None and all(attempt.status is None for attempt in call.history)
+        if self.answers == call.seen and (quota or unanswered):
             self.begin(error)
 
     def begins_again(

@@ -30,7 +30,7 @@ class Passage:
         self._loop = loop
         self._socket = ends
         self._ended = ended
-        self._tell: Callable[[], None] | None = None
+        self._callback: Callable[[], None] | None = None
         self._over = False
         loop.add_reader(ends.fileno(), self.end)
         self._timer = loop.call_later(LONGEST, self.end)
@@ -47,11 +47,11 @@ class Passage:
             ends.close()
             return None
 
-    def when_over(self, tell: Callable[[], None]) -> None:
-        """Call `tell` once the request has arrived or never will."""
-        self._tell = tell
+    def when_over(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the request has arrived or never will."""
+        self._callback = callback
         if self._over:
-            tell()
+            callback()
 
     def end(self) -> None:
         """The other side has ended the connection or answers, or the wait for that is over."""
@@ -63,8 +63,8 @@ class Passage:
             self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
         self._ended(self)
-        if self._tell is not None:
-            self._tell()
+        if self._callback is not None:
+            self._callback()
 
 
 def _half_closed(transport: Any) -> socket.socket | None:

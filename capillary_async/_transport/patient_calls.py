@@ -128,9 +128,9 @@ class PatientCalls:
             with self._lock:
                 gave_up = list(self._gave_up.items())
             for permit, woken in gave_up:
-                call_in(permit.loop, _settle, woken)
+                call_in(permit.loop, _set_result, woken)
 
 
-def _settle(future: asyncio.Future[None]) -> None:
+def _set_result(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)

@@ -56,7 +56,7 @@ REPEATING_ATTEMPTS = 2
 WHOLE = frozenset({200, 203})  # the statuses of a whole answer
 RETRY_AFTER_JITTER = 0.1
 # Their body code is the answer, whatever status line it came under.
-_SETTLED = (AuthenticationError, CustomerNotFoundError, LedgerRequestError, MergedCustomerError)
+_DEFINITIVE = (AuthenticationError, CustomerNotFoundError, LedgerRequestError, MergedCustomerError)
 _HTTP_CODES = range(400, 600)
 _REPEATING = frozenset({"beyond", "misdirected", "not-json"})
 _REPEATED = frozenset({"misdirected", "not-json", "shape"})  # the same, in an attempt history
@@ -130,7 +130,7 @@ def retryable(error: CapillaryError) -> bool:
     if error.attempts:  # it comes out of a retry loop of its own: the token's
         return False
     if isinstance(error, APIError):
-        return not isinstance(error, _SETTLED) and _retried(error.status, error.code)
+        return not isinstance(error, _DEFINITIVE) and _retried(error.status, error.code)
     if isinstance(error, DecodeError):
         return error.kind == "bad-json" or error.kind in _REPEATING
     return isinstance(error, TransportError) and not isinstance(error, TLSError | DeadlineExceededError)

@@ -127,9 +127,9 @@ class PointsAwardedResource(Resource):
             return fetched(await self._get(PATH, query, shape, headers), shape)
 
         source = ListSource("points_awarded.ids", fetch, awarded_key, pages=len(prefixes))
-        walk = open_reader(source, _PLAIN, self._caller)
+        reader = open_reader(source, _PLAIN, self._caller)
         # A source of so many pages gives them all, be they empty.
-        pages: list[Page[PointsAwarded]] = [cast("Page[PointsAwarded]", await walk.next_page()) for _ in prefixes]
+        pages: list[Page[PointsAwarded]] = [cast("Page[PointsAwarded]", await reader.next_page()) for _ in prefixes]
         return pages[0] if len(pages) == 1 else _merged(pages)
 
 

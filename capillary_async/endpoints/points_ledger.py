@@ -98,9 +98,9 @@ def _missing(answer: _Answer, asked: Sequence[str], *, by_log_id: bool) -> list[
     strange = 0
     for event in answer.items:
         names = {event.event_log_id} if by_log_id else {event.event_reference_id, event.unique_id, event.event_log_id}
-        told = {str(name) for name in names}
-        given |= told
-        strange += not by_log_id and told.isdisjoint(asked)
+        named = {str(name) for name in names}
+        given |= named
+        strange += not by_log_id and named.isdisjoint(asked)
     given.update(one for one, _ in answer.refused)
     missing = [one for one in asked if one not in given]
     return missing if len(missing) > len(answer.nulls) + strange else []

@@ -113,9 +113,9 @@ async def export(
     whole("shard_keys", shard_keys, 1)
     whole("rounds", rounds, 0)
     reading = SOURCES[source].reading(session, query, verify=verify)
-    tally = ProgressCounter(session.stats, on_progress)
+    progress = ProgressCounter(session.stats, on_progress)
     job = ExportRun(
-        reading, ExportFolder(out), tally, format=format, shard_keys=shard_keys, rounds=rounds, paranoid=paranoid
+        reading, ExportFolder(out), progress, format=format, shard_keys=shard_keys, rounds=rounds, paranoid=paranoid
     )
     job.stop, job.grace, job.sleep = stop, grace, sleep
     job.allow_empty = allow_empty
@@ -134,14 +134,14 @@ class ExportRun:
         self,
         reading: Reading,
         folder: ExportFolder,
-        tally: ProgressCounter,
+        progress: ProgressCounter,
         *,
         format: FormatName,  # noqa: A002
         shard_keys: int,
         rounds: int,
         paranoid: bool,
     ) -> None:
-        self.reading, self.folder, self.tally = reading, folder, tally
+        self.reading, self.folder, self.progress = reading, folder, progress
         self.format_name, self.shard_keys, self.rounds, self.paranoid = format, shard_keys, rounds, paranoid
         self.format = format_of(format, reading.source, reading.query)
         self.cluster = ""
@@ -228,7 +228,7 @@ class ExportRun:
 
     async def _take_ids(self, ids: Iterable[Any] | AsyncIterable[Any] | None) -> None:
         call = self.database.call
-        self.tally.enter("ids")
+        self.progress.enter("ids")
         asked = await call(self.state.get, "asked")
         if asked is None:
             if ids is None:
@@ -254,7 +254,7 @@ class ExportRun:
                     "without ids (no --ids) to go on with those, or export into another folder for the new ones"
                 )
         self.asked = await call(self.state.get, "asked")
-        self.tally.asked = self.asked
+        self.progress.asked = self.asked
 
     async def _store_ids(self, ids: Iterable[Any] | AsyncIterable[Any], table: str = "") -> None:
         pairs = self.reading.source.pairs
@@ -328,18 +328,18 @@ class ExportRun:
     async def _work(self) -> None:
         done = await self.database.call(self.state.done)
         self._count_done(done)
-        self.tally.failed = await self.database.call(self.state.failed)
+        self.progress.failed = await self.database.call(self.state.failed)
         publisher = Publisher(
             self.folder, self.state, self.reading.source, self.format, database=self.database,
-            counted=self.tally.counted, read=self.tally.read, done=self._shard_done,
+            counted=self.progress.counted, read=self.progress.read, done=self._shard_done,
         )  # fmt: skip
-        intake = self._intake = ReadLoop(
-            self.reading, publisher, self.tally, shard_keys=self.shard_keys, rounds=self.rounds
+        loop = self._loop = ReadLoop(
+            self.reading, publisher, self.progress, shard_keys=self.shard_keys, rounds=self.rounds
         )
-        noting = asyncio.ensure_future(self.tally.note_outages(self.reading.session))
+        noting = asyncio.ensure_future(self.progress.note_outages(self.reading.session))
         try:
-            work = publisher.guard(self._rounds(intake, publisher))
-            await self._until_stopped(work, intake)
+            work = publisher.guard(self._rounds(loop, publisher))
+            await self._until_stopped(work, loop)
             if self.interrupted:
                 await publisher.flush()
                 await self.database.call(self._write_failures)
@@ -355,56 +355,56 @@ class ExportRun:
             await self.database.call(self._finish)
 
     def _count_done(self, done: dict[int, Shard]) -> None:
-        self.tally.began_with = sum(shard.keys for shard in done.values())
-        self.tally.shards = len(done)
+        self.progress.began_with = sum(shard.keys for shard in done.values())
+        self.progress.shards = len(done)
 
     def _shard_done(self, task: ShardTask, shard: Shard | None) -> None:
-        self._intake.done(task)
-        self.tally.shards += shard is not None and task.round == 0
-        self.tally.tell(at_once=True)
+        self._loop.done(task)
+        self.progress.shards += shard is not None and task.round == 0
+        self.progress.report(at_once=True)
 
-    async def _until_stopped(self, work: Any, intake: ReadLoop | None = None) -> None:
+    async def _until_stopped(self, work: Any, loop: ReadLoop | None = None) -> None:
         """Work to the end; once `stop` is set, to the end of the shards under way, for at most `grace` seconds."""
         working = asyncio.ensure_future(work)
-        told = asyncio.ensure_future((self.stop or asyncio.Event()).wait())
+        stopping = asyncio.ensure_future((self.stop or asyncio.Event()).wait())
         try:
-            await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
                 self.interrupted = True
-                if intake is not None:
-                    intake.stop()
-                    self.tally.noted(f"stopping: shards under way are finished for at most {self.grace:g} s")
+                if loop is not None:
+                    loop.stop()
+                    self.progress.noted(f"stopping: shards under way are finished for at most {self.grace:g} s")
                     await asyncio.wait({working}, timeout=self.grace)
         finally:
-            told.cancel()
+            stopping.cancel()
             working.cancel()
-            await join(working, told)
+            await join(working, stopping)
         if not working.cancelled():
             working.result()
 
-    async def _rounds(self, intake: ReadLoop, publisher: Publisher) -> None:
+    async def _rounds(self, loop: ReadLoop, publisher: Publisher) -> None:
         waiting = BufferBudget()
         call = self.database.call
         done = await call(self.state.done)
         missing = [number for number in range(self._shards) if number not in done]
-        self.tally.enter("reading")
-        await intake.run(_Tasks(self, missing, 0, waiting))
+        self.progress.enter("reading")
+        await loop.run(_Tasks(self, missing, 0, waiting))
         for round_ in range(1, self.rounds + 1):
             await publisher.flush()
-            if intake.stopping:
+            if loop.stopping:
                 break
             places, transient = await call(self.state.open_failures, round_)
             if not places:  # asked in this round by a run that was killed: later rounds may be due still
                 continue
             await call(self._write_failures)
-            self.tally.enter(f"round {round_}")
+            self.progress.enter(f"round {round_}")
             if transient:
                 await self.sleep(PAUSES[min(round_, len(PAUSES)) - 1])
             publisher.build_on(await call(self.state.done))
             numbers = sorted({(place - 1) // self.shard_keys for place in places})
-            await intake.run(_Tasks(self, numbers, round_, waiting))
+            await loop.run(_Tasks(self, numbers, round_, waiting))
         await publisher.flush()
-        if intake.stopping and len(await call(self.state.done)) == self._shards:
+        if loop.stopping and len(await call(self.state.done)) == self._shards:
             # All was read when `stop` was set: what failed is retried by the next run.
             self.interrupted = bool((await call(self.state.open_failures, self.rounds))[0])
 
@@ -433,7 +433,7 @@ class ExportRun:
 
     async def _result(self) -> ExportResult:
         said, counted = await self.database.call(lambda: (Manifest.of(self.state), self.state.counters()))
-        self.tally.enter("done")
+        self.progress.enter("done")
         ids = said.ids
         return ExportResult(
             out=self.folder.path,
@@ -448,7 +448,7 @@ class ExportRun:
             requests=counted["requests"],
             retries=counted["retries"],
             throttles=counted["throttles"],
-            elapsed=self.tally.elapsed,
+            elapsed=self.progress.elapsed,
             read=read_of(said.read),
             already_complete=not self.asks and not ids.failed,
             not_found=ids.not_found,

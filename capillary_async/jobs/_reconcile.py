@@ -23,7 +23,6 @@ from capillary_async.jobs._books.columns import Wanted
 from capillary_async.jobs._books.duckdb_engine import Engine, literal
 from capillary_async.jobs._books.engine_thread import run_in_thread, run_with_engine
 from capillary_async.jobs._common.errors import JobError
-from capillary_async.jobs._common.local_days import server_zone
 from capillary_async.jobs._comparing.arguments import (
     Arguments,
     Columns,
@@ -40,6 +39,7 @@ from capillary_async.jobs._comparing.result import ReconcileResult
 from capillary_async.jobs._comparing.sides import compare_sides
 from capillary_async.jobs._comparing.summary import groups_of, months_of, read_time, subject_of
 from capillary_async.jobs._dataset.folder import local_path
+from capillary_async.jobs._dataset.local_days import server_zone
 
 __all__ = ["reconcile"]
 

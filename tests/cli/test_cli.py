@@ -41,7 +41,7 @@ from capillary_async.cli._io import options as _options
 from capillary_async.cli._io import progress as _report
 from capillary_async.cli._io import rows as _rows
 from capillary_async.cli._io import run as _run
-from capillary_async.cli._io import stall_notice as _silence
+from capillary_async.cli._io import stall_notice
 from capillary_async.cli._io import words as _words
 from capillary_async.cli._io import writer as _write
 from capillary_async.sandbox import ErrorEnvelope, NullEntries, Sandbox, ServerFailure, SlowFirstByte
@@ -736,8 +736,8 @@ def test_sandbox_says_that_its_port_is_taken(capillary_sandbox: Sandbox, capfd: 
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_silence, "_PATIENCE", 0.2)
-    monkeypatch.setattr(_silence, "_TICK", 0.02)
+    monkeypatch.setattr(stall_notice, "_LIMIT", 0.2)
+    monkeypatch.setattr(stall_notice, "_TICK", 0.02)
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -745,11 +745,11 @@ async def test_a_server_that_cannot_be_reached_is_told_with_the_error() -> None:
     """Once, with the time until when it is tried; nothing is told while nothing is asked."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    silence, told = _silence.StallMonitor(), asyncio.Queue[str]()
+    monitor, told = stall_notice.StallMonitor(), asyncio.Queue[str]()
     auth, retry = BasicAuth("till", password="p"), RetryPolicy(attempts=1)
     async with (
-        AsyncSession(url, auth=auth, retry=retry, middlewares=[silence]) as session,
-        silence.told(session, told.put_nowait),
+        AsyncSession(url, auth=auth, retry=retry, middlewares=[monitor]) as session,
+        monitor.reporting(session, told.put_nowait),
     ):
         await asyncio.sleep(0.3)
         assert told.empty()
@@ -766,10 +766,10 @@ async def test_a_server_that_cannot_be_reached_is_told_with_the_error() -> None:
 async def test_a_server_that_fails_is_told_until_it_answers(cluster: Sandbox) -> None:
     """With its status; once it answers, nothing more is told."""
     cluster.add_faults(ServerFailure(503))
-    silence, told = _silence.StallMonitor(), asyncio.Queue[str]()
+    monitor, told = stall_notice.StallMonitor(), asyncio.Queue[str]()
     async with (
-        AsyncSession.from_env(retry=RetryPolicy(attempts=1), middlewares=[silence]) as session,
-        silence.told(session, told.put_nowait),
+        AsyncSession.from_env(retry=RetryPolicy(attempts=1), middlewares=[monitor]) as session,
+        monitor.reporting(session, told.put_nowait),
     ):
         with pytest.raises(ServerError):
             await session.loyalty_events.list(IDS[0]).collect()

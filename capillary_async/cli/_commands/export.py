@@ -59,7 +59,7 @@ async def export(asked: ExportRequest, query: ExportQuery) -> int:
         stop = _Stop()
         stop.listen()
         with JobReport(f"export {query.source}", quiet=options.quiet) as report:
-            async with stall.told(session, report.note):
+            async with stall.reporting(session, report.note):
                 try:
                     result: ExportResult = await package.export(
                         query.source,

@@ -48,7 +48,7 @@ async def ledger(
         output = asked.output
         shared = to_same_terminal(output)
         with Report("ledger", quiet=output.quiet, total=len(ids), shared=shared) as report:
-            async with stall.told(session, report.silent), Writer(output, LEDGER) as writer:
+            async with stall.reporting(session, report.stalled), Writer(output, LEDGER) as writer:
                 await _pump(pager, len(ids), report, writer)
             return report.close(session.stats)
 

@@ -65,7 +65,7 @@ async def read(given: tuple[str, ...], asked: ReadRequest, job: Job) -> int:
         output = asked.output
         shared = to_same_terminal(output)
         with Report(job.what, quiet=output.quiet, total=total, shared=shared) as report:
-            async with stall.told(session, report.silent), Writer(output, job.table) as writer:
+            async with stall.reporting(session, report.stalled), Writer(output, job.table) as writer:
                 await _pump(fan, job, report, writer, ordered=output.ordered)
             return report.close(session.stats)
 

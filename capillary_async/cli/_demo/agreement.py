@@ -118,22 +118,22 @@ class Agreement:
                 customer.entries[entry.event_log_id] = entry.unique_id
         self._read(customer_id, customer)
 
-    def compare(self, held: Totals) -> None:
+    def compare(self, expected: Totals) -> None:
         """Compare the totals with those of the server, and with each other."""
         for customer_id, customer in self._open.items():
             self.faults.append(f"customer {customer_id}: {customer.readings} of {self.readings} answers came")
         for kind in ("allocations", "awarded", "events"):
-            self.same(f"{kind}: rows", self.counts[kind], getattr(held, kind))
-        self._same_sums("allocations", self.points, held.points)
-        self._same_sums("awarded", self.awarded_points, held.awarded_points)
-        self._same_sums("allocations by status", self.by_status, held.by_status)
-        self._same_sums("awarded by status", self.awarded_by_status, held.awarded_by_status)
-        self._same_sums("left to use", _dated(self.by_month), _dated(held.left_by_month))
+            self.same(f"{kind}: rows", self.counts[kind], getattr(expected, kind))
+        self._same_sums("allocations", self.points, expected.points)
+        self._same_sums("awarded", self.awarded_points, expected.awarded_points)
+        self._same_sums("allocations by status", self.by_status, expected.by_status)
+        self._same_sums("awarded by status", self.awarded_by_status, expected.awarded_by_status)
+        self._same_sums("left to use", _dated(self.by_month), _dated(expected.left_by_month))
 
-    def same(self, what: str, read: object, held: object) -> None:
+    def same(self, what: str, read: object, expected: object) -> None:
         """Compare one figure with that of the server."""
-        if read != held:
-            self.faults.append(f"{what}: read {read}, the sandbox holds {held}")
+        if read != expected:
+            self.faults.append(f"{what}: read {read}, the sandbox holds {expected}")
 
     def _customer(self, customer_id: int) -> _Customer:
         return self._open.setdefault(customer_id, _Customer())
@@ -144,9 +144,9 @@ class Agreement:
             del self._open[customer_id]
             self.faults.extend(f"customer {customer_id}: {fault}" for fault in _faults(customer))
 
-    def _same_sums(self, what: str, read: Mapping[str, Decimal], held: Mapping[str, Decimal]) -> None:
-        for name in sorted({*read, *held}):
-            self.same(f"{what}: {name}", read.get(name, Decimal(0)), held.get(name, Decimal(0)))
+    def _same_sums(self, what: str, read: Mapping[str, Decimal], expected: Mapping[str, Decimal]) -> None:
+        for name in sorted({*read, *expected}):
+            self.same(f"{what}: {name}", read.get(name, Decimal(0)), expected.get(name, Decimal(0)))
 
 
 def _what(row: PointsAllocation | PointsAwarded) -> tuple[Any, ...]:

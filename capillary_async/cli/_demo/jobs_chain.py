@@ -38,7 +38,7 @@ _NEEDED = ("duckdb", "jinja2", "matplotlib", "pyarrow")
 _SHARDS = 20  # about so many files
 _ENOUGH = 5  # one in so many is on the disk when the export is killed
 _LEAST = 2  # customers: one file is on the disk, one is not
-_HELD = 20.0  # seconds that the sandbox holds answers back, so that the kill comes in the middle
+_DELAY = 20.0  # seconds that the sandbox holds answers back, so that the kill comes in the middle
 _LOOK = 0.05  # seconds between two looks at the folder
 _SAMPLE = 20  # customers read again by verify
 _SHOWN = 10
@@ -120,7 +120,7 @@ class Chain:
         write_file(self.folder / "ids.csv", "\n".join(lines).encode())
         # The later half of the answers waits until the export is dead: it is always killed in the middle.
         sandbox.clear_faults()
-        sandbox.add_faults(SlowFirstByte(_HELD, times=None, path="dateRange", after=len(sandbox.customer_ids) // 2))
+        sandbox.add_faults(SlowFirstByte(_DELAY, times=None, path="dateRange", after=len(sandbox.customer_ids) // 2))
         there = await self._kill()
         sandbox.clear_faults()
         if self.faults:
@@ -197,8 +197,8 @@ class Chain:
         found: dict[str, tuple[int, int]] = {}
         for path in sorted((self._out / "shards").glob("part-*.parquet")):
             with contextlib.suppress(FileNotFoundError):
-                told = path.stat()
-                found[path.name] = (told.st_ino, told.st_mtime_ns)
+                state = path.stat()
+                found[path.name] = (state.st_ino, state.st_mtime_ns)
         return found
 
     def _last_words(self) -> str:
@@ -247,7 +247,7 @@ class Chain:
     async def _reconcile(self) -> bool:
         books, differences = self.folder / "books.csv", self.folder / "differences.parquet"
         planted = write_books(books, self._sandbox, self.seed)
-        self.say(f"books      {planted.told()}")
+        self.say(f"books      {planted.described()}")
         result: ReconcileResult = await self._jobs.reconcile(
             self._out,
             books,

@@ -49,7 +49,7 @@ class Planted:
     rows: int
     differences: frozenset[Difference]
 
-    def told(self) -> str:
+    def described(self) -> str:
         """Describe the differences."""
         kinds = Counter(kind for kind, *_ in self.differences)
         changes = [
@@ -65,17 +65,17 @@ class Planted:
 def write_books(path: Path, sandbox: Sandbox, seed: int) -> Planted:
     """Write the books as a CSV file; the same seed plants the same differences."""
     rows = (row for customer in sandbox.customer_ids for row in sandbox.allocations(customer))
-    held = {row["id"]: _left(row) for row in rows}
-    chosen = Random(seed).sample(sorted(held), min(_LEFT_OUT + len(_CHANGES), len(held)))
-    books: dict[int, Decimal] = dict(held)
+    left = {row["id"]: _left(row) for row in rows}
+    chosen = Random(seed).sample(sorted(left), min(_LEFT_OUT + len(_CHANGES), len(left)))
+    books: dict[int, Decimal] = dict(left)
     differences: set[Difference] = set()
     for id_ in chosen[:_LEFT_OUT]:
         del books[id_]
-        differences.add((_MISSING_IN_BOOKS, id_, held[id_], None))
+        differences.add((_MISSING_IN_BOOKS, id_, left[id_], None))
     for id_, change in zip(chosen[_LEFT_OUT:], _CHANGES, strict=False):  # a tiny sandbox has fewer rows
-        books[id_] = held[id_] + change
-        differences.add((_CHANGED, id_, held[id_], books[id_]))
-    for id_, points in enumerate(_TOO_MANY, start=max(held, default=0) + 1):
+        books[id_] = left[id_] + change
+        differences.add((_CHANGED, id_, left[id_], books[id_]))
+    for id_, points in enumerate(_TOO_MANY, start=max(left, default=0) + 1):
         books[id_] = points
         differences.add((_MISSING_IN_CAPILLARY, id_, None, points))
     lines = io.StringIO(newline="")

@@ -88,7 +88,7 @@ class Report:
         for warning in warnings:
             self._console.print(f"warning {_short(key)}: {one_line(warning.message)}")
 
-    def silent(self, text: str) -> None:
+    def stalled(self, text: str) -> None:
         """Show that no answer comes."""
         if not self._quiet:
             self._console.print(f"{self._what}: {one_line(text)}")

@@ -1,7 +1,7 @@
-"""Telling that nothing is answered, so that a server that cannot be reached does not look like a program that hangs.
+"""`StallMonitor`: a notice where no request is answered, so that a server that is down does not look like a hang.
 
-Invariant: it watches and changes nothing; slowness is reported once, a kind of failure once in each silence. Used by
-`_commands/read.py` and `_commands/ledger.py`.
+Invariant: it watches and changes nothing; slowness is reported once, and each kind of failure once per stall.
+Called by `_commands/read.py`, `ledger.py` and `export.py`.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 __all__ = ["StallMonitor"]
 
-_PATIENCE = 5.0  # seconds
+_LIMIT = 5.0  # seconds without an answer until a notice
 _TICK = 0.25
-_SLOW = ""  # where no failure is known
+_SLOW = ""  # the kind of a stall without a failure
 
 
 class StallMonitor:
-    """A middleware of the session that sees how every call ends, and a task that reports when no call succeeds."""
+    """A middleware of the session, which notes how each call ends, and a task that reports where none is answered."""
 
     def __init__(self) -> None:
         self._under_way = 0
-        self._since: float | None = None  # the first call that has no answer yet began; None where none is awaited
+        self._since: float | None = None  # when the first unanswered call began; None if no call is under way
         self._error: CapillaryError | None = None
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     async def __call__(self, request: Request, handler: Callable[[Request], Awaitable[Response]]) -> Response:
-        """Pass a call on and remember how it went."""
+        """Pass a call on and note how it ended."""
         self._under_way += 1
         if self._since is None:
             self._since = time.monotonic()
@@ -55,32 +55,32 @@ class StallMonitor:
         self._under_way -= 1
         self._since = time.monotonic() if self._under_way else None
         self._error = None
-        self._told &= {_SLOW}
+        self._reported &= {_SLOW}
 
     @asynccontextmanager
-    async def told(self, session: AsyncSession, tell: Callable[[str], object]) -> AsyncGenerator[None]:
-        """Tell for as long as the block runs."""
-        watch = asyncio.ensure_future(self._watch(session, tell))
+    async def reporting(self, session: AsyncSession, report: Callable[[str], object]) -> AsyncGenerator[None]:
+        """Report for as long as the block runs."""
+        watch = asyncio.ensure_future(self._watch(session, report))
         try:
             yield
         finally:
             watch.cancel()
             await asyncio.wait([watch])
 
-    async def _watch(self, session: AsyncSession, tell: Callable[[str], object]) -> None:
+    async def _watch(self, session: AsyncSession, report: Callable[[str], object]) -> None:
         rate = session.limits.rate
-        patience = _PATIENCE + (rate.per if rate else 0)  # requests that wait for their permit are no silence
+        limit = _LIMIT + (rate.per if rate else 0)  # requests that wait for their permit are no stall
         while True:
             await asyncio.sleep(_TICK)
-            silent = 0.0 if self._since is None else time.monotonic() - self._since
+            stalled = 0.0 if self._since is None else time.monotonic() - self._since
             kind = _SLOW if self._error is None else type(self._error).__name__
-            if silent >= patience and kind not in self._told:
-                self._told |= {_SLOW, kind}
-                tell(f"no answer from {session.base_url} for {silent:.0f} s{self._until(session, silent)}")
+            if stalled >= limit and kind not in self._reported:
+                self._reported |= {_SLOW, kind}
+                report(f"no answer from {session.base_url} for {stalled:.0f} s{self._until(session, stalled)}")
 
-    def _until(self, session: AsyncSession, silent: float) -> str:
-        """What is known of the reason, and how long it is tried."""
-        ends = time.localtime(time.time() - silent + session.timeouts.call)
+    def _until(self, session: AsyncSession, stalled: float) -> str:
+        """The reason, as far as it is known, and until when the call is tried."""
+        ends = time.localtime(time.time() - stalled + session.timeouts.call)
         reason = "" if self._error is None else f" ({type(self._error).__name__}: {_why(self._error)})"
         return f"{reason}; trying on until about {time.strftime('%H:%M:%S', ends)}"
 

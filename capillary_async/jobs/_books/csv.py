@@ -80,7 +80,7 @@ class CsvBooks:
             )
             engine.connection.execute("SET preserve_insertion_order = false")
         except duckdb.Error as error:
-            raise self._told(error) from error
+            raise self._described(error) from error
         rows, found = engine.row("SELECT count(*) FROM raw")[0], self._layout.records
         if not rows:
             raise self._refused("it has a header and no rows: was it cut off, or not filled yet?")
@@ -162,7 +162,7 @@ class CsvBooks:
     def _faulty(self, line: int, row: int, reason: str) -> JobError:
         return self._refused(f"line {line}, row {row}{reason}")
 
-    def _told(self, error: duckdb.Error) -> JobError:
+    def _described(self, error: duckdb.Error) -> JobError:
         """What DuckDB could not read, in our words."""
         for row, line, cells in self._rows():
             if len(cells) != len(self._header):

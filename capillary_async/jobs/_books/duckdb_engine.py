@@ -71,7 +71,7 @@ class Engine:
         self._connection: duckdb.DuckDBPyConnection | None = None
         try:
             _sweep(beside or Path(tempfile.gettempdir()))
-            self.scratch, self._held = _scratch(beside)
+            self.scratch, self._lock_file = _scratch(beside)
         except OSError as error:
             raise JobError(f"cannot write to {beside}: {error.strerror or error}", path=str(beside)) from error
         try:
@@ -170,7 +170,7 @@ class Engine:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
-        self._held.close()  # Windows removes no open file
+        self._lock_file.close()  # Windows removes no open file
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -186,24 +186,24 @@ def _scratch(beside: Path | None) -> tuple[Path, IO[bytes]]:
     """A new folder, and the lock that says that its process lives."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=beside))
-        held = (folder / _LOCK).open("wb")
+        lock_file = (folder / _LOCK).open("wb")
         try:
-            take_lock(held)
+            take_lock(lock_file)
         except BlockingIOError:  # another process is sweeping, and came between the two lines
-            held.close()
+            lock_file.close()
             continue
         except OSError:  # a disk without locks: no process sweeps there either
-            return folder, held
+            return folder, lock_file
         if (folder / _LOCK).exists():
-            return folder, held
-        held.close()  # swept before it was locked
+            return folder, lock_file
+        lock_file.close()  # swept before it was locked
 
 
 def _sweep(folder: Path) -> None:
     """Remove the scratch folders of processes that were killed."""
     for left in folder.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError), os.fdopen(open_own(left / _LOCK, os.O_RDWR), "r+b") as held:
-            take_lock(held)  # fails if its process lives
+        with contextlib.suppress(OSError), os.fdopen(open_own(left / _LOCK, os.O_RDWR), "r+b") as lock_file:
+            take_lock(lock_file)  # fails if its process lives
             shutil.rmtree(left, ignore_errors=True)
 
 

@@ -100,7 +100,7 @@ class _Typed:
                 about=self.label,
             )
         except JobError:
-            self._tell_beyond(engine, relation, wanted, columns)
+            self._refuse_beyond(engine, relation, wanted, columns)
             raise
 
     def _check_times(self, engine: Engine, relation: str, wanted: Sequence[Wanted], columns: Mapping[str, str]) -> None:
@@ -121,7 +121,9 @@ class _Typed:
                         path=self.label,
                     )
 
-    def _tell_beyond(self, engine: Engine, relation: str, wanted: Sequence[Wanted], columns: Mapping[str, str]) -> None:
+    def _refuse_beyond(
+        self, engine: Engine, relation: str, wanted: Sequence[Wanted], columns: Mapping[str, str]
+    ) -> None:
         """Raise with the first number that is larger than what it is compared as, if that is the fault."""
         for each in wanted:
             if each.kind not in ("amount", "integer"):

@@ -109,7 +109,7 @@ class SeveralOutcomes:
     ) -> None:
         self._scopes, self._identity = scopes, identity
         self._keys = _Shared(keys, len(scopes))
-        self._lists = [read(scope, self._keys.feed(place)) for place, scope in enumerate(scopes)]
+        self._lists = [read(scope, self._keys.keys_for(place)) for place, scope in enumerate(scopes)]
         # A key that is read under all pairs, an error that ended a list, or neither at the end of a list.
         self._come: asyncio.Queue[tuple[Any, Exception | None] | None] = asyncio.Queue(len(scopes))
         self._pumps: list[asyncio.Task[None]] = []
@@ -247,7 +247,7 @@ class _Shared:
         self._room = asyncio.Event()
         self._ended = False
 
-    async def feed(self, place: int) -> AsyncIterator[Any]:
+    async def keys_for(self, place: int) -> AsyncIterator[Any]:
         """The keys for one of the readers."""
         mine = self._waiting[place]
         while True:

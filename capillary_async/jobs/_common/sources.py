@@ -96,7 +96,7 @@ class Dataset:
             InvalidRequestError: An argument of the call is missing, unknown or invalid.
         """
         given = {name: several_of(name, value) if name in SCOPED else value for name, value in query.items()}
-        asked = _told(given if self.scoped else query)
+        asked = _described(given if self.scoped else query)
         reading = Reading(self, session, asked, session.paging.verify if verify is None else verify)
         reading.check()
         return reading
@@ -171,7 +171,7 @@ class Reading:
         return aiter(fan._careful()._waiting(max_wait, throttled_tries))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
 
 
-def _told(query: Mapping[str, Any]) -> dict[str, Any]:
+def _described(query: Mapping[str, Any]) -> dict[str, Any]:
     """The query as JSON holds it: what is None or a default is not said, dates are text, enums their values."""
     said = {name: _plain(value) for name, value in sorted(query.items()) if value is not None}
     return {name: value for name, value in said.items() if _DEFAULTS.get(name) != value}

@@ -10,9 +10,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from capillary_async.jobs._books.duckdb_engine import name
-from capillary_async.jobs._common.local_days import QUARTER, ServerZone
 from capillary_async.jobs._comparing.result import Group, Subject
 from capillary_async.jobs._comparing.rule_catalog import EXCLUSIVE, REMAINING
+from capillary_async.jobs._dataset.local_days import QUARTER, ServerZone
 from capillary_async.jobs._dataset.manifest import read_of
 from capillary_async.models.exact import EXACT
 

@@ -113,15 +113,15 @@ class ExportResult:
 class ProgressCounter:
     """Counts while the job works, and reports at most five times a second."""
 
-    def __init__(self, stats: Stats, tell: Callable[[ExportProgress], object] | None) -> None:
-        self._stats, self._tell = stats, tell
+    def __init__(self, stats: Stats, receive: Callable[[ExportProgress], object] | None) -> None:
+        self._stats, self._receive = stats, receive
         self._began = time.monotonic()
-        self._told = 0.0
+        self._reported_at = 0.0
         self._at_start = stats.snapshot()
         self._at_commit = dict(self._at_start)
         self._read: tuple[str, str] | None = None
         self.conflicts = self.warnings = 0
-        self._conflicts_told = self._warnings_told = 0
+        self._conflicts_reported = self._warnings_reported = 0
         self.phase = "ids"
         self.note: str | None = None
         self.asked: int | None = None
@@ -137,7 +137,7 @@ class ProgressCounter:
         self.records += records
         self.done += not again
         self.failed += (0 if failed else -1) if again else failed
-        self.tell()
+        self.report()
 
     def answered(self) -> None:
         """Record the time of an answer."""
@@ -152,12 +152,12 @@ class ProgressCounter:
     def enter(self, phase: str, note: str | None = None) -> None:
         """Begin another phase, reported at once."""
         self.phase, self.note = phase, note
-        self.tell(at_once=True)
+        self.report(at_once=True)
 
     def noted(self, note: str | None) -> None:
         """Report what goes on beside, e.g. an outage; None when it is over."""
         self.note = note
-        self.tell(at_once=True)
+        self.report(at_once=True)
 
     async def note_outages(self, session: AsyncSession) -> None:
         """Note each outage of the session, with each probe that was not answered; runs until it is cancelled."""
@@ -181,20 +181,20 @@ class ProgressCounter:
         """What was counted since the last call, for the database."""
         now = self._stats.snapshot()
         counted = {name: now[name] - self._at_commit[name] for name in _TRAFFIC}
-        counted["conflicts"] = self.conflicts - self._conflicts_told
-        counted["warnings"] = self.warnings - self._warnings_told
-        self._at_commit, self._conflicts_told, self._warnings_told = now, self.conflicts, self.warnings
+        counted["conflicts"] = self.conflicts - self._conflicts_reported
+        counted["warnings"] = self.warnings - self._warnings_reported
+        self._at_commit, self._conflicts_reported, self._warnings_reported = now, self.conflicts, self.warnings
         return counted
 
-    def tell(self, *, at_once: bool = False) -> None:
+    def report(self, *, at_once: bool = False) -> None:
         """Report, unless there was a report in the last 0.2 seconds."""
         now = time.monotonic()
-        if self._tell is None or (now - self._told < _EVERY and not at_once):
+        if self._receive is None or (now - self._reported_at < _EVERY and not at_once):
             return
-        self._told = now
+        self._reported_at = now
         traffic = self._stats.snapshot()
         requests, retries, throttles = (traffic[name] - self._at_start[name] for name in _TRAFFIC[:3])
-        self._tell(
+        self._receive(
             ExportProgress(
                 phase="paused" if self.note and self.phase != "ids" else self.phase,
                 asked=self.asked,

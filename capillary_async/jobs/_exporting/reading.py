@@ -44,9 +44,9 @@ class ReadLoop:
     """Asks for the keys of many shards at once."""
 
     def __init__(
-        self, reading: Reading, publisher: Publisher, tally: ProgressCounter, *, shard_keys: int, rounds: int
+        self, reading: Reading, publisher: Publisher, progress: ProgressCounter, *, shard_keys: int, rounds: int
     ) -> None:
-        self._reading, self._publisher, self._tally = reading, publisher, tally
+        self._reading, self._publisher, self._progress = reading, publisher, progress
         self._window = max(OPEN * shard_keys, KEYS)
         self._asked: dict[Any, tuple[ShardTask, int]] = {}
         self._rounds = rounds
@@ -75,13 +75,15 @@ class ReadLoop:
             OSError, sqlite3.Error: What came could not be written.
         """
         self._tasks = tasks
-        # A customer answered with 429 is asked again in the next round, behind its pause; at once where none follows.
-        outcomes = self._reading.outcomes(self._feed(), max_wait=MAX_WAIT, throttled_tries=0 if self._rounds else 1)
+        # A customer answered with 429 is read again in the next round, after its pause; at once where none follows.
+        outcomes = self._reading.outcomes(
+            self._unread_keys(), max_wait=MAX_WAIT, throttled_tries=0 if self._rounds else 1
+        )
         try:
             async for outcome in outcomes:
                 if outcome.error is None or not outcome.error.lacks_answer:
-                    self._tally.answered()
-                await self._settle(outcome)
+                    self._progress.answered()
+                await self._complete(outcome)
         except CapillaryError as error:
             if error.outage:
                 raise _not_answered(error) from error
@@ -89,7 +91,7 @@ class ReadLoop:
         finally:
             await outcomes.aclose()
 
-    async def _feed(self) -> AsyncIterator[Any]:
+    async def _unread_keys(self) -> AsyncIterator[Any]:
         """The keys of the shards."""
         while True:
             while self._current:
@@ -112,16 +114,16 @@ class ReadLoop:
             self._under_way += len(task.keys)
         return task
 
-    async def _settle(self, outcome: Outcome[Any, Any]) -> None:
+    async def _complete(self, outcome: Outcome[Any, Any]) -> None:
         task, place = self._asked.pop(outcome.key)
         error = outcome.error
         if error is not None:
             task.failures[place] = failure_of(place, error, task.round)
-            self._tally.conflicts += isinstance(error, RecordConflictError)
-        self._tally.warnings += len(outcome.warnings)
+            self._progress.conflicts += isinstance(error, RecordConflictError)
+        self._progress.warnings += len(outcome.warnings)
         task.not_found += any(isinstance(warning, ListNotFound) for warning in outcome.warnings)
-        self._tally.settled(len(outcome.items), failed=error is not None, again=task.round > 0)
-        task.settle(place, outcome.items, members_of(outcome))
+        self._progress.settled(len(outcome.items), failed=error is not None, again=task.round > 0)
+        task.complete_key(place, outcome.items, members_of(outcome))
         last = not task.left
         if last or task.records >= PIECE:
             await self._publisher.put(task, task.take(), last=last)

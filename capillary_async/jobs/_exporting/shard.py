@@ -107,7 +107,7 @@ class ShardTask:
         self._folder = folder
         self._spill: IO[bytes] | None = None
 
-    def settle(self, place: int, items: Sequence[Any], new: Sequence[tuple[str, int, str]] = ()) -> None:
+    def complete_key(self, place: int, items: Sequence[Any], new: Sequence[tuple[str, int, str]] = ()) -> None:
         """Add the records of a key; none if it failed.
 
         Args:
@@ -154,12 +154,12 @@ class ShardTask:
         return Spilled(offset, len(data))
 
     def _released(self, place: int) -> Sequence[Any]:
-        held = self._buffered.pop(place)
-        if isinstance(held, Spilled) and self._spill is not None:
-            self._spill.seek(held.offset)
-            return cast("Sequence[Any]", pickle.loads(self._spill.read(held.length)))  # noqa: S301 - our nameless file
-        self._waiting.records -= len(held)
-        return cast("Sequence[Any]", held)
+        rows = self._buffered.pop(place)
+        if isinstance(rows, Spilled) and self._spill is not None:
+            self._spill.seek(rows.offset)
+            return cast("Sequence[Any]", pickle.loads(self._spill.read(rows.length)))  # noqa: S301 - our nameless file
+        self._waiting.records -= len(rows)
+        return cast("Sequence[Any]", rows)
 
     @property
     def records(self) -> int:
@@ -173,7 +173,7 @@ class ShardTask:
 
     def close(self) -> None:
         """Release its buffered rows."""
-        self._waiting.records -= sum(len(held) for held in self._buffered.values() if not isinstance(held, Spilled))
+        self._waiting.records -= sum(len(rows) for rows in self._buffered.values() if not isinstance(rows, Spilled))
         self._buffered.clear()
         if self._spill is not None:
             self._spill.close()

@@ -12,10 +12,10 @@ from attrs import frozen
 
 from capillary_async.jobs._books.duckdb_engine import name
 from capillary_async.jobs._common.errors import JobError
-from capillary_async.jobs._common.local_days import QUARTER, ServerZone, server_zone
 from capillary_async.jobs._comparing.export_reader import ExportReader, open_folder
 from capillary_async.jobs._comparing.rule_catalog import REMAINING
 from capillary_async.jobs._comparing.summary import read_time
+from capillary_async.jobs._dataset.local_days import QUARTER, ServerZone, server_zone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

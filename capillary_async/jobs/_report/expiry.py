@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
-from capillary_async.jobs._common.local_days import QUARTER
 from capillary_async.jobs._comparing.arguments import moment_of
 from capillary_async.jobs._comparing.rule_catalog import REMAINING
 from capillary_async.jobs._comparing.summary import read_time
+from capillary_async.jobs._dataset.local_days import QUARTER
 from capillary_async.jobs._report.allocations import EXPIRY_QUARTER, ROWS, Allocations, count_rows
 from capillary_async.jobs._report.csv_file import CsvFile
 from capillary_async.jobs._report.result import PointsReport

@@ -8,8 +8,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from capillary_async.jobs._common.local_days import QUARTER, ServerZone
 from capillary_async.jobs._comparing.rule_catalog import REMAINING
+from capillary_async.jobs._dataset.local_days import QUARTER, ServerZone
 from capillary_async.jobs._report.allocations import EXPIRY_QUARTER, ROWS, Allocations
 from capillary_async.jobs._report.csv_file import CsvFile
 from capillary_async.jobs._report.result import PointsReport

@@ -20,7 +20,7 @@ from support.job_server import QUERY, Customers, rows_of
 
 from capillary_async import AsyncSession, AuthenticationError, InvalidRequestError, RetryPolicy, jobs
 from capillary_async.jobs._common.digest import MultisetDigest, add, added, file_digest
-from capillary_async.jobs._common.local_days import server_zone
+from capillary_async.jobs._dataset.local_days import server_zone
 from capillary_async.jobs._dataset.manifest import Manifest
 from capillary_async.jobs._verifying.sample import Sample
 from capillary_async.jobs._verifying.verification import Verification

@@ -90,7 +90,7 @@ async def test_a_silence_counts_from_the_connection_on() -> None:
     began = loop.time()
     loop.call_later(0.15, timer.connected, None)
     assert await cancelled(timer) - began >= 0.2
-    assert timer.silent
+    assert timer.stalled
 
 
 async def test_what_comes_puts_the_end_off() -> None:
@@ -101,7 +101,7 @@ async def test_what_comes_puts_the_end_off() -> None:
     for n in range(1, 6):
         loop.call_later(0.05 * n, timer.moved)
     assert await cancelled(timer) - began >= 0.35
-    assert timer.silent
+    assert timer.stalled
 
 
 @pytest.mark.parametrize(("attempt", "call", "of_call"), [(0.1, 60.0, False), (5.0, 0.1, True)])
@@ -112,7 +112,7 @@ async def test_the_whole_ends_whatever_comes(attempt: float, call: float, of_cal
     for n in range(1, 20):
         loop.call_later(0.01 * n, timer.moved)
     await cancelled(timer)
-    assert not timer.silent
+    assert not timer.stalled
     assert timer.of_call is of_call
 
 
@@ -125,7 +125,7 @@ async def test_nothing_happens_behind_its_end() -> None:
     timer.cancel()
     await asyncio.sleep(0.05)
     assert not timer.cancelled_caught
-    assert not timer.silent
+    assert not timer.stalled
 
 
 async def test_its_timer_goes_with_the_attempt() -> None:
@@ -140,7 +140,7 @@ async def test_the_whole_ends_without_a_connection_too() -> None:
     timer = AttemptTimer(scaled(50, 0.05))
     async with asyncio.timeout(10):
         await cancelled(timer)
-    assert not timer.silent
+    assert not timer.stalled
 
 
 async def test_a_cancellation_from_elsewhere_stays_one() -> None:
