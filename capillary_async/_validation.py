@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, tzinfo
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -203,10 +204,9 @@ def timezone(given: Any) -> tzinfo | None:
         return given
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415 - milliseconds of every import, for few
 
-    try:
-        return ZoneInfo(given)
-    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
-        pass
+    if isinstance(given, str):
+        with suppress(ZoneInfoNotFoundError, ValueError, OSError):
+            return ZoneInfo(given)
     raise InvalidRequestError(
         f"server_timezone takes a tzinfo or a zone's name such as 'Asia/Kolkata', got {shown(given)}",
         argument="server_timezone",

@@ -12,12 +12,10 @@ import aiohttp
 import aioresponses.core
 import pytest
 from aiohttp.client_proto import ResponseHandler
+from support.environment import AT_ONCE, PASSWORD, USERNAME
 from support.paths import ROOT
 
-from capillary_async import AsyncSession, BasicAuth, RetryPolicy
-
-PASSWORD = "p4ss-w/rd+till"
-USERNAME = "till.id"
+from capillary_async import AsyncSession, BasicAuth
 
 # aioresponses 0.7.9 does not know the `stream_writer` of aiohttp 3.14, and pauses its reader at 128 KiB for ever.
 if "stream_writer" in inspect.signature(aiohttp.ClientResponse.__init__).parameters:
@@ -41,8 +39,6 @@ if sys.dont_write_bytecode:
 # A script's background ignores SIGINT, and so would all processes that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-AT_ONCE = RetryPolicy(backoff=0, throttle_backoff=0)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, MissingArgumentError
+from rich.console import Console
 
 from capillary_async._files.addresses import without_secrets
 from capillary_async._version import __version__
@@ -67,8 +68,11 @@ def run(arguments: Sequence[str]) -> int:
 
 def _dispatched(tokens: list[str]) -> int:
     try:
-        code: Any = app(tokens, result_action="return_value", exit_on_error=False, print_error=False)
+        # A console of its own: cyclopts keeps the first one, with the width that the terminal had then.
+        code: Any = app(tokens, console=Console(), result_action="return_value", exit_on_error=False, print_error=False)
     except CycloptsError as error:
+        if isinstance(error, MissingArgumentError) and error.argument is not None and error.argument.name == "*":
+            error.argument = next(one for one in error.argument.children if one.required)  # not the group of options
         text = without_secrets(str(error).replace(STREAM, "-"))  # it repeats what was given, addresses too
         raise UnusableError(f"{text} (--help says more)") from None
     return code if isinstance(code, int) else 0  # help and version give nothing

@@ -83,7 +83,7 @@ def test_export_and_verify(server: Customers, ids: Path, tmp_path: Path, capfd: 
     assert "VERIFIED: the files of" in said.out
     assert f"keys digest {manifest(out)['keys_digest']}" in said.out
     assert main(["verify", str(out), "--against-api", "--sample", "9", "--seed", "1"]) == 0
-    assert "9 customers read again hold the same" in capfd.readouterr().out
+    assert "9 customers read again have the same" in capfd.readouterr().out
 
 
 def test_quiet(ids: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

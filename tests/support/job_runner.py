@@ -82,10 +82,10 @@ def after_the_last() -> None:
         shards = done(self)
         return {number: shards.get(number) for number in range(max(shards, default=-1) + 1)}
 
-    async def rounds(self: Any, intake: Any, publisher: Any, outage: Any) -> None:
+    async def rounds(self: Any, reading: Any, publisher: Any) -> None:
         self.state.done = lambda: believed(self.state)
         try:
-            await work(self, intake, publisher, outage)
+            await work(self, reading, publisher)
         finally:
             del self.state.done
 

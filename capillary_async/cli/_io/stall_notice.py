@@ -1,7 +1,7 @@
 """`StallMonitor`: a notice where no request is answered, so that a server that is down does not look like a hang.
 
 Invariant: it watches and changes nothing; slowness is reported once, and each kind of failure once per stall.
-Called by `_commands/read.py`, `ledger.py` and `export.py`.
+Called by `_commands/read.py`, `_commands/ledger.py` and `_commands/export.py`.
 """
 
 from __future__ import annotations

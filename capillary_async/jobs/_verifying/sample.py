@@ -50,7 +50,7 @@ class Sample:
             await self._check(session, keys, random_)
         except CapillaryError as error:
             text = f"the sample could not be read again: {error}"
-            if error.lacks_answer and not error.concerns_all_keys:
+            if error.outage or (error.lacks_answer and not error.concerns_all_keys):
                 self._findings.unanswered.append(text)
             elif self._findings.faults:
                 self._findings.faults.append(text)  # what was found is kept

@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
-from conftest import AT_ONCE
+from support.environment import AT_ONCE
 from support.fault_runs import Make, ids_of, ids_until, page_ids, page_json, rows_at
 from support.raw_server import RawServer, free_port, http, said
 

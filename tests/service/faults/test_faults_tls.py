@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import aiohttp
 import pytest
 import trustme
-from conftest import AT_ONCE, PASSWORD, USERNAME
+from support.environment import AT_ONCE, PASSWORD, USERNAME
 from support.fault_runs import Make, ids_of, ids_until, page_ids, page_json, rows_at
 from support.raw_server import RESET, Answer, RawServer, http, tls_server
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import AT_ONCE, PASSWORD, USERNAME
+from support.environment import AT_ONCE, PASSWORD, USERNAME
 from support.raw_server import Answer, RawServer, http, in_thread, said
 from support.virtual_time import clock, run
 

@@ -13,7 +13,7 @@ from unittest.mock import Mock
 
 import aiohttp
 import pytest
-from conftest import AT_ONCE, PASSWORD, USERNAME
+from support.environment import AT_ONCE, PASSWORD, USERNAME
 from support.raw_server import MOMENT, Answer, RawServer, free_port, http, in_thread
 
 from capillary_async import AsyncSession, BasicAuth, Limits, RetryPolicy, Timeouts
