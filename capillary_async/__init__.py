@@ -4,14 +4,15 @@ The path of one call, `async for row in session.points_allocation.by_expiry(...)
 
 1. `endpoints/points_allocation.py` checks the arguments and gives a `Pager` (`_paging/pager.py`), a recipe.
 2. The loop opens an `ItemIterator` (`_paging/iterators.py`) over a `ListReader` (`_paging/reader.py`).
-3. The reader asks the endpoint for a page, several ahead (`_paging/prefetch.py`); each is a frozen `Request`.
+3. The reader takes pages from `_paging/requests.py`: page 1, then several ahead; `endpoints/_caller.py` sends each.
 4. `_transport/chain.py` passes it on: middlewares → `log` → `retry` → `credentials` → `limiter` → `classify` → `wire`.
 5. `retry` repeats attempts by the pure rules of `retry_decision.py`, as far as the session's quota goes.
 6. `limiter` waits for a permit: concurrency and rate of `adaptive_limit.py`, the shut gate of `gate.py`.
 7. `wire` sends one attempt with aiohttp and reads the whole body; `body` verifies and decompresses it.
-8. `classify` decides what the answer is: an error, or records, which `_codec/decode.py` makes of the bytes.
-9. The reader drops records that come twice, finds the end, and gives pages in order; an error has the position.
-10. A `FanOut` (`_fanout/fanout.py`) does 2 to 9 for many keys with a few workers, one `Outcome` per key.
+8. `classify` decides what the answer is: an error, or records, which `_codec/decode.py` makes of the bytes; of a large
+   page read ahead it does so when the reader takes the page.
+9. The reader drops records that come twice (`_paging/duplicates.py`) and finds the end (`_paging/cursor.py`).
+10. A `FanOut` (`_fanout/fanout.py`) does 3 to 9 for many keys with a few workers, one `Outcome` per key.
 """
 
 from typing import TYPE_CHECKING

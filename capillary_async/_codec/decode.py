@@ -18,11 +18,11 @@ from typing import Any, Final, Generic, TypeVar, cast, get_args, get_origin, ove
 import msgspec
 from attrs import field, frozen
 
+from capillary_async._codec.doubled_members import ambiguity
 from capillary_async._codec.drift import of_rows
 from capillary_async._codec.fast_decoder import FastDecoder, fast_decoder
 from capillary_async._codec.faults import SHOWN, bad_json, list_or_fault, wrong_shape
 from capillary_async._codec.parse import PARSER, parse
-from capillary_async._codec.repeats import ambiguity
 from capillary_async._codec.wire_names import is_record
 from capillary_async._repr import brief_repr
 from capillary_async.errors import ApiMessage

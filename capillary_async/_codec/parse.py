@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
+from capillary_async._codec.doubled_members import ambiguity
 from capillary_async._codec.faults import SHOWN, bad_json, beyond
-from capillary_async._codec.repeats import ambiguity
 from capillary_async.models.exact import PARSING
 
 __all__ = ["PARSER", "parse"]
