@@ -87,7 +87,8 @@ class AdaptiveLimit:
         Args:
             single: As in `Gate.wait`.
         """
-        if self.active >= self.limit:
+        # In an outage the limit has been cut to what hangs: one single call a second passes beside that.
+        if self.active >= (self._most if single and self.gate.outages.present is not None else self.limit):
             self._wanted = True
             return 0.0
         if (shut := self.gate.wait(single=single)) is not None:

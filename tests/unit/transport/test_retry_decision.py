@@ -68,7 +68,7 @@ def malformed(body: str) -> DecodeError:
 
 
 RETRIED = {
-    **{f"status {status}": APIError(status=status) for status in RETRIED_STATUSES},
+    **{f"status {status}": APIError(status=status) for status in sorted(RETRIED_STATUSES)},
     "no connection": ConnectError(kind="connect"),
     "reset": TransportError(),
     "cut": TransportError(kind="cut-body"),
