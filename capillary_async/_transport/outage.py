@@ -28,7 +28,6 @@ NOTICED = 3.0  # maximum seconds of noticing an outage that count into its first
 LEAST = 0.5  # seconds between the end of a slow probe and the next one
 SINGLE_EVERY = 1.0  # seconds between two single calls that are let through
 _ROUNDING = 1e-6
-_USED_UP = ("attempts", "deadline")  # reasons that may be those of a short outage
 
 
 @define(eq=False)
@@ -229,12 +228,7 @@ class Outages:
             return True
         if self.answers > answers:
             # The server may mean the session, and not the key, where it asks to wait.
-            # What used up its attempts may have failed with the others of a short outage: it has one more try, but in
-            # a job, which reads failed customers again in its rounds and has fewer tries.
-            most = (
-                call.throttled_tries if _asks_to_wait(error) else int(reason in _USED_UP and call.throttled_tries > 1)
-            )
-            return reason == "quota" or call.tries < most
+            return reason == "quota" or (call.tries < call.throttled_tries and _asks_to_wait(error))
         if reason == "retry-after":
             # No control goes through the gate. What waited there before goes on as long as it may wait.
             return call.waits_since is not None or (False if alone else None)

@@ -65,13 +65,13 @@ def commit_before_rename() -> None:
 def order_of_arrival() -> None:
     """Rows are written as they come."""
 
-    def settle(self: Any, place: int, items: Any, new: Any = ()) -> None:
+    def complete_key(self: Any, place: int, items: Any, new: Any = ()) -> None:
         self.left -= 1
         if items:
             self._ready.append(_shards.KeyRows(place, self.keys[place], items))
             self._records += len(items)
 
-    _shards.ShardTask.settle = settle  # type: ignore[method-assign]
+    _shards.ShardTask.complete_key = complete_key  # type: ignore[method-assign]
 
 
 def after_the_last() -> None:
