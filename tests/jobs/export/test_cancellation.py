@@ -60,7 +60,7 @@ OWN_THREADS = ("capillary-async-files", "capillary-async-state")
 
 
 def left_of_it(out: Path) -> list[object]:
-    """Threads, tasks and unfinished files of an export; the threads of other tests' inputs may still wait for a pipe."""
+    """Threads, tasks and unfinished files of an export; threads of inputs of other tests may wait for a pipe."""
     threads = [each.name for each in threading.enumerate() if each.name.startswith(OWN_THREADS)]
     tasks = [task for task in asyncio.all_tasks() if str(PACKAGE) in task.get_coro().cr_code.co_filename]  # type: ignore[union-attr]
     return [*threads, *tasks, *out.glob("shards/*.part")]
