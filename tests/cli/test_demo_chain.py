@@ -214,7 +214,7 @@ def is_there(pid: int) -> bool:
 @PROC
 @pytest.mark.parametrize(
     ("number", "code", "nth"),
-    [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 2)],
+    [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 2)],
 )
 def test_no_child_is_left(number: signal.Signals, code: int, nth: int, tmp_path: Path) -> None:
     """Told to end while the first or the second export runs: the child is gone when the demo is."""

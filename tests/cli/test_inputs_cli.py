@@ -104,7 +104,8 @@ def test_a_pipe_loses_no_id(how: str, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @POSIX
-@pytest.mark.parametrize(("command", "signal_"), [("export", signal.SIGTERM), ("allocations", signal.SIGINT)])
+@pytest.mark.parametrize("command", ["export", "allocations"])
+@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT])
 def test_a_fifo_without_a_writer_ends_when_it_is_stopped(command: str, signal_: int, tmp_path: Path) -> None:
     """Opening it waits for a writer; the command does not."""
     os.mkfifo(tmp_path / "ids")

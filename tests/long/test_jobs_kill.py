@@ -69,7 +69,7 @@ def same(out: Path, undisturbed: dict[str, Any]) -> bool:
     return contents(out) == undisturbed
 
 
-@pytest.mark.parametrize("campaign", range(3))
+@pytest.mark.parametrize("campaign", range(5))
 def test_random_kills(
     campaign: int, server: Customers, runner: Runner, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -30,7 +30,7 @@ async def export(session: AsyncSession, out: Path, ids: Any, **options: Any) -> 
     return await jobs.export("allocations", ids, out, session=session, sleep=at_once, **QUERY, **options)
 
 
-@pytest.mark.parametrize("cap", [1, 7, 40, 75, 99])
+@pytest.mark.parametrize("cap", [1, 5, 7, 15, 30, 37, 40, 60, 75, 80, 90, 99])
 async def test_an_export_from_a_capping_server_loses_no_row(
     server: Customers, session_at: Callable[..., AsyncSession], tmp_path: Path, cap: int
 ) -> None:

@@ -107,7 +107,7 @@ def same(value: Any, left: Any) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-@settings(max_examples=10)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_to_dict_is_plain_and_exact(kind: type[Any], data: st.DataObject) -> None:
     """Of every model: its fields by their names, and what is derived; nothing of the record changes with it."""
@@ -132,7 +132,7 @@ def _derived(kind: type[Any]) -> set[str]:
     [(PointsAllocation, ALLOCATION), (PointsAwarded, AWARDED), (LoyaltyEvent, EVENT), (LedgerEvent, LEDGER)],
     ids=lambda one: getattr(one, "__name__", ""),
 )
-@settings(max_examples=10)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_to_json_is_the_row_of_the_command_line(kind: type[Any], table: Any, data: st.DataObject) -> None:
     """Byte for byte, but for the columns of the command itself, which come first."""
@@ -156,7 +156,7 @@ def test_json_has_the_digits_of_the_record(record: PointsAllocation) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-@settings(max_examples=10)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_every_record_leaves_as_json(kind: type[Any], data: st.DataObject) -> None:
     """Those of the ledger without empty members, one inside another as well."""

@@ -252,7 +252,7 @@ def check_every_way(world: World, size: int, prefetch: int, most: int | None, st
     virtual_time.run(main)
 
 
-@settings(THOROUGH, max_examples=150)
+@settings(THOROUGH, max_examples=400)
 @drawn(world=worlds(), size=SIZES, prefetch=WINDOWS, most=WANTED, start=STARTS)
 @example(World([Row(1)] * 20, seed=1), 10, 8, None, None)
 @example(World([Row(n) for n in range(40)], echoes={4: 1}, seed=1), 10, 8, None, None)
@@ -264,7 +264,7 @@ def test_a_list_reads_the_same_at_every_window(
     check_every_way(world, size, prefetch, most, start)
 
 
-@settings(THOROUGH, max_examples=80)
+@settings(THOROUGH, max_examples=150)
 @drawn(world=walks_over_ids(), prefetch=WINDOWS, most=WANTED, start=st.one_of(st.none(), st.builds(Position, NUMBERS)))
 def test_ids_read_the_same_at_every_window(
     world: World, prefetch: int, most: int | None, start: Position | None
@@ -447,7 +447,7 @@ class Reader:
             await asyncio.sleep(0)
 
 
-@settings(THOROUGH, max_examples=100)
+@settings(THOROUGH, max_examples=250)
 @drawn(
     world=worlds(("server", "decode", "cancelled"), changes=False).filter(lambda world: world.past_end != "html"),
     size=SIZES,
@@ -469,7 +469,7 @@ def test_pieces_join_to_the_list(world: World, size: int, seed: int) -> None:
     virtual_time.run(main)
 
 
-@settings(THOROUGH, max_examples=80)
+@settings(THOROUGH, max_examples=150)
 @drawn(
     world=worlds(("server", "decode"), changes=False),
     size=SIZES,
@@ -520,7 +520,7 @@ def test_a_walk_asked_again_goes_on(world: World, size: int, prefetch: int, seed
 # What is asked.
 
 
-@settings(THOROUGH, max_examples=100)
+@settings(THOROUGH, max_examples=200)
 @drawn(world=worlds(("server", "decode", "404")), size=SIZES, prefetch=WINDOWS, most=WANTED, seed=SEEDS)
 def test_a_slow_consumer_bounds_what_is_fetched(
     world: World, size: int, prefetch: int, most: int | None, seed: int
