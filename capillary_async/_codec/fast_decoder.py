@@ -16,6 +16,7 @@ import attrs
 import msgspec
 from attrs import field, frozen
 
+from capillary_async._codec.raw_rows import raw_decoder
 from capillary_async.models import PointsAllocation, PointsAwarded
 from capillary_async.models.exact import MOST_DIGITS, bounded
 
@@ -44,6 +45,7 @@ _LONGEST_ROW: Final = 2_000  # bytes of a row's skeleton that are remembered; wi
 _MOST_KINDS: Final = 32  # of rows in a page; ours have one for each status and set of members
 _DIGITS: Final = bytes.maketrans(b"123456789.", b"0" * 10)
 _STEP: Final = 12
+_RAW: Final = frozenset({int, bytes, type(None)})  # of an amount in a raw row
 _LONG_NUMBER: Final = b"0" * (MOST_DIGITS // _STEP)
 
 
@@ -66,7 +68,8 @@ class FastDecoder(Generic[T]):
     numbers: Callable[[bytes], object]
     texts: Callable[[list[T]], list[str | None]]
     members: frozenset[str]
-    amounts: tuple[Callable[[T], Decimal | None], ...]
+    amounts: tuple[Callable[[T], Any], ...]
+    raw: bool = False
     kinds: _Kinds = field(factory=_Kinds, init=False)
 
     def read(self, body: bytes) -> tuple[list[T], bool] | None:
@@ -92,7 +95,7 @@ class FastDecoder(Generic[T]):
                     self._remember(texts, rows)
         except (ValueError, RecursionError):  # every error of msgspec is a ValueError
             return None
-        return (records, plain) if amounts or self._bounded(records) else None
+        return (records, plain) if self._exact(records, short=amounts) else None
 
     def _remember(self, texts: list[str | None], rows: list[bytes]) -> None:
         """Remember the plain rows of a page by their texts: most pages are made of the rows of the pages before."""
@@ -102,8 +105,11 @@ class FastDecoder(Generic[T]):
             if _texts_in(row) == (text is not None, False):  # else an object within a row has put them out of step
                 self.kinds[text] = row + b"}"
 
-    def _bounded(self, records: list[T]) -> bool:
-        return all(bounded(one) for amount in self.amounts for one in map(amount, records) if one is not None)
+    def _exact(self, records: list[T], *, short: bool) -> bool:
+        """Whether each amount is one: of raw rows an int or digits that columns can take, of records within bounds."""
+        if self.raw:
+            return short and all(_RAW.issuperset(map(type, map(amount, records))) for amount in self.amounts)
+        return short or all(bounded(one) for amount in self.amounts for one in map(amount, records) if one is not None)
 
 
 def _looked_at(body: bytes, members: frozenset[str], rows: list[bytes] | None = None) -> tuple[int, bool, bool]:
@@ -162,16 +168,23 @@ def _texts_in(row: bytes) -> tuple[int, bool]:
     return texts, b":e" in row
 
 
-@lru_cache(maxsize=len(_TEXTS))
-def fast_decoder(model: Any) -> FastDecoder[Any]:
-    """The fast decoder of a model in snake_case, made when it is first needed."""
+@lru_cache(maxsize=64)
+def fast_decoder(model: Any, columns: tuple[str, ...] = ()) -> FastDecoder[Any]:
+    """The fast decoder of a model in snake_case, made when it is first needed.
+
+    Args:
+        model: The class of the records.
+        columns: The fields to read as `RawRow`s, those that the rules of paging need among them; empty for records.
+            Raw rows are given only where no amount has an exponent or more than 100 digits.
+    """
     fields = attrs.fields_dict(model)
     numbers = [(name, int | float | None, None) for name, one in fields.items() if one.type == Decimal | None]
     only_numbers = msgspec.defstruct(f"{model.__name__}Numbers", numbers, gc=False)
     return FastDecoder(
-        decode=msgspec.json.Decoder(list[model]).decode,
+        decode=(raw_decoder(model, columns) if columns else msgspec.json.Decoder(list[model])).decode,
         numbers=msgspec.json.Decoder(list[only_numbers]).decode,  # type: ignore[valid-type]
         texts=_TEXTS[model],
         members=frozenset(fields),
-        amounts=tuple(attrgetter(name) for name, *_ in numbers),
+        amounts=tuple(attrgetter(name) for name, *_ in numbers if not columns or name in columns),
+        raw=bool(columns),
     )

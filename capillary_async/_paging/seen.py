@@ -223,6 +223,7 @@ def _content(item: Any) -> int:
 
     Python's hash of -1 equals that of -2, so the places of each -1 count too.
     """
+    item = _record_of(item)
     try:
         digest = hash(item)
     except TypeError:
@@ -252,7 +253,13 @@ def _contents_of(items: Sequence[Any], *, signed: bool) -> list[int]:
 
 def content_of(item: Any) -> str:
     """The whole content of a record as text, the same in every process. The repr of a record is cut."""
+    item = _record_of(item)
     return repr(astuple(item)) if has(cast("type[Any]", type(item))) else repr(item)
+
+
+def _record_of(item: Any) -> Any:
+    """The record of a raw row; anything else as it is."""
+    return item.record() if hasattr(item, "__struct_fields__") else item
 
 
 def _digest(value: Any) -> int:

@@ -11,6 +11,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from capillary_async import CapillaryError
+from capillary_async.tables import UnfitError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,20 +33,6 @@ class JobError(CapillaryError):
     def __init__(self, message: str = "", *, path: str | None = None) -> None:
         super().__init__(message)
         self.path = path
-
-
-class UnfitError(CapillaryError):
-    """A record of one key does not fit the output's columns, and nothing is rounded or cut to make it fit.
-
-    Attributes:
-        field: The column.
-    """
-
-    field: str
-
-    def __init__(self, message: str = "", *, field: str = "") -> None:
-        super().__init__(message)
-        self.field = field
 
 
 def one_line(error: BaseException) -> str:

@@ -1,0 +1,133 @@
+"""Columns of records: arrays of a model's fields, from records or from the raw rows of pages.
+
+Invariant: nothing is rounded, cut or coerced. A value that does not fit is an error that names key, row and field.
+Called by `batches` and by the Parquet format of the export.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from operator import attrgetter
+from typing import Any
+
+from capillary_async.tables._errors import UnfitError
+from capillary_async.tables._imports import pa, pc
+from capillary_async.tables._schema import DERIVED, QUANTITY, Convert, fields_of, schema
+
+__all__ = ["Columns"]
+
+_FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999  # milliseconds: the first of year 1, the last of year 9999
+_NULL = type(None)
+_WHOLE = pa.decimal128(22, 3)  # takes every int64, which decimal128(18, 3) does not
+
+
+class Columns:
+    """The columns of a model, or some of them.
+
+    Args:
+        model: The class of the records.
+        names: The columns, in their order; None for all of `schema(model)`.
+        advice: The end of an error's text: what to do where a value does not fit.
+    """
+
+    def __init__(self, model: type[Any], names: Sequence[str] | None = None, *, advice: str) -> None:
+        whole = schema(model)
+        self.schema = whole if names is None else pa.schema([whole.field(name) for name in names])
+        self._fields = fields_of(model)
+        self._source = {derived: name for name, derived in DERIVED.items() if derived in whole.names}
+        self._getters = {name: attrgetter(name) for name in self._fields}
+        self._advice = advice
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of the model that fill the columns."""
+        return tuple(dict.fromkeys(self._source.get(name, name) for name in self.schema.names))
+
+    def arrays(self, records: Sequence[Any], place: Callable[[int], tuple[Any, int]]) -> list[Any]:
+        """An array per column, of records or raw rows.
+
+        Args:
+            records: What fills the columns; records and raw rows may be mixed.
+            place: Gives of the number of a record its key and its row there, for an error.
+
+        Raises:
+            UnfitError: A value does not fit its column.
+        """
+        made = {name: self._array(name, records, place) for name in self.fields}
+        return [made[name] if name in made else _times(made[self._source[name]]) for name in self.schema.names]
+
+    def _array(self, name: str, records: Sequence[Any], place: Callable[[int], tuple[Any, int]]) -> Any:
+        kind, convert = self._fields[name]
+        values: list[Any] = list(map(self._getters[name], records))
+        try:
+            return _amounts(values) if kind is QUANTITY else _of(values, kind, convert)
+        except (pa.ArrowException, OverflowError) as error:
+            values = _decimals(values) if kind is QUANTITY else list(map(convert, values)) if convert else values
+            number = next((number for number, value in enumerate(values) if not _fits(value, kind)), 0)
+            key, row = place(number)
+            raise _unfit(name, kind, values[number], f"key {key}: ", row, error, self._advice) from None
+
+
+def _of(values: list[Any], kind: Any, convert: Convert | None) -> Any:
+    return pa.array(list(map(convert, values)) if convert else values, kind)
+
+
+def _amounts(values: list[Any]) -> Any:
+    """An array of amounts: ints, the bytes of digits, or Decimals.
+
+    Arrow reads digits faster than it takes Decimals, and refuses what does not fit. An exponent is never among the
+    digits: Arrow ends the process on some.
+    """
+    kinds = set(map(type, values))
+    if kinds <= {int, _NULL}:
+        return pa.array(values, pa.int64()).cast(_WHOLE).cast(QUANTITY)
+    if kinds <= {int, bytes, _NULL}:
+        if int in kinds:
+            values = [b"%d" % value if type(value) is int else value for value in values]
+        return pa.array(values, pa.binary()).cast(pa.string()).cast(QUANTITY)
+    return pa.array(_decimals(values), QUANTITY)
+
+
+def _decimals(values: Iterable[Any]) -> list[Decimal | None]:
+    return [
+        value if value is None or isinstance(value, Decimal) else Decimal(value.decode() if isinstance(value, bytes) else value)
+        for value in values
+    ]
+
+
+def _times(array: Any) -> Any:
+    """Milliseconds as times; null where no date of the years 1 to 9999 is meant, which readers could not show."""
+    known = pc.and_(pc.greater_equal(array, _FIRST), pc.less_equal(array, _LAST))
+    return pc.if_else(known, array, pa.scalar(None, pa.int64())).cast(pa.timestamp("ms", "UTC"))
+
+
+def _unfit(name: str, kind: Any, value: Any, where: str, row: int, error: Exception, advice: str) -> UnfitError:
+    field, value, inner = _culprit(name, value, kind)
+    shown = str(value) if isinstance(value, Decimal | int | str) else type(value).__name__
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."  # noqa: PLR2004 - a line's worth
+    what = advice if pa.types.is_decimal(inner) else "report it"
+    return UnfitError(
+        f"{where}{field} {shown} of row {row} does not fit {inner}, and nothing is rounded "
+        f"({str(error).partition(chr(10))[0]}); {what}",
+        field=field,
+    )
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        pa.array([value], kind)
+    except (pa.ArrowException, OverflowError):
+        return False
+    return True
+
+
+def _culprit(path: str, value: Any, kind: Any) -> tuple[str, Any, Any]:
+    """The innermost value that does not fit, with its path and its type."""
+    parts: list[tuple[str, Any, Any]] = []
+    if pa.types.is_struct(kind):
+        parts = [(f"{path}.{field.name}", value[field.name], field.type) for field in kind]
+    elif pa.types.is_list(kind):
+        parts = [(path, entry, kind.value_type) for entry in value]
+    wrong = [part for part in parts if part[1] is not None and not _fits(part[1], part[2])]
+    return _culprit(*wrong[0]) if wrong else (path, value, kind)
