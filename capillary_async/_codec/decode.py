@@ -58,9 +58,7 @@ class Decoded(Generic[T]):
 # --- the calls -------------------------------------------------------------------------------------------------------
 
 
-def rows(
-    model: type[T], body: bytes, *, timezone: tzinfo | None = None, columns: tuple[str, ...] = ()
-) -> Decoded[T]:
+def rows(model: type[T], body: bytes, *, timezone: tzinfo | None = None, columns: tuple[str, ...] = ()) -> Decoded[T]:
     """Decode a bare JSON array of records.
 
     Args:

@@ -174,7 +174,7 @@ def fast_decoder(model: Any, columns: tuple[str, ...] = ()) -> FastDecoder[Any]:
 
     Args:
         model: The class of the records.
-        columns: The fields to read as `RawRow`s, those that the rules of paging need among them; empty for records.
+        columns: The fields to read as `RawRow`s; empty for records.
             Raw rows are given only where no amount has an exponent or more than 100 digits.
     """
     fields = attrs.fields_dict(model)

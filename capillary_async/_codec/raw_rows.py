@@ -1,7 +1,7 @@
 """`RawRow`: a row of a page whose amounts are still the digits of the body, for columns without records.
 
-Invariant: a raw row equals another row, or a record, exactly where the records of both are equal. Made by msgspec for
-`fast_decoder`; read by the paging rules as records are, and by `tables`.
+Invariant: a raw row equals another one, or a record, exactly where the fields that it has are equal as values.
+Made by `fast_decoder`; called by the rules of paging, as records are, and by `tables`.
 """
 
 from decimal import Decimal
@@ -15,6 +15,9 @@ from capillary_async.models.exact import PARSING
 
 __all__ = ["RawRow", "raw_decoder"]
 
+# What identifies a record and its customer, and the texts by which the decoder remembers rows.
+_ALWAYS = frozenset({"id", "customer_id", "original_customer_id", "status", "source_table"})
+
 
 class RawRow(msgspec.Struct, gc=False, eq=False):
     """A row: whole numbers and texts as the model has them, amounts as int or as the bytes of their digits.
@@ -27,21 +30,22 @@ class RawRow(msgspec.Struct, gc=False, eq=False):
 
     def record(self) -> Any:
         """The row as a record of its model."""
-        values = {name: getattr(self, name) for name in self.__struct_fields__}
-        values.update((name, _amount(values[name])) for name in self.amounts)
+        values = {name: _value(getattr(self, name)) for name in self.__struct_fields__}
+        values.update((name, Decimal(values[name])) for name in self.amounts if values[name] is not None)
         return self.model(**values)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, RawRow):
-            return msgspec.structs.astuple(self) == msgspec.structs.astuple(other) or self.record() == other.record()
-        return bool(self.record() == other) if isinstance(other, self.model) else NotImplemented
+        if not isinstance(other, RawRow | self.model):
+            return NotImplemented
+        return all(_value(getattr(self, name)) == _value(getattr(other, name)) for name in self.__struct_fields__)
 
     def __hash__(self) -> int:
         return hash(self.record())
 
 
-def _amount(value: Any) -> Decimal | None:
-    return None if value is None else Decimal(value.decode() if isinstance(value, bytes) else value, PARSING)
+def _value(value: Any) -> Any:
+    """A value as a record has it, but for whole amounts, which are ints here and equal their Decimals."""
+    return Decimal(value.decode(), PARSING) if isinstance(value, bytes) else value
 
 
 @lru_cache(maxsize=64)
@@ -50,12 +54,12 @@ def raw_decoder(model: Any, columns: tuple[str, ...]) -> Any:
 
     Args:
         model: A model in snake_case.
-        columns: The fields to read, in any order.
+        columns: The fields to read, beside those of the rules of paging.
     """
-    fields = attrs.fields_dict(model)
-    amounts = frozenset(name for name in columns if fields[name].type == Decimal | None)
+    fields = {name: one for name, one in attrs.fields_dict(model).items() if name in columns or name in _ALWAYS}
+    amounts = frozenset(name for name, one in fields.items() if one.type == Decimal | None)
     # In the order of the model, which is that of the wire: msgspec finds a member first where it comes next.
-    described = [(name, Any if name in amounts else fields[name].type, None) for name in fields if name in columns]
+    described = [(name, Any if name in amounts else fields[name].type, None) for name in fields]
     row = msgspec.defstruct(
         f"{model.__name__}Row", described, bases=(RawRow,), namespace={"model": model, "amounts": amounts}, eq=False
     )

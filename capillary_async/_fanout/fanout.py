@@ -6,7 +6,7 @@ first request. Knows no HTTP. Called by the endpoints (`fan_over`) and users.
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 from attrs import evolve
 
@@ -26,7 +26,11 @@ from capillary_async._paging.pager import Page, SessionHooks
 from capillary_async._priority import BulkWork
 from capillary_async._repr import cut
 from capillary_async._validation import flag, refuse, whole
-from capillary_async.errors import InvalidRequestError
+from capillary_async.errors import CapillaryError, InvalidRequestError
+from capillary_async.tables._doors import ROWS, Part, Parts, TableSource, Tabular, table_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["BatchReader", "FanOut", "FanOutIterator", "Outcome", "PagedReader", "fan_over"]
 
@@ -37,7 +41,7 @@ T_co = TypeVar("T_co", covariant=True)
 V = TypeVar("V")
 
 
-class FanOut(AsyncOnly, Generic[K_co, T_co]):
+class FanOut(Tabular, AsyncOnly, Generic[K_co, T_co]):
     """One query for many keys, sent concurrently.
 
     `async for outcome in fan` gives one `Outcome` per key, as they finish.
@@ -153,9 +157,77 @@ class FanOut(AsyncOnly, Generic[K_co, T_co]):
             outcomes[_name_beside(outcomes, outcome.key)] = outcome
         return outcomes
 
+    @overload
+    async def to_arrow(self, columns: Iterable[str] | None = None, *, partial: Literal[False] = False) -> Any: ...
+    @overload
+    async def to_arrow(
+        self, columns: Iterable[str] | None = None, *, partial: Literal[True]
+    ) -> tuple[Any, dict[K_co, CapillaryError]]: ...
+    async def to_arrow(self, columns: Iterable[str] | None = None, *, partial: bool = False) -> Any:
+        """All rows as a `pyarrow.Table`: `asked_key`, then the columns of `capillary_async.tables.schema(model)`.
+
+        The keys are in the order of the input. Amounts are decimal128(18, 3) and never rounded. Needs the extra
+        `arrow`.
+
+        Args:
+            columns: The columns after `asked_key`, in this order; None for all. Fewer are faster.
+            partial: True to return `(table, failures)`, where a failed key raises otherwise. `failures` is a dict of
+                key to error; the table has no rows of these keys.
+
+        Raises:
+            InvalidRequestError: A column does not exist. Nothing is sent.
+            ModuleNotFoundError: pyarrow is not installed.
+            UnfitError: A value does not fit its column; the message names key, row and field.
+            CapillaryError: The first error of a key, with `.key`; with `partial` only what concerns every key.
+        """
+        flag("partial", partial)
+        failures: dict[Any, CapillaryError] | None = {} if partial else None
+        table = await table_of(self._batches(ROWS, columns, ordered=True, failures=failures))
+        return (table, failures) if partial else table
+
+    def _table_source(self) -> TableSource | None:
+        return self._plan.reader.table
+
+    def _parts(self, fields: tuple[str, ...], *, ordered: bool, failures: dict[Any, CapillaryError] | None) -> Parts:
+        raw = FanOut(evolve(self._plan, reader=self._plan.reader.for_columns(fields)), self._name, self._owner)
+        return _OutcomeParts(raw.ordered(), failures) if ordered else _PageParts(raw.pages())
+
     def __repr__(self) -> str:
         length = self._plan.keys.length
         return f"<FanOut {cut(self._name, 400)} over {'an iterator' if length is None else f'{length} keys'}>"
+
+
+class _PageParts:
+    """The pages of a fan-out, as they come, as the parts of a table."""
+
+    def __init__(self, pages: FanOutIterator[tuple[Any, Page[Any]]]) -> None:
+        self._pages = pages
+
+    async def __anext__(self) -> Part:
+        key, page = await anext(self._pages)
+        return Part(key, page.items, page.last)
+
+    async def aclose(self) -> None:
+        await self._pages.aclose()
+
+
+class _OutcomeParts:
+    """The outcomes of a fan-out as the parts of a table; errors are raised where there is no place for them."""
+
+    def __init__(self, outcomes: FanOutIterator[Outcome[Any, Any]], failures: dict[Any, CapillaryError] | None) -> None:
+        self._outcomes = outcomes
+        self._failures = failures
+
+    async def __anext__(self) -> Part:
+        outcome = await anext(self._outcomes)
+        if outcome.error is not None:
+            if self._failures is None:
+                raise outcome.error
+            self._failures[_name_beside(self._failures, outcome.key)] = outcome.error
+        return Part(outcome.key, outcome.items, last=True)
+
+    async def aclose(self) -> None:
+        await self._outcomes.aclose()
 
 
 def fan_over(

@@ -6,9 +6,10 @@ Called by the endpoints (readers) and `WorkerPool` (units).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from capillary_async._paging.verified import open_reader
 from capillary_async.errors import CapillaryError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from capillary_async._paging.reader import ListReader
     from capillary_async._paging.source import ListSource, PrefetchBudget, SessionHooks
     from capillary_async._paging.verified import VerifiedReader
+    from capillary_async.tables._doors import TableSource
 
 __all__ = ["BatchReader", "Emit", "PagedReader", "Reader", "WorkItem"]
 
@@ -88,6 +90,15 @@ class Reader(Protocol[K]):
         """Raises for a page size that the endpoint does not take."""
         ...
 
+    @property
+    def table(self) -> TableSource | None:
+        """What a table of it has; None where there is none."""
+        ...
+
+    def for_columns(self, fields: tuple[str, ...]) -> Reader[K]:
+        """The same reader for a table of these fields."""
+        ...
+
 
 class PagedWork(Generic[K]):
     """Reads the list of one key; a second run continues with the same list reader."""
@@ -115,6 +126,11 @@ class PagedReader(Generic[K, T]):
     owner: SessionHooks
     check_paging: Callable[[Paging], None]
     batch: int = 1
+    table: TableSource | None = None
+
+    def for_columns(self, fields: tuple[str, ...]) -> PagedReader[K, Any]:
+        """The same lists for a table of these fields."""
+        return evolve(self, source=partial(_for_columns, self.source, fields))
 
     def weigh(self, key: K) -> int:  # noqa: ARG002 - one key is always a whole unit
         """0: a unit is one key, whatever its length."""
@@ -127,6 +143,10 @@ class PagedReader(Generic[K, T]):
     def unit(self, keys: tuple[K, ...], paging: Paging, budget: PrefetchBudget) -> WorkItem:
         """The unit that reads the list of one key."""
         return PagedWork(keys, open_reader(self.source(keys[0]), paging, self.owner, budget=budget))
+
+
+def _for_columns(source: Callable[[Any], ListSource[Any]], fields: tuple[str, ...], key: Any) -> ListSource[Any]:
+    return source(key).for_columns(fields)
 
 
 class BatchWork(Generic[K, T]):
@@ -166,6 +186,11 @@ class BatchReader(Generic[K, T]):
     room: int
     weight: Callable[[K], int]
     check_paging: Callable[[Paging], None] = _any_paging
+    table: TableSource | None = None
+
+    def for_columns(self, fields: tuple[str, ...]) -> BatchReader[K, T]:  # noqa: ARG002 - its columns are made of records
+        """The same keys for a table."""
+        return self
 
     def weigh(self, key: K) -> int:
         """The bytes that a key adds to a request."""

@@ -21,13 +21,14 @@ from capillary_async._paging.verified import VerifiedReader, open_reader
 from capillary_async._repr import cut
 from capillary_async._validation import refuse, whole
 from capillary_async.errors import InvalidRequestError
+from capillary_async.tables._doors import Part, Parts, TableSource, Tabular
 
 __all__ = ["FetchedPage", "ItemIterator", "ListSource", "Page", "PageIterator", "Pager", "Position", "SessionHooks"]
 
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Pager(AsyncOnly, Generic[T_co]):
+class Pager(Tabular, AsyncOnly, Generic[T_co]):
     """A list of the API: a recipe, not a cursor. Looping twice reads twice.
 
     `async for record in pager` gives every record, page after page; a record that comes twice is given once. The
@@ -173,9 +174,30 @@ class Pager(AsyncOnly, Generic[T_co]):
             await pages.aclose()
         return records
 
+    def _table_source(self) -> TableSource:
+        return TableSource(self._source.name, self._source.model)
+
+    def _parts(self, fields: tuple[str, ...], *, ordered: bool, failures: Any) -> Parts:  # noqa: ARG002 - of one list
+        raw = Pager(self._source.for_columns(fields), self._paging, self._owner, self._options)
+        return _PageParts(raw.pages())
+
     def __repr__(self) -> str:
         given = (f" {name}={value!r}" for name, value in _given(self._options))
         return f"<Pager {cut(''.join((self._source.name, *given)))}>"
+
+
+class _PageParts:
+    """The pages of a list as the parts of a table."""
+
+    def __init__(self, pages: PageIterator[Any]) -> None:
+        self._pages = pages
+
+    async def __anext__(self) -> Part:
+        page = await anext(self._pages)
+        return Part(None, page.items, page.last)
+
+    async def aclose(self) -> None:
+        await self._pages.aclose()
 
 
 def _given(options: PagerOptions) -> list[tuple[str, Any]]:

@@ -134,6 +134,8 @@ class ListSource(Generic[T]):
             not apply then.
         largest: The largest page size that the endpoint takes.
         ahead: As `fetch`, for pages read ahead, which may be deferred (`FetchedPage.decode`). None for `fetch`.
+        model: The class of the records, for tables; None where there is none.
+        with_columns: Gives the same list with raw rows, of these fields at least; None where only records can be read.
     """
 
     name: str
@@ -142,8 +144,14 @@ class ListSource(Generic[T]):
     pages: int | None = None
     largest: int | None = None
     ahead: Callable[[int, int], Awaitable[FetchedPage[T]]] | None = None
+    model: Any = None
+    with_columns: Callable[[tuple[str, ...]], ListSource[Any]] | None = None
 
     __repr__ = brief_repr
+
+    def for_columns(self, fields: tuple[str, ...]) -> ListSource[Any]:
+        """The same list for a table of these fields."""
+        return self if self.with_columns is None else self.with_columns(fields)
 
     @property
     def endpoint(self) -> str:

@@ -64,6 +64,7 @@ class ResponseSpec:
         free: True for any JSON at all (`session.request`).
         timezone: Of the server, for ISO times without an offset.
         owners: The customers asked: at least one record belongs to one of them. Empty where that cannot be said.
+        columns: The fields that are needed, for raw rows in place of records; empty for records.
     """
 
     model: Any = None
@@ -71,6 +72,7 @@ class ResponseSpec:
     free: bool = False
     timezone: tzinfo | None = None
     owners: frozenset[int] = frozenset()
+    columns: tuple[str, ...] = ()
 
     __repr__ = brief_repr
 

@@ -12,7 +12,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
-from attrs import define
+from attrs import define, evolve
 
 from capillary_async._codec.drift import carried
 from capillary_async._config import Limits, Paging, Timeouts
@@ -23,6 +23,7 @@ from capillary_async._paging.pager import FetchedPage, ListSource, Pager
 from capillary_async._transport.classify import judge
 from capillary_async._transport.messages import DEFERRED, Headers, Request, Response, ResponseSpec, decoded_of
 from capillary_async._transport.totals import total_in
+from capillary_async.tables._doors import TableSource
 
 __all__ = ["Caller", "Endpoint", "Resource"]
 
@@ -103,6 +104,8 @@ class Resource:
         check: Callable[[Any], K],
         source: Callable[[K], ListSource[T]],
         largest: int | None,
+        model: type[T],
+        key: type[K] | Any = int,
     ) -> FanOut[K, T]:
         """A fan-out that reads each key's list."""
         nothing: Any = None  # this source is never read, it only checks sizes
@@ -112,7 +115,7 @@ class Resource:
             probe.check_size(paging.page_size)
 
         check_paging(self._caller.paging)
-        reader = PagedReader(check, source, self._caller, check_paging)
+        reader = PagedReader(check, source, self._caller, check_paging, table=TableSource(name, model, key))
         return self._fan_over(keys, reader, argument=argument, name=name)
 
     def _fan_over(self, keys: Any, reader: Reader[Any], *, argument: str, name: str) -> FanOut[Any, Any]:
@@ -150,6 +153,7 @@ class Endpoint(Generic[R_co]):
 def fetched(response: Response, shape: ResponseSpec) -> FetchedPage[Any]:
     """An answer as a page."""
     decoded = decoded_of(response)
+    whole = evolve(shape, columns=()) if shape.columns else shape  # what a page had is compared as records
     return FetchedPage(
         decoded.items,
         decoded.received,
@@ -160,7 +164,7 @@ def fetched(response: Response, shape: ResponseSpec) -> FetchedPage[Any]:
         decoded.nulls,
         total=total_in(response.headers) if decoded.total is None else decoded.total,
         drift=carried(decoded) or None,
-        redecode=_Redecode(response.body, shape),
+        redecode=_Redecode(response.body, whole),
     )
 
 

@@ -83,6 +83,7 @@ class LoyaltyEventsResource(Resource):
             check=_one_of_many,
             source=lambda customer_id: self._source(customer_id, filters),
             largest=None,
+            model=LoyaltyEvent,
         )
 
     def _source(self, customer_id: int, filters: str) -> ListSource[LoyaltyEvent]:
@@ -93,7 +94,7 @@ class LoyaltyEventsResource(Resource):
             place = f"limit={size}&offset={(number - 1) * size}&page={number}"
             return fetched(await self._get(path, place + filters, shape), shape)
 
-        return ListSource(f"loyalty_events.list({customer_id})", fetch, IDENTITY)
+        return ListSource(f"loyalty_events.list({customer_id})", fetch, IDENTITY, model=LoyaltyEvent)
 
 
 def _filters(event_type: Any, from_date: Any, to_date: Any) -> str:

@@ -11,7 +11,7 @@ from datetime import date
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from capillary_async._fanout.fanout import FanOut
 from capillary_async._paging.pager import FetchedPage, ListSource, Pager
@@ -130,6 +130,8 @@ class PointsAllocationResource(Resource):
             check=_event_query,
             source=partial(self._of_event, not_found),
             largest=NEO_LARGEST_PAGE,
+            model=PointsAllocation,
+            key=EventQuery,
         )
 
     def by_expiry(
@@ -201,6 +203,7 @@ class PointsAllocationResource(Resource):
             check=_entity_number,
             source=partial(self._of_expiry, not_found, prefix),
             largest=NEO_LARGEST_PAGE,
+            model=PointsAllocation,
         )
 
     @staticmethod
@@ -222,17 +225,35 @@ class PointsAllocationResource(Resource):
         name = f"points_allocation.by_expiry(entity_id={entity_id})"
         return self._source(BY_EXPIRY, f"{prefix}&entity_id={entity_id}", name, entity_id, not_found)
 
-    def _source(
-        self, path: str, prefix: str, name: str, customer_id: int, not_found: NotFoundAs
+    def _source(  # noqa: PLR0917 - of this file
+        self,
+        path: str,
+        prefix: str,
+        name: str,
+        customer_id: int,
+        not_found: NotFoundAs,
+        columns: tuple[str, ...] = (),
     ) -> ListSource[PointsAllocation]:
-        shape, headers = self._shape(PointsAllocation, owners=(customer_id,)), self._caller.neo_headers
+        shape = evolve(self._shape(PointsAllocation, owners=(customer_id,)), columns=columns)
+        headers = self._caller.neo_headers
 
         def fetch(number: int, size: int, *, late: bool = False) -> Awaitable[FetchedPage[PointsAllocation]]:
             query = f"{prefix}&page={number}&count={size}"
             ask = partial(self._page, Request("GET", path, query, headers, shape=shape, late=late))
             return _or_empty(ask, name) if number == 1 and not_found == "empty" else ask()
 
-        return ListSource(name, fetch, IDENTITY, largest=NEO_LARGEST_PAGE, ahead=partial(fetch, late=True))
+        def with_columns(fields: tuple[str, ...]) -> ListSource[PointsAllocation]:
+            return self._source(path, prefix, name, customer_id, not_found, fields)
+
+        return ListSource(
+            name,
+            fetch,
+            IDENTITY,
+            largest=NEO_LARGEST_PAGE,
+            ahead=partial(fetch, late=True),
+            model=PointsAllocation,
+            with_columns=with_columns,
+        )
 
 
 def _entity_number(value: Any) -> int:

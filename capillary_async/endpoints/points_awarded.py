@@ -33,6 +33,7 @@ from capillary_async.errors import (
     RecordConflictError,
 )
 from capillary_async.models import PointsAwarded, PointsStatus
+from capillary_async.tables._doors import TableSource
 
 __all__ = ["PointsAwardedResource"]
 
@@ -112,7 +113,8 @@ class PointsAwardedResource(Resource):
         room = LONGEST_URL - len(f"{self._caller.base_url}{PATH}?{max(prefixes, key=len)}&entity_id=")
         # What cannot fit into a request need not be read ahead for one.
         batch = min(whole("batch_size", batch_size, 1), max(room // SHORTEST, 1))
-        reader = BatchReader(_entity, _Batches(partial(self._batch, prefixes)).ask, batch, room, _bytes)
+        table = TableSource("points_awarded.ids", PointsAwarded, int)
+        reader = BatchReader(_entity, _Batches(partial(self._batch, prefixes)).ask, batch, room, _bytes, table=table)
         return self._fan_over(entity_ids, reader, argument="entity_ids", name="points_awarded.ids")
 
     async def _batch(self, prefixes: tuple[str, ...], ids: tuple[int, ...]) -> Page[PointsAwarded]:

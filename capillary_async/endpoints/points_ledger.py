@@ -204,6 +204,8 @@ class PointsLedgerResource(Resource):
             check=_ledger_query,
             source=self._of,
             largest=None,
+            model=models.LedgerEvent,
+            key=LedgerQuery,
         )
 
     def _of(self, asked: LedgerQuery) -> ListSource[models.LedgerEvent]:
@@ -235,7 +237,7 @@ class PointsLedgerResource(Resource):
             await ask(pages[number - 1], answer)
             return answer.page(argument, pages[number - 1])
 
-        return ListSource("points_ledger.explode", fetch, ledger_key, pages=len(pages))
+        return ListSource("points_ledger.explode", fetch, ledger_key, pages=len(pages), model=models.LedgerEvent)
 
 
 def _owners(asked: LedgerQuery) -> tuple[int, ...]:

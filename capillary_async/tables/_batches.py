@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from capillary_async.tables._columns import Columns
 from capillary_async.tables._imports import pa
-from capillary_async.tables._schema import kind_of
+from capillary_async.tables._schema import Convert, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,8 @@ class BatchBuilder:
 
     def __init__(self, source: TableSource, columns: Sequence[str] | None, rows: int) -> None:
         self._columns = Columns(source.model, columns, advice="read the records instead, which keep all digits")
-        self._key, self._convert = (None, None) if source.key is None else kind_of(source.key)
+        kind: tuple[Any, Convert | None] = (None, None) if source.key is None else kind_of(source.key)
+        self._key, self._convert = kind
         first = [] if self._key is None else [pa.field(ASKED_KEY, self._key)]
         self.schema = pa.schema([*first, *self._columns.schema])
         self._name = source.name

@@ -11,6 +11,7 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import Any
 
+from capillary_async._repr import cut
 from capillary_async.tables._errors import UnfitError
 from capillary_async.tables._imports import pa, pc
 from capillary_async.tables._schema import DERIVED, QUANTITY, Convert, fields_of, schema
@@ -19,6 +20,7 @@ __all__ = ["Columns"]
 
 _FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999  # milliseconds: the first of year 1, the last of year 9999
 _NULL = type(None)
+_SHOWN = 80  # characters of a value in an error
 _WHOLE = pa.decimal128(22, 3)  # takes every int64, which decimal128(18, 3) does not
 
 
@@ -35,14 +37,15 @@ class Columns:
         whole = schema(model)
         self.schema = whole if names is None else pa.schema([whole.field(name) for name in names])
         self._fields = fields_of(model)
-        self._source = {derived: name for name, derived in DERIVED.items() if derived in whole.names}
+        self._names: list[str] = self.schema.names
+        self._source: dict[str, str] = {derived: name for name, derived in DERIVED.items() if derived in whole.names}
         self._getters = {name: attrgetter(name) for name in self._fields}
         self._advice = advice
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The fields of the model that fill the columns."""
-        return tuple(dict.fromkeys(self._source.get(name, name) for name in self.schema.names))
+        return tuple(dict.fromkeys(self._source.get(name, name) for name in self._names))
 
     def arrays(self, records: Sequence[Any], place: Callable[[int], tuple[Any, int]]) -> list[Any]:
         """An array per column, of records or raw rows.
@@ -55,18 +58,22 @@ class Columns:
             UnfitError: A value does not fit its column.
         """
         made = {name: self._array(name, records, place) for name in self.fields}
-        return [made[name] if name in made else _times(made[self._source[name]]) for name in self.schema.names]
+        return [made[name] if name in made else _times(made[self._source[name]]) for name in self._names]
 
     def _array(self, name: str, records: Sequence[Any], place: Callable[[int], tuple[Any, int]]) -> Any:
         kind, convert = self._fields[name]
         values: list[Any] = list(map(self._getters[name], records))
         try:
             return _amounts(values) if kind is QUANTITY else _of(values, kind, convert)
-        except (pa.ArrowException, OverflowError) as error:
+        except (pa.ArrowException, OverflowError):
             values = _decimals(values) if kind is QUANTITY else list(map(convert, values)) if convert else values
-            number = next((number for number, value in enumerate(values) if not _fits(value, kind)), 0)
+            number = next((number for number, value in enumerate(values) if _refusal(value, kind)), 0)
             key, row = place(number)
-            raise _unfit(name, kind, values[number], f"key {key}: ", row, error, self._advice) from None
+            field, what, inner = _described(name, values[number], kind)
+            advice = self._advice if pa.types.is_decimal(inner) else "report it"
+            reason = _refusal(values[number], kind)
+            text = f"key {key}: {what} of row {row} does not fit {inner}, and nothing is rounded ({reason}); {advice}"
+            raise UnfitError(text, field=field) from None
 
 
 def _of(values: list[Any], kind: Any, convert: Convert | None) -> Any:
@@ -91,7 +98,9 @@ def _amounts(values: list[Any]) -> Any:
 
 def _decimals(values: Iterable[Any]) -> list[Decimal | None]:
     return [
-        value if value is None or isinstance(value, Decimal) else Decimal(value.decode() if isinstance(value, bytes) else value)
+        value
+        if value is None or isinstance(value, Decimal)
+        else Decimal(value.decode() if isinstance(value, bytes) else value)
         for value in values
     ]
 
@@ -102,24 +111,20 @@ def _times(array: Any) -> Any:
     return pc.if_else(known, array, pa.scalar(None, pa.int64())).cast(pa.timestamp("ms", "UTC"))
 
 
-def _unfit(name: str, kind: Any, value: Any, where: str, row: int, error: Exception, advice: str) -> UnfitError:
+def _described(name: str, value: Any, kind: Any) -> tuple[str, str, Any]:
+    """The field that does not fit, nested ones by their path, the same with its value, and its type."""
     field, value, inner = _culprit(name, value, kind)
     shown = str(value) if isinstance(value, Decimal | int | str) else type(value).__name__
-    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."  # noqa: PLR2004 - a line's worth
-    what = advice if pa.types.is_decimal(inner) else "report it"
-    return UnfitError(
-        f"{where}{field} {shown} of row {row} does not fit {inner}, and nothing is rounded "
-        f"({str(error).partition(chr(10))[0]}); {what}",
-        field=field,
-    )
+    return field, f"{field} {cut(shown, _SHOWN)}", inner
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def _refusal(value: Any, kind: Any) -> str:
+    """Why a value does not fit, in Arrow's words; empty where it does."""
     try:
         pa.array([value], kind)
-    except (pa.ArrowException, OverflowError):
-        return False
-    return True
+    except (pa.ArrowException, OverflowError) as error:
+        return str(error).partition("\n")[0]
+    return ""
 
 
 def _culprit(path: str, value: Any, kind: Any) -> tuple[str, Any, Any]:
@@ -129,5 +134,5 @@ def _culprit(path: str, value: Any, kind: Any) -> tuple[str, Any, Any]:
         parts = [(f"{path}.{field.name}", value[field.name], field.type) for field in kind]
     elif pa.types.is_list(kind):
         parts = [(path, entry, kind.value_type) for entry in value]
-    wrong = [part for part in parts if part[1] is not None and not _fits(part[1], part[2])]
+    wrong = [part for part in parts if part[1] is not None and _refusal(part[1], part[2])]
     return _culprit(*wrong[0]) if wrong else (path, value, kind)

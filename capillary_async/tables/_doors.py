@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 from attrs import frozen
 
 from capillary_async._repr import shown
+from capillary_async._validation import whole
 from capillary_async.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-    from capillary_async.tables._batches import BatchBuilder, BatchIterator
+    from capillary_async.errors import CapillaryError
+    from capillary_async.tables._batches import BatchIterator
 
-__all__ = ["Part", "Parts", "TableSource", "Tabular"]
+__all__ = ["ROWS", "Part", "Parts", "TableSource", "Tabular", "table_of"]
 
 ROWS = 65_536
 
@@ -71,12 +73,18 @@ class Tabular:
     __slots__ = ()
 
     @abstractmethod
-    def _table_source(self) -> TableSource:
-        """What is read."""
+    def _table_source(self) -> TableSource | None:
+        """What is read; None where it has no records of the API."""
 
     @abstractmethod
-    def _parts(self, fields: tuple[str, ...] | None) -> Parts:
-        """A new reading, of these fields of the model at least; None for all."""
+    def _parts(self, fields: tuple[str, ...], *, ordered: bool, failures: dict[Any, CapillaryError] | None) -> Parts:
+        """A new reading, of these fields of the model at least.
+
+        Args:
+            fields: Those that are needed.
+            ordered: Whether the keys come in the order of the input.
+            failures: Takes the error of each failed key; None to raise it.
+        """
 
     def batches(self, rows: int = ROWS, *, columns: Iterable[str] | None = None) -> AsyncIterator[Any]:
         """The rows as `pyarrow.RecordBatch`es in bounded memory: `async for batch in pager.batches()`.
@@ -96,24 +104,22 @@ class Tabular:
         """
         return self._batches(rows, columns)
 
-    def _batches(self, rows: int, columns: Iterable[str] | None) -> BatchIterator:
-        from capillary_async.tables._batches import BatchIterator  # noqa: PLC0415 - loads pyarrow
+    def _batches(
+        self,
+        rows: int,
+        columns: Iterable[str] | None,
+        *,
+        ordered: bool = False,
+        failures: dict[Any, CapillaryError] | None = None,
+    ) -> BatchIterator:
+        from capillary_async.tables._batches import BatchBuilder, BatchIterator  # noqa: PLC0415 - loads pyarrow
 
-        if not isinstance(cast("object", rows), int) or isinstance(rows, bool) or rows < 1:
-            raise InvalidRequestError(f"rows takes a whole number of at least 1, got {shown(rows)}", argument="rows")
-        builder, fields = self._builder(rows, columns)
-        return BatchIterator(self._parts(fields), builder)
-
-    def _builder(
-        self, rows: int, columns: Iterable[str] | None
-    ) -> tuple[BatchBuilder, tuple[str, ...] | None]:
-        """What collects the rows, and the fields that it needs."""
-        from capillary_async.tables._batches import BatchBuilder  # noqa: PLC0415 - loads pyarrow
-
+        whole("rows", rows, 1)
         source = self._table_source()
-        names = None if columns is None else _known(columns, source.model)
-        builder = BatchBuilder(source, names, rows)
-        return builder, builder.fields
+        if source is None or source.model is None:
+            raise InvalidRequestError("a table needs a list of records of the API; this one has none")
+        builder = BatchBuilder(source, None if columns is None else _known(columns, source.model), rows)
+        return BatchIterator(self._parts(builder.fields, ordered=ordered, failures=failures), builder)
 
     async def to_arrow(self, columns: Iterable[str] | None = None) -> Any:
         """All rows as a `pyarrow.Table` with the schema `capillary_async.tables.schema(model)`.
@@ -130,8 +136,7 @@ class Tabular:
             UnfitError: A value does not fit its column; the message names key, row and field.
             CapillaryError: As of the records.
         """
-        batches = self._batches(ROWS, columns)
-        return await _table(batches)
+        return await table_of(self._batches(ROWS, columns, ordered=True))
 
     async def to_polars(self, columns: Iterable[str] | None = None) -> Any:
         """All rows as a `polars.DataFrame`, amounts as `Decimal(18, 3)`; see `to_arrow`. Needs the extra `polars`."""
@@ -167,7 +172,8 @@ class Tabular:
         return await write(self._batches(ROWS, columns), Path(path))
 
 
-async def _table(batches: BatchIterator) -> Any:
+async def table_of(batches: BatchIterator) -> Any:
+    """All batches as one table."""
     from capillary_async.tables._imports import pa  # noqa: PLC0415 - loads pyarrow
 
     try:
