@@ -120,7 +120,8 @@ class BatchIterator:
     def __init__(self, parts: Parts, builder: BatchBuilder) -> None:
         self._parts = parts
         self._builder = builder
-        self._refused: BaseException | None = None
+        self._refused: Exception | None = None  # raised once the rows before it are given
+        self._closed = False
 
     @property
     def schema(self) -> Any:
@@ -136,7 +137,7 @@ class BatchIterator:
                 self._builder.add(await anext(self._parts))
             except Exception as error:  # noqa: BLE001 - raised after the rows that came before it
                 self._refused = error
-        batch = self._builder.take()
+        batch = None if self._closed else self._builder.take()
         if batch is not None:
             return batch
         refused, self._refused = self._refused, StopAsyncIteration()
@@ -144,5 +145,5 @@ class BatchIterator:
 
     async def aclose(self) -> None:
         """End the reading; no request stays in flight. Closing twice is fine."""
-        self._refused = self._refused or StopAsyncIteration()
+        self._refused, self._closed = StopAsyncIteration(), True
         await self._parts.aclose()
