@@ -48,6 +48,15 @@ class Outcome(Generic[K_co, T_co]):
 
     __repr__ = brief_repr
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """For pydantic and FastAPI, as a return type or a field; the error leaves as its text."""
+        from capillary_async._pydantic import values_schema  # noqa: PLC0415 - loaded only when pydantic asks
+
+        hints: dict[str, Any] = {"key": K_co, "items": tuple[T_co, ...], "error": dict[str, str] | None,
+                 "warnings": tuple[dict[str, Any], ...], "pages": int}  # fmt: skip
+        return values_schema(cls, source, hints, handler)
+
     @property
     def ok(self) -> bool:
         """Whether the key has no error."""

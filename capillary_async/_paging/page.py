@@ -126,6 +126,15 @@ class Page(Generic[T_co]):
         for name, value in state.items():
             object.__setattr__(self, name, value)
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """For pydantic and FastAPI, as a return type or a field: `Page[LoyaltyEvent]`."""
+        from capillary_async._pydantic import values_schema  # noqa: PLC0415 - loaded only when pydantic asks
+
+        hints = {"items": tuple[T_co, ...], "number": int, "request_id": str | None,
+                 "warnings": tuple[dict[str, Any], ...], "status": int, "elapsed": float, "last": bool}  # fmt: skip
+        return values_schema(cls, source, hints, handler)
+
     def __len__(self) -> int:
         return len(self.items)
 

@@ -6,7 +6,7 @@ in it. Base of the classes of this package; the command line writes its rows thr
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast, get_type_hints
 
 from attrs import fields
 
@@ -54,6 +54,13 @@ class Record:
         row = row_of(self)
         return msgspec.json.encode(_without_none(row) if self._lean else row)
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """For pydantic and FastAPI: amounts leave as text, exactly, and derived values with them."""
+        from capillary_async._pydantic import record_schema  # noqa: PLC0415 - loaded only when pydantic asks
+
+        return record_schema(cls, {} if cls._lean else _hints_of(cls), row_of, handler)
+
 
 class LeanRecord(Record):
     """A record of the ledger, in JSON without its empty members."""
@@ -84,6 +91,11 @@ def row_of(record: Record) -> dict[str, Any]:
         members = _lean(plain)
         return {name: members.get(name) for name in names}
     return {name: plain[name] if name in plain else msgspec.to_builtins(_derived(record, name)) for name in names}
+
+
+def _hints_of(model: type[Record]) -> dict[str, Any]:
+    """The type hint of each derived value."""
+    return {name: get_type_hints(getattr(model, name).fget)["return"] for name in model._derived}  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - of this module
 
 
 def _derived(record: Any, name: str) -> Any:
