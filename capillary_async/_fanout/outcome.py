@@ -6,7 +6,7 @@ Called by `FanOut`, `FanOutIterator` and `WorkerPool`.
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from attrs import field, frozen
 
@@ -53,7 +53,7 @@ class Outcome(Generic[K_co, T_co]):
         """For pydantic and FastAPI, as a return type or a field; the error leaves as its text."""
         from capillary_async._pydantic import values_schema  # noqa: PLC0415 - loaded only when pydantic asks
 
-        hints: dict[str, Any] = {"key": K_co, "items": tuple[T_co, ...], "error": dict[str, str] | None,
+        hints: dict[str, Any] = {"key": cast("Any", K_co), "items": tuple[T_co, ...], "error": dict[str, str] | None,
                  "warnings": tuple[dict[str, Any], ...], "pages": int}  # fmt: skip
         return values_schema(cls, source, hints, handler)
 
