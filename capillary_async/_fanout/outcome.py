@@ -53,8 +53,14 @@ class Outcome(Generic[K_co, T_co]):
         """For pydantic and FastAPI, as a return type or a field; the error leaves as its text."""
         from capillary_async._pydantic import values_schema  # noqa: PLC0415 - loaded only when pydantic asks
 
-        hints: dict[str, Any] = {"key": cast("Any", K_co), "items": tuple[T_co, ...], "error": dict[str, str] | None,
-                 "warnings": tuple[dict[str, Any], ...], "pages": int}  # fmt: skip
+        key, item = cast("Any", cls).__parameters__
+        hints: dict[str, Any] = {
+            "key": key,
+            "items": cast("Any", tuple)[item, ...],
+            "error": dict[str, str] | None,
+            "warnings": tuple[dict[str, Any], ...],
+            "pages": int,
+        }
         return values_schema(cls, source, hints, handler)
 
     @property

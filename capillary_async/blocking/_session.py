@@ -165,7 +165,9 @@ def _session(method: Callable[Concatenate[Any, P], AsyncSession]) -> Callable[Co
     """The method, whose session shares the loop of this one."""
 
     def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Session:
-        return Session._over(method(self._inner, *args, **kwargs), self._loop)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - of this file
+        loop: LoopThread = self._loop
+        made: Session = Session._over(method(self._inner, *args, **kwargs), loop)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - of this file
+        return made
 
     return _like(method, call)
 
@@ -185,7 +187,7 @@ class Session:
     `close()`, or the end of the `with` block, ends its thread.
     """
 
-    __init__ = _init(AsyncSession)
+    __init__ = _init(AsyncSession)  # type: ignore[arg-type] # pyright: ignore[reportAssignmentType] - its own signature
     with_options = _session(AsyncSession.with_options)
     request = _awaits(AsyncSession.request)
     history = _awaits(AsyncSession.history)
