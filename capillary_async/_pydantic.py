@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 import attrs
 
@@ -68,9 +68,13 @@ def _field(hint: Any, handler: Handler) -> Any:
         return cs.nullable_schema(handler.generate_schema(hint))
 
     amount = cs.no_info_before_validator_function(
-        _no_float, cs.decimal_schema(), metadata={"pydantic_js_functions": [lambda *_: dict(_AMOUNT)]}
+        _no_float, cs.decimal_schema(), metadata={"pydantic_js_functions": [_describe_amount]}
     )
     return cs.nullable_schema(amount)
+
+
+def _describe_amount(_schema: Any, _handler: Any) -> dict[str, Any]:
+    return dict(_AMOUNT)
 
 
 def _no_float(value: Any) -> Any:
@@ -113,8 +117,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Exception):
         return {"type": type(value).__name__, "message": str(value)}
     if isinstance(value, tuple) and value and isinstance(value[0], ApiMessage):
-        return tuple({"code": one.code, "message": one.message} for one in value)
-    return value
+        messages = cast("tuple[ApiMessage, ...]", value)
+        return tuple({"code": one.code, "message": one.message} for one in messages)
+    return cast("Any", value)
 
 
 def _filled(hint: Any, known: Mapping[Any, Any]) -> Any:

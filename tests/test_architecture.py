@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 # Lowest first. A list is of small files, in the order in which they may import each other; a set is of packages that
 # do not. The name of a package means all its modules, which may import each other; "" is the package's own `__init__`.
 ROWS: list[list[str] | set[str]] = [
-    ["_files", "_lazy", "_loops", "_priority", "_repr", "_version", "_interrupt", "errors", "auth"],
+    ["_files", "_lazy", "_loops", "_priority", "_repr", "_version", "_interrupt", "errors", "_pydantic", "auth"],
     ["models", "_validation", "_config", "tables"],
     {"_codec", "_paging"},
     {"_fanout", "_transport"},
     {"endpoints"},
     {"_session"},
     {""},
-    {"jobs", "sandbox"},
+    {"blocking", "jobs", "sandbox"},
     {"cli"},
 ]
 RANK = {
