@@ -164,6 +164,7 @@ class PartFile:
 
     def __init__(self, target: Path, *, mode: int | None = None) -> None:
         self._target = target
+        _refuse_device(target)
         sweep(target)
         self.path, self.descriptor = _new_part(target)
         self._open = True
@@ -222,6 +223,14 @@ class PartFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.drop()
+
+
+def _refuse_device(target: Path) -> None:
+    """Refuse a pipe, a socket or a device: its place would be taken by a file."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = target.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, "it is a pipe or a device, and only a file can be replaced", str(target))
 
 
 def write_file(target: Path, data: bytes) -> None:

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from capillary_async import AsyncSession, CapillaryError, InvalidRequestError, __version__
+from capillary_async._files.threads import Thread, join
 from capillary_async._validation import whole
 from capillary_async.jobs._common.digest import file_digest
 from capillary_async.jobs._common.errors import JobError, about
 from capillary_async.jobs._common.kill_points import reached
 from capillary_async.jobs._common.sources import SOURCES, Reading
-from capillary_async.jobs._common.threads import Thread, join
 from capillary_async.jobs._dataset.folder import ExportFolder, is_own_file
 from capillary_async.jobs._dataset.formats import FormatName, format_of
 from capillary_async.jobs._dataset.manifest import Manifest, read_of, refuse_unowned

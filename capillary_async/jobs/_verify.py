@@ -18,9 +18,9 @@ from typing import Any
 from attrs import field, frozen
 
 from capillary_async import AsyncSession
+from capillary_async._files.threads import in_thread
 from capillary_async._repr import brief_repr
 from capillary_async._validation import whole
-from capillary_async.jobs._common.threads import in_thread
 from capillary_async.jobs._dataset.folder import ExportFolder
 from capillary_async.jobs._dataset.manifest import read_of
 from capillary_async.jobs._verifying.sample import Sample

@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
+from capillary_async._files.threads import in_thread, join
 from capillary_async.jobs._books.duckdb_engine import Engine
-from capillary_async.jobs._common.threads import in_thread, join
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from capillary_async._files.threads import Thread, join
 from capillary_async.jobs._common.kill_points import reached
-from capillary_async.jobs._common.threads import Thread, join
 from capillary_async.jobs._exporting.shard import ShardWriter, failure_of
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from capillary_async import CapillaryError
+from capillary_async._files.threads import in_thread
 from capillary_async.jobs._common.errors import JobError
-from capillary_async.jobs._common.threads import in_thread
 from capillary_async.jobs._dataset.folder import is_own_file
 from capillary_async.jobs._dataset.state import State
 from capillary_async.jobs._verifying.findings import first_ones

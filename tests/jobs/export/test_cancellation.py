@@ -18,7 +18,7 @@ from support.job_server import QUERY, Customers
 from support.paths import PACKAGE
 
 from capillary_async import AsyncSession, BasicAuth, jobs
-from capillary_async.jobs._common.threads import join
+from capillary_async._files.threads import join
 from capillary_async.jobs._exporting.shard import ShardWriter
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ async def test_join_waits_through_cancellations() -> None:
 
 INTERRUPTED = """
 import asyncio
-from capillary_async.jobs._common.threads import Thread, in_thread
+from capillary_async._files.threads import Thread, in_thread
 
 async def main():
     await Thread("capillary-async-state").call(int)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import threading
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -246,6 +249,25 @@ async def test_a_parquet_file_is_whole_or_not_there(session_at: Sessions, tmp_pa
     assert list(tmp_path.iterdir()) == [path]
     with serving([]), pytest.raises(OSError, match="nowhere"):
         await pager.to_parquet(tmp_path / "nowhere" / "points.parquet")
+
+
+async def test_a_parquet_file_that_is_cancelled(session_at: Sessions, tmp_path: Path) -> None:
+    """Whenever, and however often: no file or a whole one, and no thread that still writes."""
+    with serving(paged([row(number) for number in range(1, 2001)])):
+        pager = session_at(HOST).points_allocation.by_expiry(entity_id=5, **EXPIRY)
+        for steps in range(0, 60, 3):
+            writing = asyncio.ensure_future(pager.to_parquet(tmp_path / "points.parquet"))
+            for _ in range(steps):
+                await asyncio.sleep(0.0005)
+            for _ in range(1 + steps % 2):
+                writing.cancel()
+                await asyncio.sleep(0)
+            with contextlib.suppress(asyncio.CancelledError):
+                await writing
+            assert not [thread for thread in threading.enumerate() if thread.name.startswith("capillary_async.tables")]
+            if left := list(tmp_path.iterdir()):  # cancelled once it was whole
+                assert pq.read_metadata(*left).num_rows == 2000
+                break
 
 
 async def test_polars_and_pandas(session_at: Sessions) -> None:

@@ -193,3 +193,12 @@ def test_a_part_swept_before_it_was_locked(tmp_path: Path, monkeypatch: pytest.M
         part.publish()
     assert len(tried) == 3
     assert (tmp_path / "x").read_bytes() == b"1"
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    """A file in its place would take the data of whoever reads it; a device would be gone for all."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="only a file can be replaced"):
+        PartFile(pipe)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

@@ -2,7 +2,7 @@
 
 Invariant: `Thread` makes one call at a time, also after its caller was cancelled; a process ends though its event loop
 was interrupted. Threads of anyio do neither: a call that asyncio cancels frees its limiter while it runs, and an
-interrupted loop leaves a thread that the exit of the process waits for. Used by all jobs.
+interrupted loop leaves a thread that the exit of the process waits for. Used by all jobs and by `tables`.
 """
 
 from __future__ import annotations
