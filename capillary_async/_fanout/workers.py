@@ -53,15 +53,16 @@ class WorkerPool(Generic[K, T]):
         self._admission = asyncio.Event()
 
     async def run(self) -> None:
-        """Work until every key has its outcome, or an error concerns all of them.
+        """Work until every key has its outcome, an error concerns all of them, or the run is cancelled.
 
         asyncio's task group cancels each task once: under one that cancels at each await, neither the input's own
         `finally` nor a page in flight could end in order.
         """
+        run = asyncio.current_task()
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._queue.run())]
-                tasks += [group.create_task(self._work(worker)) for worker in range(self._plan.workers)]
+                tasks += [group.create_task(self._work(worker, run)) for worker in range(self._plan.workers)]
             if self._queue.error is not None or not any(task.cancelled() for task in tasks):
                 self.failure = self._queue.error
         except (BaseExceptionGroup, KeyboardInterrupt, SystemExit) as error:
@@ -69,7 +70,7 @@ class WorkerPool(Generic[K, T]):
         finally:
             self._handoff.end()
 
-    async def _work(self, worker: int) -> None:
+    async def _work(self, worker: int, run: asyncio.Task[None] | None) -> None:
         """Read unit after unit. Workers have numbers, by which the permits of idle ones are shared."""
         begin_bulk(self._plan.work)
         await asyncio.sleep(0)  # an eager task must not fail before the others are made
@@ -83,11 +84,12 @@ class WorkerPool(Generic[K, T]):
         except asyncio.CancelledError:
             self._workers -= 1
             self._admit(self._plan.workers)
-            if self._workers and self._plan.reorder_window is None:
-                raise
-            # Cancelled by another task, and its key is lost: an ordered loop would wait for that key, and where this
-            # was the last worker, the input would wait for a worker.
-            raise _cut_off() from None
+            if run is not None and (not self._workers or self._plan.reorder_window is not None):
+                # Cancelled by another task, and its key is lost: an ordered loop would wait for that key, and where
+                # this was the last worker, the input would wait for a worker. The run ends with the `failure` it began
+                # with; an error raised here would be printed by `asyncio.run()`, which cancels all tasks at its end.
+                run.cancel()
+            raise
         self._admit(self._plan.workers)
         self._idle.add(worker)
 

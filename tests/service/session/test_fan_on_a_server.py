@@ -7,12 +7,17 @@ import gc
 import itertools
 import json
 import random
+import signal
+import subprocess
+import sys
+import time
 import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from support.raw_server import Answer, http, in_thread
 
 from capillary_async import AsyncSession, BasicAuth, Limits, Paging
 
@@ -220,3 +225,36 @@ def test_a_loop_left_on_the_way_leaves_no_task_and_no_request(how: str) -> None:
         asyncio.run(main(), debug=True)
         gc.collect()
     assert not problems
+
+
+LOOPING = f"""
+import asyncio, signal, sys
+from capillary_async import AsyncSession, BasicAuth
+
+async def main(url, form):
+    async with AsyncSession(url, auth=BasicAuth("u", password="p")) as session:
+        fan = session.points_allocation.by_expiry_many(range(1, 10**6), **{QUERY!r})
+        async for _ in fan if form == "outcomes" else fan.ordered():
+            pass
+
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+try:
+    asyncio.run(main(*sys.argv[1:]))
+except KeyboardInterrupt:
+    sys.exit(130)
+sys.exit("the loop ended")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(("form", "number"), [("outcomes", signal.SIGINT), ("ordered", signal.SIGTERM)])
+def test_a_process_that_a_signal_ends_in_a_loop_over_a_fan_out_prints_nothing(form: str, number: int) -> None:
+    """SIGINT cancels the main task; SIGTERM raises in any callback, after which `asyncio.run()` cancels all tasks."""
+    with in_thread(*[http(b"[]")] * 40, Answer(b"", "stall")) as server:
+        command = [sys.executable, "-X", "dev", "-W", "error", "-c", LOOPING, server.url, form]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        while server.hits < 45 and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=20)
+    assert (process.returncode, said) == (130, "")

@@ -206,6 +206,55 @@ async def test_a_run_that_is_cancelled_from_elsewhere_is_not_the_end() -> None:
     assert "cancelled from elsewhere" in str(error)
 
 
+async def _looping(form: str, shelf: Shelf, ended: list[Any]) -> None:
+    """A loop of this form over a thousand keys; how it ended is appended."""
+    fan = batches_over(range(1, 1000), shelf, batch=1) if form == "batches" else fan_over(range(1, 1000), shelf)
+    try:
+        if form == "collect":
+            await fan.collect()
+        else:
+            async for _ in fan if form in {"outcomes", "batches"} else getattr(fan, form)():
+                pass
+        ended.append("the end of the input")
+    except BaseException as error:
+        ended.append(type(error))
+        raise
+
+
+@pytest.mark.parametrize("form", ["outcomes", "ordered", "pages", "items", "collect", "batches"])
+@pytest.mark.parametrize("shutdown", [False, True], ids=["all tasks cancelled", "asyncio.run() ends"])
+def test_a_run_whose_tasks_are_all_cancelled_reports_nothing_to_the_loop(
+    form: str, shutdown: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As `asyncio.run()` cancels them at its end; the loop over the fan-out never takes it for the end of the input."""
+    reported: list[Any] = []
+    ended: list[Any] = []
+    reading = asyncio.Event()
+
+    async def fetching(key: Any, number: int) -> None:
+        if len(shelf.asked) > 10:
+            if shelf.running > 1:
+                reading.set()
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+        task = asyncio.create_task(_looping(form, shelf, ended))
+        await reading.wait()
+        if not shutdown:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for each in tasks:
+                each.cancel()
+            await asyncio.wait({task, *tasks}, timeout=5)
+
+    shelf = Shelf(rows=1)
+    shelf.before = fetching
+    asyncio.run(main())
+    assert ended == [asyncio.CancelledError]
+    assert reported == []
+    assert capfd.readouterr() == ("", "")
+
+
 async def test_a_failed_key_tells_how_far_it_was_read() -> None:
     """Pages and warnings are counted, the items are not given, and the position is the beginning."""
     shelf = Shelf()
