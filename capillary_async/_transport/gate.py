@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from capillary_async._config import RetryPolicy
-    from capillary_async._transport.messages import CallState
+    from capillary_async._transport.messages import CallState, Request
     from capillary_async.errors import APIError, CapillaryError
 
 __all__ = ["Gate", "GateState"]
@@ -41,6 +41,7 @@ class GateState:
         retry_at: When the server asks to be called again; None if it named no time.
         exceeds_max_wait: Whether that is longer than `RetryPolicy.retry_after_max`, so that no call waits for it.
         jitter: The share added to each wait that the server asks for.
+        number: Of the next probe, from 0: as in `Outage`.
         prober: The permit of the probe under way.
     """
 
@@ -52,6 +53,7 @@ class GateState:
     retry_at: float | None
     exceeds_max_wait: bool
     jitter: float
+    number: int = 0
     prober: Any = None
 
 
@@ -117,6 +119,16 @@ class Gate:
             self.state.prober = permit
         return self.state is not None or (self.outages.present is not None and not single)
 
+    def control_for(self, permit: Any) -> Request | None:
+        """The request that this probe sends in place of its own: the one answered last; None where it sends its own.
+
+        Without it, requests that are refused whatever happens would keep the gate shut, being all that probe.
+        """
+        for shut in (self.outages.present, self.state):
+            if shut is not None and shut.prober is permit:
+                return None if shut.number % 2 else self.outages.control
+        return None
+
     def probe_dropped(self, permit: Any = None) -> None:
         """The probe was cancelled or never sent, so the next request is the probe.
 
@@ -149,6 +161,7 @@ class Gate:
             self._shut_for(error, None, 0.0)
         if probe and self.state is not None:
             self.state.prober = None
+            self.state.number += 1
 
     # --- shutting -----------------------------------------------------------------------------------------------------
 
@@ -173,7 +186,7 @@ class Gate:
         if before is None:
             self.state = state
         elif until > before.until:
-            self.state = evolve(state, since=before.since, prober=before.prober)
+            self.state = evolve(state, since=before.since, number=before.number, prober=before.prober)
 
     def _pause(self) -> float:
         top = min(self._policy.backoff_max, self._policy.throttle_backoff * 2 ** min(self._pauses, 60))

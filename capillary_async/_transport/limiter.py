@@ -76,7 +76,7 @@ class RequestLimiter:
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Wait for a permit and hold it until the answer is whole."""
         permit = await self._permit(request)
-        while (control := self._control_for(permit)) is not None:
+        while (control := self._control_for(permit, request.call)) is not None:
             await self._repeat(control, permit, handler)
             permit = await self._permit(request)
         if request.call is not None:
@@ -143,9 +143,10 @@ class RequestLimiter:
         with self._lock:
             return self._pace.gate.outages.report()
 
-    def _control_for(self, permit: Permit) -> Request | None:
+    def _control_for(self, permit: Permit, call: CallState | None) -> Request | None:
+        """The request that is sent before this probe; None for a single call, which is not delayed by it."""
         with self._lock:
-            return self._pace.gate.outages.control_for(permit)
+            return None if _is_single(call) else self._pace.gate.control_for(permit)
 
     async def _repeat(self, control: Request, permit: Permit, handler: Handler) -> None:
         """Send the request that was answered last, to see whether it is answered now; the answer is dropped."""

@@ -170,11 +170,6 @@ class Outages:
             self.present = Outage(error, now, due, confirmed=confirmed, single=now)
             self.present.plan(now)
 
-    def control_for(self, permit: Any) -> Request | None:
-        """The request that this probe sends in place of its own; None where it sends its own."""
-        outage = self.present
-        return None if outage is None or outage.prober is not permit or outage.number % 2 else self.control
-
     def probe_failed(self, permit: Any) -> None:
         """The request with this permit was not answered; if it was the probe, the next one goes later."""
         if self.present is not None and self.present.prober is permit:

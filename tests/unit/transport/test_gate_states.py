@@ -176,13 +176,13 @@ def test_even_probes_repeat_what_was_answered_and_odd_ones_send_what_waits() -> 
     gate.begin()
     gate.now += 1
     gate.gate.probe_granted("a")
-    assert gate.outages.control_for("a") is None
+    assert gate.gate.control_for("a") is None
     gate.outages.control = CONTROL
-    sent = [gate.outages.control_for("a")]
+    sent = [gate.gate.control_for("a")]
     gate.outages.probe_failed("a")
     gate.gate.probe_granted("b")
-    sent.append(gate.outages.control_for("b"))
-    assert (sent, gate.outages.control_for("a")) == ([CONTROL, None], None)
+    sent.append(gate.gate.control_for("b"))
+    assert (sent, gate.gate.control_for("a")) == ([CONTROL, None], None)
 
 
 def test_single_calls_go_once_a_second_and_are_refused_unsent_between() -> None:

@@ -296,3 +296,16 @@ def test_a_cancelled_probe_leaves_its_part_to_the_next() -> None:
 
     run(main)
     assert client.idle
+
+
+@pytest.mark.parametrize("bad", [range(285, 301), range(298, 301)], ids=len)
+def test_keys_that_always_get_429_at_the_end_of_the_input_have_their_own_error(bad: range) -> None:
+    """They shut the gate, and are all that waits at it: the request answered last shows that others are answered."""
+    service = Service(lambda key, _: RateLimitedError("later", status=429) if key in bad else None)
+    client = Client(service, attempts=1, call=25.0)
+    outcomes = run(lambda: client.fan_out(range(1, 301), workers=32))
+    assert sorted(key for key, error in outcomes.items() if error is not None) == list(bad)
+    assert not any(error.outage for error in outcomes.values() if error is not None)
+    assert {service.count(key) for key in bad} == {4}
+    assert service.times()[-1] < 20
+    assert client.idle
