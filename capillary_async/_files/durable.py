@@ -164,7 +164,7 @@ class PartFile:
 
     def __init__(self, target: Path, *, mode: int | None = None) -> None:
         self._target = target
-        _refuse_device(target)
+        _refuse_what_is_no_file(target)
         sweep(target)
         self.path, self.descriptor = _new_part(target)
         self._open = True
@@ -225,11 +225,13 @@ class PartFile:
         self.drop()
 
 
-def _refuse_device(target: Path) -> None:
-    """Refuse a pipe, a socket or a device: its place would be taken by a file."""
+def _refuse_what_is_no_file(target: Path) -> None:
+    """Refuse a folder, and a pipe, a socket or a device, whose place would be taken by a file."""
     with contextlib.suppress(FileNotFoundError):
         mode = target.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+        if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "it is a pipe or a device, and only a file can be replaced", str(target))
 
 

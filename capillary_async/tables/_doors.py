@@ -6,21 +6,23 @@ Base of `Pager` and `FanOut`; pyarrow, polars and pandas are loaded when a table
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterable
 from difflib import get_close_matches
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from attrs import frozen
 
+from capillary_async._files.addresses import why_no_path
 from capillary_async._repr import shown
 from capillary_async._validation import whole
 from capillary_async.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from os import PathLike
 
     from capillary_async.errors import CapillaryError
     from capillary_async.tables._batches import BatchIterator
@@ -164,12 +166,24 @@ class Tabular:
             columns: The columns; None for all.
 
         Raises:
+            InvalidRequestError: An argument is invalid, e.g. a URL in place of a path. Nothing is sent.
+            ModuleNotFoundError: pyarrow is not installed.
             OSError: The file cannot be written.
             CapillaryError: As of the records.
         """
         from capillary_async.tables._parquet import write  # noqa: PLC0415 - loads pyarrow
 
-        return await write(self._batches(ROWS, columns), Path(path))
+        return await write(self._batches(ROWS, columns), _path(path))
+
+
+def _path(given: Any) -> Path:
+    """The path of a local file."""
+    path: Any = given if isinstance(given, str | PathLike) else ""
+    if not os.fspath(path):
+        raise InvalidRequestError(f"path takes the path of a file, got {shown(given)}", argument="path")
+    if (why := why_no_path(path)) is not None:
+        raise InvalidRequestError(f"path: {why}", argument="path")
+    return Path(path)
 
 
 async def table_of(batches: BatchIterator) -> Any:

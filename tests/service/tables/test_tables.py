@@ -247,8 +247,15 @@ async def test_a_parquet_file_is_whole_or_not_there(session_at: Sessions, tmp_pa
         await session_at(HOST).points_allocation.by_expiry_many([5, 7], **EXPIRY).to_parquet(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
-    with serving([]), pytest.raises(OSError, match="nowhere"):
-        await pager.to_parquet(tmp_path / "nowhere" / "points.parquet")
+    with serving([]) as seen:
+        with pytest.raises(OSError, match="nowhere"):
+            await pager.to_parquet(tmp_path / "nowhere" / "points.parquet")
+        with pytest.raises(IsADirectoryError):
+            await pager.to_parquet(tmp_path)
+        for wrong, why in {"s3://bucket/points.parquet": "is a URL", "": "path takes the path of a file"}.items():
+            with pytest.raises(InvalidRequestError, match=why):
+                await pager.to_parquet(wrong)
+        assert not seen
 
 
 async def test_a_parquet_file_that_is_cancelled(session_at: Sessions, tmp_path: Path) -> None:
