@@ -178,7 +178,7 @@ class Tabular:
 
 def _path(given: Any) -> Path:
     """The path of a local file."""
-    path: Any = given if isinstance(given, str | PathLike) else ""
+    path = cast("str | PathLike[str]", given) if isinstance(given, str | PathLike) else ""
     if not os.fspath(path):
         raise InvalidRequestError(f"path takes the path of a file, got {shown(given)}", argument="path")
     if (why := why_no_path(path)) is not None:
