@@ -27,6 +27,7 @@ from capillary_async.jobs._common.sources import SOURCES, Reading
 from capillary_async.jobs._dataset.folder import ExportFolder, is_own_file
 from capillary_async.jobs._dataset.formats import FormatName, format_of
 from capillary_async.jobs._dataset.manifest import Manifest, read_of, refuse_unowned
+from capillary_async.jobs._dataset.shard_format import Format
 from capillary_async.jobs._dataset.state import Shard, State
 from capillary_async.jobs._exporting.customer_ids import read_ids
 from capillary_async.jobs._exporting.progress import ExportProgress, ExportResult, ProgressCounter
@@ -143,7 +144,6 @@ class ExportRun:
     ) -> None:
         self.reading, self.folder, self.progress = reading, folder, progress
         self.format_name, self.shard_keys, self.rounds, self.paranoid = format, shard_keys, rounds, paranoid
-        self.format = format_of(format, reading.source, reading.query)
         self.cluster = ""
         zone = reading.session.server_timezone
         self.server_timezone = None if zone is None else str(zone)
@@ -330,7 +330,7 @@ class ExportRun:
         self._count_done(done)
         self.progress.failed = await self.database.call(self.state.failed)
         publisher = Publisher(
-            self.folder, self.state, self.reading.source, self.format, database=self.database,
+            self.folder, self.state, self.reading.source, await self._format(), database=self.database,
             counted=self.progress.counted, read=self.progress.read, done=self._shard_done,
         )  # fmt: skip
         loop = self._loop = ReadLoop(
@@ -353,6 +353,10 @@ class ExportRun:
             await publisher.aclose()
         if not self.interrupted:
             await self.database.call(self._finish)
+
+    async def _format(self) -> Format:
+        version = await self.database.call(self.state.get, "schema_version")
+        return format_of(self.format_name, self.reading.source, self.reading.query, version)
 
     def _count_done(self, done: dict[int, Shard]) -> None:
         self.progress.began_with = sum(shard.keys for shard in done.values())

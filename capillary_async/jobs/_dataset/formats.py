@@ -22,6 +22,6 @@ __all__ = ["FormatName", "format_of"]
 FormatName = Literal["parquet", "jsonl"]
 
 
-def format_of(name: str, source: Dataset, query: Mapping[str, Any]) -> Format:
-    """The format of that name."""
-    return Parquet(source, query) if name == "parquet" else Jsonl(source, several=is_several(query))
+def format_of(name: str, source: Dataset, query: Mapping[str, Any], version: int) -> Format:
+    """The format of that name, as a folder of that schema version has it."""
+    return Parquet(source, query, version) if name == "parquet" else Jsonl(source, several=is_several(query))

@@ -32,7 +32,7 @@ from capillary_async.jobs._dataset.members import (
     shown,
     text,
 )
-from capillary_async.jobs._dataset.state import SCHEMA_VERSION, Shard, State
+from capillary_async.jobs._dataset.state import SCHEMA_VERSION, SCHEMA_VERSIONS, Shard, State
 
 __all__ = ["IdCounts", "Manifest", "ShardEntry", "read_of", "refuse_shards_elsewhere", "refuse_unowned"]
 
@@ -120,6 +120,7 @@ class Manifest:
             keys.join(MultisetDigest(shard.digest))
             drift.join(shard.drift)
         return cls(
+            schema_version=get("schema_version"),
             sdk_version=get("sdk_version", __version__),
             **{name: get(name) for name in ("source", "query", "format", "shard_keys", "cluster")},
             **{name: get(name) for name in ("server_timezone", "page_size", "read", "started", "finished")},
@@ -197,7 +198,7 @@ def refuse_unowned(path: Path) -> None:
     except (FileNotFoundError, ValueError, RecursionError):  # none, or damaged: it is written again
         return
     version = _members(found).get("schema_version")
-    if found == {} or version == SCHEMA_VERSION:
+    if found == {} or _is_known(version):
         return
     whose = f"has schema version {shown(version)}" if version is not None else "is no manifest of an export"
     raise JobError(
@@ -248,13 +249,17 @@ def _loaded(path: Path) -> dict[str, Any]:
         raise JobError(f"{path} is no manifest of an export", path=str(path))
     members = _members(found)
     version = members.get("schema_version")
-    if type(version) is not int or version != SCHEMA_VERSION:
+    if not _is_known(version):
         raise JobError(
-            f"{path} has schema version {version!r}, and this release reads {SCHEMA_VERSION}: read it with the release "
-            "that wrote it, or export again",
+            f"{path} has schema version {version!r}, and this release reads {' and '.join(map(str, SCHEMA_VERSIONS))}: "
+            "read it with the release that wrote it, or export again",
             path=str(path),
         )
     return members
+
+
+def _is_known(version: Any) -> bool:
+    return type(version) is int and version in SCHEMA_VERSIONS
 
 
 def _no_manifest(path: Path, error: WrongMemberError) -> JobError:

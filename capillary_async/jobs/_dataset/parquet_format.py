@@ -6,6 +6,7 @@ Invariant: fixed compression and row groups, no times, whatever the pieces in wh
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -13,7 +14,6 @@ from capillary_async.jobs._common.pyarrow_import import pa, pc, pq
 from capillary_async.jobs._common.several import is_several
 from capillary_async.jobs._dataset.columns import DERIVED, Columns
 from capillary_async.jobs._dataset.shard_format import Batch
-from capillary_async.jobs._dataset.state import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,23 +27,38 @@ __all__ = ["GROUP", "Parquet"]
 
 GROUP = 8_192  # rows of a row group: maximum that a shard buffers
 _READ = 8_192
+_FIRST_OPTIONS: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "version": "2.6"}
+# Numbers and times that differ from row to row, or from customer to customer: a dictionary of them is larger than they.
+_VARIED = {
+    *("asked_key", "row", "id", "event_log_id", "points_source_id", "customer_id", "original_customer_id", "date"),
+    *DERIVED,
+    *DERIVED.values(),
+}
 _DERIVED_NAMES = frozenset(DERIVED.values())
 
 
 class Parquet:
-    """One Parquet file per shard."""
+    """One Parquet file per shard.
+
+    Args:
+        source: What is exported.
+        query: How.
+        version: The schema version of the folder. A folder that was begun by an earlier release gets the same bytes as
+            by that release.
+    """
 
     ending = "parquet"
 
-    def __init__(self, source: Dataset, query: Mapping[str, Any]) -> None:
+    def __init__(self, source: Dataset, query: Mapping[str, Any], version: int) -> None:
         self._source = source
         key_type = pa.string() if source.pairs else pa.int64()
         self._columns = Columns(source.model, key_type, several=is_several(query))
         self._metadata = {
             "capillary_async.source": source.name,
-            "capillary_async.schema_version": str(SCHEMA_VERSION),
+            "capillary_async.schema_version": str(version),
             "capillary_async.query": json.dumps(query, sort_keys=True),
         }
+        self._options = _FIRST_OPTIONS if version == 1 else _options(self._columns.schema)
 
     def chunk(self, shard: int, entries: Sequence[tuple[Any, Sequence[Any]]]) -> Any:
         """An Arrow table; of several keys that do not fit together, each is tried alone by the caller."""
@@ -51,7 +66,7 @@ class Parquet:
 
     def open(self, file: IO[bytes], shard: int) -> ShardFile:
         """A new shard."""
-        return _ParquetFile(file, self._columns.schema.with_metadata(self._described(shard)))
+        return _ParquetFile(file, self._columns.schema.with_metadata(self._described(shard)), self._options)
 
     def _described(self, shard: int) -> dict[str, str]:
         return {**self._metadata, "capillary_async.shard": str(shard)}
@@ -104,9 +119,9 @@ class Parquet:
 
 
 class _ParquetFile:
-    def __init__(self, file: IO[bytes], schema: Any) -> None:
+    def __init__(self, file: IO[bytes], schema: Any, options: dict[str, Any]) -> None:
         self._schema = schema
-        self._writer = pq.ParquetWriter(file, schema, compression="zstd", compression_level=3, version="2.6")
+        self._writer = pq.ParquetWriter(file, schema, **options)
         self._buffered: list[Any] = []
         self._rows = 0
 
@@ -133,6 +148,20 @@ class _ParquetFile:
         with contextlib.suppress(Exception):  # a writer that is only dropped would complain that it was not closed
             self._writer.close()
         self._writer.is_open = False
+
+
+def _options(schema: Any) -> dict[str, Any]:
+    """How the columns are written: amounts as integers, varied numbers as differences and without a dictionary."""
+    varied = [field.name for field in schema if field.name in _VARIED and not pa.types.is_string(field.type)]
+    file = io.BytesIO()
+    pq.write_table(schema.empty_table(), file)
+    described = pq.ParquetFile(file).schema
+    leaves = [described.column(place).path for place in range(len(described))]
+    return _FIRST_OPTIONS | {
+        "store_decimal_as_integer": True,
+        "use_dictionary": [leaf for leaf in leaves if leaf not in varied],
+        "column_encoding": dict.fromkeys(varied, "DELTA_BINARY_PACKED"),
+    }
 
 
 def _rows(table: Any) -> list[dict[str, Any]]:

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["ASKED_ENOUGH", "COUNTERS", "SCHEMA_VERSION", "Failure", "Shard", "State"]
+__all__ = ["ASKED_ENOUGH", "COUNTERS", "SCHEMA_VERSION", "SCHEMA_VERSIONS", "Failure", "Shard", "State"]
 
-SCHEMA_VERSION = 1  # of the folder: files, columns, tables
+SCHEMA_VERSION = 2  # of a new folder: files, columns, tables
+SCHEMA_VERSIONS = (1, SCHEMA_VERSION)  # those that are read, and continued as they were begun
 ASKED_ENOUGH = (1 << 30) - 1  # a round beyond any: retried by the next run alone
 _OURS = {"meta", "keys", "events", "shards", "failures"}
 COUNTERS = ("requests", "retries", "throttles", "duplicates", "conflicts", "warnings")
@@ -133,7 +134,7 @@ class State:
 
     def _check_version(self, path: Path) -> None:
         version = self.get("schema_version")
-        if version != SCHEMA_VERSION:
+        if version not in SCHEMA_VERSIONS:
             raise JobError(
                 f"{path.parent} was made with schema version {version}, this release writes {SCHEMA_VERSION}: go on "
                 "with the release that made it, or export into another folder"

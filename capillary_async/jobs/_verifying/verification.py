@@ -50,7 +50,8 @@ class Verification:
         self.folder = folder
         self.manifest = _manifest_of(folder)
         self.source: Dataset = SOURCES[self.manifest.source]
-        self.format: Format = format_of(self.manifest.format, self.source, self.manifest.query)
+        version = self.manifest.schema_version
+        self.format: Format = format_of(self.manifest.format, self.source, self.manifest.query, version)
         self.findings = Findings()
         self.shards: list[ShardContents] = []
 

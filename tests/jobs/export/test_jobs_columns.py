@@ -102,7 +102,7 @@ def test_sums_of_nested_quantities() -> None:
     assert said["bill_details.line_items.amount"] == 25
     assert said["event_details.redemption_details.points_redeemed"] == 40
     assert said["points_earned.regular.value"] == 0
-    rows = format_of("jsonl", source, {}).plain("k", [LEDGER, LEDGER])
+    rows = format_of("jsonl", source, {}, 2).plain("k", [LEDGER, LEDGER])
     assert source.totals_of_rows(rows) == said
 
 
@@ -139,13 +139,13 @@ def test_times_beyond_the_calendar() -> None:
     table = Columns(PointsAllocation, pa.int64()).table(0, [(9, [record])])
     assert table["awarded_date"].to_pylist() == [10**15]
     assert table["awarded_at"].to_pylist() == [None]
-    (row,) = format_of("jsonl", SOURCES["allocations"], {}).plain(9, [record])
+    (row,) = format_of("jsonl", SOURCES["allocations"], {}, 2).plain(9, [record])
     assert (row["awarded_date"], row["awarded_at"]) == (10**15, None)
 
 
 def test_pieces_do_not_show(tmp_path: Path) -> None:
     """Row by row or all at once, over several row groups: the same bytes, and row groups of one size."""
-    format_ = format_of("parquet", SOURCES["awarded"], {"status": "AVAILABLE"})
+    format_ = format_of("parquet", SOURCES["awarded"], {"status": "AVAILABLE"}, 2)
     entries = [(key, [PointsAwarded(id=key * 10 + row, source_table=f"t{key % 7}") for row in range(key % 40)])
                for key in range(1, 1_000)]  # fmt: skip
     entries = [entry for entry in entries if entry[1]]

@@ -92,7 +92,7 @@ async def test_parquet(session: AsyncSession, tmp_path: Path) -> None:
     assert said["ids"] == {"asked": 44, "found": 40, "empty": 4, "failed": 0, "digest": said["ids"]["digest"]}
     assert said["complete"] is True
     assert said["consistency"] == "fast"
-    assert said["schema_version"] == 1
+    assert said["schema_version"] == 2
     assert "password" not in json.dumps(said)
 
 
@@ -117,7 +117,7 @@ async def test_parquet_columns_and_metadata(session: AsyncSession, tmp_path: Pat
     told = {name.decode(): value.decode() for name, value in schema.metadata.items()}
     assert told["capillary_async.source"] == "allocations"
     assert told["capillary_async.shard"] == "2"
-    assert told["capillary_async.schema_version"] == "1"
+    assert told["capillary_async.schema_version"] == "2"
     assert json.loads(told["capillary_async.query"]) == QUERY
 
 
@@ -310,11 +310,11 @@ async def test_another_schema_version(session: AsyncSession, tmp_path: Path) -> 
     with sqlite3.connect(tmp_path / "out" / "state.sqlite") as database:
         database.execute("UPDATE meta SET value = '0' WHERE name = 'schema_version'")
     database.close()
-    with pytest.raises(jobs.JobError, match="schema version 0, this release writes 1"):
+    with pytest.raises(jobs.JobError, match="schema version 0, this release writes 2"):
         await export(session, tmp_path / "out")
     text = (tmp_path / "out" / "manifest.json").read_text()
-    (tmp_path / "out" / "manifest.json").write_text(text.replace('"schema_version": 1', '"schema_version": 7'))
-    with pytest.raises(jobs.JobError, match="schema version 7, and this release reads 1"):
+    (tmp_path / "out" / "manifest.json").write_text(text.replace('"schema_version": 2', '"schema_version": 7'))
+    with pytest.raises(jobs.JobError, match="schema version 7, and this release reads 1 and 2"):
         await jobs.verify(tmp_path / "out")
 
 

@@ -299,7 +299,7 @@ def test_drivers_in_the_scheme() -> None:
 # -- manifests
 
 
-@pytest.mark.parametrize("change", [{"schema_version": 2}, {"schema_version": "1.0"}, {"schema_version": None}])
+@pytest.mark.parametrize("change", [{"schema_version": 3}, {"schema_version": "1.0"}, {"schema_version": None}])
 @pytest.mark.parametrize("finished", [False, True])
 async def test_a_manifest_of_another_release(
     *, session: AsyncSession, tmp_path: Path, change: dict[str, Any], finished: bool

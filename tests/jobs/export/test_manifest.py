@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WRITTEN = """{
-  "schema_version": 1,
+  "schema_version": 2,
   "sdk_version": "%s",
   "source": "allocations",
   "query": {
