@@ -7,6 +7,7 @@ the session or of one of its views. Called by users, the jobs and the command li
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, tzinfo
 from types import TracebackType
@@ -62,6 +63,10 @@ class AsyncSession:
         headers: Headers of every request, e.g. `X-CAP-API-ATTRIBUTION-ENTITY-TYPE`.
         middlewares: Functions `async (request, handler) -> response`, called once per call, outside of its retries;
             the first is the outermost.
+        proxy: The URL of an HTTP proxy, e.g. `http://user:password@proxy.example.com:3128`, whose password no message
+            shows. Proxies of the environment (`HTTPS_PROXY`, ...) are ignored.
+        ssl_context: TLS settings, e.g. `ssl.create_default_context(cafile=...)` for a CA of your own, with a client
+            certificate by its `load_cert_chain`. It verifies the server.
         server_timezone: The time zone of the cluster, a tzinfo or a name such as `Asia/Kolkata`. Times without an
             offset are read in it.
         client_session: An `aiohttp.ClientSession` to use instead of the session's own pools. It is never closed here
@@ -95,6 +100,8 @@ class AsyncSession:
         dag_scope: str | None = "global",
         headers: Mapping[str, str] | None = None,
         middlewares: Sequence[Middleware] = (),
+        proxy: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         server_timezone: tzinfo | str | None = None,
         client_session: ClientSession | None = None,
     ) -> None:
@@ -109,11 +116,13 @@ class AsyncSession:
             dag_scope=dag_scope,
             headers=headers,
             middlewares=middlewares,
+            proxy=proxy,
+            ssl_context=ssl_context,
             server_timezone=server_timezone,
             client_session=client_session,
         )
         # No local of a frame that raises may hold what may be a secret: tracebacks with locals end in log files.
-        del base_url, auth, timeouts, limits, retry, paging, dag_scope, headers, middlewares, server_timezone
+        del base_url, auth, timeouts, limits, retry, paging, dag_scope, headers, middlewares, proxy, ssl_context
         if isinstance(parts, ValueError):
             raise parts
         self._auth, self._shared, self._settings = parts
@@ -129,7 +138,8 @@ class AsyncSession:
         """Make a session from environment variables.
 
         It reads `CAPILLARY_BASE_URL`, and `CAPILLARY_USERNAME` with `CAPILLARY_PASSWORD` (or `CAPILLARY_PASSWORD_MD5`)
-        or `CAPILLARY_CLIENT_KEY` with `CAPILLARY_CLIENT_SECRET`.
+        or `CAPILLARY_CLIENT_KEY` with `CAPILLARY_CLIENT_SECRET`; and `CAPILLARY_PROXY`, unless a
+        `client_session` is given.
 
         Args:
             overrides: Arguments of `AsyncSession`; `base_url` and `auth` replace their variables.
@@ -361,11 +371,17 @@ def _parts(
     *,
     auth: BasicAuth | OAuthClient,
     middlewares: Sequence[Middleware],
+    proxy: str | None,
+    ssl_context: ssl.SSLContext | None,
     client_session: ClientSession | None,
     **settings: Any,
 ) -> tuple[BasicAuth | OAuthClient, Shared, Settings]:
     """What a session is made of, checked."""
     made = Settings.checked(**settings)
+    for name, given in (("proxy", proxy), ("ssl_context", ssl_context)):
+        if given is not None and client_session is not None:
+            text = f"{name} is for the session's own pools: give it to the client_session that you give"
+            raise InvalidRequestError(text, argument=name)
     check.kind("auth", auth, BasicAuth | OAuthClient, "BasicAuth or OAuthClient")
     shared = share(
         check.base_url(base_url),
@@ -375,6 +391,8 @@ def _parts(
         made.timeouts,
         middlewares=check.middlewares(middlewares),
         client_session=client_session,
+        proxy=check.proxy(proxy),
+        ssl_context=check.ssl_context(ssl_context),
     )
     return auth, shared, made
 
@@ -386,4 +404,6 @@ def _from_env(cls: type[_S], overrides: dict[str, Any]) -> _S:
         text = f"the environment variable {name} is missing: it holds the URL of the cluster"
         raise InvalidRequestError(text, argument=name)
     auth = overrides.pop("auth", None) or credentials_from_env()
+    if overrides.get("proxy") is None and overrides.get("client_session") is None:
+        overrides["proxy"] = os.environ.get("CAPILLARY_PROXY") or None
     return cls(base_url, auth=auth, **overrides)

@@ -8,6 +8,7 @@ Called by `_config.py`, the pager, the fan-out, the endpoints, the session, the 
 from __future__ import annotations
 
 import re
+import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -31,9 +32,11 @@ __all__ = [
     "kind",
     "middlewares",
     "path",
+    "proxy",
     "query",
     "refuse",
     "seconds",
+    "ssl_context",
     "timezone",
     "validator",
     "whole",
@@ -49,7 +52,7 @@ _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
 _OURS = frozenset(
     {
         "accept-encoding", "authorization", "connection", "content-length", "content-type", "cookie", "host",
-        "transfer-encoding", "x-cap-api-oauth-token",
+        "proxy-authorization", "transfer-encoding", "x-cap-api-oauth-token",
     }
 )  # fmt: skip
 
@@ -149,6 +152,50 @@ def _loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def proxy(value: Any) -> str | None:
+    """The URL of a proxy, or None; a refusal never shows a password in it."""
+    fault = "" if value is None else _proxy_fault(value)
+    if fault:
+        del value
+        raise InvalidRequestError(
+            f"proxy takes a URL such as http://user:password@host:3128; {fault}", argument="proxy"
+        )
+    return cast("str | None", value)
+
+
+def _proxy_fault(value: Any) -> str:
+    if not isinstance(value, str):
+        return f"got {type(value).__name__}"
+    if not value.isascii() or any(c <= " " or c == "\x7f" for c in value):
+        return "got one with spaces or odd characters: those of a password are written as %XX"
+    try:
+        parts = urlsplit(value)
+        port, user = parts.port, unquote(parts.username or "", errors="strict")
+        unquote(parts.password or "", errors="strict")
+    except ValueError:
+        return "got one with a broken host, port or password: odd characters of a password are written as %XX"
+    if parts.scheme != "http" or not parts.hostname or port == 0:
+        return "got one without http:// or without a host; a proxy of another kind takes a client_session of your own"
+    if ":" in user or (parts.password and not user):
+        return "got one whose user name is empty or has a colon"
+    odd = "got one with a path, query or fragment; odd characters of a password are written as %XX"
+    return odd if parts.path.strip("/") or "?" in value or "#" in value else ""
+
+
+def ssl_context(value: Any) -> ssl.SSLContext | None:
+    """The TLS settings of a user, or None; they verify the server and its name."""
+    if value is None:
+        return None
+    kind("ssl_context", value, ssl.SSLContext, "an ssl.SSLContext, e.g. ssl.create_default_context(cafile=...)")
+    if value.verify_mode != ssl.CERT_REQUIRED or not value.check_hostname:
+        raise InvalidRequestError(
+            "ssl_context takes a context that verifies the certificate and the name of the server, such as "
+            "ssl.create_default_context(cafile=...); got one that does not",
+            argument="ssl_context",
+        )
+    return cast("ssl.SSLContext", value)
 
 
 def headers(given: Any) -> dict[str, str]:

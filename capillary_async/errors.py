@@ -231,7 +231,8 @@ class TransportError(CapillaryError):
     """No complete answer came: the connection was reset, closed or spoke no HTTP, even after all retries.
 
     Attributes:
-        kind: What happened, as in `AttemptRecord.kind`: `connect`, `connect-timeout`, `tls`, `timeout`, `disconnected`,
+        kind: What happened, as in `AttemptRecord.kind`: `connect`, `connect-timeout`, `proxy` (a
+            proxy refused to connect), `tls`, `timeout`, `disconnected`,
             `cut-body`, `protocol`, `deadline`, `queue` (the time ran out before anything was sent), `other`.
     """
 
@@ -248,11 +249,19 @@ class TransportError(CapillaryError):
 
 
 class ConnectError(TransportError):
-    """No connection: DNS, refused, unreachable, or not within `Timeouts.connect`. Nothing was sent."""
+    """No connection: DNS, refused, unreachable, or not within `Timeouts.connect`. Nothing was sent.
+
+    With the kind `proxy`, the proxy refused, e.g. by 407 for want of its password; that is not retried.
+    """
+
+    @property
+    def concerns_all_keys(self) -> bool:
+        """Whether a proxy refused, which all requests of the session go through, or `outage` is True."""
+        return self.outage or self.kind == "proxy"
 
 
 class TLSError(ConnectError):
-    """The server's certificate or TLS version was refused. Never retried; nothing was sent."""
+    """The server's certificate or TLS version was refused, or ours was. Never retried; nothing was sent."""
 
     @property
     def concerns_all_keys(self) -> bool:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import aiohttp
 
 from capillary_async._config import Timeouts
+from capillary_async._transport.alerts import refusal_of
+from capillary_async._transport.route import Route
 from capillary_async.errors import (
     CapillaryError,
     ConnectError,
@@ -28,9 +30,12 @@ if TYPE_CHECKING:
     from capillary_async._transport.attempt_timer import AttemptTimer
     from capillary_async._transport.messages import Request
 
-__all__ = ["collected", "late", "mapped", "timed_out"]
+__all__ = ["PROXY_AUTHENTICATION", "collected", "late", "mapped", "refused_by_proxy", "timed_out"]
 
+PROXY_AUTHENTICATION = 407
+_DIRECT = Route()
 _SHOWN = 200
+_REFUSED, _FAILED, _PASSING = 400, 500, frozenset({408, 425, 429})  # of a proxy
 _E = TypeVar("_E", bound=TransportError)
 _QUERY = re.compile(r"\?\S+")
 
@@ -52,26 +57,30 @@ def _stalled(timeouts: Timeouts) -> RequestTimeoutError:
     return RequestTimeoutError(text, kind="timeout")
 
 
-def timed_out(error: TimeoutError, request: Request) -> TransportError:
+def timed_out(error: TimeoutError, request: Request, route: Route = _DIRECT) -> TransportError:
     """The error for a timeout of aiohttp's or of the kernel's, which both are `TimeoutError`."""
     timeouts = request.call.timeouts if request.call else Timeouts()
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        text = f"no connection within the {timeouts.connect:g} s of Timeouts.connect; check base_url and the network"
+        text = f"no connection within the {timeouts.connect:g} s of Timeouts.connect; {route.hint}"
         return _caused(ConnectError(text, kind="connect-timeout"), error)
     if isinstance(error, aiohttp.SocketTimeoutError):
         return _caused(_stalled(timeouts), error)
     return _lost(error)
 
 
-def mapped(error: Exception) -> CapillaryError:
+def mapped(error: Exception, route: Route = _DIRECT) -> CapillaryError:
     """Our error for one of aiohttp's, ssl's or the socket's, most specific first; never by `.status` or builtin bases.
 
     aiohttp calls a torn protocol a `ClientResponseError` with status 400, and a certificate failure a `ValueError` too.
     """
     if isinstance(error, aiohttp.InvalidURL | UnicodeError):
         return InvalidRequestError("base_url and path make no URL that can be sent: check both", argument="base_url")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return _caused(refused_by_proxy(error.status, error.message, route), error)
+    if (alert := refusal_of(error)) is not None:
+        return _not_connected(alert, route)
     if isinstance(error, aiohttp.ClientConnectorError | ssl.SSLError | aiohttp.ServerFingerprintMismatch):
-        return _not_connected(error)
+        return _not_connected(error, route)
     if isinstance(error, aiohttp.ClientPayloadError):
         return _caused(TransportError(f"the answer was cut in its body: {_text(error)}", kind="cut-body"), error)
     if isinstance(error, aiohttp.ClientResponseError):
@@ -82,16 +91,30 @@ def mapped(error: Exception) -> CapillaryError:
     return _caused(TransportError(f"the request failed: {_text(error)}", kind="other"), error)
 
 
-def _not_connected(error: Exception) -> ConnectError:
+def refused_by_proxy(status: int, reason: str | None, route: Route) -> ConnectError:
+    """The error for a proxy that does not connect us: its refusals stay, its failures may go away."""
+    name = "the proxy" if route.proxy is None else f"the proxy {route.proxy.url}"
+    said = f"HTTP {status} {' '.join((reason or '').split())[:_SHOWN]}".rstrip()
+    if status == PROXY_AUTHENTICATION:
+        text = f"{name} wants a user name and password, or refused those given: {said}; give them in proxy="
+        return ConnectError(text, kind="proxy")
+    refused = _REFUSED <= status < _FAILED and status not in _PASSING
+    text = f"{name} did not connect to the server: {said}; {route.hint}"
+    return ConnectError(text, kind="proxy" if refused else "connect")
+
+
+def _not_connected(error: Exception, route: Route) -> ConnectError:
     if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
         text = f"the server's certificate was refused: {_text(error)}; check base_url"
         return _caused(TLSError(text, kind="tls"), error)
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError | aiohttp.ServerFingerprintMismatch):
-        return _caused(TLSError(f"no TLS connection: {_text(error)}; check base_url", kind="tls"), error)
+        own = " and the client certificate of ssl_context=" if refusal_of(error) else ""
+        return _caused(TLSError(f"no TLS connection: {_text(error)}; check base_url{own}", kind="tls"), error)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        text = f"the host does not resolve: {_text(error)}; check base_url and the network"
+        text = f"the host does not resolve: {_text(error)}; {route.hint}"
         return _caused(ConnectError(text, kind="connect"), error)
-    text = f"no connection: {_text(error)}; check base_url and the network"
+    to = "" if route.proxy is None else f" through the proxy {route.proxy.url}"
+    text = f"no connection{to}: {_text(error)}; {route.hint}"
     return _caused(ConnectError(text, kind="connect"), error)
 
 

@@ -12,6 +12,7 @@ from capillary_async._config import Timeouts
 from capillary_async._interrupt import CancelScope
 
 if TYPE_CHECKING:
+    from capillary_async._transport.alerts import UnreadAlert
     from capillary_async._transport.messages import CallState
 
 __all__ = ["AttemptTimer"]
@@ -25,15 +26,17 @@ class AttemptTimer(CancelScope):
         of_call: Whether that is what the call has left, and not the attempt's own limit.
         stalled: Whether nothing came for `Timeouts.read`.
         fresh: Whether the attempt takes no connection that was used before.
+        alert: Of a fresh TLS connection, the refusal of this client that may be in its socket.
         transport: Of its connection, once there is one; None again when the answer begins: the request has arrived.
     """
 
-    __slots__ = ("_end", "_handle", "_moved", "_read", "fresh", "of_call", "seconds", "stalled", "transport")
+    __slots__ = ("_end", "_handle", "_moved", "_read", "alert", "fresh", "of_call", "seconds", "stalled", "transport")
 
     def __init__(self, call: CallState | None, *, fresh: bool = False) -> None:
         super().__init__()
         self.fresh = fresh
         self.transport: Any = None
+        self.alert: UnreadAlert | None = None
         timeouts = call.timeouts if call is not None else Timeouts()
         remaining = timeouts.attempt if call is None else max(call.remaining(), 0.0)
         self.of_call = remaining < timeouts.attempt
@@ -75,3 +78,5 @@ class AttemptTimer(CancelScope):
     def stop(self) -> None:
         """The attempt is over."""
         self._handle.cancel()
+        if self.alert is not None:
+            self.alert.close()

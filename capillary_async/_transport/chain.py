@@ -18,11 +18,13 @@ from capillary_async._transport.limiter import RequestLimiter
 from capillary_async._transport.log import log
 from capillary_async._transport.pools import ClientSession, Pools
 from capillary_async._transport.retry import Quota, Retry
+from capillary_async._transport.route import Proxy
 from capillary_async._transport.stats import Stats
 from capillary_async._transport.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
+    from ssl import SSLContext
 
     from capillary_async._config import Limits, RetryPolicy, Timeouts
     from capillary_async._priority import Priority
@@ -56,11 +58,14 @@ def share(
     *,
     middlewares: Sequence[Middleware] = (),
     client_session: ClientSession | None = None,
+    proxy: str | None = None,
+    ssl_context: SSLContext | None = None,
 ) -> Shared:
     """Make the shared parts; the token is fetched by the `RetryPolicy` of the session, whatever a view says."""
     stats, quota, limiter = Stats(), Quota(policy.quota), RequestLimiter(limits, policy)
-    credentials = credentials_step(auth, Retry(policy, timeouts, quota, stats, token=True, limiter=limiter))
-    pools = Pools(limits, client_session)
+    pools = Pools(limits, client_session, proxy=Proxy.of(proxy), ssl_context=ssl_context)
+    token = Retry(policy, timeouts, quota, stats, token=True, limiter=limiter)
+    credentials = credentials_step(auth, token, secrets=pools.secrets)
     return Shared(base_url, pools, limiter, stats, quota, credentials, tuple(middlewares))
 
 

@@ -29,7 +29,7 @@ from capillary_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from capillary_async._transport.messages import CallState, Handler, Middleware, Response
     from capillary_async.auth import OAuthClient
@@ -75,9 +75,18 @@ class _Fetch:
 class OAuthCredentials:
     """The step that adds the token; a refused token is renewed, and the request sent again, once."""
 
-    def __init__(self, auth: OAuthClient, retry: Middleware, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        auth: OAuthClient,
+        retry: Middleware,
+        secrets: Iterable[str] = (),
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._auth = auth
-        self._scrub = Redactor(*auth._secrets())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        # A closure, as in `capillary_async.auth`: no attribute dump finds the texts.
+        self._redactor: Callable[..., Redactor] = lambda *more: Redactor(*auth._secrets(), *secrets, *more)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        self._scrub = self._redactor()
         self._retry = retry
         self._clock = clock
         # Reentrant: the collector may end the fetch of a dead loop while the lock is held.
@@ -199,7 +208,7 @@ class OAuthCredentials:
         text, life = found
         # Counted from before the request: the server counts from later, so the token expires no earlier than we expect.
         early = min(max(EARLY_SECONDS, life * EARLY_SHARE), life / 2)
-        return _Token(text, asked + life - early, asked + life, Redactor(*self._auth._secrets(), text))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        return _Token(text, asked + life - early, asked + life, self._redactor(text))
 
     def _request(self) -> Request:
         # Made here, so that no local of a frame that may raise holds the secret.

@@ -15,15 +15,21 @@ import aiohttp
 from attrs import define, field
 
 from capillary_async._loops import bury, renew_in_child
+from capillary_async._transport.alerts import UnreadAlert
 from capillary_async._transport.copies import Copies
 from capillary_async._transport.passage import Passage
+from capillary_async._transport.route import Route
 from capillary_async.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from ssl import SSLContext
+
+    from aiohttp.client_proto import ResponseHandler
 
     from capillary_async._config import Limits
     from capillary_async._transport.attempt_timer import AttemptTimer
+    from capillary_async._transport.route import Proxy
 
 __all__ = ["ClientSession", "Pools", "current_timer", "reset_timer"]
 
@@ -106,6 +112,18 @@ class _Connector(aiohttp.TCPConnector):
             timer.connected(connection.transport)
         return connection
 
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Any],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's
+    ) -> ResponseHandler:
+        protocol = await super()._create_connection(req, traces, timeout)
+        timer = current_timer.get()
+        if timer is not None:
+            timer.alert = UnreadAlert.of(protocol.transport)
+        return protocol
+
     async def _get(self, key: Any, traces: Any) -> Any:
         timer = current_timer.get()
         if timer is not None and timer.fresh:
@@ -121,9 +139,18 @@ class _Connector(aiohttp.TCPConnector):
 class Pools:
     """One connection pool per event loop, opened on first use."""
 
-    def __init__(self, limits: Limits, client_session: aiohttp.ClientSession | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        client_session: aiohttp.ClientSession | None = None,
+        *,
+        proxy: Proxy | None = None,
+        ssl_context: SSLContext | None = None,
+    ) -> None:
         self._limits = limits
         self._given = client_session
+        self._proxy = proxy
+        self._ssl: SSLContext | bool = ssl_context or True
         self._lock = threading.Lock()
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
         self._closed = False
@@ -185,7 +212,7 @@ class Pools:
     def _make(self, loop: asyncio.AbstractEventLoop) -> _Pool:
         _keep_buffers()
         client = aiohttp.ClientSession(
-            connector=_Connector(limit=self._limits.concurrency, keepalive_timeout=_KEEPALIVE),
+            connector=_Connector(limit=self._limits.concurrency, keepalive_timeout=_KEEPALIVE, ssl=self._ssl),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
@@ -229,6 +256,17 @@ class Pools:
                 await pool.close()
             else:
                 await _close_elsewhere(pool)
+
+    def route(self, base_url: str) -> Route:
+        """Return the way to a server."""
+        if self._given is not None:
+            return Route.of_client(base_url, self._given)
+        return Route(base_url, self._proxy)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The texts of the proxy's password, which no message may show."""
+        return () if self._proxy is None else self._proxy.secrets
 
     @property
     def unowned(self) -> bool:

@@ -133,7 +133,9 @@ def retryable(error: CapillaryError) -> bool:
         return not isinstance(error, _DEFINITIVE) and _retried(error.status, error.code)
     if isinstance(error, DecodeError):
         return error.kind == "bad-json" or error.kind in _REPEATING
-    return isinstance(error, TransportError) and not isinstance(error, TLSError | DeadlineExceededError)
+    if isinstance(error, TLSError | DeadlineExceededError):
+        return False
+    return isinstance(error, TransportError) and error.kind != "proxy"
 
 
 def _retried(status: int, code: int | None) -> bool:

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from yarl import URL
 
-from capillary_async._transport.aiohttp_errors import collected, late, mapped, timed_out
+from capillary_async._transport.aiohttp_errors import (
+    PROXY_AUTHENTICATION,
+    collected,
+    late,
+    mapped,
+    refused_by_proxy,
+    timed_out,
+)
 from capillary_async._transport.attempt_timer import AttemptTimer
 from capillary_async._transport.body import check_size, decompressed
 from capillary_async._transport.messages import Response, came_over
@@ -40,7 +47,9 @@ class Wire:
         self._base = base_url
         self._pools = pools
         self._stats = stats
-        self._headers = dict(headers)
+        self._route = pools.route(base_url)
+        self._headers = {**headers, **self._route.headers}
+        self._options = self._route.options
         self._timeouts: dict[Timeouts, aiohttp.ClientTimeout] = {}
 
     async def __call__(self, request: Request) -> Response:
@@ -68,9 +77,10 @@ class Wire:
         except CapillaryError as error:
             fault = error
         except TimeoutError as error:
-            fault = timed_out(error, request)
+            fault = timed_out(error, request, self._route)
         except (aiohttp.ClientError, OSError, EOFError, UnicodeError) as error:
-            fault = mapped(error)
+            unread = None if timer.alert is None else timer.alert.read()
+            fault = mapped(unread or error, self._route)
         finally:
             timer.stop()
             reset_timer(token)
@@ -94,8 +104,11 @@ class Wire:
             auto_decompress=False,
             raise_for_status=False,
             timeout=self._timeout(request),
+            **self._options,
         ) as answer:
             timer.moved()
+            if answer.status == PROXY_AUTHENTICATION and self._route.proxy is not None:
+                raise refused_by_proxy(answer.status, answer.reason, self._route)
             try:
                 raw = await _read(answer, timer)
                 count(self._stats, bytes=len(raw))

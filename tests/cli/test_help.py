@@ -18,7 +18,15 @@ READING = ("allocations", "awarded", "events", "ledger")
 EXPORTS = tuple(f"export {name}" for name in READING)
 REPORTS = ("report expiry", "report liability")
 COMMANDS = ("", "demo", "sandbox", *READING, "export", *EXPORTS, "verify", "reconcile", "report", *REPORTS)
-LINES = {"export awarded": 42, "export ledger": 53, "ledger": 55}  # those with more options than fit 40 lines
+LINES = {  # those with more options than fit 40 lines
+    "allocations": 43,
+    "awarded": 42,
+    "ledger": 58,
+    "export allocations": 43,
+    "export awarded": 45,
+    "export events": 41,
+    "export ledger": 56,
+}
 
 
 def commands(of: App, before: str = "") -> list[str]:
@@ -88,6 +96,7 @@ def test_the_groups(command: str, shown: str) -> None:
     if connects:
         assert group(shown, "Connection") == {
             *("--base-url", "--username", "--password-file", "--client-key", "--client-secret-file"),
+            *("--proxy", "--ca-file", "--client-cert"),
             *("--server-timezone", "--dag-scope", "--concurrency", "--rate", "--attempts", "--page-size", "--verify"),
         }
         assert group(shown, "Sandbox") == {"--sandbox", "--customers", "--seed"}

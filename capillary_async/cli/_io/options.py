@@ -99,6 +99,9 @@ class Connection:
         password_file: Its password (default: CAPILLARY_PASSWORD, CAPILLARY_PASSWORD_MD5).
         client_key: OAuth key (default: CAPILLARY_CLIENT_KEY).
         client_secret_file: Its secret (default: CAPILLARY_CLIENT_SECRET).
+        proxy: URL of an HTTP proxy (default: CAPILLARY_PROXY).
+        ca_file: CAs to trust, in PEM (default: those of the system).
+        client_cert: Client certificate and its key, in PEM.
         server_timezone: Zone of times without an offset, e.g. Asia/Kolkata.
         dag_scope: The x-cap-neo-dag-scope of Neo calls.
         concurrency: Maximum requests at once.
@@ -113,6 +116,9 @@ class Connection:
     password_file: Path | None = None
     client_key: str | None = None
     client_secret_file: Path | None = None
+    proxy: str | None = None
+    ca_file: Path | None = None
+    client_cert: Path | None = None
     server_timezone: str | None = None
     dag_scope: str = "global"
     concurrency: int = 32

@@ -6,6 +6,7 @@ Invariant: a secret is read from the environment or a file, and no message shows
 
 from __future__ import annotations
 
+import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +16,7 @@ from capillary_async.cli._io.run import UnusableError
 from capillary_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
     from capillary_async import BasicAuth, OAuthClient
@@ -44,14 +45,14 @@ async def connected(
         UnusableError: An option is invalid, or a credential is missing.
     """
     if not sandbox_of.sandbox:
-        async with _session(connection, _credentials(connection), stall) as session:
+        async with _session(connection, _outside(connection), stall) as session:
             yield session, None
         return
     try:
         sandbox = Sandbox(customers=sandbox_of.customers, seed=sandbox_of.seed)
     except ValueError as error:
         raise UnusableError(str(error)) from error
-    async with sandbox, _session(connection, {"base_url": sandbox.url, "auth": sandbox.auth}, stall) as session:
+    async with sandbox, _session(connection, _of(sandbox), stall) as session:
         yield session, sandbox
 
 
@@ -70,7 +71,8 @@ def needed(option: str, value: T | None, otherwise: T | None) -> T:
 
 def _session(connection: Connection, where: dict[str, Any], stall: StallMonitor) -> AsyncSession:
     try:
-        return AsyncSession.from_env(
+        make: Callable[..., AsyncSession] = where.pop("make", AsyncSession.from_env)
+        return make(
             **where,
             limits=Limits(concurrency=connection.concurrency, rate=_rate(connection.rate)),
             retry=RetryPolicy(attempts=connection.attempts),
@@ -93,14 +95,48 @@ def _rate(text: str | None) -> Rate | None:
         raise UnusableError(f"--rate takes requests/seconds, e.g. 100/60, got {text!r}") from error
 
 
-def _credentials(connection: Connection) -> dict[str, Any]:
-    """What the options say of server and credentials; the environment says the rest."""
+def _of(sandbox: Sandbox) -> dict[str, Any]:
+    """A sandbox in this process, which no proxy of the environment reaches."""
+    return {"make": AsyncSession, "base_url": sandbox.url, "auth": sandbox.auth}
+
+
+def _outside(connection: Connection) -> dict[str, Any]:
+    """What the options say of server, way and credentials; the environment says the rest."""
     if connection.base_url is not None and not connection.base_url.strip():
         raise UnusableError(f"--base-url takes a URL, got {connection.base_url!r}")
-    where: dict[str, Any] = {"base_url": connection.base_url}
+    if "@" in (connection.proxy or ""):
+        raise UnusableError(
+            "--proxy takes a URL without user name and password: set CAPILLARY_PROXY, which may have them"
+        )
+    where: dict[str, Any] = {
+        "base_url": connection.base_url,
+        "proxy": connection.proxy,
+        "ssl_context": _tls(connection.ca_file, connection.client_cert),
+    }
     if connection.username or connection.password_file or connection.client_key or connection.client_secret_file:
         where["auth"] = _auth(connection)
     return where
+
+
+def _tls(ca_file: Path | None, client_cert: Path | None) -> ssl.SSLContext | None:
+    """The TLS settings of the options; None for the system's own."""
+    if ca_file is None and client_cert is None:
+        return None
+    context = _loaded("--ca-file", ca_file, lambda: ssl.create_default_context(cafile=ca_file))
+    if client_cert is not None:
+        # With a password of its own, openssl would ask for it on the terminal.
+        _loaded("--client-cert", client_cert, lambda: context.load_cert_chain(client_cert, password=""))
+    return context
+
+
+def _loaded(option: str, path: Path | None, load: Callable[[], T]) -> T:
+    try:
+        return load()
+    except ssl.SSLError as error:
+        what = "certificates in PEM" if option == "--ca-file" else "a certificate and its key in PEM, not encrypted"
+        raise UnusableError(f"{option}: {path} does not hold {what}: {error.reason}") from None
+    except OSError as error:
+        raise UnusableError(f"{option}: cannot read {path}: {type(error).__name__}") from None
 
 
 def _auth(connection: Connection) -> BasicAuth | OAuthClient:
