@@ -6,7 +6,8 @@ first request. Knows no HTTP. Called by the endpoints (`fan_over`) and users.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
+from collections.abc import Iterable
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from attrs import evolve
 
@@ -28,9 +29,6 @@ from capillary_async._repr import cut
 from capillary_async._validation import flag, refuse, whole
 from capillary_async.errors import CapillaryError, InvalidRequestError
 from capillary_async.tables._doors import ROWS, Part, Parts, TableSource, Tabular, table_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["BatchReader", "FanOut", "FanOutIterator", "Outcome", "PagedReader", "fan_over"]
 

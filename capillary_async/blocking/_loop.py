@@ -1,18 +1,21 @@
-"""`LoopThread`: an event loop in a thread of its own, and what waits for it.
+"""`LoopThread`: an event loop in a thread of its own, and calls into it that wait for their result.
 
-Invariant: whatever ends a wait, Ctrl-C too, cancels what was awaited and returns once that is gone; after `close` no
-thread is left. Called by `blocking/_session.py`.
+Invariant: whatever ends a wait, Ctrl-C too, cancels the awaited call and waits until it is gone; a closed, dropped or
+forked session leaves no thread. Called by `blocking/_session.py`.
 """
 
 from __future__ import annotations
 
-import os
+import asyncio
+import sys
 import threading
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, suppress
-from typing import Any, TypeVar, cast
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from capillary_async._loops import bury, call_in, renew_in_child, running_loop
+from capillary_async._session import AsyncSession
 
 __all__ = ["LoopThread"]
 
@@ -22,67 +25,124 @@ _END: Any = object()
 
 
 class LoopThread:
-    """An event loop in a thread, begun with the first call."""
+    """The loop of one session and its views; the thread starts with the first call."""
 
-    def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._portal: BlockingPortal | None = None
-        self._lock = threading.Lock()
-        self._process = os.getpid()
-        self._closed = False
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+        self._lock = threading.RLock()  # the garbage collector may close an iterator while this thread holds it
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._inherited = False
+        renew_in_child(self, LoopThread._renew)
 
     def run(self, function: Callable[[], Awaitable[R]]) -> R:
-        """Await what the function gives, in the loop.
+        """Await the function's result in the loop.
 
         Raises:
-            RuntimeError: The session is closed, or was made in a process that has forked since.
+            RuntimeError: The session is closed, its thread was left behind by a fork, or this is its own loop.
         """
-        future = self._started().start_task_soon(_awaited, function)
+        call = _Call(function)
+        self._check()
+        with self._lock:
+            if self._session.closed:
+                raise RuntimeError("the Session is closed: make a new one, or keep it open for as long as it is used")
+            loop = self._loop or self._start()
+            loop.call_soon_threadsafe(call.begin)
         try:
-            return cast("R", future.result())
+            call.done.wait()
         except BaseException:
-            future.cancel()
+            call_in(loop, call.cancel)
+            call.done.wait()
             raise
+        return call.result()
 
-    def iterate(self, begin: Callable[[], Any]) -> Iterator[Any]:
-        """The values of an asynchronous iterator, which is begun with the first of them."""
-        iterator: AsyncIterator[Any] = self.run(lambda: _began(begin))
+    def iterate(self, begin: Callable[[], AsyncIterator[R]]) -> Iterator[R]:
+        """The values of an asynchronous iterator, which is made in the loop."""
+        return self._values(self.run(lambda: _made(begin)))
+
+    def _values(self, iterator: Any) -> Iterator[Any]:
         try:
             while (value := self.run(lambda: _next(iterator))) is not _END:
                 yield value
         finally:
-            with suppress(RuntimeError):  # the session was closed first, which has ended the iterator
-                self.run(cast("Any", iterator).aclose)
+            with suppress(RuntimeError):  # closed with its session; or collected as garbage in the loop's own thread
+                self.run(iterator.aclose)
 
-    def close(self, finish: Callable[[], Awaitable[None]]) -> None:
-        """Await `finish` in the loop, then end the thread. Closing twice is fine."""
-        with self._lock:
-            closed, self._closed = self._closed or os.getpid() != self._process, True
-            portal = self._portal
-        if closed or portal is None:
+    def close(self, session: AsyncSession) -> None:
+        """Close the session and end the thread; of a view, end its own iterators and calls. Closing twice is fine."""
+        if session.closed or self._inherited:
             return
-        try:
-            portal.start_task_soon(_awaited, finish).result()
-        finally:
-            self._stack.close()
+        self.run(session.aclose)
+        if session is self._session:
+            with self._lock:
+                self._end()
+            self._thread.join()
 
-    def _started(self) -> BlockingPortal:
-        if os.getpid() != self._process:
-            raise RuntimeError("the session was made in another process; make one in each process, after the fork")
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("the session is closed")
-            if self._portal is None:
-                self._portal = self._stack.enter_context(start_blocking_portal(name="capillary_async.blocking"))
-            return self._portal
+    def _check(self) -> None:
+        if self._inherited:
+            raise RuntimeError("the Session was used before the fork: make one in each process, after the fork")
+        if sys.is_finalizing():
+            raise RuntimeError("the interpreter is shutting down")
+        if self._loop is not None and running_loop() is self._loop:
+            raise RuntimeError("called in the Session's own event loop, which cannot wait for itself: await there")
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop, ended = runner.get_loop(), asyncio.Event()
+        self._end = weakref.finalize(self, call_in, self._loop, ended.set)
+        self._end.atexit = False
+        arguments = (runner, self._session, ended)
+        self._thread = threading.Thread(target=_serve, args=arguments, name="capillary_async.blocking", daemon=True)
+        self._thread.start()
+        return self._loop
+
+    def _renew(self) -> None:
+        """In a forked child, which has no such thread."""
+        self._lock = threading.RLock()
+        if self._loop is not None:
+            self._inherited = True
+            self._end.detach()
+            bury(self._loop)
 
 
-async def _awaited(function: Callable[[], Awaitable[Any]]) -> Any:
+class _Call(Generic[R]):
+    """One call into the loop."""
+
+    def __init__(self, function: Callable[[], Awaitable[R]]) -> None:
+        self._function = function
+        self.done = threading.Event()
+
+    def begin(self) -> None:
+        """Start it; in the loop, as `cancel`."""
+        self._task = asyncio.get_running_loop().create_task(_awaited(self._function))
+        self._task.add_done_callback(lambda _: self.done.set())
+
+    def cancel(self) -> None:
+        """Cancel it."""
+        self._task.cancel()
+
+    def result(self) -> R:
+        """Its result, once it is done."""
+        if self._task.cancelled():
+            raise RuntimeError("the Session was closed during the call")
+        return self._task.result()
+
+
+def _serve(runner: asyncio.Runner, session: AsyncSession, ended: asyncio.Event) -> None:
+    with runner:
+        runner.run(_until(ended, session))
+
+
+async def _until(ended: asyncio.Event, session: AsyncSession) -> None:
+    await ended.wait()
+    await session.aclose()
+
+
+async def _awaited(function: Callable[[], Awaitable[R]]) -> R:
     return await function()
 
 
-async def _began(begin: Callable[[], Any]) -> Any:
-    return aiter(begin())
+async def _made(begin: Callable[[], AsyncIterator[R]]) -> AsyncIterator[R]:
+    return begin()
 
 
 async def _next(iterator: AsyncIterator[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""`Session`, `Pager` and `FanOut` without `await`.
+"""`Session`, `Pager` and `FanOut` for code without `await`.
 
 Invariant: each call is a method of the asynchronous class, wrapped: it has the same arguments, result and errors.
 Called by users; it calls `AsyncSession` in a `LoopThread`.
@@ -6,12 +6,16 @@ Called by users; it calls `AsyncSession` in a `LoopThread`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import tzinfo
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
-from capillary_async._fanout.fanout import FanOut as AsyncFanOut
-from capillary_async._paging.pager import Pager as AsyncPager
-from capillary_async._session import AsyncSession
+from capillary_async import AsyncSession, Limits, Outcome, Paging, RetryPolicy, Stats, Timeouts
+from capillary_async import FanOut as AsyncFanOut
+from capillary_async import Pager as AsyncPager
+from capillary_async._priority import Priority
 from capillary_async.blocking._loop import LoopThread
 from capillary_async.endpoints import (
     LoyaltyEventsResource,
@@ -20,210 +24,216 @@ from capillary_async.endpoints import (
     PointsLedgerResource,
 )
 
-if TYPE_CHECKING:
-    from capillary_async._fanout.outcome import Outcome
-    from capillary_async._paging.page import Page
-
 __all__ = ["FanOut", "Pager", "Session"]
 
 P = ParamSpec("P")
-R = TypeVar("R")
 K = TypeVar("K")
-T = TypeVar("T")
+R = TypeVar("R")
+S = TypeVar("S")
+K_co = TypeVar("K_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 
 class _Wrapped:
-    """Something of a session, and the loop in which it lives."""
+    """Something asynchronous, and the loop in which it lives."""
 
     def __init__(self, inner: Any, loop: LoopThread) -> None:
         self._inner = inner
         self._loop = loop
 
+    def _with(self, inner: Any) -> Self:
+        other = object.__new__(type(self))
+        own = {name: value for name, value in vars(self).items() if not isinstance(value, _Wrapped)}
+        vars(other).update(own, _inner=inner)  # a subclass may have attributes of its own
+        return other
+
     def __repr__(self) -> str:
-        return f"<blocking {self._inner!r}>"
+        return f"<blocking {getattr(self, '_inner', ...)!r}>"  # half made in tracebacks
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} is not pickled: make one in each process, e.g. with Session.from_env()")
 
 
-def _awaits(method: Callable[Concatenate[Any, P], Awaitable[R]]) -> Callable[Concatenate[Any, P], R]:
-    """The method, awaited in the loop."""
+# The order of the overloads is for pyright, which otherwise reads `Pager` while it infers `Pager.options`.
+@overload
+def _plain(method: Callable[Concatenate[S, P], AsyncFanOut[K, R]]) -> Callable[Concatenate[Any, P], FanOut[K, R]]: ...
+@overload
+def _plain(method: Callable[Concatenate[S, P], AsyncIterator[R]]) -> Callable[Concatenate[Any, P], Iterator[R]]: ...
+@overload
+def _plain(method: Callable[Concatenate[S, P], AsyncPager[R]]) -> Callable[Concatenate[Any, P], Pager[R]]: ...
+@overload
+def _plain(method: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concatenate[Any, P], R]: ...
+def _plain(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method for callers without a loop: what it returns is awaited, iterated or wrapped."""
+    returns = str(method.__annotations__["return"]).partition("[")[0]
 
-    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    @wraps(method)
+    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         loop: LoopThread = self._loop
-        return loop.run(lambda: method(self._inner, *args, **kwargs))
+        if returns in _RECIPES:
+            return _RECIPES[returns](method(self._inner, *args, **kwargs), loop)
+        wait: Callable[..., Any] = loop.run if iscoroutinefunction(method) else loop.iterate
+        return wait(lambda: method(self._inner, *args, **kwargs))
 
-    return _like(method, call)
-
-
-def _lists(method: Callable[Concatenate[Any, P], AsyncPager[T]]) -> Callable[Concatenate[Any, P], Pager[T]]:
-    """The method, whose list is read without `await`."""
-
-    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Pager[T]:
-        return Pager(method(self._inner, *args, **kwargs), self._loop)
-
-    return _like(method, call)
-
-
-def _fans(method: Callable[Concatenate[Any, P], AsyncFanOut[K, T]]) -> Callable[Concatenate[Any, P], FanOut[K, T]]:
-    """The method, whose fan-out is read without `await`."""
-
-    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> FanOut[K, T]:
-        return FanOut(method(self._inner, *args, **kwargs), self._loop)
-
-    return _like(method, call)
-
-
-def _like(method: Any, call: R) -> R:
-    """The function with the name, the documentation and the signature of the method."""
-    for name in ("__name__", "__qualname__", "__doc__"):
-        setattr(call, name, getattr(method, name))
-    call.__wrapped__ = method  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] - read by inspect
     return call
 
 
+def _viewing(method: Callable[Concatenate[Any, P], AsyncSession]) -> Callable[Concatenate[S, P], S]:
+    """The method for callers without a loop: the view has the thread of its session."""
+
+    @wraps(method)
+    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        try:
+            inner = method(self._inner, *args, **kwargs)
+        finally:
+            del args, kwargs  # tracebacks with locals end in log files
+        return self._with(inner)
+
+    return call
+
+
+def _made_as(kind: Callable[P, Any]) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, P], None]]:
+    """Give an `__init__` the arguments of the asynchronous class."""
+    alike: Any = wraps(cast("Any", kind).__init__)
+    return cast("Callable[[Callable[..., None]], Callable[Concatenate[Any, P], None]]", alike)
+
+
 class _Tables(_Wrapped):
-    to_arrow = _awaits(AsyncPager[Any].to_arrow)
-    to_polars = _awaits(AsyncPager[Any].to_polars)
-    to_pandas = _awaits(AsyncPager[Any].to_pandas)
-    to_parquet = _awaits(AsyncPager[Any].to_parquet)
-
-    def batches(self, rows: int = 65_536, *, columns: Iterable[str] | None = None) -> Iterator[Any]:
-        """The rows as `pyarrow.RecordBatch`es; see `capillary_async.Pager.batches`."""
-        return self._loop.iterate(lambda: self._inner.batches(rows, columns=columns))
+    batches = _plain(AsyncPager[Any].batches)
+    to_arrow = _plain(AsyncPager[Any].to_arrow)
+    to_polars = _plain(AsyncPager[Any].to_polars)
+    to_pandas = _plain(AsyncPager[Any].to_pandas)
+    to_parquet = _plain(AsyncPager[Any].to_parquet)
 
 
-class Pager(_Tables, Generic[T]):
+class Pager(_Tables, Generic[T_co]):
     """A list of the API: `for record in pager`. Its methods are those of `capillary_async.Pager`."""
 
-    options = _lists(AsyncPager[T].options)
-    page = _awaits(AsyncPager[T].page)
+    options = _plain(AsyncPager[T_co].options)
+    pages = _plain(AsyncPager[T_co].pages)
+    page = _plain(AsyncPager[T_co].page)
+    first = _plain(AsyncPager[T_co].first)
+    collect = _plain(AsyncPager[T_co].collect)
 
-    def __iter__(self) -> Iterator[T]:
-        for page in self.pages():
-            yield from page.items
-
-    def pages(self) -> Iterator[Page[T]]:
-        """Whole pages."""
-        return self._loop.iterate(self._inner.pages)
-
-    def first(self) -> T | None:
-        """The first record, or None for an empty list."""
-        inner: AsyncPager[T] = self._inner
-        return self._loop.run(inner.first)
-
-    def collect(self, *, verify: bool | None = None) -> list[T]:
-        """All records as a list."""
-        return self._loop.run(lambda: self._inner.collect(verify=verify))
+    def __iter__(self) -> Iterator[T_co]:
+        return (record for page in self.pages() for record in page.items)  # whole pages cross threads
 
 
-class FanOut(_Tables, Generic[K, T]):
-    """The same question for many keys: `for outcome in fan`. Its methods are those of `capillary_async.FanOut`."""
+class FanOut(_Tables, Generic[K_co, T_co]):
+    """One query for many keys: `for outcome in fan`. Its methods are those of `capillary_async.FanOut`."""
 
-    options = _fans(AsyncFanOut[K, T].options)
-    to_arrow = _awaits(AsyncFanOut[K, T].to_arrow)
+    options = _plain(AsyncFanOut[K_co, T_co].options)
+    ordered = _plain(AsyncFanOut[K_co, T_co].ordered)
+    pages = _plain(AsyncFanOut[K_co, T_co].pages)
+    collect = _plain(AsyncFanOut[K_co, T_co].collect)
+    to_arrow = _plain(AsyncFanOut[K_co, T_co].to_arrow)
 
-    def __iter__(self) -> Iterator[Outcome[K, T]]:
-        return self._loop.iterate(lambda: self._inner)
+    def __iter__(self) -> Iterator[Outcome[K_co, T_co]]:
+        return self._loop.iterate(lambda: aiter(self._inner))
 
-    def ordered(self) -> Iterator[Outcome[K, T]]:
-        """One outcome per key, in the order of the input."""
-        return self._loop.iterate(self._inner.ordered)
-
-    def items(self) -> Iterator[T]:
-        """The records of all keys, as they come."""
-        return self._loop.iterate(self._inner.items)
-
-    def pages(self) -> Iterator[tuple[K, Page[T]]]:
-        """`(key, page)`, as they come."""
-        return self._loop.iterate(self._inner.pages)
-
-    def collect(self) -> dict[K, Outcome[K, T]]:
-        """All outcomes by key, errors included."""
-        return self._loop.run(self._inner.collect)
+    def items(self) -> Iterator[T_co]:
+        """The records of all keys, as they come; see `capillary_async.FanOut.items`."""
+        return (record for _, page in self.pages() for record in page.items)
 
 
 class _PointsAllocation(_Wrapped):
-    by_event = _lists(PointsAllocationResource.by_event)
-    by_event_many = _fans(PointsAllocationResource.by_event_many)
-    by_expiry = _lists(PointsAllocationResource.by_expiry)
-    by_expiry_many = _fans(PointsAllocationResource.by_expiry_many)
+    by_event = _plain(PointsAllocationResource.by_event)
+    by_event_many = _plain(PointsAllocationResource.by_event_many)
+    by_expiry = _plain(PointsAllocationResource.by_expiry)
+    by_expiry_many = _plain(PointsAllocationResource.by_expiry_many)
 
 
 class _PointsAwarded(_Wrapped):
-    ids = _fans(PointsAwardedResource.ids)
+    ids = _plain(PointsAwardedResource.ids)
 
 
 class _LoyaltyEvents(_Wrapped):
-    list = _lists(LoyaltyEventsResource.list)
-    list_many = _fans(LoyaltyEventsResource.list_many)
+    list = _plain(LoyaltyEventsResource.list)
+    list_many = _plain(LoyaltyEventsResource.list_many)
 
 
 class _PointsLedger(_Wrapped):
-    explode = _lists(PointsLedgerResource.explode)
-    explode_many = _fans(PointsLedgerResource.explode_many)
+    explode = _plain(PointsLedgerResource.explode)
+    explode_many = _plain(PointsLedgerResource.explode_many)
 
 
-def _session(method: Callable[Concatenate[Any, P], AsyncSession]) -> Callable[Concatenate[Any, P], Session]:
-    """The method, whose session shares the loop of this one."""
-
-    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Session:
-        loop: LoopThread = self._loop
-        made: Session = Session._over(method(self._inner, *args, **kwargs), loop)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - of this file
-        return made
-
-    return _like(method, call)
+_RECIPES: dict[str, Callable[[Any, LoopThread], Any]] = {"Pager": Pager, "FanOut": FanOut}
 
 
-def _init(make: Callable[P, AsyncSession]) -> Callable[Concatenate[Any, P], None]:
-    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        self._wrap(make(*args, **kwargs), LoopThread())
+class _Member(Generic[R]):
+    """An attribute of the asynchronous session, in its wrapper where it has one."""
 
-    return _like(make.__init__, call)
+    def __init__(self, wrapper: Callable[[Any, LoopThread], R] | None = None) -> None:
+        self._wrapper = wrapper
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+        self.__doc__ = getattr(AsyncSession, name).__doc__
+
+    def __get__(self, session: Any, owner: type | None = None) -> R:
+        if session is None:
+            return cast("R", self._wrapper or self)  # for `create_autospec`
+        value: Any = getattr(session._inner, self._name)  # noqa: SLF001 - of this file
+        if self._wrapper is not None:
+            value = vars(session)[self._name] = self._wrapper(value, session._loop)  # noqa: SLF001 - found there next
+        return cast("R", value)
 
 
-class Session:
+class Session(_Wrapped):
     """A client for one cluster, for code without an event loop: `with blocking.Session(url, auth=...) as session`.
 
-    The arguments, calls and errors are those of `capillary_async.AsyncSession`. It may be used from several threads,
-    inside a running event loop, and in notebooks. A loop that is left early, an exception and Ctrl-C leave no request;
-    `close()`, or the end of the `with` block, ends its thread.
+    The arguments, calls and errors are those of `capillary_async.AsyncSession`. It may be used in scripts, notebooks
+    and several threads at once, and in a coroutine, whose event loop it blocks. A `for` that is left early, an
+    exception and Ctrl-C leave no request; `close()`, or the end of the `with` block, ends its thread.
     """
 
-    __init__ = _init(AsyncSession)  # type: ignore[arg-type] # pyright: ignore[reportAssignmentType] - its own signature
-    with_options = _session(AsyncSession.with_options)
-    request = _awaits(AsyncSession.request)
-    history = _awaits(AsyncSession.history)
+    points_awarded = _Member(_PointsAwarded)
+    points_allocation = _Member(_PointsAllocation)
+    loyalty_events = _Member(_LoyaltyEvents)
+    points_ledger = _Member(_PointsLedger)
+    request = _plain(AsyncSession.request)
+    history = _plain(AsyncSession.history)
+    closed = _Member[bool]()
+    base_url = _Member[str]()
+    stats = _Member[Stats]()
+    timeouts = _Member[Timeouts]()
+    retry = _Member[RetryPolicy]()
+    paging = _Member[Paging]()
+    priority = _Member[Priority | None]()
+    limits = _Member[Limits]()
+    server_timezone = _Member[tzinfo | None]()
 
-    def _wrap(self, inner: AsyncSession, loop: LoopThread) -> None:
-        self._inner, self._loop = inner, loop
-        self.points_allocation = _PointsAllocation(inner.points_allocation, loop)
-        self.points_awarded = _PointsAwarded(inner.points_awarded, loop)
-        self.loyalty_events = _LoyaltyEvents(inner.loyalty_events, loop)
-        self.points_ledger = _PointsLedger(inner.points_ledger, loop)
-
-    @classmethod
-    def _over(cls, inner: AsyncSession, loop: LoopThread) -> Self:
-        session = cls.__new__(cls)
-        session._wrap(inner, loop)  # noqa: SLF001 - of this class
-        return session
+    @_made_as(AsyncSession)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            inner = AsyncSession(*args, **kwargs)
+        finally:
+            del args, kwargs  # tracebacks with locals end in log files
+        super().__init__(inner, LoopThread(inner))
 
     @classmethod
     def from_env(cls, **overrides: Any) -> Self:
-        """A session with the settings of the environment; see `AsyncSession.from_env`."""
-        return cls._over(AsyncSession.from_env(**overrides), LoopThread())
+        """Make a session from environment variables; see `capillary_async.AsyncSession.from_env`."""
+        try:
+            inner = AsyncSession.from_env(**overrides)
+        finally:
+            del overrides
+        session = cls.__new__(cls)
+        _Wrapped.__init__(session, inner, LoopThread(inner))
+        return session
 
-    @property
-    def stats(self) -> Any:
-        """Counters of the session's calls."""
-        return self._inner.stats
+    with_options = _viewing(AsyncSession.with_options)
 
     def close(self) -> None:
-        """End all readings, close the connections and end the thread. Closing twice is fine."""
-        self._loop.close(self._inner.aclose)
+        """End all iterators and calls, close the pools, end the thread; a view ends only its own iterators and calls.
+
+        Closing twice does nothing.
+        """
+        self._loop.close(self._inner)
 
     def __enter__(self) -> Self:
+        self._inner.with_options()  # raises where it is closed
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return f"<blocking {self._inner!r}>"

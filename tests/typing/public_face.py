@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, assert_type
@@ -33,6 +34,7 @@ from capillary_async import (
     RetryPolicy,
     Stats,
     Timeouts,
+    blocking,
 )
 
 if TYPE_CHECKING:
@@ -157,3 +159,37 @@ def failures(error: CapillaryError) -> None:
     assert_type(error.attempts, int)
     assert_type(error.elapsed, float)
     assert_type(error.path, str | None)
+
+
+class BrandPlainSession(blocking.Session):
+    """A user's own session for code without a loop."""
+
+
+def without_a_loop(pager: blocking.Pager[PointsAllocation], fan: blocking.FanOut[int, LoyaltyEvent]) -> None:
+    """The blocking session has the signatures of the asynchronous one."""
+    auth = BasicAuth("till", password="x")
+    with BrandPlainSession("https://eu.api.capillarytech.com", auth=auth, paging=Paging()) as session:
+        assert_type(session, BrandPlainSession)
+    blocking.Session(auth=auth)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue] - no URL
+    assert_type(BrandPlainSession.from_env(), BrandPlainSession)
+    assert_type(session.with_options(timeouts=Timeouts(call=5)), BrandPlainSession)
+    session.with_options(timeout=5)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    assert_type(session.stats, Stats)
+    assert_type(session.base_url, str)
+    assert_type(session.loyalty_events.list(5), blocking.Pager[LoyaltyEvent])
+    session.loyalty_events.list(customer=5)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    assert_type(session.loyalty_events.list_many([5]), blocking.FanOut[int, LoyaltyEvent])
+    assert_type(pager.options(max_items=2), blocking.Pager[PointsAllocation])
+    assert_type(pager.page(1), Page[PointsAllocation])
+    assert_type(pager.pages(), Iterator[Page[PointsAllocation]])
+    assert_type(pager.first(), PointsAllocation | None)
+    assert_type(pager.collect(verify=True), list[PointsAllocation])
+    assert_type([record for record in pager], list[PointsAllocation])  # noqa: C416 - what a `for` gives
+    assert_type([outcome for outcome in fan], list[Outcome[int, LoyaltyEvent]])  # noqa: C416
+    assert_type(fan.ordered(), Iterator[Outcome[int, LoyaltyEvent]])
+    assert_type(fan.items(), Iterator[LoyaltyEvent])
+    assert_type(fan.pages(), Iterator[tuple[int, Page[LoyaltyEvent]]])
+    assert_type(fan.collect(), dict[int, Outcome[int, LoyaltyEvent]])
+    assert_type(fan.options(concurrency=2), blocking.FanOut[int, LoyaltyEvent])
+    either: list[blocking.Pager[PointsAllocation | PointsAwarded]] = [pager]
+    assert_type(either[0].first(), PointsAllocation | PointsAwarded | None)

@@ -32,6 +32,7 @@ CALLS = {
     "points_ledger": {"explode", "explode_many"},
 }
 # What has no underscore, users may use. Fields of data need no entry here, and their class has to document them.
+TABLES = {"batches", "to_arrow", "to_pandas", "to_parquet", "to_polars"}
 USERS = {
     "AsyncSession": {
         "aclose", "base_url", "closed", "from_env", "history", "limits", "paging", "priority", "request",
@@ -40,7 +41,7 @@ USERS = {
     },
     "EventDetails": {"redemptions"},
     "ExportProgress": {"left", "rate"},
-    "FanOut": {"collect", "items", "options", "ordered", "pages"},
+    "FanOut": {"collect", "items", "options", "ordered", "pages", *TABLES},
     "FanOutIterator": {"aclose"},
     "Identifier": {"customer_id", "email", "external_id", "id", "mobile", "primary_user_id"},
     "LoyaltyEventsResource": CALLS["loyalty_events"],
@@ -49,7 +50,7 @@ USERS = {
         "elapsed", "items", "last", "number", "position", "position_behind", "request_id", "status", "warnings",
     },
     "PageIterator": {"aclose", "position"},
-    "Pager": {"collect", "first", "options", "page", "pages"},
+    "Pager": {"collect", "first", "options", "page", "pages", *TABLES},
     "PointsDeduction": {"award_key"},
     "PointsReport": {"lines"},
     "ReconcileResult": {"broken", "kept", "lines", "verdict"},
