@@ -8,26 +8,20 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, Self, cast
 
 from attrs import frozen
 
 from capillary_async._files.addresses import why_no_path
 from capillary_async._repr import shown
 from capillary_async._validation import whole
-from capillary_async.errors import InvalidRequestError
+from capillary_async.errors import CapillaryError, InvalidRequestError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from capillary_async.errors import CapillaryError
-    from capillary_async.tables._batches import BatchIterator
-
-__all__ = ["ROWS", "Part", "Parts", "TableSource", "Tabular", "table_of"]
+__all__ = ["ROWS", "Batches", "Part", "Parts", "TableSource", "Tabular", "table_of"]
 
 ROWS = 65_536
 
@@ -50,6 +44,20 @@ class Parts(Protocol):
     """A reading, part after part."""
 
     def __anext__(self) -> Any: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Batches(Protocol):
+    """The rows of a reading, batch after batch."""
+
+    @property
+    def schema(self) -> Any:
+        """Their `pyarrow.Schema`."""
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> Any: ...
 
     async def aclose(self) -> None: ...
 
@@ -113,7 +121,7 @@ class Tabular:
         *,
         ordered: bool = False,
         failures: dict[Any, CapillaryError] | None = None,
-    ) -> BatchIterator:
+    ) -> Batches:
         from capillary_async.tables._batches import BatchBuilder, BatchIterator  # noqa: PLC0415 - loads pyarrow
 
         whole("rows", rows, 1)
@@ -186,7 +194,7 @@ def _path(given: Any) -> Path:
     return Path(path)
 
 
-async def table_of(batches: BatchIterator) -> Any:
+async def table_of(batches: Batches) -> Any:
     """All batches as one table."""
     from capillary_async.tables._imports import pa  # noqa: PLC0415 - loads pyarrow
 

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from io import BufferedWriter
     from pathlib import Path
 
-    from capillary_async.tables._batches import BatchIterator
+    from capillary_async.tables._doors import Batches
 
 __all__ = ["write"]
 
 _OPTIONS: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "version": "2.6"}
 
 
-async def write(batches: BatchIterator, path: Path) -> int:
+async def write(batches: Batches, path: Path) -> int:
     """Write all batches to a file; returns the number of rows.
 
     Raises:
