@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from capillary_async._fanout.fanout import FanOut, Outcome
     from capillary_async._paging.pager import Page, Pager, Position
     from capillary_async._session import AsyncSession
-    from capillary_async._transport.messages import Request, Response
+    from capillary_async._transport.messages import Handler, Middleware, Request, Response
     from capillary_async._transport.stats import Stats
     from capillary_async.auth import BasicAuth, OAuthClient
     from capillary_async.endpoints import EventQuery, Identifier, LedgerInclude, LedgerQuery
@@ -86,6 +86,7 @@ __all__ = [
     "EventQuery",
     "EventType",
     "FanOut",
+    "Handler",
     "History",
     "HistoryEntry",
     "Identifier",
@@ -97,6 +98,7 @@ __all__ = [
     "Limits",
     "LoyaltyEvent",
     "MergedCustomerError",
+    "Middleware",
     "NotFoundError",
     "OAuthClient",
     "Outcome",
@@ -139,7 +141,7 @@ if not TYPE_CHECKING:  # type checkers read the imports above, and refuse a name
             "endpoints._history_join": ("HistoryEntry", "Unjoined"),
             "_paging.pager": ("Page", "Pager", "Position"),
             "_session": ("AsyncSession",),
-            "_transport.messages": ("Request", "Response"),
+            "_transport.messages": ("Handler", "Middleware", "Request", "Response"),
             "_transport.stats": ("Stats",),
             "auth": ("BasicAuth", "OAuthClient"),
             "endpoints": ("EventQuery", "Identifier", "LedgerInclude", "LedgerQuery"),

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, tzinfo
 from types import TracebackType
 from typing import Any, NoReturn, ParamSpec, Self, TypeVar, cast
@@ -34,7 +36,7 @@ from capillary_async.endpoints import (
 from capillary_async.endpoints._caller import Calls
 from capillary_async.endpoints._history import History, read_history
 from capillary_async.endpoints._resource import Endpoint
-from capillary_async.errors import InvalidRequestError
+from capillary_async.errors import CustomerNotFoundError, InvalidRequestError, MergedCustomerError
 from capillary_async.models import PointsStatus
 
 __all__ = ["AsyncSession"]
@@ -227,6 +229,22 @@ class AsyncSession:
         response = await self._calls.call(Request("GET", quoted, check.query(params), headers, shape=shape))
         return decoded_of(response)
 
+    async def ping(self) -> float:
+        """Send one small authenticated read, for readiness checks, and return the seconds until its answer.
+
+        It asks for one loyalty event of customer 1. An answer that there is no such customer is one too.
+
+        Source: Get Loyalty Events, `GET /v2/customers/{customerId}/loyaltyEvents`.
+
+        Raises:
+            CapillaryError: The service does not answer, or refuses the credentials, as for any other call: after the
+                retries, and at once in an outage.
+        """
+        began = time.monotonic()
+        with suppress(CustomerNotFoundError, MergedCustomerError):
+            await self.request("GET", "/v2/customers/1/loyaltyEvents", params={"limit": 1})
+        return time.monotonic() - began
+
     async def history(
         self,
         customer_id: int,
@@ -306,7 +324,7 @@ class AsyncSession:
 
     @property
     def stats(self) -> Stats:
-        """Counters of what the session and its views have done so far."""
+        """Counters of what the session and its views have done so far, and gauges of what they do now."""
         return self._shared.stats
 
     def _outage(self) -> OutageReport | None:

@@ -19,7 +19,7 @@ from capillary_async._transport.log import log
 from capillary_async._transport.pools import ClientSession, Pools
 from capillary_async._transport.retry import Quota, Retry
 from capillary_async._transport.route import Proxy
-from capillary_async._transport.stats import Stats
+from capillary_async._transport.stats import Stats, measure
 from capillary_async._transport.wire import Wire
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def share(
 ) -> Shared:
     """Make the shared parts; the token is fetched by the `RetryPolicy` of the session, whatever a view says."""
     stats, quota, limiter = Stats(), Quota(policy.quota), RequestLimiter(limits, policy)
+    measure(stats, limiter.gauges)
     pools = Pools(limits, client_session, proxy=Proxy.of(proxy), ssl_context=ssl_context)
     token = Retry(policy, timeouts, quota, stats, token=True, limiter=limiter)
     credentials = credentials_step(auth, token, secrets=pools.secrets)

@@ -95,6 +95,14 @@ class Gate:
         """Whether there is a reason to let no request go, or only a probe."""
         return self.state is not None or self.outages.present is not None
 
+    @property
+    def name(self) -> str:
+        """`open`, `shut`, or `half-open` while a probe is under way."""
+        if not self.shut:
+            return "open"
+        probing = [shut for shut in (self.state, self.outages.present) if shut is not None and shut.prober is not None]
+        return "half-open" if probing else "shut"
+
     def wait(self, *, single: bool = False) -> float | None:
         """None if a request may go; else the seconds until one may as a probe (0.0: when the present probe ends).
 

@@ -22,6 +22,7 @@ from capillary_async._transport.line import Line, Waiter
 from capillary_async._transport.messages import repeat_of
 from capillary_async._transport.patient_calls import PatientCalls
 from capillary_async._transport.permit import Permit, permit_here
+from capillary_async._transport.stats import Gauges
 from capillary_async.errors import CapillaryError, DeadlineExceededError
 
 if TYPE_CHECKING:
@@ -72,6 +73,11 @@ class RequestLimiter:
         self.patient_calls.bury()
         self._pace = self._pace.renewed()
         self._begin()
+
+    def gauges(self) -> Gauges:
+        """What there is at this moment."""
+        with self._lock:
+            return Gauges(self._pace.active, len(self._line), self._pace.limit, self._pace.gate.name)
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Wait for a permit and hold it until the answer is whole."""

@@ -257,8 +257,25 @@ class Response:
         return self.headers.get("X-CAP-REQUEST-ID") or self.headers.get("X-Cap-RequestID")
 
 
-Handler = Callable[[Request], Awaitable[Response]]
-Middleware = Callable[[Request, Handler], Awaitable[Response]]
+class Handler(Protocol):
+    """What a middleware passes a request on to: the rest of the chain."""
+
+    def __call__(self, request: Request, /) -> Awaitable[Response]:
+        """Send the request."""
+        ...
+
+
+class Middleware(Protocol):
+    """A step around each call: it may change the request, the response, or answer itself.
+
+    Example:
+        >>> async def stamped(request: Request, handler: Handler) -> Response:
+        ...     return await handler(request.with_header("X-Correlation-ID", "4711"))
+    """
+
+    def __call__(self, request: Request, handler: Handler, /) -> Awaitable[Response]:
+        """Pass the request on to `handler`."""
+        ...
 
 
 # The SDK's own steps; users' middlewares are given values without them.

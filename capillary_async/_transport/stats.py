@@ -1,4 +1,4 @@
-"""`Stats`: the counters of a session.
+"""`Stats`: the counters and gauges of a session.
 
 Invariant: counting is locked, since threads share a session; reading is not, since ints are read whole. Called by the
 chain and the pagers, which count, and by users as `session.stats`.
@@ -7,15 +7,25 @@ chain and the pagers, which count, and by users as `session.stats`.
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from capillary_async._loops import renew_in_child
 
-__all__ = ["Stats", "count"]
+__all__ = ["Gauges", "Stats", "count", "measure"]
+
+
+class Gauges(NamedTuple):
+    """What there is at one moment; the attributes of `Stats` explain it."""
+
+    in_flight: int = 0
+    queued: int = 0
+    limit: int = 0
+    gate: str = "open"
 
 
 class Stats:
-    """Counters of a session and all its views; they only grow.
+    """Counters of a session and all its views, which only grow, and gauges of the present moment.
 
     Attributes:
         requests: HTTP requests begun, tokens and retries included, and those for which there was no connection.
@@ -26,10 +36,21 @@ class Stats:
         duplicates: Records seen twice in one list or batch and dropped once, also of batches retried in halves.
     """
 
-    __slots__ = ("__weakref__", "_lock", "bytes", "duplicates", "records", "requests", "retries", "throttles")
+    __slots__ = (
+        "__weakref__",
+        "_gauges",
+        "_lock",
+        "bytes",
+        "duplicates",
+        "records",
+        "requests",
+        "retries",
+        "throttles",
+    )
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._gauges: Callable[[], Gauges] = Gauges
         renew_in_child(self, _renew)
         self.requests = 0
         self.retries = 0
@@ -38,13 +59,34 @@ class Stats:
         self.records = 0
         self.duplicates = 0
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that were sent and are not answered."""
+        return self._gauges().in_flight
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a permit: for the concurrency, the rate or the gate."""
+        return self._gauges().queued
+
+    @property
+    def limit(self) -> int:
+        """How many requests may be in flight now; it adapts between 1 and `Limits.concurrency`."""
+        return self._gauges().limit
+
+    @property
+    def gate(self) -> str:
+        """`open`, `shut` after refusals or in an outage, `half-open` while one request probes the service."""
+        return self._gauges().gate
+
     def snapshot(self) -> dict[str, int]:
         """All counters at one moment."""
         with self._lock:
             return {name: getattr(self, name) for name in self.__slots__ if not name.startswith("_")}
 
     def __repr__(self) -> str:
-        counted = ", ".join(f"{name}={value}" for name, value in self.snapshot().items())
+        shown = {**self.snapshot(), **self._gauges()._asdict()}
+        counted = ", ".join(f"{name}={value}" for name, value in shown.items())
         return f"Stats({counted})"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -54,6 +96,11 @@ class Stats:
 def _renew(stats: Stats) -> None:
     """In a forked child: the lock may be held by a thread that is not there."""
     stats._lock = threading.Lock()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - of this module
+
+
+def measure(stats: Stats, gauges: Callable[[], Gauges]) -> None:
+    """Take the gauges from there; no method, since users only read."""
+    stats._gauges = gauges  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - of this module
 
 
 def count(

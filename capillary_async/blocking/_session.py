@@ -193,6 +193,7 @@ class Session(_Wrapped):
     points_ledger = _Member(_PointsLedger)
     request = _plain(AsyncSession.request)
     history = _plain(AsyncSession.history)
+    ping = _plain(AsyncSession.ping)
     closed = _Member[bool]()
     base_url = _Member[str]()
     stats = _Member[Stats]()

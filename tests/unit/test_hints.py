@@ -35,7 +35,7 @@ CALLS = {
 TABLES = {"batches", "to_arrow", "to_pandas", "to_parquet", "to_polars"}
 USERS = {
     "AsyncSession": {
-        "aclose", "base_url", "closed", "from_env", "history", "limits", "paging", "priority", "request",
+        "aclose", "base_url", "closed", "from_env", "history", "limits", "paging", "ping", "priority", "request",
         "retry", "server_timezone", "stats",
         "timeouts", "with_options", *CALLS,
     },
@@ -62,7 +62,10 @@ USERS = {
     "PointsLedgerResource": CALLS["points_ledger"],
     "Position": {"index", "page", "page_size"},
     "ItemIterator": {"aclose", "position"},
-    "Stats": {"bytes", "duplicates", "records", "requests", "retries", "snapshot", "throttles"},
+    "Stats": {
+        *("bytes", "duplicates", "gate", "in_flight", "limit", "queued", "records", "requests", "retries"),
+        *("snapshot", "throttles"),
+    },
 }  # fmt: skip
 
 
