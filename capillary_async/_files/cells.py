@@ -7,6 +7,7 @@ Used where ids are read.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["columns_of", "lines", "records"]
 
-_CELL = re.compile(r'(?:"((?:[^"]++|"")*+)"[ \t]*+|([^,\r\n]*+))(,|\r\n|\r|\n|\Z)')
+
+@cache
+def _cell(delimiter: str) -> re.Pattern[str]:
+    between, blanks = re.escape(delimiter), " \t".replace(delimiter, "")
+    return re.compile(rf'(?:"((?:[^"]++|"")*+)"[{blanks}]*+|([^{between}\r\n]*+))({between}|\r\n|\r|\n|\Z)')
 
 
 def lines(block: Block) -> Iterator[tuple[int, str]]:
@@ -25,19 +30,20 @@ def lines(block: Block) -> Iterator[tuple[int, str]]:
     return enumerate(text.removesuffix("\n").split("\n"), block.line)
 
 
-def records(block: Block) -> Iterator[tuple[int, list[str]]]:
+def records(block: Block, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """The records, each with the number of the line it begins on; lines of blanks are none."""
+    blanks = " \t".replace(delimiter, "")
     if '"' not in block.text:
         for number, line in lines(block):
-            if line.strip(" \t"):
-                yield number, line.split(",")
+            if line.strip(blanks):
+                yield number, line.split(delimiter)
         return
-    text, at, number = block.text, 0, block.line
+    text, at, number, cell = block.text, 0, block.line, _cell(delimiter)
     while at < len(text):
         cells: list[str] = []
-        start, end, written = at, ",", False
-        while end == ",":
-            found = _CELL.match(text, at)
+        start, end, written = at, delimiter, False
+        while end == delimiter:
+            found = cell.match(text, at)
             if found is None:  # pragma: no cover - the layout was checked
                 raise AssertionError(text[at : at + 80])
             quoted, bare, end = found.groups()

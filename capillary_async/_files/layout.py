@@ -7,18 +7,31 @@ guessed. The search functions of `bytes` and `re` do all work, so gigabytes take
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import NamedTuple
 
 __all__ = ["LONGEST", "Block", "Fault", "Layout"]
 
 LONGEST = 64 << 20  # bytes of one record; more is an unclosed mark or no table
 _MOST_CRS = 64  # before one LF
-# Each begins with the mark itself, which is what makes the search fast.
-_AFTER_TEXT = re.compile(rb'"(?<=[^,\r\n"]")')
-_BEFORE_TEXT = re.compile(rb'"[^,\r\n"]')
-_BEFORE_TEXT_PADDED = re.compile(rb'"(?:[^,\r\n" \t]|[ \t]++[^,\r\n])')
 _LONE_CR = re.compile(rb"\r(?![\r\n])")
 _ENDS = re.compile(rb"\r\n|\r|\n")
+
+
+@cache
+def _marks(delimiter: bytes, *, padded: bool) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """A mark after text, and one before text; each begins with the mark itself, which makes the search fast."""
+    between, blanks = re.escape(delimiter), _blanks(delimiter)
+    before = (
+        rb'"(?:[^%b\r\n"%b]|[%b]++[^%b\r\n])' % (between, blanks, blanks, between)
+        if padded
+        else rb'"[^%b\r\n"]' % between
+    )
+    return re.compile(rb'"(?<=[^%b\r\n"]")' % between), re.compile(before)
+
+
+def _blanks(delimiter: bytes) -> bytes:
+    return b" \t".replace(delimiter, b"")
 
 
 class Fault(Exception):  # noqa: N818 - of the input, not of the program
@@ -59,6 +72,7 @@ class Layout:
         quoted: Whether cells may be in quotation marks; otherwise a mark is text.
         padded: Whether blanks may follow a closing mark.
         one_end: Whether all line ends must be of one kind; otherwise only a lone CR beside others is refused.
+        delimiter: The character between two cells.
 
     Attributes:
         records: How many records have begun, the header being one; empty lines are none.
@@ -66,9 +80,12 @@ class Layout:
         longest: An upper bound of the bytes of the longest record.
     """
 
-    def __init__(self, *, quoted: bool = True, padded: bool = False, one_end: bool = False) -> None:
+    def __init__(
+        self, *, quoted: bool = True, padded: bool = False, one_end: bool = False, delimiter: str = ","
+    ) -> None:
         self._quoted, self._one_end = quoted, one_end
-        self._before_text = _BEFORE_TEXT_PADDED if padded else _BEFORE_TEXT
+        self._blanks = _blanks(delimiter.encode())
+        self._after_text, self._before_text = _marks(delimiter.encode(), padded=padded)
         self.records, self.lines, self.longest = 0, 0, 0
         self._inside, self._opened = False, 1
         self._last, self._buffered = b"", b""
@@ -138,14 +155,16 @@ class Layout:
         parts = piece.split(b'"') if self._quoted else [piece]
         outside = self._outside(parts)
         if self._quoted:
-            found = [each.start() for each in (_AFTER_TEXT.search(outside), self._before_text.search(outside)) if each]
+            found = [
+                each.start() for each in (self._after_text.search(outside), self._before_text.search(outside)) if each
+            ]
             if found:
                 raise self._stray(piece, before + _records(outside[: min(found) + 1]), inside=was_inside)
         self._check_ends(piece, outside[len(self._last) :], inside=was_inside)
         self.records = before + _records(outside)
-        if self._inside or _tail(outside).startswith(b'"'):
+        if self._inside or self._tail(outside).startswith(b'"'):
             self._note_opening(piece)
-        self._last = _tail(outside)
+        self._last = self._tail(outside)
         end = _last_end(parts, inside=was_inside)
         ends = _count_ends(piece)
         block = self._cut_behind(piece, end, ends)
@@ -158,6 +177,11 @@ class Layout:
         marks = len(parts) - 1
         self._inside ^= bool(marks % 2)
         return outside + b'"' if self._inside and marks else outside
+
+    def _tail(self, outside: bytes) -> bytes:
+        """What the next piece has to know: the last byte, with the closing mark before its blanks."""
+        bare = outside.rstrip(self._blanks)
+        return b'" ' if len(bare) < len(outside) and bare.endswith(b'"') else outside[-1:]
 
     def _check_ends(self, piece: bytes, outside: bytes, *, inside: bool) -> None:
         crlf = outside.count(b"\r\n")
@@ -276,7 +300,7 @@ class Layout:
                 inside = True
                 if joined[max(0, at + shift - 1) : at + shift] != b'"':
                     opened = at
-                if _AFTER_TEXT.match(joined, at + shift):
+                if self._after_text.match(joined, at + shift):
                     return at, at
         return 0, opened  # pragma: no cover - it is called where there is one
 
@@ -313,13 +337,6 @@ def _records(text: bytes) -> int:
     return sum(map(bool, text.replace(b"\r", b"\n").split(b"\n")))
 
 
-def _tail(outside: bytes) -> bytes:
-    """What the next piece has to know: the last byte, with the closing mark before its blanks."""
-    if outside.endswith((b" ", b"\t")) and outside.rstrip(b" \t").endswith(b'"'):
-        return b'" '
-    return outside[-1:]
-
-
 def _unquoted(text: bytes, *, inside: bool = False, quoted: bool) -> bytes:
     if not quoted:
         return text
@@ -331,4 +348,6 @@ def _unquoted(text: bytes, *, inside: bool = False, quoted: bool) -> bytes:
 def _not_utf8(data: bytes, error: UnicodeDecodeError) -> str:
     if error.end == len(data) and error.reason == "unexpected end of data":
         return " ends within a character of UTF-8: the input was cut off"
-    return " is not UTF-8 (Latin-1, perhaps); save it as UTF-8, or: iconv -f latin1 -t utf-8"
+    return (
+        " is not UTF-8 (Latin-1, perhaps); save it as UTF-8, or give its encoding (encoding, --encoding), e.g. cp1252"
+    )

@@ -6,6 +6,7 @@ from its first bytes alone where they leave no doubt. All calls may block. Used 
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import errno
 import gzip
@@ -20,6 +21,8 @@ import zlib
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any
 
+from capillary_async._files.decoding import SourceError, recoded
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -27,24 +30,20 @@ __all__ = ["Source", "SourceError"]
 
 _PIECE = 1 << 16
 _BOM, _GZIP, _ZSTD = b"\xef\xbb\xbf", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_BZIP2 = tuple(b"BZh%d%b" % (level, kind) for level in range(1, 10) for kind in (b"1AY&SY", b"\x17rE8P\x90"))
+_WIDE = {b"\xff\xfe\x00\x00": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _PARQUET = b"PAR1\x15"  # and the first byte of a page or a footer: a header cell may begin with PAR1
 _REFUSED = {
-    b"\xff\xfe\x00\x00": "it is UTF-32; save it as UTF-8, or: iconv -f utf-32 -t utf-8",
-    b"\xff\xfe": "it is UTF-16; save it as UTF-8, or: iconv -f utf-16 -t utf-8",
-    b"\xfe\xff": "it is UTF-16; save it as UTF-8, or: iconv -f utf-16 -t utf-8",
+    **{
+        mark: f"it is {name}; save it as UTF-8, or: iconv -f {name.lower()} -t utf-8, or give its encoding (encoding, "
+        f"--encoding): {name.lower()}"
+        for mark, name in _WIDE.items()
+    },
     b"PK\x03\x04": "it is a workbook (xlsx) or another ZIP archive, no CSV; save the sheet as CSV, UTF-8",
     b"\xd0\xcf\x11\xe0": "it is an old Excel workbook (xls), no CSV; save the sheet as CSV, UTF-8",
-    b"\xfd7zXZ\x00": "it is compressed with xz; unpack it, or compress it with gzip or zstd",
-    **dict.fromkeys(
-        (b"BZh%d1AY&SY" % level for level in range(1, 10)),
-        "it is compressed with bzip2; unpack it, or compress it with gzip or zstd",
-    ),
+    b"\xfd7zXZ\x00": "it is compressed with xz; unpack it, or compress it with gzip, bzip2 or zstd",
 }
-_MARKS = (_BOM, _GZIP, _ZSTD, _PARQUET, *_REFUSED)
-
-
-class SourceError(Exception):
-    """The input cannot be read; the message says why and what to do."""
+_MARKS = (_BOM, _GZIP, _ZSTD, *_BZIP2, _PARQUET, *_REFUSED)
 
 
 class Source:
@@ -54,14 +53,15 @@ class Source:
         path: The file; or the number of a descriptor, which is closed at the end.
         size: The largest piece.
         hashed: Whether to compute `digest`.
+        encoding: The encoding of its text; pieces are UTF-8 whatever it is.
 
     Attributes:
-        kind: `text`, `gzip`, `zstd` or `parquet`, known once it is open.
+        kind: `text`, `gzip`, `bzip2`, `zstd` or `parquet`, known once it is open.
         digest: The SHA-256 of the bytes as they are in the file, once all are read.
     """
 
-    def __init__(self, path: str | int, *, size: int = _PIECE, hashed: bool = False) -> None:
-        self._path, self._size = path, size
+    def __init__(self, path: str | int, *, size: int = _PIECE, hashed: bool = False, encoding: str = "utf-8") -> None:
+        self._path, self._size, self._encoding = path, size, encoding
         self._descriptor: int | None = None
         self._read: Callable[[int], bytes] | None = None
         self._hash = hashlib.sha256() if hashed else None
@@ -91,12 +91,18 @@ class Source:
             self.kind = "parquet"
         elif head.startswith(_GZIP):
             self.kind = "gzip"
-            self._read = _text(gzip.GzipFile(fileobj=io.BufferedReader(raw, self._size), mode="rb").read1)
+            self._read = self._text(gzip.GzipFile(fileobj=io.BufferedReader(raw, self._size), mode="rb").read1)
+        elif head.startswith(_BZIP2):
+            self.kind = "bzip2"
+            self._read = self._text(bz2.BZ2File(io.BufferedReader(raw, self._size)).read1)
         elif head.startswith(_ZSTD):
             self.kind = "zstd"
-            self._read = _text(_unzstd(raw))
+            self._read = self._text(_unzstd(raw))
         else:
-            self._read = _text(raw.some)
+            self._read = self._text(raw.some)
+
+    def _text(self, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+        return _text(read) if self._encoding == "utf-8" else recoded(read, self._encoding)
 
     def piece(self) -> bytes:
         """The next piece of text without a BOM, as soon as some of it is there; empty at the end.
@@ -114,8 +120,8 @@ class Source:
         except (gzip.BadGzipFile, zlib.error) as error:
             raise SourceError(f"its {self.kind} data are damaged: {error}") from error
         except OSError as error:
-            if self.kind == "zstd":
-                raise SourceError(f"its zstd data are cut off or damaged: {error}") from error
+            if self.kind in ("zstd", "bzip2"):
+                raise SourceError(f"its {self.kind} data are cut off or damaged: {error}") from error
             raise SourceError(f"cannot be read: {error.strerror or error}") from error
 
     def pieces(self, check: Callable[[], object]) -> Iterator[bytes]:
@@ -245,7 +251,7 @@ def _text(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
         for mark, said in _REFUSED.items():
             if head.startswith(mark):
                 raise SourceError(said)
-        if head.startswith((_PARQUET, _GZIP, _ZSTD)):
+        if head.startswith((_PARQUET, _GZIP, _ZSTD, *_BZIP2)):
             raise SourceError("it is compressed twice, or holds a compressed Parquet file; unpack it once")
         found, head = head.removeprefix(_BOM), None
         return found if found or ended else read(size)

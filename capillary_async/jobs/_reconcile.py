@@ -22,6 +22,7 @@ from capillary_async.jobs._books.address import Address
 from capillary_async.jobs._books.columns import Wanted
 from capillary_async.jobs._books.duckdb_engine import Engine, literal
 from capillary_async.jobs._books.engine_thread import run_in_thread, run_with_engine
+from capillary_async.jobs._books.options import Conditions, books_options
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._comparing.arguments import (
     Arguments,
@@ -52,6 +53,11 @@ async def reconcile(
     compare: Columns = (),
     tolerance: Decimal | int | str = 0,
     table: str | None = None,
+    sheet: str | None = None,
+    delimiter: str | None = None,
+    decimal: str | None = None,
+    encoding: str | None = None,
+    books_where: Conditions = (),
     out: PathLike | None = None,
     report: PathLike | None = None,
     with_awarded: PathLike | None = None,
@@ -78,7 +84,13 @@ async def reconcile(
             was issued. Two exports compare every documented column if none is given; with other books, no column
             compares the keys alone.
         tolerance: Points by which amounts may differ and still be equal. No float.
-        table: The table, for `duckdb://` and `postgresql://`, e.g. `finance.awards`.
+        table: The table or view, for `duckdb://` and `postgresql://`, e.g. `finance.awards`.
+        sheet: The sheet of a workbook that has several.
+        delimiter: The character between the cells of text books; None for a comma, and a tab in `.tsv`.
+        decimal: The decimal mark of amounts in text and in text cells, `.` or `,`; None for a point.
+        encoding: The encoding of text books, e.g. `cp1252`; None for UTF-8.
+        books_where: Columns of the books and the values of the rows that count, e.g. `{"program_id": "2282"}` or
+            `["program_id=2282"]`; of several values of one column, any.
         out: A Parquet file for the differences, sorted: one row per missing record, and one per field that differs of
             a changed one. Columns: `class`, the key's, `field`, `capillary_value`, `books_value`, `delta`, `asked_key`.
             Of a missing record with several compared columns, `field` is null and its side a JSON object of them all.
@@ -106,7 +118,9 @@ async def reconcile(
         key=pairs_of(key, "key"),
         compare=pairs_of(compare, "compare"),
         tolerance=tolerance_of(tolerance),
-        table=table,
+        options=books_options(
+            table=table, sheet=sheet, delimiter=delimiter, decimal=decimal, encoding=encoding, where=books_where
+        ),
         out=target_of(out, "out", ".parquet", folder),
         report=target_of(report, "report", ".html", folder),
         with_awarded=None if with_awarded is None else local_path(with_awarded, "with_awarded"),

@@ -19,13 +19,13 @@ EXPORTS = tuple(f"export {name}" for name in READING)
 REPORTS = ("report expiry", "report liability")
 COMMANDS = ("", "demo", "sandbox", *READING, "export", *EXPORTS, "verify", "reconcile", "report", *REPORTS)
 LINES = {  # those with more options than fit 40 lines
-    "allocations": 43,
-    "awarded": 42,
-    "ledger": 58,
-    "export allocations": 43,
-    "export awarded": 45,
-    "export events": 41,
-    "export ledger": 56,
+    "allocations": 45,
+    "awarded": 44,
+    "ledger": 60,
+    "export allocations": 45,
+    "export awarded": 47,
+    "export events": 43,
+    "export ledger": 58,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
@@ -160,6 +161,8 @@ STRAY = (
         ("customer_id,n\n1,a\n2,Foo, Inc\n", COLUMN, "line 3 has 3 cells, and the header has 2"),
         ("n,customer_id\na,1\nb\n", COLUMN, "line 3 has 1 cells less than the header"),
         ("customer_id,customer_id\n1,2\n", COLUMN, "line 1: 2 columns are named 'customer_id'"),
+        ("n;customer_id\na;1\n", COLUMN, "has n;customer_id; its columns are separated by semicolons: --delimiter ';'"),
+        ("n,Customer ID\na,1\n", COLUMN, "it has n, Customer ID. Did you mean 'Customer ID'?"),
         ("a,b\n1,2\n", COLUMN, "line 1: --ids-column 'customer_id' is no column of the ids file; it has a, b"),
         ("1\n2\n\n6.0e8\n", (), "line 4: '6.0e8' is no id"),
         ("1\n9223372036854775808\n", (), "line 2: '9223372036854775808' is no id: it is larger than"),
@@ -193,6 +196,37 @@ def test_faults_of_ids_that_are_read_while_others_are_asked(
     path.write_text(text)
     assert main(["events", "--quiet", "--ids", str(path), *columns]) == 1
     assert f"{path}, line " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "options"),
+    [
+        ("ids.csv", b"name;customer_id\nRen\xe9;1\nZo\xeb;2\n", ("--delimiter", ";", "--encoding", "cp1252")),
+        ("ids.tsv.bz2", bz2.compress(b"name\tcustomer_id\na\t1\nb\t2\n"), ()),
+        ("ids.txt", "customer_id\n1\n2\n".encode("utf-16"), ("--encoding", "utf-16")),
+    ],
+)
+def test_other_forms_of_ids(tmp_path: Path, name: str, data: bytes, options: tuple[str, ...]) -> None:
+    """Another delimiter and encoding are read as they are said."""
+    (tmp_path / name).write_bytes(data)
+    assert main(export(tmp_path / "out", "--ids", str(tmp_path / name), *COLUMN, *options)) == 0
+    assert asked(tmp_path / "out") == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((*COLUMN, "--delimiter", ";;"), "--delimiter takes one character, e.g. ';', '|' or tab, got ';;'"),
+        (("--encoding", "ansi1"), "--encoding takes a text encoding, e.g. cp1252, latin-1 or utf-16, got 'ansi1'"),
+        (("--delimiter", ";"), "--delimiter goes with --ids-column, which names the column of the ids"),
+    ],
+)
+def test_forms_that_are_none(
+    options: tuple[str, ...], said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 1 before anything is read."""
+    assert main(export(tmp_path / "out", "--ids", str(tmp_path / "ids.csv"), *options)) == 1
+    assert said in line_of(capfd)
 
 
 def test_80_000_lines_with_a_stray_mark(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -134,7 +134,7 @@ def _ids(source: IdSource, query: ExportQuery, sandbox: Sandbox | None) -> Any:
             return None
         return list(_pairs_of(sandbox)) if query.pairs else sandbox.customer_ids
     if query.pairs:
-        return pairs_of(source.ids, query.pairs, query.arguments(sandbox)["identifier"])
+        return pairs_of(source, query.pairs, query.arguments(sandbox)["identifier"])
     return ids_of((), source, None, rule="strict")
 
 

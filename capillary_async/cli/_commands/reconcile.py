@@ -30,7 +30,12 @@ class WithBooks:
     Attributes:
         books: A .csv or .parquet file, another export, duckdb://file.db or postgresql://... (password: PGPASSWORD
             or ~/.pgpass; default: check the rules only).
+        books_where: Rows of the books that count: program_id=2282; of several values of a column, any.
         table: The table of duckdb:// or postgresql://, e.g. finance.awards.
+        sheet: The sheet of a workbook that has several.
+        delimiter: Between the cells of text (default: a comma; a tab in .tsv).
+        decimal: Decimal mark of amounts in text, . or , (default: a point).
+        encoding: Encoding of text, e.g. cp1252 (default: UTF-8).
         key: Columns that identify a record, the export's name first: source_table=src,id=award_id.
         compare: Columns that must be equal, in the same form: remaining=points,status. remaining: points left of an
             award; points_exclusive: points issued.
@@ -48,7 +53,12 @@ class WithBooks:
     """
 
     books: str | None = field(default=None, repr=False)  # it may hold a password
+    books_where: Annotated[tuple[str, ...], FLAG] = ()
     table: str | None = None
+    sheet: str | None = None
+    delimiter: str | None = None
+    decimal: str | None = None
+    encoding: str | None = None
     key: Annotated[tuple[str, ...], FLAG] = ()
     compare: Annotated[tuple[str, ...], FLAG] = ()
     tolerance: str = "0"
@@ -78,6 +88,11 @@ async def reconcile(folder: str, given: WithBooks) -> int:
         compare=given.compare,
         tolerance=given.tolerance,
         table=given.table,
+        sheet=given.sheet,
+        delimiter=given.delimiter,
+        decimal=given.decimal,
+        encoding=given.encoding,
+        books_where=given.books_where,
         out=given.out,
         report=given.report,
         with_awarded=given.with_awarded,

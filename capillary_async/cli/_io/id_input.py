@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from capillary_async._files import (
+    PARQUET,
     Fault,
     Layout,
     Source,
@@ -21,7 +22,11 @@ from capillary_async._files import (
     columns_of,
     is_other_number,
     lines,
+    near,
     records,
+    separated_otherwise,
+    shown_names,
+    text_form,
     why_no_id,
 )
 from capillary_async._files.addresses import why_no_path
@@ -72,37 +77,58 @@ def ids_of(
         return otherwise
     if path is None:
         raise UnusableError("no ids: give them as arguments, with --ids FILE, or as - for stdin")
+    if source.delimiter is not None and source.ids_column is None:
+        raise UnusableError("--delimiter goes with --ids-column, which names the column of the ids")
     columns = () if source.ids_column is None else (source.ids_column,)
-    opened = _opened(path)
+    opened = _opened(path, source)
     if opened is None:
         return _each(jobs().ids_in_parquet(path, *columns), path, rule)
-    return _checked(_Input(path, opened), source.ids_column, rule)
+    return _checked(opened, source.ids_column, rule)
 
 
-def pairs_of(path: str, columns: tuple[str, str], kind: str) -> AsyncIterator[Any]:
+def pairs_of(source: IdSource, columns: tuple[str, str], kind: str) -> AsyncIterator[Any]:
     """Return the identifiers and event ids of a ledger, from two columns of a CSV or Parquet input.
 
     Raises:
         UnusableError: The input cannot be read.
     """
-    opened = _opened(path)
+    path = str(source.ids)
+    opened = _opened(path, source)
     if opened is None:
         return _each(jobs().ids_in_parquet(path, *columns), path, "ids")
-    return _pairs(_Input(path, opened), columns, kind)
+    return _pairs(opened, columns, kind)
 
 
-def _opened(path: str) -> Source | None:
-    """Open the input, unless opening can block; None for Parquet."""
+def _opened(path: str, options: IdSource) -> _Input | None:
+    """Open the input, unless opening can block; None for Parquet.
+
+    Raises:
+        UnusableError: It cannot be read, or an option does not fit it.
+    """
+    try:
+        form = text_form(options.delimiter, encoding=options.encoding)
+    except ValueError as error:
+        raise UnusableError(f"--{error}") from None
+    source = _source(path, form.encoding)
+    if source is not None:
+        return _Input(path, source, form.at(path, options.delimiter).delimiter)
+    for name, given in (("delimiter", options.delimiter), ("encoding", options.encoding)):
+        if given is not None:
+            raise UnusableError(f"--{name} goes with ids in text, and {path} is Parquet: leave it out")
+    return None
+
+
+def _source(path: str, encoding: str) -> Source | None:
     if path == STREAM:
-        return _stdin()
+        return _stdin(encoding)
     mode = _mode_of(path)
     if mode is None:
         return None
     if stat.S_ISDIR(mode):
-        if not any(Path(path).rglob("*.parquet")):
+        if not any(each.suffix.lower() in PARQUET for each in Path(path).rglob("*")):
             raise UnusableError(f"cannot read ids: {path} is a directory, and has no Parquet files")
         return None
-    source = Source(path, size=_PIECE)
+    source = Source(path, size=_PIECE, encoding=encoding)
     if stat.S_ISREG(mode):  # opening a FIFO waits for its writer
         try:
             source.open()
@@ -128,17 +154,19 @@ def _mode_of(path: str) -> int | None:
     except FileNotFoundError:
         if glob.has_magic(path):
             return None
-        raise UnusableError(f"cannot read ids: there is no file {path}") from None
+        folder = Path(path).parent
+        names = [each.name for each in folder.iterdir()] if folder.is_dir() else []
+        raise UnusableError(f"cannot read ids: there is no file {path}{near(Path(path).name, names)}") from None
     except (OSError, ValueError) as error:
         raise UnusableError(f"cannot read ids: {error}") from error
 
 
-def _stdin() -> Source:
+def _stdin(encoding: str) -> Source:
     stdin: TextIO | None = sys.stdin  # None where it is closed
     if stdin is None:
         raise UnusableError("cannot read ids: stdin is closed")
     try:
-        return Source(os.dup(stdin.fileno()), size=_PIECE)
+        return Source(os.dup(stdin.fileno()), size=_PIECE, encoding=encoding)
     except (OSError, ValueError) as error:
         raise UnusableError(f"cannot read ids: {error}") from error
 
@@ -146,8 +174,8 @@ def _stdin() -> Source:
 class _Input:
     """A text input, read in a thread."""
 
-    def __init__(self, path: str, source: Source) -> None:
-        self._source = source
+    def __init__(self, path: str, source: Source, delimiter: str) -> None:
+        self._source, self._delimiter = source, delimiter
         self.label = "stdin" if path == STREAM else path
 
     def wrong(self, line: int, text: str) -> UnusableError:
@@ -188,8 +216,8 @@ class _Input:
         """
         places: list[int] | None = None
         width = 0
-        async for block in self.blocks(Layout(padded=True)):
-            for line, cells in records(block):
+        async for block in self.blocks(Layout(padded=True, delimiter=self._delimiter)):
+            for line, cells in records(block, self._delimiter):
                 if places is None:
                     places, width = self._places(line, cells, columns), len(cells)
                     continue
@@ -205,11 +233,13 @@ class _Input:
             option = next(option for option, each in columns.items() if each == name)
             if many:
                 raise self.wrong(line, f": {many} columns are named {name!r}; rename all but one") from None
-            known = ", ".join(each.strip(" \t") if each.isprintable() else repr(each) for each in header)
+            other = separated_otherwise(header, self._delimiter)
+            also = f"; its columns are separated by {other[0]}: --delimiter {other[1]}" if other else near(name, header)
+            known = shown_names(each.strip(" \t") for each in header)
             if len(columns) > 1:
-                text = f": the ids have no column {name!r}; they have {known:.400}. Name it with {option}"
+                text = f": the ids have no column {name!r}; they have {known}. Name it with {option}{also}"
                 raise self.wrong(line, text) from None
-            raise self.wrong(line, f": {option} {name!r} is no column of the ids file; it has {known:.400}") from None
+            raise self.wrong(line, f": {option} {name!r} is no column of the ids file; it has {known}{also}") from None
 
 
 async def _plain(source: _Input) -> AsyncIterator[tuple[int, str]]:

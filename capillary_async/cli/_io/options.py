@@ -38,10 +38,14 @@ class IdSource:
     Attributes:
         ids: A file of ids, one per line; - for stdin.
         ids_column: The column to read of a CSV or Parquet file.
+        delimiter: Between the cells of a CSV of ids (default: a comma; a tab in .tsv).
+        encoding: Encoding of ids, e.g. cp1252 (default: UTF-8).
     """
 
     ids: str | None = None
     ids_column: str | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
 
 
 @Parameter(name="*", group=_OUTPUT)

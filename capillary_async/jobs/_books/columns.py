@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from attrs import frozen
 
+from capillary_async._files import near, shown_names
 from capillary_async.jobs._common.errors import JobError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Kind", "Pair", "Wanted", "fit", "has_nanoseconds", "kind_of", "pick"]
+__all__ = ["Kind", "Pair", "Wanted", "fit", "has_nanoseconds", "kind_of", "names_of", "pick"]
 
 Kind = Literal["amount", "integer", "text", "time", "boolean", "nested", "float", "other"]
 
@@ -109,22 +110,25 @@ class Wanted:
         return self.slot.startswith("k")
 
 
-def pick(wanted: Iterable[Wanted], columns: Sequence[str], label: str) -> None:
+def pick(names: Iterable[str], columns: Sequence[str], label: str) -> None:
     """See that the books have the columns.
 
     Raises:
         JobError: One is missing or is there twice.
     """
-    for each in wanted:
-        if each.theirs not in columns:
-            raise JobError(f"{label}: there is no column {each.theirs!r}. It has: {_listed(columns)}", path=label)
-        if columns.count(each.theirs) > 1:
-            raise JobError(f"{label}: two columns are named {each.theirs!r}; rename one", path=label)
+    for each in names:
+        if each not in columns:
+            raise JobError(
+                f"{label}: there is no column {each!r}. It has: {shown_names(columns)}{near(each, columns)}",
+                path=label,
+            )
+        if columns.count(each) > 1:
+            raise JobError(f"{label}: two columns are named {each!r}; rename one", path=label)
 
 
-def _listed(columns: Sequence[str]) -> str:
-    """Their names, those with signs that cannot be seen as Python writes them."""
-    return ", ".join(each if each.isprintable() else repr(each) for each in columns)
+def names_of(wanted: Iterable[Wanted], where: Iterable[tuple[str, str]]) -> list[str]:
+    """The columns of the books that are read: those that are compared, and those that say which rows count."""
+    return list(dict.fromkeys((*(each.theirs for each in wanted), *(column for column, _ in where))))
 
 
 def fit(wanted: Wanted, kind: Kind, type_name: str, label: str, example: str = "") -> None:

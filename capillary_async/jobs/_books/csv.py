@@ -1,4 +1,4 @@
-"""Books in a CSV file or pipe, plain or compressed: UTF-8, commas, a header line.
+"""Books in a CSV file or pipe, plain or compressed: a header line and rows, UTF-8 and commas unless the user says else.
 
 Invariant: every cell is read as text and nothing of the file is guessed; a file that is not what it should be is
 refused before it is compared. Made by `_books/open.py`.
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from capillary_async._files import Fault, Layout, Source, SourceError, records
-from capillary_async.jobs._books.columns import pick
+from capillary_async._files import Fault, Layout, Source, SourceError, records, separated_otherwise
+from capillary_async.jobs._books.columns import names_of, pick
 from capillary_async.jobs._books.duckdb_engine import file_literal, literal
 from capillary_async.jobs._books.text_values import typed
+from capillary_async.jobs._books.where import by_column, keep_rows
 from capillary_async.jobs._common.errors import JobError, one_line
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from capillary_async._files import Block
     from capillary_async.jobs._books.columns import Wanted
     from capillary_async.jobs._books.duckdb_engine import Engine
+    from capillary_async.jobs._books.options import BooksOptions
 
 __all__ = ["CsvBooks"]
 
@@ -31,7 +33,7 @@ _LINE = 2_000_000  # DuckDB's own limit, unless it is raised
 
 
 class CsvBooks:
-    """A CSV file.
+    """A CSV file of a certain form.
 
     Attributes:
         label: Its path.
@@ -42,11 +44,16 @@ class CsvBooks:
     digest: str | None = None
     digest_of = "the file"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, options: BooksOptions) -> None:
         self._path = self._plain = path
+        self._form, self._where = options.form(path), options.where
+        self._encoding = self._form.encoding
         self.label = str(path)
         self._header: list[str] = []
-        self._layout = Layout(one_end=True)
+        self._layout = self._new_layout()
+
+    def _new_layout(self) -> Layout:
+        return Layout(one_end=True, delimiter=self._form.delimiter)
 
     def _refused(self, text: str) -> JobError:
         return JobError(f"{self.label}: {text}", path=self.label)
@@ -66,17 +73,19 @@ class CsvBooks:
         self._scan(engine, wanted)
         # Names of our own: those of the file may be empty or there twice.
         columns = ", ".join(f"{literal(f'c{nth}')}: 'VARCHAR'" for nth in range(len(self._header)))
-        slots = ", ".join(f"{_cell(each, self._header.index(each.theirs))} AS {each.slot}" for each in wanted)
+        slots = [f"{_cell(each, self._header.index(each.theirs))} AS {each.slot}" for each in wanted]
+        cells = {column: f"w{nth}" for nth, column in enumerate(by_column(self._where))}
+        slots += [f"c{self._header.index(column)} AS {cell}" for column, cell in cells.items()]
         line = f", max_line_size = {self._layout.longest + 1}" if self._layout.longest >= _LINE else ""
         try:
             # One thread and the file's order give each row its number.
             engine.connection.execute("SET preserve_insertion_order = true")
             engine.connection.execute(
-                f"CREATE TABLE raw AS SELECT row_number() OVER () + 1 AS row, {slots} FROM read_csv("
-                f"{file_literal(self._plain)}, auto_detect = false, header = true, delim = ',', quote = '\"', "
-                f"escape = '\"', columns = {{{columns}}}, nullstr = '', allow_quoted_nulls = false{line}, "
-                "compression = 'none', strict_mode = true, parallel = false, hive_partitioning = false, "
-                "union_by_name = false)"
+                f"CREATE TABLE raw AS SELECT row_number() OVER () + 1 AS row, {', '.join(slots)} FROM read_csv("
+                f"{file_literal(self._plain)}, auto_detect = false, header = true, "
+                f"delim = {literal(self._form.delimiter)}, quote = '\"', escape = '\"', columns = {{{columns}}}, "
+                f"nullstr = '', allow_quoted_nulls = false{line}, compression = 'none', strict_mode = true, "
+                "parallel = false, hive_partitioning = false, union_by_name = false)"
             )
             engine.connection.execute("SET preserve_insertion_order = false")
         except duckdb.Error as error:
@@ -90,7 +99,8 @@ class CsvBooks:
                 f"it has {found - 1:,} rows and {rows:,} were read. This is a fault of the SDK; save the file again, "
                 "with every cell in quotation marks"
             )
-        typed(engine, "raw", wanted, label=self.label, place=self.place)
+        keep_rows(engine, cells, self._where, self.label)
+        typed(engine, "raw", wanted, label=self.label, place=self.place, decimal=self._form.decimal)
         engine.run("DROP TABLE raw")
 
     # -- one pass over all of it
@@ -99,15 +109,15 @@ class CsvBooks:
         """Read all of it once: for its digest, its header and its layout.
 
         DuckDB drops all rows from an opening mark on that has no partner, and reports nothing. What is no plain file is
-        copied to the scratch folder, where DuckDB reads it.
+        copied to the scratch folder as UTF-8, where DuckDB reads it.
         """
-        source = Source(str(self._path), size=_PIECE, hashed=True)
+        source = Source(str(self._path), size=_PIECE, hashed=True, encoding=self._form.encoding)
         piped = not self._path.is_file()
         try:
             if not piped:
                 source.open()
-            if piped or source.kind != "text":
-                self._plain = engine.scratch / "books.csv"
+            if piped or source.kind != "text" or self._form.encoding != "utf-8":
+                self._plain, self._encoding = engine.scratch / "books.csv", "utf-8"
                 with self._plain.open("wb") as copy:
                     for block in self._blocks(source.pieces(engine.go_on), wanted):
                         copy.write(block.data)
@@ -132,7 +142,7 @@ class CsvBooks:
             yield block
 
     def _checked(self, pieces: Iterator[bytes]) -> Iterator[Block]:
-        layout = self._layout = Layout(one_end=True)
+        layout = self._layout = self._new_layout()
         for piece in pieces:
             block = layout.take(piece)
             if block is not None:
@@ -142,19 +152,19 @@ class CsvBooks:
             yield block
 
     def _take_header(self, block: Block, wanted: Sequence[Wanted]) -> None:
-        found = next(records(block), None)
+        found = next(records(block, self._form.delimiter), None)
         if found is None:
             return
         line, header = found
         if line != 1:
             raise self._refused(f"line 1 is empty, and the header is on line {line}: remove what is before it")
-        for separator, said in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-            if len(header) == 1 and separator in header[0]:
-                raise self._refused(
-                    f"line 1, row 1: its columns are separated by {said} ({header[0][:60]!r}); save it with commas, "
-                    "and with points in the amounts"
-                )
-        pick(wanted, header, self.label)
+        other = separated_otherwise(header, self._form.delimiter)
+        if other is not None:
+            raise self._refused(
+                f"line 1, row 1: its columns are separated by {other[0]} ({header[0][:60]!r}); save it with commas, "
+                f"and with points in the amounts, or say so (delimiter, --delimiter {other[1]})"
+            )
+        pick(names_of(wanted, self._where), header, self.label)
         self._header = header
 
     # -- what is wrong with it
@@ -174,21 +184,21 @@ class CsvBooks:
 
     def _rows(self, first: int = 1) -> Iterator[tuple[int, int, list[str]]]:
         """The rows again, of the file that DuckDB read; blocks that end before `first` are skipped."""
-        source = Source(str(self._plain), size=_PIECE)
+        source = Source(str(self._plain), size=_PIECE, encoding=self._encoding)
         last: Block | None = None
         try:
             for block in self._checked(iter(source.piece, b"")):
                 if last is not None and block.record >= first:
-                    yield from _numbered(last)
+                    yield from self._numbered(last)
                 last = block
             if last is not None:
-                yield from _numbered(last)
+                yield from self._numbered(last)
         finally:
             source.close()
 
-
-def _numbered(block: Block) -> Iterator[tuple[int, int, list[str]]]:
-    return ((nth, line, cells) for nth, (line, cells) in enumerate(records(block), block.record + 1))
+    def _numbered(self, block: Block) -> Iterator[tuple[int, int, list[str]]]:
+        found = records(block, self._form.delimiter)
+        return ((nth, line, cells) for nth, (line, cells) in enumerate(found, block.record + 1))
 
 
 def _cell(each: Wanted, nth: int) -> str:

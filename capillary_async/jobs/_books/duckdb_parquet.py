@@ -1,7 +1,7 @@
-"""Books that have types: a Parquet file, or a table of a DuckDB database.
+"""Books that have types: what all of them have in common, and Parquet files.
 
 Invariant: a column's type must fit, whatever its values; nothing is cast but amounts to a wider amount. Made by
-`_books/open.py`.
+`_books/open.py`; `_books/duckdb_tables.py` has another kind.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from capillary_async.jobs._books.columns import fit, has_nanoseconds, kind_of, pick
-from capillary_async.jobs._books.duckdb_engine import file_literal, literal, name
+from capillary_async.jobs._books.columns import fit, has_nanoseconds, kind_of, names_of, pick
+from capillary_async.jobs._books.duckdb_engine import file_literal, name
+from capillary_async.jobs._books.partitions import Partitions
+from capillary_async.jobs._books.where import refuse_nothing, typed_conditions
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._common.pyarrow_import import pa, pq
 
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 
     from capillary_async.jobs._books.columns import Wanted
     from capillary_async.jobs._books.duckdb_engine import Engine
+    from capillary_async.jobs._books.options import BooksOptions
 
-__all__ = ["DuckDBBooks", "ParquetBooks", "both", "wide"]
+__all__ = ["ParquetBooks", "TypedBooks", "both", "wide"]
 
 _WIDEST, _WHOLE, _DECIMALS = 38, 15, 3
 _ROWS = 1 << 40  # more than a file has
@@ -45,13 +48,17 @@ def both(one: str, other: str) -> str:
     return f"DECIMAL({min(_WIDEST, decimals + max(width - scale for width, scale in sizes))},{decimals})"
 
 
-class _Typed:
+class TypedBooks:
     """What both have in common: a relation with columns of certain types and a row number."""
 
     label: str
     digest: str | None = None
     digest_of = "the file"
     _path: Path
+    _options: BooksOptions
+    _counts = "true"
+    _hidden: tuple[str, ...] = ()  # columns that are not the books' own
+    _also: Sequence[str] = ()  # columns that are there, and only read where they are wanted
 
     def _check_files(self, engine: Engine, wanted: Sequence[Wanted]) -> None:
         """See that a relation of several files is one table."""
@@ -59,7 +66,7 @@ class _Typed:
     def _declared(self, column: str) -> str | None:
         """The type that the file declares, where DuckDB reads it as another; None otherwise."""
 
-    def _relation(self, engine: Engine) -> str:
+    def _relation(self, engine: Engine, wanted: Sequence[Wanted]) -> str:
         raise NotImplementedError
 
     def _row(self) -> str:
@@ -75,12 +82,16 @@ class _Typed:
         Raises:
             JobError: It cannot be read, is empty, or a column is missing or does not fit.
         """
-        relation = self._relation(engine)
-        columns = engine.columns(relation, about=self.label)
-        pick(wanted, list(columns), self.label)
+        relation = self._relation(engine, wanted)
+        columns = {
+            each: kind for each, kind in engine.columns(relation, about=self.label).items() if each not in self._hidden
+        }
+        also = [each for each in self._also if each not in columns]
+        pick(names_of(wanted, self._options.where), [*columns, *also], self.label)
         self._check_files(engine, wanted)
         if not engine.row(f"SELECT count(*) FROM {relation}", about=self.label)[0]:
             raise JobError(f"{self.label}: it has no rows: was it not filled yet?", path=self.label)
+        self._counts = self._condition(engine, relation, columns)
         for each in wanted:
             kind = kind_of(columns[each.theirs])
             if kind == "float" and (declared := self._declared(each.theirs)) is not None:
@@ -96,12 +107,22 @@ class _Typed:
         slots = ", ".join(_cast(each, columns[each.theirs]) for each in wanted)
         try:
             engine.run(
-                f"CREATE TABLE books AS SELECT 0 AS shard, {self._row()} + 1 AS row, {slots} FROM {relation}",
+                f"CREATE TABLE books AS SELECT 0 AS shard, {self._row()} + 1 AS row, {slots} FROM {relation} "
+                f"WHERE {self._counts}",
                 about=self.label,
             )
         except JobError:
             self._refuse_beyond(engine, relation, wanted, columns)
             raise
+
+    def _condition(self, engine: Engine, relation: str, columns: Mapping[str, str]) -> str:
+        """The SQL condition of the rows that count."""
+        where = self._options.where
+        if not where:
+            return "true"
+        parts = typed_conditions(engine, columns, where, self.label)
+        refuse_nothing(engine, relation, parts, {column: name(column) for column in parts}, where, self.label)
+        return " AND ".join(parts.values())
 
     def _check_times(self, engine: Engine, relation: str, wanted: Sequence[Wanted], columns: Mapping[str, str]) -> None:
         """See that no time has nanoseconds of its own, which would be cut."""
@@ -110,7 +131,7 @@ class _Typed:
                 cell = name(each.theirs)
                 found = engine.rows(
                     f"SELECT {self._row()} + 1, CAST({cell} AS VARCHAR) FROM {relation} "
-                    f"WHERE epoch_ns({cell}) % 1000 <> 0 ORDER BY 1 LIMIT 1",
+                    f"WHERE epoch_ns({cell}) % 1000 <> 0 AND {self._counts} ORDER BY 1 LIMIT 1",
                     about=self.label,
                 )
                 if found:
@@ -131,7 +152,8 @@ class _Typed:
             cell, kind = name(each.theirs), _kind(each, columns[each.theirs])
             found = engine.rows(
                 f"SELECT {self._row()} + 1, CAST({cell} AS VARCHAR) FROM {relation} "
-                f"WHERE {cell} IS NOT NULL AND TRY_CAST({cell} AS {kind}) IS NULL ORDER BY 1 LIMIT 1",
+                f"WHERE {cell} IS NOT NULL AND TRY_CAST({cell} AS {kind}) IS NULL AND {self._counts} "
+                "ORDER BY 1 LIMIT 1",
                 about=self.label,
             )
             if found:
@@ -166,11 +188,14 @@ def _cast(each: Wanted, sql_type: str) -> str:
     return f"CAST({cell} AS {_kind(each, sql_type)}) AS {each.slot}" if numeric else f"{cell} AS {each.slot}"
 
 
-class ParquetBooks(_Typed):
-    """A Parquet file, or several that are one table."""
+class ParquetBooks(TypedBooks):
+    """A Parquet file, or several that are one table; the names of their folders may be columns."""
 
-    def __init__(self, path: Path, files: Sequence[Path]) -> None:
-        self._path, self._files = path, files
+    _hidden = ("file_row_number", "file_index")
+    _folders: Sequence[str] = ()
+
+    def __init__(self, path: Path, files: Sequence[Path], options: BooksOptions) -> None:
+        self._path, self._files, self._options = path, files, options
         self.label = str(path)
         for file in files:
             if not file.stat().st_size:
@@ -186,7 +211,7 @@ class ParquetBooks(_Typed):
         path = self._files[nth]
         return f"row {row + 1} of {path.relative_to(self._path) if self._path.is_dir() else path}"
 
-    def _relation(self, engine: Engine) -> str:
+    def _relation(self, engine: Engine, wanted: Sequence[Wanted]) -> str:
         digests: list[str] = []
         for path in self._files:
             engine.go_on()
@@ -194,7 +219,17 @@ class ParquetBooks(_Typed):
                 digests.append(hashlib.file_digest(file, "sha256").hexdigest())
         lines = "".join(f"{digest}  {path.name}\n" for digest, path in zip(digests, self._files, strict=True))
         self.digest = digests[0] if len(digests) == 1 else hashlib.sha256(lines.encode()).hexdigest()
-        return self._reading(self._files)
+        partitions = Partitions(self._path, self._files, self.label)
+        self._also = partitions.known
+        self._folders = partitions.read(names_of(wanted, self._options.where), self._first_columns(engine))
+        return (
+            partitions.joined(engine, self._reading(self._files), wanted)
+            if self._folders
+            else self._reading(self._files)
+        )
+
+    def _first_columns(self, engine: Engine) -> list[str]:
+        return list(engine.columns(self._reading(self._files[:1]), about=str(self._files[0])))
 
     @staticmethod
     def _reading(files: Sequence[Path]) -> str:
@@ -215,9 +250,10 @@ class ParquetBooks(_Typed):
         for path in self._files:
             engine.go_on()
             columns = engine.columns(self._reading([path]), about=str(path))
-            pick(wanted, list(columns), str(path))
+            own = [each for each in names_of(wanted, self._options.where) if each not in self._folders]
+            pick(own, [each for each in columns if each not in self._hidden], str(path))
             first = first or columns
-            for each in wanted:
+            for each in (each for each in wanted if each.theirs not in self._folders):
                 here, there = columns[each.theirs], first[each.theirs]
                 if here != there:
                     raise JobError(
@@ -227,35 +263,8 @@ class ParquetBooks(_Typed):
                     )
 
     def _declared(self, column: str) -> str | None:
-        for path in self._files:
+        for path in self._files if column not in self._folders else ():
             kind = pq.read_schema(path).field(column).type
             if pa.types.is_decimal(kind):
                 return f"DECIMAL({kind.precision},{kind.scale})"
         return None
-
-
-class DuckDBBooks(_Typed):
-    """A table of a DuckDB database, which is opened for reading only.
-
-    Raises:
-        JobError: No table is named.
-    """
-
-    def __init__(self, path: Path, table: str | None) -> None:
-        self._path, self._table = path, table
-        self.label = f"{path}, table {table}" if table else str(path)
-
-    def _relation(self, engine: Engine) -> str:
-        engine.run(f"ATTACH {literal(self._path)} AS their_books (READ_ONLY)", about=self.label)
-        listed = engine.rows(
-            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'their_books' ORDER BY ALL"
-        )
-        known = [table if schema == "main" else f"{schema}.{table}" for schema, table in listed]
-        if self._table is None or self._table.removeprefix("main.") not in known:
-            said = "say which table (table, --table)" if self._table is None else "there is no such table"
-            raise JobError(f"{self.label}: {said}. It has: {', '.join(known) or 'none'}", path=str(self._path))
-        schema, _, table = self._table.rpartition(".")
-        return f"their_books.{name(schema or 'main')}.{name(table)}"
-
-    def _row(self) -> str:
-        return "rowid"

@@ -10,10 +10,11 @@ import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from capillary_async._files import Source, SourceError
+from capillary_async._files import PACKED, PARQUET, Source, SourceError, inner_suffix, near
 from capillary_async.jobs._books.address import without_password
 from capillary_async.jobs._books.csv import CsvBooks
-from capillary_async.jobs._books.duckdb_parquet import DuckDBBooks, ParquetBooks
+from capillary_async.jobs._books.duckdb_parquet import ParquetBooks
+from capillary_async.jobs._books.duckdb_tables import DuckDBBooks
 from capillary_async.jobs._books.postgres import PostgresBooks
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._dataset.parquet_files import parquet_files
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
     from capillary_async.jobs._books.address import Address
     from capillary_async.jobs._books.columns import Wanted
     from capillary_async.jobs._books.duckdb_engine import Engine
+    from capillary_async.jobs._books.options import BooksOptions
 
 __all__ = ["Books", "is_export", "open_books", "stage_books"]
 
 _FORMS = (
-    "books.csv, books.parquet (or .csv.gz, .csv.zst, a folder of Parquet files), the folder of another export, "
-    "duckdb://file.db or postgresql://..."
+    "books.csv, books.parquet (or .tsv, .txt, .csv.gz, .csv.bz2, .csv.zst, a folder or glob of Parquet files), the "
+    "folder of another export, duckdb://file.db or postgresql://..."
 )
+_TEXTS = (".csv", ".tsv", ".txt")
 
 
 class Books(Protocol):
@@ -59,49 +62,79 @@ class Books(Protocol):
         ...
 
 
-def open_books(address: Address, table: str | None) -> Books:
+def open_books(address: Address, options: BooksOptions) -> Books:
     """The reader for what the user named; nothing but a header is read yet.
 
     Raises:
-        JobError: There is no such file, or nothing reads it.
+        JobError: There is no such file, nothing reads it, or an option does not fit it.
     """
     if address.scheme == "postgresql":
-        return PostgresBooks(address, table)
+        options.allow(str(address), "a database", "table")
+        return PostgresBooks(address, options)
     if not address.is_file:
         raise JobError(f"books: {str(address)!r} is none of {_FORMS}{f'; {address.hint}' if address.hint else ''}")
     path = Path(address.reveal().removeprefix("duckdb://"))
     try:
         several = address.scheme is None and (path.is_dir() or (not path.exists() and glob.has_magic(str(path))))
         if not several and not path.exists():
-            raise JobError(f"books: there is no file {without_password(str(path))}; give {_FORMS}", path=str(address))
+            raise _no_file(path, address)
         if address.scheme:
-            return DuckDBBooks(path, table)
-        if table is not None:
+            options.allow(str(address), "a database", "table")
+            return DuckDBBooks(path, options)
+        if options.table is not None:
             raise JobError(f"{path} has no tables: a table goes with duckdb:// and postgresql://", path=str(path))
         if several:
-            return ParquetBooks(path, parquet_files(path))
-        return _file(path) if path.is_file() else CsvBooks(path)
+            options.allow(str(path), "Parquet")
+            return ParquetBooks(path, parquet_files(path), options)
+        return _file(path, options) if path.is_file() else _text(path, options)
     except OSError as error:  # whose own text has the address as it came
         raise JobError(
             f"{address} cannot be read: {error.strerror or type(error).__name__}", path=str(address)
         ) from None
 
 
-def _file(path: Path) -> Books:
+def _no_file(path: Path, address: Address) -> JobError:
+    """The error for a file that is not there, with the nearest name in its folder."""
+    folder = path.parent
+    names = [each.name for each in folder.iterdir()] if folder.is_dir() else []
+    also = near(path.name, names)
+    name, query, _ = path.name.partition("?")
+    if query and (folder / name).exists():
+        also = f". Give {without_password(str(folder / name))} alone, and the table with table, --table"
+    return JobError(f"books: there is no file {without_password(str(path))}; give {_FORMS}{also}", path=str(address))
+
+
+def _text(path: Path, options: BooksOptions) -> Books:
+    options.allow(str(path), "text", "delimiter", "decimal", "encoding")
+    return CsvBooks(path, options)
+
+
+def _file(path: Path, options: BooksOptions) -> Books:
     source = Source(str(path))
-    suffixes = [each.lower() for each in path.suffixes]
-    inner = suffixes[:-1] if suffixes and suffixes[-1] in (".gz", ".zst") else suffixes
     try:
         source.open()
     except SourceError as error:
         raise JobError(f"{path}: {error}", path=str(path)) from error
     finally:
         source.close()
-    if source.kind == "parquet" or suffixes[-1:] == [".parquet"]:
-        return ParquetBooks(path, [path])
-    if inner[-1:] == [".csv"] or (inner != suffixes and not inner):
-        return CsvBooks(path)
-    raise JobError(f"books: {path} is none of {_FORMS}", path=str(path))
+    suffix, last = inner_suffix(path), path.suffix.lower()
+    if source.kind == "parquet" or suffix in PARQUET:
+        options.allow(str(path), "Parquet")
+        return ParquetBooks(path, [path], options)
+    if suffix in _TEXTS or (last in PACKED and not suffix) or options.delimiter is not None:
+        return _text(path, options)
+    raise JobError(f"books: {path} is none of {_FORMS}{_hint(path)}", path=str(path))
+
+
+def _hint(path: Path) -> str:
+    """What to do with a file of another kind, by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if head[8:12] == b"DUCK":
+        return f". It is a DuckDB database: give duckdb://{path} and its table (table, --table)"
+    if head.startswith(b"SQLite format 3"):
+        return ". It is an SQLite database: write the table to a Parquet or CSV file, and give that"
+    return ". If it is text with a header line, give its delimiter (delimiter, --delimiter)"
 
 
 def is_export(folder: Path) -> bool:

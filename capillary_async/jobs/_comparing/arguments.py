@@ -15,10 +15,11 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from capillary_async.jobs._books.address import Address
 from capillary_async.jobs._books.columns import Pair
+from capillary_async.jobs._books.options import BooksOptions
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._dataset.folder import local_path
 
@@ -49,7 +50,7 @@ class Arguments:
     key: tuple[Pair, ...]
     compare: tuple[Pair, ...]
     tolerance: Decimal
-    table: str | None
+    options: BooksOptions
     out: Path | None
     report: Path | None
     with_awarded: Path | None
@@ -76,7 +77,8 @@ class Arguments:
         Raises:
             JobError: One is.
         """
-        given = [name for name in ("key", "compare", "table", "out") if getattr(self, name)]
+        given = [name for name in ("key", "compare", "out") if getattr(self, name)]
+        given += [name.replace("where", "books_where") for name, value in asdict(self.options).items() if value]
         if self.books is None and given:
             raise JobError(f"{given[0]} goes with books, and none are given")
 
@@ -88,7 +90,11 @@ class Arguments:
             if given:
                 words += [option, ",".join(p.ours if p.ours == p.theirs else f"{p.ours}={p.theirs}" for p in given)]
         options = {
-            "--table": self.table,
+            "--table": self.options.table,
+            "--sheet": self.options.sheet,
+            "--delimiter": self.options.delimiter,
+            "--decimal": self.options.decimal,
+            "--encoding": self.options.encoding,
             "--tolerance": f"{self.tolerance:f}" if self.tolerance else None,
             "--with-awarded": self.with_awarded,
             "--with-events": self.with_events,
@@ -98,6 +104,7 @@ class Arguments:
             "--out": self.out,
             "--report": self.report,
         }
+        words += [word for column, value in self.options.where for word in ("--books-where", f"{column}={value}")]
         words += [str(word) for option, value in options.items() if value is not None for word in (option, value)]
         return shlex.join(words)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
+from capillary_async._files import near
 from capillary_async.jobs._books.columns import Pair, Wanted, kind_of
 from capillary_async.jobs._books.open import is_export, open_books, stage_books
 from capillary_async.jobs._common.errors import JobError
@@ -56,7 +57,7 @@ def compare_sides(engine: Engine, arguments: Arguments, books: Address, export: 
 
 
 def _with_books(engine: Engine, arguments: Arguments, export: ExportReader, books: Address) -> Compared:
-    reader = open_books(books, arguments.table)
+    reader = open_books(books, arguments.options)
     if not arguments.key:
         raise JobError(
             "key takes the columns that identify a record, the export's first, e.g. id=award_id; none was given"
@@ -66,7 +67,9 @@ def _with_books(engine: Engine, arguments: Arguments, export: ExportReader, book
     engine.go_on()
     repeated = stage_export(engine, export, wanted, "capillary", other="books")
     engine.go_on()
-    return Compared(compare(engine, wanted, arguments.tolerance, repeated), books_subject(engine, reader))
+    return Compared(
+        compare(engine, wanted, arguments.tolerance, repeated), books_subject(engine, reader, arguments.options.where)
+    )
 
 
 def _with_export(engine: Engine, arguments: Arguments, export: ExportReader, path: Path) -> Compared:
@@ -111,8 +114,9 @@ def _wanted(export: ExportReader, key: Sequence[Pair], fields: Sequence[Pair]) -
 
 
 def _no_column(export: ExportReader, column: str) -> JobError:
-    known = ", ".join(each for each in export.columns if each not in _POSITIONS)
+    known = [each for each in export.columns if each not in _POSITIONS]
     return JobError(
-        f"{export.path}: an export of {export.source_name} has no column {column!r}. It has: {known}",
+        f"{export.path}: an export of {export.source_name} has no column {column!r}. It has: {', '.join(known)}"
+        f"{near(column, known)}",
         path=str(export.path),
     )

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from capillary_async.jobs._books.duckdb_engine import name
+from capillary_async.jobs._books.where import by_column
 from capillary_async.jobs._comparing.result import Group, Subject
 from capillary_async.jobs._comparing.rule_catalog import EXCLUSIVE, REMAINING
 from capillary_async.jobs._dataset.local_days import QUARTER, ServerZone
@@ -17,6 +18,8 @@ from capillary_async.jobs._dataset.manifest import read_of
 from capillary_async.models.exact import EXACT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from capillary_async.jobs._books.duckdb_engine import Engine
     from capillary_async.jobs._books.open import Books
     from capillary_async.jobs._comparing.export_reader import ExportReader
@@ -51,10 +54,15 @@ _CONSISTENCY = {
 }
 
 
-def books_subject(engine: Engine, reader: Books) -> Subject:
+def books_subject(engine: Engine, reader: Books, where: Sequence[tuple[str, str]]) -> Subject:
+    """Describe the books."""
     rows = engine.row("SELECT count(*) FROM books")[0]
-    facts = {"Rows": f"{rows:,}"} | ({f"SHA-256 of {reader.digest_of}": reader.digest} if reader.digest else {})
-    return Subject("Books", reader.label, facts)
+    facts = {
+        "Rows": f"{rows:,}",
+        "Rows where": ", ".join(f"{column}={' or '.join(values)}" for column, values in by_column(where).items()),
+        f"SHA-256 of {reader.digest_of}": reader.digest or "",
+    }
+    return Subject("Books", reader.label, {each: value for each, value in facts.items() if value})
 
 
 def groups_of(engine: Engine, folder: ExportReader) -> tuple[int, tuple[Group, ...]]:

@@ -7,13 +7,17 @@ whose files hold removed rows too, is refused. Used for ids and books.
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 from pathlib import Path
+from urllib.parse import unquote
 
+from capillary_async._files import PARQUET
 from capillary_async.jobs._common.errors import JobError
 
-__all__ = ["parquet_files"]
+__all__ = ["parquet_files", "partitions_of"]
 
+_NULL = "__HIVE_DEFAULT_PARTITION__"
 _TABLES = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata": "Iceberg"}
 
 
@@ -41,11 +45,26 @@ def parquet_files(given: str | os.PathLike[str]) -> list[Path]:
     return [path]
 
 
+def partitions_of(given: str | os.PathLike[str], file: Path) -> dict[str, str | None]:
+    """The columns in the names of the folders between a folder or glob and one of its files: `program_id=2282`.
+
+    Only what the folder contains or the pattern matches counts, so that a folder above never becomes a column.
+    """
+    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), Path(given).parts))
+    folders = file.parts[len(fixed) : -1]
+    pairs = [folder.partition("=") for folder in folders if "=" in folder]
+    return {unquote(name): None if value == _NULL else unquote(value) for name, _, value in pairs}
+
+
 def _named(path: Path) -> list[Path]:
     if path.is_dir():
         return _parts(path)
-    if path.suffix.lower() not in (".parquet", ".parq", ".pq"):
-        raise JobError(f"{path}: a glob names Parquet files (*.parquet), and this is another", path=str(path))
+    if path.suffix.lower() not in PARQUET:
+        raise JobError(
+            f"{path}: a glob names Parquet files (*.parquet), and this is another; give one file of text, or a pipe: "
+            "/dev/stdin",
+            path=str(path),
+        )
     return [path]
 
 
@@ -62,6 +81,6 @@ def _parts(folder: Path) -> list[Path]:
     for above, folders, files in os.walk(folder):
         folders[:] = [each for each in folders if not each.startswith(("_", "."))]
         found += [
-            Path(above, each) for each in files if each.lower().endswith(".parquet") and not each.startswith(("_", "."))
+            Path(above, each) for each in files if each.lower().endswith(PARQUET) and not each.startswith(("_", "."))
         ]
     return sorted(found)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from capillary_async import InvalidRequestError
-from capillary_async._files import is_number, why_no_id
+from capillary_async._files import is_number, near, why_no_id
 from capillary_async.jobs._common.errors import JobError, one_line
 from capillary_async.jobs._common.pyarrow_import import pa, pq
 from capillary_async.jobs._dataset.parquet_files import parquet_files
@@ -150,7 +150,9 @@ def _wanted(path: Path, columns: Sequence[str]) -> list[str]:
     names: list[str] = schema.names
     wanted = list(columns) or names
     if missing := [name for name in wanted if name not in names]:
-        raise JobError(f"{path} has no column {missing[0]!r}; it has {', '.join(names)}", path=str(path))
+        raise JobError(
+            f"{path} has no column {missing[0]!r}; it has {', '.join(names)}{near(missing[0], names)}", path=str(path)
+        )
     if double := [name for name in wanted if names.count(name) > 1]:
         raise JobError(f"{path} has {names.count(double[0])} columns named {double[0]!r}; rename all but one")
     if not columns and len(names) != 1:

@@ -411,6 +411,55 @@ async def test_whole_keys_of_postgresql(export: Path, server: str, sql: Any, kin
 
 
 @pytest.mark.parametrize(
+    ("kinds", "column", "compared"),
+    [
+        ("CREATE TYPE state AS ENUM ('AVAILABLE', 'EXPIRED')", "state", "status=s"),
+        ("CREATE DOMAIN word AS varchar(20); CREATE DOMAIN state AS word CHECK (value <> '')", "state", "status=s"),
+        ("SELECT 1", "char(20)", "status=s"),
+        ("SELECT 1", "name", "status=s"),
+        ("CREATE DOMAIN amount AS numeric(12,3)", "amount", "points_exclusive=s"),
+        ("CREATE DOMAIN number AS numeric(20,0)", "number", "customer_id=s"),
+        ("SELECT 1", "uuid", "status=s"),
+    ],
+)
+async def test_types_of_postgresql(  # noqa: PLR0917 - cases and fixtures
+    tmp_path: Path, server: str, sql: Any, kinds: str, column: str, compared: str
+) -> None:
+    """Enumerations, domains, padded text and UUIDs are what they hold."""
+    ours = compared.partition("=")[0]
+    state = "6f1c2b1e-6f3a-4f6b-9a57-0c1d2e3f4a5b" if column == "uuid" else "AVAILABLE"
+    row = {"id": 1, "customer_id": 7, "status": state, "points_exclusive": "10.5"}
+    export = write_export(tmp_path / "export", "allocations", [row])
+    sql(*kinds.split("; "), f"CREATE TABLE books (award_id numeric(20,0), s {column})")
+    sql(f"INSERT INTO books VALUES (1, '{row[ours]}')")
+    assert (await reconcile(export, server, table="books", key="id=award_id", compare=compared)).equal
+    if ours != "points_exclusive":
+        assert (await reconcile(export, server, table="books", key=compared)).equal
+
+
+async def test_rows_of_postgresql_that_count(export: Path, server: str, sql: Any) -> None:
+    """A value is compared in the type of its column; one that no row has is refused with those that there are."""
+    sql(
+        "CREATE TYPE state AS ENUM ('OPEN', 'CLOSED')",
+        "CREATE TABLE books (award_id bigint, points numeric(18,3), s state, program numeric(9,2), c char(5))",
+        "INSERT INTO books VALUES (1, 10.5, 'OPEN', 7, 'a'), (2, 20.5, 'OPEN', 7, 'a'), (3, 30, 'OPEN', 7, 'a'), "
+        "(9, 1, 'OPEN', 7.00, 'a'), (1, 4, 'CLOSED', 7, 'a'), (2, 4, 'OPEN', 8, 'b'), (3, 3, 'OPEN', null, 'a')",
+    )
+    where = ["s=OPEN", "program=7", "c=a"]
+    assert counts(await reconcile(export, server, table="books", books_where=where, **ASKED)) == COUNTS
+    said = await told(export, server, table="books", books_where="s=Open")
+    assert "books_where: no row has s 'Open'. It has: CLOSED, OPEN. Did you mean 'OPEN'?" in said
+    assert "no row has program=8, c=a" in await told(export, server, table="books", books_where=["program=8", "c=a"])
+    assert 'invalid input syntax for type numeric: "x"' in await told(
+        export, server, table="books", books_where="program=x"
+    )
+    assert "there is no column 'State'. It has: award_id, points, s, program, c" in await told(
+        export, server, table="books", books_where="State=x"
+    )
+    assert "Did you mean 'public.books'?" in await told(export, server, table="public.boks")
+
+
+@pytest.mark.parametrize(
     ("definition", "values", "said"),
     [
         ("award_id numeric, points numeric", "(1.5, 1)", "'1.5' cannot be read; id needs a whole number of 64 bits"),

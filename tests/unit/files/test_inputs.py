@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import csv
 import gzip
@@ -21,9 +22,13 @@ from capillary_async._files import (
     Source,
     SourceError,
     columns_of,
+    inner_suffix,
     is_other_number,
     lines,
+    near,
     records,
+    shown_names,
+    visible,
     why_no_id,
 )
 
@@ -293,7 +298,7 @@ def test_what_is_there_is_given_at_once() -> None:
         ("id\n1\n".encode("utf-32"), "it is UTF-32"),
         (b"PK\x03\x04....", "a workbook (xlsx)"),
         (b"\xd0\xcf\x11\xe0....", "an old Excel workbook"),
-        (b"BZh91AY&SY...", "compressed with bzip2"),
+        (b"BZh91AY&SY...", "its bzip2 data are cut off"),
         (b"\xfd7zXZ\x00...", "compressed with xz"),
         (gzip.compress(b"id\n1\n", mtime=0)[:-4], "its gzip data are cut off"),
         (gzip.compress(b"id\n1\n" * 99, mtime=0)[:30] + b"xxxxx", "its gzip data are"),
@@ -333,3 +338,62 @@ def test_zstd(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cut off or damaged"):
         everything(source)
     source.close()
+
+
+# -- other forms
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.lists(st.text('a",; \t|\n\u00e9', max_size=5), min_size=2, max_size=3), min_size=1, max_size=6),
+    delimiter=st.sampled_from(["\t", ";", "|", " ", "^"]),
+    size=SIZE,
+    padded=st.booleans(),
+)
+def test_any_delimiter(rows: list[list[str]], delimiter: str, size: int, *, padded: bool) -> None:
+    """What the `csv` module writes with a delimiter is read with it, wherever the pieces are cut."""
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
+    layout, found = Layout(padded=padded, delimiter=delimiter), list[list[str]]()
+    for block in (*map(layout.take, pieces(text.getvalue().encode(), size)), layout.finish()):
+        found += [cells for _, cells in records(block, delimiter)] if block else []
+    assert found == rows
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-32", "shift_jis", "latin-1"])
+def test_other_encodings(tmp_path: Path, encoding: str) -> None:
+    """The text arrives as UTF-8, without a BOM, in pieces of any size."""
+    text = "id,name\n" + ("1,\u8868\n" if encoding in ("shift_jis", "utf-16") else "1,Ren\u00e9\u00a0\n") * 50
+    for packed in (bytes, gzip.compress, bz2.compress):
+        (tmp_path / "ids.csv").write_bytes(packed(text.encode(encoding)))
+        for size in (1, 7, 1 << 16):
+            assert everything(Source(str(tmp_path / "ids.csv"), size=size, encoding=encoding)).decode() == text
+    (tmp_path / "ids.csv").write_bytes(text.encode("utf-16")[:-1])
+    with pytest.raises(SourceError, match="line 51 is not utf-16: it has the byte 0x0a; give its true encoding"):
+        everything(Source(str(tmp_path / "ids.csv"), encoding="utf-16"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names", "said"),
+    [
+        ("award id", ["id", "award_id", "points"], ". Did you mean 'award_id'?"),
+        ("AwardId", ["award_id"], ". Did you mean 'award_id'?"),
+        ("points", [" points "], ". Did you mean ' points '?"),
+        ("amount", ["customer", "award_id"], ""),
+        ("", ["a"], ""),
+        ("\u2020", ["\u2021"], ""),
+    ],
+)
+def test_the_nearest_name(wanted: str, names: list[str], said: str) -> None:
+    assert near(wanted, names) == said
+
+
+def test_invisible_characters_are_shown() -> None:
+    """Blanks as signs, the others as escapes; what is visible stays."""
+    assert visible("A B\u00a0\u200b\t\u00e9") == "A\u2420B\\xa0\\u200b\\t\u00e9"
+    assert shown_names(["a", " b", "c\ufeff", "d e"]) == "a, ' b', 'c\\ufeff', d e"
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("a.CSV.gz", ".csv"), ("a.tsv.bz2", ".tsv"), ("a.gz", ""), ("a", "")])
+def test_the_suffix_within(name: str, suffix: str) -> None:
+    assert inner_suffix(name) == suffix
