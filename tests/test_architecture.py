@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # do not. The name of a package means all its modules, which may import each other; "" is the package's own `__init__`.
 ROWS: list[list[str] | set[str]] = [
     ["_files", "_lazy", "_loops", "_priority", "_repr", "_version", "_interrupt", "errors", "_pydantic", "auth"],
-    ["models", "_validation", "_config", "tables"],
+    ["models", "_validation", "_progress", "_config", "tables"],
     {"_codec", "_paging"},
     {"_fanout", "_transport"},
     {"endpoints"},

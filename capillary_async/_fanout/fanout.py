@@ -25,6 +25,7 @@ from capillary_async._fanout.work import BatchReader, PagedReader, Reader
 from capillary_async._paging.misuse import AsyncOnly
 from capillary_async._paging.pager import Page, SessionHooks
 from capillary_async._priority import BulkWork
+from capillary_async._progress import Bar, asked_bar
 from capillary_async._repr import cut
 from capillary_async._validation import flag, refuse, whole
 from capillary_async.errors import CapillaryError, InvalidRequestError
@@ -61,7 +62,12 @@ class FanOut(Tabular, AsyncOnly, Generic[K_co, T_co]):
         self._owner = owner
 
     def options(
-        self, *, concurrency: int | None = None, paging: Paging | None = None, unique: bool | None = None
+        self,
+        *,
+        concurrency: int | None = None,
+        paging: Paging | None = None,
+        unique: bool | None = None,
+        progress: bool | None = None,
     ) -> FanOut[K_co, T_co]:
         """A copy with other options; an option that is not given stays as it is.
 
@@ -70,8 +76,10 @@ class FanOut(Tabular, AsyncOnly, Generic[K_co, T_co]):
             paging: How the list of each key is read.
             unique: False to read a repeated key each time, which saves the memory of the keys read: about 70
                 bytes for each key that is a number, 90 for an `EventQuery`.
+            progress: True to count finished keys on a tqdm bar, in terminals and notebooks. Needs the extra `notebook`.
 
         Raises:
+            ModuleNotFoundError: tqdm is not installed; the message names the pip command.
             InvalidRequestError: A value is invalid, or the endpoint does not take the page size.
         """
         if concurrency is not None:
@@ -80,7 +88,7 @@ class FanOut(Tabular, AsyncOnly, Generic[K_co, T_co]):
             raise refuse("paging", "a Paging", paging)
         if unique is not None:
             flag("unique", unique)
-        given = {"concurrency": concurrency, "paging": paging, "unique": unique}
+        given = {"concurrency": concurrency, "paging": paging, "unique": unique, "progress": asked_bar(progress)}
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         options = evolve(self._plan.options, **changed)
         self._plan.reader.check_paging(options.paging)
@@ -105,16 +113,20 @@ class FanOut(Tabular, AsyncOnly, Generic[K_co, T_co]):
         self._owner.track(iterator)
         return iterator
 
+    def _bar(self) -> Bar | None:
+        plan = self._plan
+        return Bar(cut(self._name, 100), "keys", plan.keys.length) if plan.options.progress else None
+
     def __aiter__(self) -> FanOutIterator[Outcome[K_co, T_co]]:
         """One outcome per key, as they finish."""
-        return self._tracked(OutcomeIterator[K_co, T_co](self._plan))
+        return self._tracked(OutcomeIterator[K_co, T_co](self._plan, self._bar()))
 
     def ordered(self) -> FanOutIterator[Outcome[K_co, T_co]]:
         """One outcome per key, in the order of the input.
 
         At most 2 x concurrency units are buffered: that many outcomes, or batches of outcomes.
         """
-        return self._tracked(OrderedIterator[K_co, T_co](evolve(self._plan, ordered=True)))
+        return self._tracked(OrderedIterator[K_co, T_co](evolve(self._plan, ordered=True), self._bar()))
 
     def items(self) -> FanOutIterator[T_co]:
         """The records of all keys, as they come.
@@ -122,7 +134,7 @@ class FanOut(Tabular, AsyncOnly, Generic[K_co, T_co]):
         Raises (while looping):
             CapillaryError: The first error of a key, as itself, with `.key`.
         """
-        return self._tracked(RecordIterator[T_co](evolve(self._plan, whole=False)))
+        return self._tracked(RecordIterator[T_co](evolve(self._plan, whole=False), self._bar()))
 
     def pages(self) -> FanOutIterator[tuple[K_co, Page[T_co]]]:
         """`(key, page)` as they come, for customers with too many records for one outcome.
@@ -132,7 +144,7 @@ class FanOut(Tabular, AsyncOnly, Generic[K_co, T_co]):
         Raises (while looping):
             CapillaryError: The first error of a key, as itself, with `.key`.
         """
-        return self._tracked(KeyedPageIterator[K_co, T_co](evolve(self._plan, whole=False)))
+        return self._tracked(KeyedPageIterator[K_co, T_co](evolve(self._plan, whole=False), self._bar()))
 
     async def collect(self) -> dict[K_co, Outcome[K_co, T_co]]:
         """All outcomes by key, errors included.

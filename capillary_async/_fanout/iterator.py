@@ -18,6 +18,7 @@ from capillary_async._fanout.workers import WorkerPool
 from capillary_async._loops import call_in, running_loop
 from capillary_async._paging.iterators import ClosableIterator
 from capillary_async._paging.page import Page
+from capillary_async._progress import Bar
 
 __all__ = ["FanOutIterator", "KeyedPageIterator", "OrderedIterator", "OutcomeIterator", "RecordIterator"]
 
@@ -40,8 +41,8 @@ class FanOutIterator(ClosableIterator[V_co]):
 
     _RESTART = "loop over the fan-out again"
 
-    def __init__(self, run: FanOutRun[Any, Any]) -> None:
-        super().__init__()
+    def __init__(self, run: FanOutRun[Any, Any], bar: Bar | None = None) -> None:
+        super().__init__(bar)
         self._plan = run
         self._run: _Run | None = None
 
@@ -57,7 +58,10 @@ class FanOutIterator(ClosableIterator[V_co]):
         """
         run = self._run or self._start()
         if run.handoff or await run.handoff.wait():
-            return run.handoff.take()
+            value = run.handoff.take()
+            if self._bar is not None:
+                self._count(self._bar, value[1])
+            return value
         await asyncio.wait([run.task])
         if self._ended is not None:
             raise self._ended_early()
@@ -66,6 +70,8 @@ class FanOutIterator(ClosableIterator[V_co]):
         raise StopAsyncIteration
 
     def _start(self) -> _Run:
+        if self._bar is not None:
+            self._bar.show()
         handoff: Handoff[Any] = Handoff(self._plan.options.concurrency)
         pool: WorkerPool[Any, Any] = WorkerPool(self._plan, handoff)
         # The task refers to the pool and to nothing of this iterator, so that dropping the iterator ends it.
@@ -74,6 +80,13 @@ class FanOutIterator(ClosableIterator[V_co]):
         weakref.finalize(self, _drop, task, handoff, self._loop).atexit = False
         self._run = _Run(pool, task, handoff)
         return self._run
+
+    def _count(self, bar: Bar, result: Outcome[Any, Any] | Page[Any]) -> None:
+        """Count a key that is finished."""
+        if isinstance(result, Outcome):
+            bar.add(1, failed=not result.ok)
+        elif result.last:
+            bar.add(1)
 
     def _cancel(self) -> None:
         if self._run is not None:
@@ -96,8 +109,8 @@ class OutcomeIterator(FanOutIterator[Outcome[K, T]]):
 class OrderedIterator(FanOutIterator[Outcome[K, T]]):
     """Outcomes in the order of the input. The workers stay within the reorder window, so that few are buffered."""
 
-    def __init__(self, run: FanOutRun[Any, Any]) -> None:
-        super().__init__(run)
+    def __init__(self, run: FanOutRun[Any, Any], bar: Bar | None = None) -> None:
+        super().__init__(run, bar)
         self._buffered: dict[int, Outcome[K, T]] = {}
         self._place = 0
 
@@ -123,8 +136,8 @@ class KeyedPageIterator(FanOutIterator[tuple[K, Page[T]]]):
 class RecordIterator(FanOutIterator[T_co]):
     """The records of all keys, page after page."""
 
-    def __init__(self, run: FanOutRun[Any, Any]) -> None:
-        super().__init__(run)
+    def __init__(self, run: FanOutRun[Any, Any], bar: Bar | None = None) -> None:
+        super().__init__(run, bar)
         self._items: Iterator[T_co] = iter(())
 
     async def __anext__(self) -> T_co:

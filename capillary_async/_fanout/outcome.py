@@ -86,6 +86,7 @@ class FanOutOptions:
     concurrency: int
     paging: Paging
     unique: bool = True
+    progress: bool = False
 
     __repr__ = brief_repr
 

@@ -19,6 +19,7 @@ from capillary_async._paging.misuse import AsyncOnly
 from capillary_async._paging.page import Page, Position
 from capillary_async._paging.reader import ListReader
 from capillary_async._paging.verified import VerifiedReader
+from capillary_async._progress import Bar
 
 __all__ = ["ClosableIterator", "ItemIterator", "PageIterator"]
 
@@ -36,10 +37,11 @@ class ClosableIterator(AsyncOnly, Generic[V_co]):
 
     _RESTART: str  # how to continue after the iterator ended early
 
-    def __init__(self) -> None:
+    def __init__(self, bar: Bar | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._lock = asyncio.Lock()  # locked while a task waits for a value
         self._ended: str | None = None  # `_END`, or the reason why no more values come
+        self._bar = bar  # counts what is read; None for most
 
     def __aiter__(self) -> Self:
         return self
@@ -105,6 +107,8 @@ class ClosableIterator(AsyncOnly, Generic[V_co]):
         if self._ended is None:
             self._ended = why
             self._cancel()
+            if self._bar is not None:
+                self._bar.close()
 
 
 class _ReaderIterator(ClosableIterator[V_co], Generic[V_co, T_co]):
@@ -112,12 +116,14 @@ class _ReaderIterator(ClosableIterator[V_co], Generic[V_co, T_co]):
 
     _RESTART = "go on with .options(start=iterator.position)"
 
-    def __init__(self, reader: ListReader[T_co] | VerifiedReader[T_co]) -> None:
-        super().__init__()
+    def __init__(self, reader: ListReader[T_co] | VerifiedReader[T_co], bar: Bar | None = None) -> None:
+        super().__init__(bar)
         self._reader = reader
         self._scope: CancelScope | None = None  # of the task that waits for a page
 
     async def _receive_page(self) -> Page[T_co]:
+        if self._bar is not None:
+            self._bar.show()
         self._scope = scope = CancelScope()
         page: Page[T_co] | None = None
         try:
@@ -129,6 +135,8 @@ class _ReaderIterator(ClosableIterator[V_co], Generic[V_co, T_co]):
             raise RuntimeError(f"this iterator {self._ended}")
         if page is None:
             raise StopAsyncIteration
+        if self._bar is not None:
+            self._bar.add(len(page))
         return page
 
     def _cancel(self) -> None:
@@ -158,8 +166,8 @@ class PageIterator(_ReaderIterator[Page[T_co], T_co]):
 class ItemIterator(_ReaderIterator[T_co, T_co]):
     """The records of one reading, page after page. `aclose()` ends it early; being dropped does too."""
 
-    def __init__(self, reader: ListReader[T_co] | VerifiedReader[T_co]) -> None:
-        super().__init__(reader)
+    def __init__(self, reader: ListReader[T_co] | VerifiedReader[T_co], bar: Bar | None = None) -> None:
+        super().__init__(reader, bar)
         self._page: Page[T_co] | None = None
         self._items: Iterator[T_co] = iter(())
         self._stopped_at: Position | None = None

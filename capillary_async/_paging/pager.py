@@ -18,6 +18,7 @@ from capillary_async._paging.page import Page, Position
 from capillary_async._paging.reader import ListReader
 from capillary_async._paging.source import FetchedPage, ListSource, PagerOptions, SessionHooks
 from capillary_async._paging.verified import VerifiedReader, open_reader
+from capillary_async._progress import Bar, asked_bar
 from capillary_async._repr import cut
 from capillary_async._validation import refuse, whole
 from capillary_async.errors import InvalidRequestError
@@ -78,6 +79,7 @@ class Pager(Tabular, AsyncOnly, Generic[T_co]):
         prefetch: int | None = None,
         max_items: int | None = None,
         start: Position | None = None,
+        progress: bool | None = None,
     ) -> Pager[T_co]:
         """A copy with other options; an option that is not given stays as it is.
 
@@ -86,8 +88,10 @@ class Pager(Tabular, AsyncOnly, Generic[T_co]):
             prefetch: Maximum pages requested ahead; 0 to request each page only when it is needed.
             max_items: Maximum records; no page is requested that cannot be needed for them.
             start: Where reading starts: the `.position` of a page or of an error.
+            progress: True to count records on a tqdm bar, in terminals and notebooks. Needs the extra `notebook`.
 
         Raises:
+            ModuleNotFoundError: tqdm is not installed; the message names the pip command.
             InvalidRequestError: A value is invalid, `page_size` differs from that of `start`, or `start` or
                 `max_items` is given with verify.
         """
@@ -100,7 +104,7 @@ class Pager(Tabular, AsyncOnly, Generic[T_co]):
             self._source.check_size(page_size)
         if start is not None and not isinstance(cast("object", start), Position):
             raise refuse("start", "a Position, e.g. error.position", start)
-        given = {"page_size": page_size, "max_items": max_items, "start": start}
+        given = {"page_size": page_size, "max_items": max_items, "start": start, "progress": asked_bar(progress)}
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return Pager(self._source, paging, self._owner, evolve(self._options, **changed))
 
@@ -109,7 +113,7 @@ class Pager(Tabular, AsyncOnly, Generic[T_co]):
 
     def __aiter__(self) -> ItemIterator[T_co]:
         """Every record, page after page."""
-        iterator = ItemIterator(self._reader())
+        iterator = ItemIterator(self._reader(), self._bar())
         self._owner.track(iterator)
         return iterator
 
@@ -118,9 +122,12 @@ class Pager(Tabular, AsyncOnly, Generic[T_co]):
 
         Another page is empty only if all its rows were duplicates or nulls, or if it ended the list and has warnings.
         """
-        iterator = PageIterator(self._reader())
+        iterator = PageIterator(self._reader(), self._bar())
         self._owner.track(iterator)
         return iterator
+
+    def _bar(self) -> Bar | None:
+        return Bar(cut(self._source.name, 100), "records") if self._options.progress else None
 
     async def page(self, number: int) -> Page[T_co]:
         """One page by its number from 1, alone: no other page is read, so duplicates stay.

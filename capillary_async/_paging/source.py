@@ -166,11 +166,12 @@ class ListSource(Generic[T]):
 
 @frozen
 class PagerOptions:
-    """The options that `Pager.options` sets; None for one that was not given."""
+    """The options that `Pager.options` sets; None for a page size, a limit or a start that was not given."""
 
     page_size: int | None = None
     max_items: int | None = None
     start: Position | None = None
+    progress: bool = False
 
     __repr__ = brief_repr
 
