@@ -194,7 +194,6 @@ class Session(_Wrapped):
     request = _plain(AsyncSession.request)
     history = _plain(AsyncSession.history)
     ping = _plain(AsyncSession.ping)
-    ping = _plain(AsyncSession.ping)
     closed = _Member[bool]()
     base_url = _Member[str]()
     stats = _Member[Stats]()
