@@ -19,13 +19,14 @@ EXPORTS = tuple(f"export {name}" for name in READING)
 REPORTS = ("report expiry", "report liability")
 COMMANDS = ("", "demo", "sandbox", *READING, "export", *EXPORTS, "verify", "reconcile", "report", *REPORTS)
 LINES = {  # those with more options than fit 40 lines
-    "allocations": 45,
-    "awarded": 44,
-    "ledger": 60,
-    "export allocations": 45,
-    "export awarded": 47,
-    "export events": 43,
-    "export ledger": 58,
+    "allocations": 46,
+    "awarded": 45,
+    "events": 41,
+    "ledger": 61,
+    "export allocations": 46,
+    "export awarded": 48,
+    "export events": 44,
+    "export ledger": 59,
 }
 
 

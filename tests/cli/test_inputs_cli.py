@@ -29,6 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.environment import name_cluster
 from support.job_server import Customers
+from support.workbook import write_workbook
 
 from capillary_async.cli import main
 from capillary_async.cli._io.writer import csv_line
@@ -211,6 +212,24 @@ def test_other_forms_of_ids(tmp_path: Path, name: str, data: bytes, options: tup
     (tmp_path / name).write_bytes(data)
     assert main(export(tmp_path / "out", "--ids", str(tmp_path / name), *COLUMN, *options)) == 0
     assert asked(tmp_path / "out") == 2
+
+
+def test_ids_in_a_workbook(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A column of a sheet, numbers or text; what is no id is named with its row."""
+    pytest.importorskip("python_calamine")
+    rows: list[tuple[str | float, ...]] = [("name", "customer_id"), ("a", 1), ("b", "2"), ("c", 3.0)]
+    ids = write_workbook(tmp_path / "ids.xlsx", {"Ids": rows, "Bad": [*rows, ("d", 1.5)]})
+    assert main(export(tmp_path / "out", "--ids", str(ids), *COLUMN, "--sheet", "Ids")) == 0
+    assert asked(tmp_path / "out") == 3
+    for options, said in {
+        COLUMN: "it has several sheets, 'Ids', 'Bad': say which (sheet, --sheet)",
+        ("--sheet", "Ids"): "is a workbook: say which column holds the ids, with --ids-column",
+        (*COLUMN, "--sheet", "Bad"): "row 5: column 'customer_id': '1.5' is no id",
+        (*COLUMN, "--encoding", "cp1252"): "--encoding does not go with ids that are a workbook",
+        ("--ids-column", "customer", "--sheet", "Ids"): "it has name, customer_id. Did you mean 'customer_id'?",
+    }.items():
+        assert main(export(tmp_path / "second", "--ids", str(ids), *options)) == 1
+        assert said in line_of(capfd)
 
 
 @pytest.mark.parametrize(

@@ -15,34 +15,27 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from capillary_async._files import (
     PARQUET,
-    Fault,
     Layout,
     Source,
     SourceError,
-    columns_of,
     is_other_number,
     lines,
     near,
-    records,
-    separated_otherwise,
-    shown_names,
     text_form,
     why_no_id,
 )
 from capillary_async._files.addresses import why_no_path
-from capillary_async.cli._io.io_thread import IOThread
+from capillary_async._files.workbook import is_workbook
 from capillary_async.cli._io.run import UnusableError, jobs
+from capillary_async.cli._io.table_input import STREAM, SheetInput, TextInput
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-    from capillary_async._files import Block
     from capillary_async.cli._io.options import IdSource
 
 __all__ = ["STREAM", "ids_of", "pairs_of"]
 
-# Replaces `-` on the command line, which the parser would take for an option without a name.
-STREAM = "\0-"  # no argument of a process can hold a NUL
 _PIECE = 65_536
 _NO_EVENT = frozenset({"", "-1"})
 Rule = Literal["references", "ids", "strict"]
@@ -99,7 +92,7 @@ def pairs_of(source: IdSource, columns: tuple[str, str], kind: str) -> AsyncIter
     return _pairs(opened, columns, kind)
 
 
-def _opened(path: str, options: IdSource) -> _Input | None:
+def _opened(path: str, options: IdSource) -> TextInput | SheetInput | None:
     """Open the input, unless opening can block; None for Parquet.
 
     Raises:
@@ -109,13 +102,21 @@ def _opened(path: str, options: IdSource) -> _Input | None:
         form = text_form(options.delimiter, encoding=options.encoding)
     except ValueError as error:
         raise UnusableError(f"--{error}") from None
+    if path != STREAM and is_workbook(path):
+        _refuse(path, "a workbook", delimiter=options.delimiter, encoding=options.encoding)
+        return SheetInput(path, options.sheet)
     source = _source(path, form.encoding)
-    if source is not None:
-        return _Input(path, source, form.at(path, options.delimiter).delimiter)
-    for name, given in (("delimiter", options.delimiter), ("encoding", options.encoding)):
+    if source is None:
+        _refuse(path, "Parquet", delimiter=options.delimiter, encoding=options.encoding, sheet=options.sheet)
+        return None
+    _refuse("the input" if path == STREAM else path, "text", sheet=options.sheet)
+    return TextInput(path, source, form.at(path, options.delimiter).delimiter)
+
+
+def _refuse(path: str, kind: str, **options: str | None) -> None:
+    for name, given in options.items():
         if given is not None:
-            raise UnusableError(f"--{name} goes with ids in text, and {path} is Parquet: leave it out")
-    return None
+            raise UnusableError(f"--{name} does not go with ids that are {kind}, as {path} is: leave it out")
 
 
 def _source(path: str, encoding: str) -> Source | None:
@@ -171,78 +172,7 @@ def _stdin(encoding: str) -> Source:
         raise UnusableError(f"cannot read ids: {error}") from error
 
 
-class _Input:
-    """A text input, read in a thread."""
-
-    def __init__(self, path: str, source: Source, delimiter: str) -> None:
-        self._source, self._delimiter = source, delimiter
-        self.label = "stdin" if path == STREAM else path
-
-    def wrong(self, line: int, text: str) -> UnusableError:
-        """Return the error for a line."""
-        return UnusableError(f"ids: {self.label}, line {line}{text}")
-
-    async def blocks(self, layout: Layout) -> AsyncIterator[Block]:
-        """Checked pieces of whole records.
-
-        Raises:
-            UnusableError: It cannot be read, or a line is wrong.
-        """
-        blocking = IOThread()
-        try:
-            while piece := await blocking.call(self._source.piece):
-                block = layout.take(piece)
-                if block is not None:
-                    yield block
-            block = layout.finish()
-            if block is not None:
-                yield block
-        except Fault as fault:
-            raise self.wrong(fault.line, fault.reason) from None
-        except SourceError as error:
-            raise UnusableError(f"ids: {self.label}: {error}") from error
-        finally:
-            # Not waited for: a read of a silent pipe may never return.
-            blocking.end(self._source.close)
-
-    async def rows(self, columns: dict[str, str]) -> AsyncIterator[tuple[int, list[str], int]]:
-        """Yield the cells of the columns of a CSV, each row with its line number and the number of its missing cells.
-
-        Args:
-            columns: The names of the columns, by the options that name them.
-
-        Raises:
-            UnusableError: It cannot be read, or its layout is wrong.
-        """
-        places: list[int] | None = None
-        width = 0
-        async for block in self.blocks(Layout(padded=True, delimiter=self._delimiter)):
-            for line, cells in records(block, self._delimiter):
-                if places is None:
-                    places, width = self._places(line, cells, columns), len(cells)
-                    continue
-                if len(cells) > width:
-                    raise self.wrong(line, f" has {len(cells)} cells, and the header has {width}: {cells!r:.80}")
-                yield line, [cells[at].strip() if at < len(cells) else "" for at in places], width - len(cells)
-
-    def _places(self, line: int, header: list[str], columns: dict[str, str]) -> list[int]:
-        try:
-            return columns_of(header, list(columns.values()))
-        except LookupError as error:
-            name, many = error.args
-            option = next(option for option, each in columns.items() if each == name)
-            if many:
-                raise self.wrong(line, f": {many} columns are named {name!r}; rename all but one") from None
-            other = separated_otherwise(header, self._delimiter)
-            also = f"; its columns are separated by {other[0]}: --delimiter {other[1]}" if other else near(name, header)
-            known = shown_names(each.strip(" \t") for each in header)
-            if len(columns) > 1:
-                text = f": the ids have no column {name!r}; they have {known}. Name it with {option}{also}"
-                raise self.wrong(line, text) from None
-            raise self.wrong(line, f": {option} {name!r} is no column of the ids file; it has {known}{also}") from None
-
-
-async def _plain(source: _Input) -> AsyncIterator[tuple[int, str]]:
+async def _plain(source: TextInput) -> AsyncIterator[tuple[int, str]]:
     async for block in source.blocks(Layout(quoted=False)):
         for line, text in lines(block):
             stripped = text.strip()
@@ -250,8 +180,10 @@ async def _plain(source: _Input) -> AsyncIterator[tuple[int, str]]:
                 yield line, stripped
 
 
-async def _checked(source: _Input, column: str | None, rule: Rule) -> AsyncIterator[str]:
+async def _checked(source: TextInput | SheetInput, column: str | None, rule: Rule) -> AsyncIterator[str]:
     if column is None:
+        if isinstance(source, SheetInput):
+            raise UnusableError(f"{source.label} is a workbook: say which column holds the ids, with --ids-column")
         first = True
         async for line, text in _plain(source):
             if first and rule == "strict" and not text.isdecimal() and not is_other_number(text):
@@ -270,7 +202,7 @@ async def _checked(source: _Input, column: str | None, rule: Rule) -> AsyncItera
         yield text
 
 
-def _check(source: _Input, line: int, text: str, rule: Rule, where: str) -> None:
+def _check(source: TextInput | SheetInput, line: int, text: str, rule: Rule, where: str) -> None:
     if rule == "references" or (rule == "ids" and not is_other_number(text)):
         return
     why = why_no_id(text)
@@ -282,7 +214,7 @@ def _shown(text: str) -> str:
     return f"{text!r:.80} " if text else "it "
 
 
-async def _pairs(source: _Input, columns: tuple[str, str], kind: str) -> AsyncIterator[tuple[str, str]]:
+async def _pairs(source: TextInput | SheetInput, columns: tuple[str, str], kind: str) -> AsyncIterator[tuple[str, str]]:
     async for line, (owner, event), lacking in source.rows(
         {"--identifier-column": columns[0], "--event-column": columns[1]}
     ):

@@ -37,13 +37,15 @@ class IdSource:
 
     Attributes:
         ids: A file of ids, one per line; - for stdin.
-        ids_column: The column to read of a CSV or Parquet file.
+        ids_column: The column to read of a CSV, Parquet or Excel file.
+        sheet: The sheet of an Excel file of ids that has several.
         delimiter: Between the cells of a CSV of ids (default: a comma; a tab in .tsv).
         encoding: Encoding of ids, e.g. cp1252 (default: UTF-8).
     """
 
     ids: str | None = None
     ids_column: str | None = None
+    sheet: str | None = None
     delimiter: str | None = None
     encoding: str | None = None
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from capillary_async._files import PACKED, PARQUET, Source, SourceError, inner_suffix, near
+from capillary_async._files.workbook import is_workbook
 from capillary_async.jobs._books.address import without_password
 from capillary_async.jobs._books.csv import CsvBooks
 from capillary_async.jobs._books.duckdb_parquet import ParquetBooks
 from capillary_async.jobs._books.duckdb_tables import DuckDBBooks
 from capillary_async.jobs._books.postgres import PostgresBooks
+from capillary_async.jobs._books.workbook import WorkbookBooks
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._dataset.parquet_files import parquet_files
 
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Books", "is_export", "open_books", "stage_books"]
 
 _FORMS = (
-    "books.csv, books.parquet (or .tsv, .txt, .csv.gz, .csv.bz2, .csv.zst, a folder or glob of Parquet files), the "
-    "folder of another export, duckdb://file.db or postgresql://..."
+    "books.csv, books.parquet (or .xlsx, .tsv, .txt, .csv.gz, .csv.bz2, .csv.zst, a folder or glob of Parquet files), "
+    "the folder of another export, duckdb://file.db or postgresql://..."
 )
 _TEXTS = (".csv", ".tsv", ".txt")
 
@@ -110,6 +112,9 @@ def _text(path: Path, options: BooksOptions) -> Books:
 
 
 def _file(path: Path, options: BooksOptions) -> Books:
+    if is_workbook(str(path)):
+        options.allow(str(path), "a workbook", "sheet", "decimal")
+        return WorkbookBooks(path, options)
     source = Source(str(path))
     try:
         source.open()
@@ -134,6 +139,8 @@ def _hint(path: Path) -> str:
         return f". It is a DuckDB database: give duckdb://{path} and its table (table, --table)"
     if head.startswith(b"SQLite format 3"):
         return ". It is an SQLite database: write the table to a Parquet or CSV file, and give that"
+    if path.suffix.lower() in (".xlsx", ".xlsm"):
+        return ". It is no workbook: save it again as .xlsx"
     return ". If it is text with a header line, give its delimiter (delimiter, --delimiter)"
 
 
