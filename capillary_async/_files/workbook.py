@@ -53,7 +53,7 @@ def cell_text(value: Any, *, text: bool) -> str | None:
     if isinstance(value, str):
         return value or None
     if text or isinstance(value, dt.date | dt.time | dt.timedelta):
-        kind = {bool: "a truth value", float: "a number", int: "a number"}.get(type(value), "a date or time")
+        kind = "a truth value" if isinstance(value, bool) else "a number" if _is_number(value) else "a date or time"
         raise ValueError(
             f"{_shown(value)} is {kind} of Excel; store it as text" + ("" if text else ", with its offset")
         )
@@ -65,6 +65,10 @@ def cell_text(value: Any, *, text: bool) -> str | None:
             f"{number:f} has more than the {_DIGITS} digits that Excel keeps; round it or store it as text"
         )
     return f"{number:f}" if number else "0"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def _shown(value: Any) -> str:
