@@ -16,7 +16,7 @@ from datetime import tzinfo
 from typing import Any, Final, Generic, TypeVar, cast, get_args, get_origin, overload
 
 import msgspec
-from attrs import field, frozen
+from attrs import define, field
 
 from capillary_async._codec.doubled_members import ambiguity
 from capillary_async._codec.drift import of_rows
@@ -33,7 +33,7 @@ __all__ = ["Decoded", "decode", "is_record", "parse", "rows", "structure", "stru
 T = TypeVar("T")
 
 
-@frozen
+@define
 class Decoded(Generic[T]):
     """The rows of one answer.
 

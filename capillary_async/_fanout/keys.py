@@ -159,7 +159,7 @@ class KeyQueue(Generic[K]):
         return self._full or self._read % AHEAD == 0
 
     def _weigh(self, entry: QueuedKey) -> int:
-        return 0 if entry.fault is not None else self._reader.weigh(entry.key)
+        return 0 if self._reader.batch == 1 or entry.fault is not None else self._reader.weigh(entry.key)
 
     @property
     def _full(self) -> bool:
@@ -270,7 +270,7 @@ def compact(key: Any) -> Any:
 
     Of two keys with the same digest only one would be read; among 10^12 keys the probability is below 10^-14.
     """
-    if not has(cast("type[Any]", type(key))):
+    if isinstance(key, int) or not has(cast("type[Any]", type(key))):
         return key
     return blake2b(_spelt(key).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 

@@ -1,7 +1,7 @@
-"""`OutcomeBuilder`: one unit of a fan-out in progress, the pages read of its keys, and their way to the loop.
+"""`OutcomeBuilder`: the pages read of the keys of one unit, and their way to the loop.
 
 Invariant: each key of a unit comes to exactly one outcome, or to pages of which one is the last.
-Called by `WorkerPool`; filled by the `WorkItem`.
+Called by the readers, which give it pages, and by `WorkerPool`.
 """
 
 from __future__ import annotations
@@ -9,93 +9,66 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from capillary_async._codec.drift import carried
+from capillary_async._codec.drift import joined
 from capillary_async._fanout.outcome import Outcome
 from capillary_async._paging.page import Page
 
 if TYPE_CHECKING:
     from capillary_async._fanout.handoff import Handoff
     from capillary_async._fanout.outcome import FanOutRun
-    from capillary_async._fanout.work import WorkItem
-    from capillary_async.errors import ApiMessage, CapillaryError
+    from capillary_async.errors import CapillaryError
 
 __all__ = ["OutcomeBuilder"]
 
 
-class _Gathered:
-    """The pages read of one key so far."""
-
-    __slots__ = ("drift", "ended", "pages", "parts", "warnings")
-
-    def __init__(self) -> None:
-        self.parts: list[tuple[Any, ...]] = []
-        self.warnings: tuple[ApiMessage, ...] = ()
-        self.pages = 0
-        self.ended = False
-        self.drift: list[Any] = []
-
-    def items(self) -> tuple[Any, ...]:
-        """The items of all pages; those of a single page are not copied."""
-        return self.parts[0] if len(self.parts) == 1 else tuple(chain.from_iterable(self.parts))
-
-
 class OutcomeBuilder:
-    """Collects the pages of a unit into one outcome per key.
+    """Collects the pages of a unit into one outcome per key, or passes them on as they come.
 
     Its methods wait while the loop is slower than the service.
     """
 
-    __slots__ = ("_gathered", "_handoff", "_places", "_plan", "unit")
+    __slots__ = ("_handoff", "_pages", "_places", "_plan")
 
-    def __init__(
-        self, plan: FanOutRun[Any, Any], handoff: Handoff[Any], unit: WorkItem, places: dict[Any, int]
-    ) -> None:
-        self.unit = unit
+    def __init__(self, plan: FanOutRun[Any, Any], handoff: Handoff[Any], places: dict[Any, int]) -> None:
         self._plan = plan
         self._handoff = handoff
         self._places = places
-        self._gathered: dict[Any, _Gathered] = {}
-
-    def _of(self, key: Any) -> _Gathered:
-        gathered = self._gathered.get(key)
-        if gathered is None:
-            gathered = self._gathered[key] = _Gathered()
-        return gathered
+        self._pages: dict[Any, list[Page[Any]]] = {}  # of each key; the last one where they were passed on
 
     async def page(self, key: Any, page: Page[Any]) -> None:
         """One more page of a key."""
-        gathered = self._of(key)
-        gathered.pages += 1
-        gathered.ended = page.last
-        if not self._plan.whole:
+        if self._plan.whole:
+            self._pages.setdefault(key, []).append(page)
+        else:
+            self._pages[key] = [page]
             await self._handoff.send((key, page))
-            return
-        gathered.parts.append(page.items)
-        if page.warnings:
-            gathered.warnings += page.warnings
-        gathered.drift.extend(carried(page))
 
     async def done(self, key: Any) -> None:
         """The key was read to its end."""
-        gathered = self._of(key)
         if self._plan.whole:
-            await self._outcome(key, gathered.items(), None)
-        elif not gathered.ended:
+            await self._send_outcome(key, None)
+        elif not (pages := self._pages.get(key)):
+            await self._handoff.send((key, Page((), 1, last=True)))
+        elif not pages[-1].last:
             # The end was only seen after the last full page: an empty page reports it.
-            await self._handoff.send((key, Page((), gathered.pages + 1, last=True)))
+            await self._handoff.send((key, Page((), pages[-1].number + 1, last=True)))
 
     async def failed(self, key: Any, error: CapillaryError) -> None:
         """The key failed, by itself or with its unit."""
         self._plan.with_key(error, key)
         if not self._plan.whole:
             raise error
-        await self._outcome(key, (), error)
+        await self._send_outcome(key, error)
 
-    async def _outcome(self, key: Any, items: tuple[Any, ...], error: CapillaryError | None) -> None:
-        gathered = self._of(key)
-        sent = (
-            self._places[key],
-            Outcome(key, items, error, gathered.warnings, gathered.pages, tuple(gathered.drift) or None),
-        )
+    async def _send_outcome(self, key: Any, error: CapillaryError | None) -> None:
+        pages = self._pages.pop(key, [])
+        items = () if error is not None else _joined([page.items for page in pages])
+        warnings = _joined([page.warnings for page in pages])
+        sent = self._places[key], Outcome(key, items, error, warnings, len(pages), joined(pages))
         if not self._handoff.offer(sent):
             await self._handoff.send(sent)
+
+
+def _joined(parts: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """All parts in one; a single part is not copied."""
+    return parts[0] if len(parts) == 1 else tuple(chain.from_iterable(parts))

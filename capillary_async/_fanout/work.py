@@ -1,7 +1,7 @@
-"""Units of work of a fan-out, `PagedWork` and `BatchWork`, and the readers with which endpoints make them.
+"""How the keys of a fan-out are read: `PagedReader`, a list per key, and `BatchReader`, several keys per request.
 
-Invariant: a unit that failed may be run again and continues where it stopped. Knows no HTTP.
-Called by the endpoints (readers) and `WorkerPool` (units).
+Invariant: no request outlives the reading that sent it. Knows no HTTP.
+Called by the endpoints, which make the readers, and by `WorkerPool`, whose workers read with them.
 """
 
 from __future__ import annotations
@@ -19,19 +19,17 @@ if TYPE_CHECKING:
 
     from capillary_async._config import Paging
     from capillary_async._paging.page import Page
-    from capillary_async._paging.reader import ListReader
     from capillary_async._paging.source import ListSource, PrefetchBudget, SessionHooks
-    from capillary_async._paging.verified import VerifiedReader
     from capillary_async.tables._doors import TableSource
 
-__all__ = ["BatchReader", "Emit", "PagedReader", "Reader", "WorkItem"]
+__all__ = ["BatchReader", "Emit", "PagedReader", "Reader"]
 
 K = TypeVar("K")
 T = TypeVar("T")
 
 
 class Emit(Protocol):
-    """Receives the pages and errors that a unit reads."""
+    """Receives the pages and errors of the keys of one unit."""
 
     async def page(self, key: Any, page: Page[Any]) -> None:
         """One more page of a key."""
@@ -43,20 +41,6 @@ class Emit(Protocol):
 
     async def failed(self, key: Any, error: CapillaryError) -> None:
         """The key failed."""
-        ...
-
-
-class WorkItem(Protocol):
-    """Work for one worker."""
-
-    keys: tuple[Any, ...]
-
-    async def run(self, emit: Emit) -> None:
-        """Read the keys. Run again after an error, it continues where it stopped."""
-        ...
-
-    async def aclose(self) -> None:
-        """Cancel the requests in flight."""
         ...
 
 
@@ -81,8 +65,8 @@ class Reader(Protocol[K]):
         """Returns a key as the endpoint understands it, or raises InvalidRequestError."""
         ...
 
-    def unit(self, keys: tuple[K, ...], paging: Paging, budget: PrefetchBudget) -> WorkItem:
-        """The unit that reads these keys."""
+    async def read(self, keys: tuple[K, ...], emit: Emit, paging: Paging, budget: PrefetchBudget) -> None:
+        """Read the keys of one unit; an error of all of them is raised."""
         ...
 
     @property
@@ -98,23 +82,6 @@ class Reader(Protocol[K]):
     def for_columns(self, fields: tuple[str, ...]) -> Reader[K]:
         """The same reader for a table of these fields."""
         ...
-
-
-class PagedWork(Generic[K]):
-    """Reads the list of one key; a second run continues with the same list reader."""
-
-    def __init__(self, keys: tuple[K, ...], reader: ListReader[Any] | VerifiedReader[Any]) -> None:
-        self.keys = keys
-        self._reader = reader
-
-    async def run(self, emit: Emit) -> None:
-        key = self.keys[0]
-        while (page := await self._reader.next_page()) is not None:
-            await emit.page(key, page)
-        await emit.done(key)
-
-    async def aclose(self) -> None:
-        await self._reader.aclose()
 
 
 @frozen(eq=False, repr=False)
@@ -140,36 +107,22 @@ class PagedReader(Generic[K, T]):
         """Whether the unit has one key."""
         return count == 1
 
-    def unit(self, keys: tuple[K, ...], paging: Paging, budget: PrefetchBudget) -> WorkItem:
-        """The unit that reads the list of one key."""
-        return PagedWork(keys, open_reader(self.source(keys[0]), paging, self.owner, budget=budget))
+    async def read(self, keys: tuple[K, ...], emit: Emit, paging: Paging, budget: PrefetchBudget) -> None:
+        """Read the list of one key."""
+        (key,) = keys
+        reader = open_reader(self.source(key), paging, self.owner, budget=budget)
+        try:
+            while (page := await reader.next_page()) is not None:
+                await emit.page(key, page)
+                if page.last:
+                    break
+        finally:
+            await reader.aclose()
+        await emit.done(key)
 
 
 def _for_columns(source: Callable[[Any], ListSource[Any]], fields: tuple[str, ...], key: Any) -> ListSource[Any]:
     return source(key).for_columns(fields)
-
-
-class BatchWork(Generic[K, T]):
-    """Reads several keys in one request; each of them gets one page or one error."""
-
-    def __init__(
-        self, keys: tuple[K, ...], ask: Callable[[tuple[K, ...]], Awaitable[dict[K, Page[T] | CapillaryError]]]
-    ) -> None:
-        self.keys = keys
-        self._ask = ask
-
-    async def run(self, emit: Emit) -> None:
-        answers = await self._ask(self.keys)
-        for key in self.keys:
-            answer = answers[key]
-            if isinstance(answer, CapillaryError):
-                await emit.failed(key, answer)
-                continue
-            await emit.page(key, answer)
-            await emit.done(key)
-
-    async def aclose(self) -> None:
-        """Do nothing: no request outlives `run`."""
 
 
 def _any_paging(paging: Paging) -> None:
@@ -200,6 +153,13 @@ class BatchReader(Generic[K, T]):
         """Whether the batch is within the limits of number and length; a single key always is."""
         return count == 1 or (count <= self.batch and weight <= self.room)
 
-    def unit(self, keys: tuple[K, ...], paging: Paging, budget: PrefetchBudget) -> WorkItem:  # noqa: ARG002 - no pages
-        """The unit that reads these keys with one request."""
-        return BatchWork(keys, self.ask)
+    async def read(self, keys: tuple[K, ...], emit: Emit, paging: Paging, budget: PrefetchBudget) -> None:  # noqa: ARG002 - no pages
+        """Read the keys with one request; each of them has one page or one error."""
+        answers = await self.ask(keys)
+        for key in keys:
+            answer = answers[key]
+            if isinstance(answer, CapillaryError):
+                await emit.failed(key, answer)
+            else:
+                await emit.page(key, answer)
+                await emit.done(key)

@@ -78,8 +78,8 @@ class WorkerPool(Generic[K, T]):
             while worker >= self._admitted:
                 self._admission.clear()
                 await self._admission.wait()
-            while (builder := await self._next(worker)) is not None:
-                await self._read(builder)
+            while (places := await self._next(worker)) is not None:
+                await self._read(places, worker)
                 self._admit(2)
         except asyncio.CancelledError:
             self._workers -= 1
@@ -98,11 +98,11 @@ class WorkerPool(Generic[K, T]):
         self._admitted += more
         self._admission.set()
 
-    async def _next(self, worker: int) -> OutcomeBuilder | None:
-        """The next unit; None at the end."""
+    async def _next(self, worker: int) -> dict[K, int] | None:
+        """The keys of the next unit, with their places; None at the end."""
         while self._queue.ready or await self._rest(worker, self._queue.wait()):
-            if (builder := self._new_unit(worker)) is not None:
-                return builder
+            if places := self._queue.take(self._until()):
+                return places
             if (refused := self._queue.take_refused(self._until())) is not None:
                 await self._refuse(refused)
             elif self._queue.waiting:
@@ -132,14 +132,6 @@ class WorkerPool(Generic[K, T]):
         window = self._plan.reorder_window
         return None if window is None else self._given + window
 
-    def _new_unit(self, worker: int) -> OutcomeBuilder | None:
-        """A unit of new keys; None where there are none."""
-        places = self._queue.take(self._until())
-        if not places:
-            return None
-        unit = self._plan.reader.unit(tuple(places), self._plan.options.paging, self._budgets[worker])
-        return OutcomeBuilder(self._plan, self._handoff, unit, places)
-
     async def _moved(self) -> None:
         """Wait until the loop takes an outcome: the next key is outside the reorder window."""
         self._window.clear()
@@ -150,20 +142,17 @@ class WorkerPool(Generic[K, T]):
         self._given += 1
         self._window.set()
 
-    async def _read(self, builder: OutcomeBuilder) -> None:
-        """Run a unit to its outcomes."""
+    async def _read(self, places: dict[K, int], worker: int) -> None:
+        """Read the keys of a unit to their outcomes."""
+        plan, keys = self._plan, tuple(places)
+        builder = OutcomeBuilder(plan, self._handoff, places)
         try:
-            await builder.unit.run(builder)
+            await plan.reader.read(keys, builder, plan.options.paging, self._budgets[worker])
         except CapillaryError as error:
-            await self._fail(builder, error)
-        except BaseException:
-            await builder.unit.aclose()
-            raise
+            await self._fail(builder, keys, error)
 
-    async def _fail(self, builder: OutcomeBuilder, error: CapillaryError) -> None:
+    async def _fail(self, builder: OutcomeBuilder, keys: tuple[K, ...], error: CapillaryError) -> None:
         """Give each key of the unit its error; raise an error that concerns all keys."""
-        await builder.unit.aclose()
-        keys = builder.unit.keys
         if error.concerns_all_keys or not self._plan.whole:
             raise self._plan.with_key(error, keys[0] if error.key is None else error.key)
         for key in keys:

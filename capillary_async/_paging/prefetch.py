@@ -79,9 +79,10 @@ class PrefetchQueue(Generic[R]):
 
         A second cancellation would interrupt the clean-up of a request.
         """
-        _cancel(self._tasks)
-        self._ending += self._tasks
-        self._tasks.clear()
+        if self._tasks:  # nearly never: most lists are one page
+            _cancel(self._tasks)
+            self._ending += self._tasks
+            self._tasks.clear()
 
     async def aclose(self) -> None:
         """Cancel all tasks and wait until they have ended, with their connections."""

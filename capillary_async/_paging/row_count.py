@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import define
 
 if TYPE_CHECKING:
     from capillary_async._paging.source import FetchedPage
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["RowCount"]
 
 
-@frozen
+@define
 class RowCount:
     """Rows received up to the last page given, nulls and duplicates included.
 

@@ -1,7 +1,7 @@
 """What endpoints and sessions pass to paging: `ListSource`, `FetchedPage`, `SessionHooks` and the options.
 
-Invariant: data and callables only; nothing here sends a request by itself. Endpoints make `ListSource` and
-`FetchedPage`; `Pager`, `ListReader`, `VerifiedReader` and the fan-out read them.
+Invariant: data and callables only, which nothing changes; nothing here sends a request by itself. Endpoints make
+`ListSource` and `FetchedPage`; `Pager`, `ListReader`, `VerifiedReader` and the fan-out read them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from capillary_async._paging.lengths import Lengths
 from capillary_async._paging.page import Page, Position
@@ -23,7 +23,7 @@ __all__ = ["ALONE", "FetchedPage", "ListSource", "PagerOptions", "PrefetchBudget
 T = TypeVar("T")
 
 
-@frozen(eq=False)
+@define(eq=False)
 class FetchedPage(Generic[T]):
     """One page as the endpoint received it.
 
@@ -122,7 +122,7 @@ class SessionHooks(Protocol):
         ...
 
 
-@frozen(eq=False)
+@define(eq=False)
 class ListSource(Generic[T]):
     """How one list is read.
 

@@ -6,7 +6,6 @@ handler. Called by the session and by `Calls`, once per view.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
@@ -23,13 +22,13 @@ from capillary_async._transport.stats import Stats, measure
 from capillary_async._transport.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from ssl import SSLContext
 
     from capillary_async._config import Limits, RetryPolicy, Timeouts
     from capillary_async._priority import Priority
     from capillary_async._transport.credentials import BasicCredentials, OAuthCredentials
-    from capillary_async._transport.messages import Handler, Middleware, Request, Response
+    from capillary_async._transport.messages import Handler, Middleware
     from capillary_async.auth import BasicAuth, OAuthClient
 
 __all__ = ["ClientSession", "Shared", "build", "compose", "share"]
@@ -90,9 +89,9 @@ def compose(steps: Sequence[Middleware], last: Handler) -> Handler:
     """Make one handler of several steps; the first is the outermost."""
     handler = last
     for step in reversed(steps):
-        handler = partial(_step, step, handler)
+        handler = _before(step, handler)
     return handler
 
 
-def _step(step: Middleware, handler: Handler, request: Request) -> Awaitable[Response]:
-    return step(request, handler)
+def _before(step: Middleware, handler: Handler) -> Handler:
+    return lambda request: step(request, handler)

@@ -82,7 +82,7 @@ class RequestLimiter:
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Wait for a permit and hold it until the answer is whole."""
         permit = await self._permit(request)
-        while (control := self._control_for(permit, request.call)) is not None:
+        while permit.probe and (control := self._control_for(permit, request.call)) is not None:
             await self._repeat(control, permit, handler)
             permit = await self._permit(request)
         if request.call is not None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from capillary_async.errors import CapillaryError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from capillary_async._transport.messages import Handler, Request, Response
 
 __all__ = ["log"]
@@ -20,10 +22,12 @@ __all__ = ["log"]
 logger = logging.getLogger("capillary_async")
 
 
-async def log(request: Request, handler: Handler) -> Response:
+def log(request: Request, handler: Handler) -> Awaitable[Response]:
     """Pass the request on, and log its outcome at DEBUG."""
-    if not logger.isEnabledFor(logging.DEBUG):
-        return await handler(request)
+    return _logged(request, handler) if logger.isEnabledFor(logging.DEBUG) else handler(request)
+
+
+async def _logged(request: Request, handler: Handler) -> Response:
     began = time.monotonic()
     try:
         response = await handler(request)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from capillary_async._transport.aiohttp_errors import (
@@ -44,11 +45,11 @@ class Wire:
     """The last step: sends a request through the pool of the running loop."""
 
     def __init__(self, base_url: str, pools: Pools, stats: Stats, headers: Mapping[str, str]) -> None:
-        self._base = base_url
+        self._base = URL(base_url, encoded=True)
         self._pools = pools
         self._stats = stats
         self._route = pools.route(base_url)
-        self._headers = {**headers, **self._route.headers}
+        self._headers = CIMultiDict({**headers, **self._route.headers})
         self._options = self._route.options
         self._timeouts: dict[Timeouts, aiohttp.ClientTimeout] = {}
 
@@ -93,11 +94,11 @@ class Wire:
 
     async def _exchange(self, client: aiohttp.ClientSession, request: Request, timer: AttemptTimer) -> Response:
         began = time.monotonic()
-        query = f"?{request.query}" if request.query else ""
-        headers = {**self._headers, **request.headers}
+        headers = self._headers.copy()
+        headers.update(request.headers)
         async with client.request(
             request.method,
-            URL(f"{self._base}{request.path}{query}", encoded=True),
+            self._url(request),
             headers=headers,
             data=request.body,
             allow_redirects=False,
@@ -118,8 +119,16 @@ class Wire:
                 raise
             response = Response(answer.status, answer.headers, body, time.monotonic() - began)
             protocol = getattr(answer, "_protocol", None)
-            copy = self._pools.copies.has(protocol, f"{request.path}{query}", headers, answer, raw)
+            copy = self._pools.copies.has(protocol, f"{request.path}?{request.query}", headers, answer, raw)
             return came_over(response, partial(_discard, client.connector, protocol), copy=copy)
+
+    def _url(self, request: Request) -> URL:
+        """The URL of a request, made of its parts: to parse it whole takes three times as long."""
+        base = self._base
+        path = request.path if base.raw_path == "/" else base.raw_path + request.path
+        return URL.build(
+            scheme=base.scheme, authority=base.raw_authority, path=path, query_string=request.query, encoded=True
+        )
 
     def _timeout(self, request: Request) -> aiohttp.ClientTimeout:
         if request.call is None:

@@ -76,8 +76,11 @@ class Resource:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
-    def _shape(self, model: type[Any], member: str | None = None, owners: Collection[int] = ()) -> ResponseSpec:
-        return ResponseSpec(model, member, timezone=self._caller.server_timezone, owners=frozenset(owners))
+    def _shape(
+        self, model: type[Any], member: str | None = None, owners: Collection[int] = (), columns: tuple[str, ...] = ()
+    ) -> ResponseSpec:
+        zone = self._caller.server_timezone
+        return ResponseSpec(model, member, timezone=zone, owners=frozenset(owners), columns=columns)
 
     async def _get(self, path: str, query: str, shape: ResponseSpec, headers: Headers | None = None) -> Response:
         return await self._caller.call(Request("GET", path, query, headers or Headers(), shape=shape))

@@ -11,7 +11,7 @@ from datetime import date
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from capillary_async._fanout.fanout import FanOut
 from capillary_async._paging.pager import FetchedPage, ListSource, Pager
@@ -234,7 +234,7 @@ class PointsAllocationResource(Resource):
         not_found: NotFoundAs,
         columns: tuple[str, ...] = (),
     ) -> ListSource[PointsAllocation]:
-        shape = evolve(self._shape(PointsAllocation, owners=(customer_id,)), columns=columns)
+        shape = self._shape(PointsAllocation, owners=(customer_id,), columns=columns)
         headers = self._caller.neo_headers
 
         def fetch(number: int, size: int, *, late: bool = False) -> Awaitable[FetchedPage[PointsAllocation]]:
