@@ -16,6 +16,7 @@ from capillary_async._paging.page import Page
 if TYPE_CHECKING:
     from capillary_async._fanout.handoff import Handoff
     from capillary_async._fanout.outcome import FanOutRun
+    from capillary_async._paging.source import FetchedPage
     from capillary_async.errors import CapillaryError
 
 __all__ = ["OutcomeBuilder"]
@@ -27,17 +28,18 @@ class OutcomeBuilder:
     Its methods wait while the loop is slower than the service.
     """
 
-    __slots__ = ("_handoff", "_pages", "_places", "_plan")
+    __slots__ = ("_handoff", "_pages", "_places", "_plan", "whole")
 
     def __init__(self, plan: FanOutRun[Any, Any], handoff: Handoff[Any], places: dict[Any, int]) -> None:
+        self.whole = plan.whole
         self._plan = plan
         self._handoff = handoff
         self._places = places
-        self._pages: dict[Any, list[Page[Any]]] = {}  # of each key; the last one where they were passed on
+        self._pages: dict[Any, list[Any]] = {}  # of each key; the last one where they were passed on
 
-    async def page(self, key: Any, page: Page[Any]) -> None:
+    async def page(self, key: Any, page: Page[Any] | FetchedPage[Any]) -> None:
         """One more page of a key."""
-        if self._plan.whole:
+        if self.whole:
             self._pages.setdefault(key, []).append(page)
         else:
             self._pages[key] = [page]
@@ -45,7 +47,7 @@ class OutcomeBuilder:
 
     async def done(self, key: Any) -> None:
         """The key was read to its end."""
-        if self._plan.whole:
+        if self.whole:
             await self._send_outcome(key, None)
         elif not (pages := self._pages.get(key)):
             await self._handoff.send((key, Page((), 1, last=True)))
@@ -56,13 +58,13 @@ class OutcomeBuilder:
     async def failed(self, key: Any, error: CapillaryError) -> None:
         """The key failed, by itself or with its unit."""
         self._plan.with_key(error, key)
-        if not self._plan.whole:
+        if not self.whole:
             raise error
         await self._send_outcome(key, error)
 
     async def _send_outcome(self, key: Any, error: CapillaryError | None) -> None:
         pages = self._pages.pop(key, [])
-        items = () if error is not None else _joined([page.items for page in pages])
+        items = () if error is not None else _joined([tuple(page.items) for page in pages])
         warnings = _joined([page.warnings for page in pages])
         sent = self._places[key], Outcome(key, items, error, warnings, len(pages), joined(pages))
         if not self._handoff.offer(sent):

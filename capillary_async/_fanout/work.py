@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from attrs import evolve, frozen
 
+from capillary_async._paging.page import Position
+from capillary_async._paging.reader import is_whole_list
+from capillary_async._paging.requests import fetch_page
 from capillary_async._paging.verified import open_reader
 from capillary_async.errors import CapillaryError
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
     from capillary_async._config import Paging
     from capillary_async._paging.page import Page
-    from capillary_async._paging.source import ListSource, PrefetchBudget, SessionHooks
+    from capillary_async._paging.source import FetchedPage, ListSource, PrefetchBudget, SessionHooks
     from capillary_async.tables._doors import TableSource
 
 __all__ = ["BatchReader", "Emit", "PagedReader", "Reader"]
@@ -31,7 +34,12 @@ T = TypeVar("T")
 class Emit(Protocol):
     """Receives the pages and errors of the keys of one unit."""
 
-    async def page(self, key: Any, page: Page[Any]) -> None:
+    @property
+    def whole(self) -> bool:
+        """Whether the pages of a key become one outcome, which needs neither their positions nor which is the last."""
+        ...
+
+    async def page(self, key: Any, page: Page[Any] | FetchedPage[Any]) -> None:
         """One more page of a key."""
         ...
 
@@ -110,7 +118,15 @@ class PagedReader(Generic[K, T]):
     async def read(self, keys: tuple[K, ...], emit: Emit, paging: Paging, budget: PrefetchBudget) -> None:
         """Read the list of one key."""
         (key,) = keys
-        reader = open_reader(self.source(key), paging, self.owner, budget=budget)
+        source = self.source(key)
+        first = None
+        if emit.whole and not paging.verify:
+            first = await _first_page(source, paging, budget)
+            if is_whole_list(first, source, paging, self.owner):
+                await emit.page(key, first)
+                await emit.done(key)
+                return
+        reader = open_reader(source, paging, self.owner, budget=budget, first=first)
         try:
             while (page := await reader.next_page()) is not None:
                 await emit.page(key, page)
@@ -119,6 +135,14 @@ class PagedReader(Generic[K, T]):
         finally:
             await reader.aclose()
         await emit.done(key)
+
+
+async def _first_page(source: ListSource[T], paging: Paging, budget: PrefetchBudget) -> FetchedPage[T]:
+    try:
+        return await fetch_page(source, 1, paging.page_size, budget)
+    except CapillaryError as error:
+        error.position = Position(1)
+        raise
 
 
 def _for_columns(source: Callable[[Any], ListSource[Any]], fields: tuple[str, ...], key: Any) -> ListSource[Any]:

@@ -1,7 +1,6 @@
 """Which page a reading requests next, how many rows a full page has, and when the list ends: `Cursor`.
 
-Invariant: values only; every step gives a new cursor and changes none (a frozen class takes three times as long to
-make). Rows count as received, duplicates and nulls included.
+Invariant: values only; every step gives a new cursor. Rows count as received, duplicates and nulls included.
 Called by `ListReader` for each page, and by `Pager.page` for a single one.
 """
 
@@ -9,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import define, evolve
+from attrs import evolve, frozen
 
 from capillary_async._paging.page import Position, placed
 
@@ -22,7 +21,7 @@ __all__ = ["LIKELY_CAPS", "Cursor", "after_single_page", "detect_page_size"]
 LIKELY_CAPS = frozenset({10, 20, 25, 50, 100, 200, 250, 500})
 
 
-@define
+@frozen
 class Cursor:
     """Where a reading is.
 

@@ -63,7 +63,7 @@ class DuplicateFilter(Generic[T]):
         self._source = source
         self._seen: Seen[T] = Seen(source.key, past)
         self.past = self._seen.given()
-        self._stale = past.stale if isinstance(past, Past | Stored) else 0
+        self._stale = 0 if past is None else past.stale
         self._digests: set[int] = set()  # of the full pages
         # Records given before this reading may come again where rows moved: only those that it met itself show a loop,
         # unless the reading before ended in one.

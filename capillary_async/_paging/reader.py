@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from attrs import evolve
 
 from capillary_async._config import CarefulPaging
-from capillary_async._paging.cursor import Cursor
+from capillary_async._paging.cursor import Cursor, detect_page_size
 from capillary_async._paging.duplicates import DuplicateFilter
-from capillary_async._paging.page import Position, past_of
+from capillary_async._paging.page import Position, past_of, placed
 from capillary_async._paging.requests import PageRequests
 from capillary_async._paging.row_count import RowCount
 from capillary_async._paging.source import ALONE, FetchedPage
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from capillary_async._paging.page import Page
     from capillary_async._paging.source import ListSource, PagerOptions, PrefetchBudget, SessionHooks
 
-__all__ = ["ListReader"]
+__all__ = ["ListReader", "is_whole_list"]
 
 T = TypeVar("T")
 
-_BEGINNING = Position(1)
+_BEGINNING = placed(1, 0, None, None)
 
 
 class ListReader(Generic[T]):
@@ -52,17 +52,19 @@ class ListReader(Generic[T]):
         *,
         fixed: bool = False,
         budget: PrefetchBudget = ALONE,
+        first: FetchedPage[T] | None = None,
     ) -> None:
         start = options.start or _BEGINNING
         size = options.page_size or paging.page_size
         cursor = Cursor.at(start, size, fixed=fixed, pages=source.pages)
         self._source = source
+        self._endpoint = source.endpoint
         self._owner = owner
         self._exports = isinstance(paging, CarefulPaging)
         self._careful = paging.verify or self._exports
         self._left = options.max_items
         self._cursor = cursor.ended() if self._left == 0 else cursor
-        self._requests = PageRequests(source, paging.prefetch, budget)
+        self._requests = PageRequests(source, paging.prefetch, budget, first)
         self._duplicates = DuplicateFilter(source, past_of(start))
         self._count = RowCount((start.page - 1) * cursor.size)
         self._refused: CapillaryError | None = None  # raised instead of the next page
@@ -146,7 +148,7 @@ class ListReader(Generic[T]):
                 return FetchedPage.gone(error, self._cursor.number)
             return None
         if self._source.pages is None:
-            self._owner.lengths.note(self._source.endpoint, self.size, fetched.received)
+            self._owner.lengths.note(self._endpoint, self.size, fetched.received)
         return fetched
 
     def _may_end(self, error: DecodeError | NotFoundError) -> bool:
@@ -178,7 +180,7 @@ class ListReader(Generic[T]):
 
     async def _is_capped(self, page: FetchedPage[T]) -> bool:
         """Whether a server's cap shortened a page 1, as far as is known or a request for page 2 shows."""
-        length, lengths, endpoint = page.received, self._owner.lengths, self._source.endpoint
+        length, lengths, endpoint = page.received, self._owner.lengths, self._endpoint
         if not self._cursor.may_be_capped(length) or (self._left is not None and self._left <= length):
             return False
         if self._careful:
@@ -199,7 +201,7 @@ class ListReader(Generic[T]):
             self._requests.start(self._cursor.number + 1, page.received)
             found = await self._finds(page)
         finally:
-            self._owner.lengths.looked(self._source.endpoint, self.size, page.received, found=found)
+            self._owner.lengths.looked(self._endpoint, self.size, page.received, found=found)
         if found is False:
             self._looks += 1
             await self.aclose()
@@ -250,3 +252,20 @@ class ListReader(Generic[T]):
         if self._exports:
             return evolve(fetched, error=fetched.error or PagingError(text))
         return evolve(fetched, warnings=(*fetched.warnings, ApiMessage(None, text)))
+
+
+def is_whole_list(page: FetchedPage[T], source: ListSource[T], paging: Paging, owner: SessionHooks) -> bool:
+    """Whether page 1 surely is all of a list, as a `ListReader` would find too: most lists of a fan-out are that short.
+
+    False where anything has to be looked up, left out, warned of or raised.
+    """
+    size, received = paging.page_size, page.received
+    if received >= detect_page_size(size, received) or page.error is not None or isinstance(paging, CarefulPaging):
+        return False
+    if source.pages is not None or (page.total or 0) > received:
+        return False
+    endpoint = source.endpoint
+    owner.lengths.note(endpoint, size, received)
+    return len(set(map(source.key, page.items))) == len(page.items) and not owner.lengths.is_cap(
+        endpoint, size, received
+    )

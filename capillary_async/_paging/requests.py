@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from capillary_async._paging.cursor import Cursor
     from capillary_async._paging.source import FetchedPage, ListSource, PrefetchBudget
 
-__all__ = ["PageRequests"]
+__all__ = ["PageRequests", "fetch_page"]
 
 T = TypeVar("T")
 
@@ -29,29 +29,26 @@ class PageRequests(Generic[T]):
         sent: Number of pages requested.
     """
 
-    def __init__(self, source: ListSource[T], prefetch: int, budget: PrefetchBudget) -> None:
+    def __init__(
+        self, source: ListSource[T], prefetch: int, budget: PrefetchBudget, first: FetchedPage[T] | None = None
+    ) -> None:
         self._source = source
         self._prefetch = prefetch
+        self._first = first
         self._budget = budget
         self._width = 1  # pages ahead; doubled by each full page, so that a short list costs few requests
         self.ahead: PrefetchQueue[FetchedPage[T]] = PrefetchQueue()
-        self.sent = 0
+        self.sent = 0 if first is None else 1
 
     async def page(self, cursor: Cursor, *, again: bool = False) -> FetchedPage[T]:
         """The page at the cursor, decoded; `again` requests it although it came before."""
-        fetched = await self._fetched(cursor, again=again)
-        if fetched.decode is None:
-            return fetched
-        if self._budget.turn is not None:
-            await self._budget.turn()
-        return await fetched.decode()
-
-    def _fetched(self, cursor: Cursor, *, again: bool) -> Awaitable[FetchedPage[T]]:
+        first, self._first = self._first, None
+        if first is not None:
+            return first
         if len(self.ahead) and not again:
-            return self.ahead.take()
+            return await _decoded(await self.ahead.take(), self._budget)
         self.sent += 1
-        deferred = None if self._budget.turn is None else self._source.ahead
-        return (deferred or self._source.fetch)(cursor.number, cursor.size)
+        return await fetch_page(self._source, cursor.number, cursor.size, self._budget)
 
     def widen(self) -> None:
         """Request twice as many pages ahead from now on: a full page came."""
@@ -69,6 +66,21 @@ class PageRequests(Generic[T]):
         """Request a page ahead."""
         self.sent += 1
         self.ahead.start(_fetch(self._source.ahead or self._source.fetch, number, size))
+
+
+async def fetch_page(source: ListSource[T], number: int, size: int, budget: PrefetchBudget) -> FetchedPage[T]:
+    """A page, decoded when its turn comes."""
+    deferred = None if budget.turn is None else source.ahead
+    fetched = await (deferred or source.fetch)(number, size)
+    return fetched if fetched.decode is None else await _decoded(fetched, budget)
+
+
+async def _decoded(fetched: FetchedPage[T], budget: PrefetchBudget) -> FetchedPage[T]:
+    if fetched.decode is None:
+        return fetched
+    if budget.turn is not None:
+        await budget.turn()
+    return await fetched.decode()
 
 
 async def _fetch(fetch: Callable[[int, int], Awaitable[FetchedPage[Any]]], number: int, size: int) -> FetchedPage[Any]:

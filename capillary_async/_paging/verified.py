@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from capillary_async._config import Paging
     from capillary_async._paging.page import Page
-    from capillary_async._paging.source import ListSource, PrefetchBudget, SessionHooks
+    from capillary_async._paging.source import FetchedPage, ListSource, PrefetchBudget, SessionHooks
 
 __all__ = ["VerifiedReader", "open_reader"]
 
@@ -147,14 +147,16 @@ def open_reader(
     owner: SessionHooks,
     options: PagerOptions = WHOLE,
     budget: PrefetchBudget = ALONE,
+    *,
+    first: FetchedPage[T] | None = None,
 ) -> ListReader[T] | VerifiedReader[T]:
     """A reader for a list: read once, or with `paging.verify` until two readings agree.
 
-    Batches of ids are read once: no record can move from one to another.
+    Batches of ids are read once: no record can move from one to another. `first` is page 1, where it was fetched.
     """
     if paging.verify and source.pages is None:
         return VerifiedReader(source, paging, options, owner, budget)
-    return ListReader(source, paging, options, owner, budget=budget)
+    return ListReader(source, paging, options, owner, budget=budget, first=first)
 
 
 def _difference(before: Counter[T], after: Counter[T], key: Callable[[T], Hashable | None]) -> str:
