@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from capillary_async._codec.drift import joined
+from capillary_async._codec.drift import carried
 from capillary_async._fanout.outcome import Outcome
 from capillary_async._paging.page import Page
 
@@ -66,7 +66,8 @@ class OutcomeBuilder:
         pages = self._pages.pop(key, [])
         items = () if error is not None else _joined([tuple(page.items) for page in pages])
         warnings = _joined([page.warnings for page in pages])
-        sent = self._places[key], Outcome(key, items, error, warnings, len(pages), joined(pages))
+        drift = _joined([carried(page) for page in pages]) or None
+        sent = self._places[key], Outcome(key, items, error, warnings, len(pages), drift)
         if not self._handoff.offer(sent):
             await self._handoff.send(sent)
 

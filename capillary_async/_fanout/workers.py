@@ -80,7 +80,8 @@ class WorkerPool(Generic[K, T]):
                 await self._admission.wait()
             while (places := await self._next(worker)) is not None:
                 await self._read(places, worker)
-                self._admit(2)
+                if self._admitted < len(self._budgets):
+                    self._admit(2)
         except asyncio.CancelledError:
             self._workers -= 1
             self._admit(self._plan.workers)

@@ -2,7 +2,7 @@
 
 Invariant: every record of the list is given once, in order, or an error has the position of what is missing; only the
 reader ends a list, and only where nothing contradicts the end. Knows no HTTP: an endpoint passes a `ListSource`.
-Called by `PageIterator`, `ItemIterator`, `VerifiedReader` and `PagedWork`.
+Called by `PageIterator`, `ItemIterator`, `VerifiedReader` and `PagedReader`.
 """
 
 from __future__ import annotations

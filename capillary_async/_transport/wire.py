@@ -51,7 +51,8 @@ class Wire:
         self._route = pools.route(base_url)
         self._headers = CIMultiDict({**headers, **self._route.headers})
         self._options = self._route.options
-        self._timeouts: dict[Timeouts, aiohttp.ClientTimeout] = {}
+        # The last settings in their form for aiohttp, in one tuple, since threads share it.
+        self._timeouts: tuple[Timeouts | None, aiohttp.ClientTimeout] = None, aiohttp.ClientTimeout(total=None)
 
     async def __call__(self, request: Request) -> Response:
         """One attempt.
@@ -134,19 +135,19 @@ class Wire:
         if request.call is None:
             return aiohttp.ClientTimeout(total=None)
         timeouts = request.call.timeouts
-        known = self._timeouts.get(timeouts)
-        if known is None:
+        known, limits = self._timeouts
+        if known is not timeouts:
             # In a pool that is not ours, `connect` would count the wait for one of its connections too, and
             # nothing reports when the connection is there.
             unowned = self._pools.unowned
-            known = aiohttp.ClientTimeout(
+            limits = aiohttp.ClientTimeout(
                 total=None,
                 connect=None if unowned else timeouts.connect,
                 sock_connect=timeouts.connect,
                 sock_read=timeouts.read if unowned else None,
             )
-            self._timeouts[timeouts] = known
-        return known
+            self._timeouts = timeouts, limits
+        return limits
 
 
 def _discard(connector: aiohttp.BaseConnector | None, protocol: Any) -> None:
