@@ -239,8 +239,9 @@ class PointsAllocationResource(Resource):
 
         def fetch(number: int, size: int, *, late: bool = False) -> Awaitable[FetchedPage[PointsAllocation]]:
             query = f"{prefix}&page={number}&count={size}"
-            ask = partial(self._page, Request("GET", path, query, headers, shape=shape, late=late))
-            return _or_empty(ask, name) if number == 1 and not_found == "empty" else ask()
+            request = Request("GET", path, query, headers, shape=shape, late=late)
+            first = number == 1 and not_found == "empty"
+            return _or_empty(partial(self._page, request), name) if first else self._page(request)
 
         def with_columns(fields: tuple[str, ...]) -> ListSource[PointsAllocation]:
             return self._source(path, prefix, name, customer_id, not_found, fields)
