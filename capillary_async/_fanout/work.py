@@ -120,7 +120,7 @@ class PagedReader(Generic[K, T]):
         (key,) = keys
         source = self.source(key)
         first = None
-        if emit.whole and not paging.verify:
+        if emit.whole and source.pages is None and not paging.verify:
             first = await _first_page(source, paging, budget)
             if is_whole_list(first, source, paging, self.owner):
                 await emit.page(key, first)

@@ -257,12 +257,12 @@ class ListReader(Generic[T]):
 def is_whole_list(page: FetchedPage[T], source: ListSource[T], paging: Paging, owner: SessionHooks) -> bool:
     """Whether page 1 surely is all of a list, as a `ListReader` would find too: most lists of a fan-out are that short.
 
-    False where anything has to be looked up, left out, warned of or raised.
+    False where anything has to be looked up, left out, warned of or raised. Not for lists of a known number of pages.
     """
     size, received = paging.page_size, page.received
     if received >= detect_page_size(size, received) or page.error is not None or isinstance(paging, CarefulPaging):
         return False
-    if source.pages is not None or (page.total or 0) > received:
+    if (page.total or 0) > received:
         return False
     endpoint = source.endpoint
     owner.lengths.note(endpoint, size, received)
