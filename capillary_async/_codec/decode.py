@@ -71,7 +71,8 @@ def rows(model: type[T], body: bytes, *, timezone: tzinfo | None = None, columns
         DecodeError: With a path for each fault, `$` where the body is no array.
     """
     if is_snake_case(model):
-        fast = fast_decoder(cast("Any", model), columns)
+        kind: Any = model
+        fast = fast_decoder(kind, columns) if columns else fast_decoder(kind)
         found = fast.read(body)
         if found is not None:
             records, plain = found

@@ -6,7 +6,7 @@ Made by `fast_decoder`; called by the rules of paging, as records are, and by `t
 
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import attrs
 import msgspec
@@ -39,13 +39,37 @@ class RawRow(msgspec.Struct, gc=False, eq=False):
             return NotImplemented
         return all(_value(getattr(self, name)) == _value(getattr(other, name)) for name in self.__struct_fields__)
 
+    def __ne__(self, other: object) -> bool:  # that of `Struct` compares otherwise
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
     def __hash__(self) -> int:
         return hash(self.record())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        names = self.__struct_fields__
+        return _unpickled, (self.model, names, tuple(getattr(self, name) for name in names))
 
 
 def _value(value: Any) -> Any:
     """A value as a record has it, but for whole amounts, which are ints here and equal their Decimals."""
     return Decimal(value.decode(), PARSING) if isinstance(value, bytes) else value
+
+
+def _unpickled(model: Any, names: tuple[str, ...], values: tuple[Any, ...]) -> RawRow:
+    return cast("RawRow", _row_of(model, names)(*values))
+
+
+@lru_cache(maxsize=64)
+def _row_of(model: Any, columns: tuple[str, ...]) -> Any:
+    """The class of the raw rows of a model; see `raw_decoder`."""
+    fields = {name: one for name, one in attrs.fields_dict(model).items() if name in columns or name in _ALWAYS}
+    amounts = frozenset(name for name, one in fields.items() if one.type == Decimal | None)
+    # In the order of the model, which is that of the wire: msgspec finds a member first where it comes next.
+    described = [(name, Any if name in amounts else fields[name].type, None) for name in fields]
+    return msgspec.defstruct(
+        f"{model.__name__}Row", described, bases=(RawRow,), namespace={"model": model, "amounts": amounts}, eq=False
+    )
 
 
 @lru_cache(maxsize=64)
@@ -56,11 +80,5 @@ def raw_decoder(model: Any, columns: tuple[str, ...]) -> Any:
         model: A model in snake_case.
         columns: The fields to read, beside those of the rules of paging.
     """
-    fields = {name: one for name, one in attrs.fields_dict(model).items() if name in columns or name in _ALWAYS}
-    amounts = frozenset(name for name, one in fields.items() if one.type == Decimal | None)
-    # In the order of the model, which is that of the wire: msgspec finds a member first where it comes next.
-    described = [(name, Any if name in amounts else fields[name].type, None) for name in fields]
-    row = msgspec.defstruct(
-        f"{model.__name__}Row", described, bases=(RawRow,), namespace={"model": model, "amounts": amounts}, eq=False
-    )
+    row = _row_of(model, columns)
     return msgspec.json.Decoder(list[row], float_hook=str.encode)  # type: ignore[valid-type]
