@@ -164,10 +164,11 @@ class BatchReader(Generic[K, T]):
     weight: Callable[[K], int]
     check_paging: Callable[[Paging], None] = _any_paging
     table: TableSource | None = None
+    ask_columns: Callable[[tuple[str, ...]], Callable[[tuple[K, ...]], Awaitable[dict[K, Any]]]] | None = None
 
-    def for_columns(self, fields: tuple[str, ...]) -> BatchReader[K, T]:  # noqa: ARG002 - its columns are made of records
-        """The same keys for a table."""
-        return self
+    def for_columns(self, fields: tuple[str, ...]) -> BatchReader[K, Any]:
+        """The same keys for a table of these fields."""
+        return self if self.ask_columns is None else evolve(self, ask=self.ask_columns(fields))
 
     def weigh(self, key: K) -> int:
         """The bytes that a key adds to a request."""

@@ -12,7 +12,7 @@ from datetime import date
 from functools import partial
 from typing import Any, cast
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from capillary_async._codec.drift import joined
 from capillary_async._codec.faults import misdirected
@@ -114,14 +114,21 @@ class PointsAwardedResource(Resource):
         # What cannot fit into a request need not be read ahead for one.
         batch = min(whole("batch_size", batch_size, 1), max(room // SHORTEST, 1))
         table = TableSource("points_awarded.ids", PointsAwarded, int)
-        reader = BatchReader(_entity, _Batches(partial(self._batch, prefixes)).ask, batch, room, _bytes, table=table)
+
+        def ask_columns(columns: tuple[str, ...]) -> Callable[[tuple[int, ...]], Awaitable[dict[int, Any]]]:
+            return _Batches(partial(self._batch, prefixes, columns)).ask
+
+        reader = BatchReader(_entity, ask_columns(()), batch, room, _bytes, table=table, ask_columns=ask_columns)
         return self._fan_over(entity_ids, reader, argument="entity_ids", name="points_awarded.ids")
 
-    async def _batch(self, prefixes: tuple[str, ...], ids: tuple[int, ...]) -> Page[PointsAwarded]:
+    async def _batch(
+        self, prefixes: tuple[str, ...], columns: tuple[str, ...], ids: tuple[int, ...]
+    ) -> Page[PointsAwarded]:
         """One batch, a request per status, its duplicates dropped."""
         # Of one id alone the rows may be those of a user group's members.
         owners = ids if len(ids) > 1 else ()
-        shape, headers = self._shape(PointsAwarded, owners=owners), self._caller.neo_headers
+        shape = evolve(self._shape(PointsAwarded, owners=owners), columns=columns)
+        headers = self._caller.neo_headers
         asked = ",".join(map(str, ids))
 
         async def fetch(number: int, size: int) -> FetchedPage[PointsAwarded]:  # noqa: ARG001 - a page is a status

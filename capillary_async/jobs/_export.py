@@ -113,7 +113,7 @@ async def export(
         raise InvalidRequestError(f"format takes 'parquet' or 'jsonl', got {format!r}", argument="format")
     whole("shard_keys", shard_keys, 1)
     whole("rounds", rounds, 0)
-    reading = SOURCES[source].reading(session, query, verify=verify)
+    reading = SOURCES[source].reading(session, query, verify=verify, raw=format == "parquet")
     progress = ProgressCounter(session.stats, on_progress)
     job = ExportRun(
         reading, ExportFolder(out), progress, format=format, shard_keys=shard_keys, rounds=rounds, paranoid=paranoid

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["MultisetDigest", "add", "added", "file_digest", "plain"]
+__all__ = ["BETWEEN", "MultisetDigest", "add", "added", "file_digest", "key_text", "plain"]
 
 _SIZE = 1 << 256
-_BETWEEN = "\x1f"
+BETWEEN = "\x1f"  # the parts of a key's text
 
 
 class MultisetDigest:
@@ -33,10 +33,12 @@ class MultisetDigest:
 
     def put(self, keys: Iterable[tuple[object, ...]]) -> None:
         """Put keys in; a part that is None counts as empty."""
-        digest = hashlib.sha256
-        for key in keys:
-            text = _BETWEEN.join(["" if part is None else str(part) for part in key])
-            self.value += int.from_bytes(digest(text.encode()).digest(), "big")
+        self.put_texts(map(key_text, keys))
+
+    def put_texts(self, texts: Iterable[bytes]) -> None:
+        """Put keys in, each as its text; see `key_text`."""
+        digest, number = hashlib.sha256, int.from_bytes
+        self.value += sum([number(digest(text).digest(), "big") for text in texts])
         self.value %= _SIZE
 
     def join(self, other: MultisetDigest) -> None:
@@ -50,6 +52,11 @@ class MultisetDigest:
     def of(cls, text: str) -> MultisetDigest:
         """From its text."""
         return cls(int(text, 16))
+
+
+def key_text(key: Iterable[object]) -> bytes:
+    """The text of a key that the digest is made of; a part that is None counts as empty."""
+    return BETWEEN.join(["" if part is None else str(part) for part in key]).encode()
 
 
 def add(values: Sequence[Decimal | str]) -> Decimal:

@@ -89,15 +89,17 @@ class Dataset:
         """The same of rows of JSON, whose quantities are text."""
         return self._sums_of_rows(rows)
 
-    def reading(self, session: AsyncSession, query: Mapping[str, Any], *, verify: bool | None = None) -> Reading:
-        """How to read it, checked.
+    def reading(
+        self, session: AsyncSession, query: Mapping[str, Any], *, verify: bool | None = None, raw: bool = False
+    ) -> Reading:
+        """How to read it, checked; see `Reading` for the arguments.
 
         Raises:
             InvalidRequestError: An argument of the call is missing, unknown or invalid.
         """
         given = {name: several_of(name, value) if name in SCOPED else value for name, value in query.items()}
         asked = _described(given if self.scoped else query)
-        reading = Reading(self, session, asked, session.paging.verify if verify is None else verify)
+        reading = Reading(self, session, asked, session.paging.verify if verify is None else verify, raw)
         reading.check()
         return reading
 
@@ -109,12 +111,14 @@ class Reading:
     Attributes:
         query: The arguments of the call beside the ids, as JSON holds them.
         verify: Whether lists of several pages are read until two readings agree.
+        raw: Whether raw rows may take the place of records, for columns.
     """
 
     source: Dataset
     session: AsyncSession
     query: Mapping[str, Any]
     verify: bool
+    raw: bool = False
 
     @property
     def page_size(self) -> int | None:
@@ -168,7 +172,9 @@ class Reading:
         if isinstance(fan, LedgerOutcomes):
             return fan.waiting(max_wait, throttled_tries)
         fan = fan.options(unique=False, paging=evolve(self.session.paging, verify=self.verify))
-        return aiter(fan._careful()._waiting(max_wait, throttled_tries))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
+        if self.raw:
+            fan = fan._for_columns(tuple(attrs.fields_dict(self.source.model)))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
+        return aiter(fan._careful()._waiting(max_wait, throttled_tries))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
 def _described(query: Mapping[str, Any]) -> dict[str, Any]:

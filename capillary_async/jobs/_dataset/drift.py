@@ -53,14 +53,20 @@ class DriftCount:
             for name, known in names.items():
                 self.add(kind, name, known["count"], known["example"])
 
-    def add_records(self, source: str, key: Any, records: Sequence[Any], identity: Callable[[Any], Any]) -> None:
-        """Count the values of one key's records that the documentation does not know."""
+    def add_records(
+        self, source: str, keys: Sequence[tuple[Any, Sequence[Any]]], identity: Callable[[Any], Any]
+    ) -> None:
+        """Count the values of keys' records that the documentation does not know."""
         kind, known = _KNOWN[source]
-        values = list(map(attrgetter(kind), records))
-        for value in dict.fromkeys(values):
-            if value is not None and value not in known:
-                first = cut(f"key {key}, record {identity(records[values.index(value)])}", _NAME)
-                self.add(kind, cut(str(value), _NAME), values.count(value), first)
+        value_of = attrgetter(kind)
+        if {value_of(record) for _, records in keys for record in records} <= known | {None}:
+            return
+        for key, records in keys:
+            values = list(map(value_of, records))
+            for value in dict.fromkeys(values):
+                if value is not None and value not in known:
+                    first = cut(f"key {key}, record {identity(records[values.index(value)])}", _NAME)
+                    self.add(kind, cut(str(value), _NAME), values.count(value), first)
 
     def as_json(self) -> dict[str, dict[str, dict[str, Any]]]:
         """The counts, as the manifest has them."""

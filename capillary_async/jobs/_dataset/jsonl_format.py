@@ -11,9 +11,10 @@ from typing import IO, TYPE_CHECKING, Any
 import attrs
 import msgspec
 
+from capillary_async.jobs._common.digest import key_text
 from capillary_async.jobs._common.several import ASKED, asked_of
 from capillary_async.jobs._dataset.columns import DERIVED
-from capillary_async.jobs._dataset.shard_format import Batch
+from capillary_async.jobs._dataset.shard_format import Batch, Sums
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -69,6 +70,11 @@ class Jsonl:
                 row[DERIVED[name]] = _derived(record, DERIVED[name])
         return row
 
+    def sums(self, chunk: Any, entries: Sequence[tuple[Any, Sequence[Any]]]) -> Sums:  # noqa: ARG002 - lines are read slower
+        """What goes into the sums of the manifest."""
+        keys = [key_text(each) for key, items in entries for each in self._source.keys_of(key, items)]
+        return Sums(keys, self._source.totals([record for _, items in entries for record in items]))
+
     def open(self, file: IO[bytes], shard: int) -> ShardFile:  # noqa: ARG002 - each line names it
         """A new shard."""
         return _JsonlFile(file)
@@ -95,8 +101,10 @@ class Jsonl:
             [row["asked_key"] for row in rows],
             [row["shard"] for row in rows],
             [row["row"] for row in rows],
-            [tuple(row[name] for name in self._source.key) for row in rows],
-            self._source.totals_of_rows(rows),
+            Sums(
+                [key_text([row["asked_key"], *(row[name] for name in self._source.key)]) for row in rows],
+                self._source.totals_of_rows(rows),
+            ),
         )
 
     def described(self, path: Path, shard: int) -> dict[str, tuple[str | None, str]]:  # noqa: ARG002 - the same for all

@@ -10,10 +10,11 @@ import io
 import json
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from capillary_async.jobs._common.digest import BETWEEN
 from capillary_async.jobs._common.pyarrow_import import pa, pc, pq
 from capillary_async.jobs._common.several import is_several
 from capillary_async.jobs._dataset.columns import DERIVED, Columns
-from capillary_async.jobs._dataset.shard_format import Batch
+from capillary_async.jobs._dataset.shard_format import Batch, Sums
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -64,6 +65,12 @@ class Parquet:
         """An Arrow table; of several keys that do not fit together, each is tried alone by the caller."""
         return self._columns.table(shard, entries)
 
+    def sums(self, chunk: Any, entries: Any = ()) -> Sums:  # noqa: ARG002 - the columns have all of it
+        """What goes into the sums of the manifest."""
+        parts = [chunk.column(name).cast(pa.string()) for name in ("asked_key", *self._source.key)]
+        keys = pc.binary_join_element_wise(*parts, BETWEEN, null_handling="replace").cast(pa.binary()).to_pylist()
+        return Sums(keys, self._source.totals(()) | _sums(chunk))
+
     def open(self, file: IO[bytes], shard: int) -> ShardFile:
         """A new shard."""
         return _ParquetFile(file, self._columns.schema.with_metadata(self._described(shard)), self._options)
@@ -95,14 +102,8 @@ class Parquet:
             if not file.schema_arrow.equals(self._columns.schema):
                 raise ValueError("its columns are not those of this release")
             for batch in file.iter_batches(_READ):
-                parts = [batch.column(name).to_pylist() for name in self._source.key]
-                yield Batch(
-                    batch.column(0).to_pylist(),
-                    batch.column(1).to_pylist(),
-                    batch.column(2).to_pylist(),
-                    list(zip(*parts, strict=True)),
-                    _sums(batch),
-                )
+                asked, shards, rows = (batch.column(place).to_pylist() for place in range(3))
+                yield Batch(asked, shards, rows, self.sums(batch))
 
     def records(self, path: Path, keys: set[Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
         """The rows of some keys as plain values."""

@@ -15,7 +15,20 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
-__all__ = ["Batch", "Format", "ShardFile"]
+__all__ = ["Batch", "Format", "ShardFile", "Sums"]
+
+
+@frozen
+class Sums:
+    """What of rows goes into the sums of a manifest.
+
+    Attributes:
+        keys: The text of each record's key, for the digest.
+        totals: The sum of each quantity.
+    """
+
+    keys: Sequence[bytes]
+    totals: Mapping[str, Decimal]
 
 
 @frozen
@@ -24,15 +37,13 @@ class Batch:
 
     Attributes:
         asked, shards, rows: The first three columns.
-        identities: What identifies each record.
-        totals: The sum of each quantity.
+        sums: What goes into the sums of the manifest.
     """
 
     asked: Sequence[Any]
     shards: Sequence[int]
     rows: Sequence[int]
-    identities: Sequence[tuple[object, ...]]
-    totals: Mapping[str, Decimal]
+    sums: Sums
 
 
 class ShardFile(Protocol):
@@ -58,6 +69,10 @@ class Format(Protocol):
 
     def chunk(self, shard: int, entries: Sequence[tuple[Any, Sequence[Any]]]) -> Any:
         """The rows of some keys, whole; raises `UnfitError` where it is one key and its rows do not fit."""
+
+    def sums(self, chunk: Any, entries: Sequence[tuple[Any, Sequence[Any]]]) -> Sums:
+        """What goes into the sums of the manifest, of a chunk or of the keys that it was made of."""
+        ...
 
     def open(self, file: IO[bytes], shard: int) -> ShardFile:
         """A new shard."""

@@ -22,7 +22,7 @@ from capillary_async.jobs._dataset.drift import DriftCount
 from capillary_async.jobs._dataset.state import ASKED_ENOUGH, Failure, Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from decimal import Decimal
     from pathlib import Path
 
@@ -206,7 +206,7 @@ class ShardWriter:
         self._old: Iterator[tuple[Any, Any]] = iter(()) if base is None else format_.pieces(self.path)
         self._next_old = next(self._old, None)
         self._rows = self._found = 0
-        self._totals: list[dict[str, Decimal]] = []
+        self._totals: list[Mapping[str, Decimal]] = []
         self._bag = MultisetDigest()
         self._drift = DriftCount(None if base is None else base.drift)
 
@@ -234,13 +234,14 @@ class ShardWriter:
         if self._base is not None:
             self._copy_before(entries[0].place)
         self._shard.add(chunk)
-        records = [record for entry in entries for record in entry.items]
-        self._rows += len(records)
+        keys = [(entry.key, entry.items) for entry in entries]
+        sums = self._format.sums(chunk, keys)
+        self._rows += len(sums.keys)
         self._found += len(entries)
-        self._totals.append(self._source.totals(records))
+        self._totals.append(sums.totals)
+        self._bag.put_texts(sums.keys)
+        self._drift.add_records(self._source.name, keys, self._source.identity)
         for entry in entries:
-            self._bag.put(self._source.keys_of(entry.key, entry.items))
-            self._drift.add_records(self._source.name, entry.key, entry.items, self._source.identity)
             for name, count, example in entry.new:
                 self._drift.add("members", name, count, example)
 

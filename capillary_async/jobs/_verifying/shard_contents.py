@@ -84,8 +84,8 @@ def read_shard(format_: Format, path: Path, number: int, places: Mapping[Any, in
     order, digest, totals = _RowOrder(number, places), MultisetDigest(), list[Any]()
     for batch in format_.batches(path):
         order.check(batch)
-        digest.put((key, *identity) for key, identity in zip(batch.asked, batch.identities, strict=True))
-        totals.append(batch.totals)
+        digest.put_texts(batch.sums.keys)
+        totals.append(batch.sums.totals)
     order.end_list()
     return ShardContents(order.rows, order.keys, added(totals), digest, order.longest)
 
