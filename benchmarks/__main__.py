@@ -14,7 +14,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import a_list, b_latency, c_customers, d_decode, e_import, f_memory, g_uvloop, plot, table
+from benchmarks import (
+    a_list,
+    b_latency,
+    c_customers,
+    d_decode,
+    e_import,
+    f_memory,
+    g_uvloop,
+    h_tables,
+    i_export,
+    plot,
+    table,
+)
 from benchmarks.clients import PEERS, find, left_out
 from benchmarks.measuring import Bench
 from benchmarks.processes import BenchmarkError, Children
@@ -36,10 +48,12 @@ QUESTIONS = {
     "e": e_import,
     "f": f_memory,
     "g": g_uvloop,
+    "h": h_tables,
+    "i": i_export,
 }
 PACKAGES = (
     "capillary-async", "aiohttp", "msgspec", "attrs", "uvloop", "orjson", "httpx", "pydantic", "openai", "dlt",
-    "requests", "openapi-python-client",
+    "requests", "openapi-python-client", "pyarrow", "polars", "pandas",
 )  # fmt: skip
 _INTERRUPTED = 130
 

@@ -30,18 +30,23 @@ WARM_CUSTOMERS = 64
 
 
 class Meter:
-    """CPU seconds of this process, user and system, seconds on the wall, and requests as the server counts them."""
+    """CPU seconds of this process, user and system, seconds on the wall, and requests as the server counts them.
+
+    `grown_mib` is how much more memory it held at most than before the work.
+    """
 
     def __init__(self, url: str) -> None:
         self._server = Server(url, "")
         self._requests: int | None = 0
         self._beyond = 0
         self._began = (0.0, 0.0)
+        self._held = 0.0
 
     def start(self) -> None:
         """Begin with a clean heap."""
         self._requests, self._beyond = self._server.requests(), self._server.beyond
         gc.collect()
+        self._held = peak_mib()
         self._began = (_cpu(), time.perf_counter())
 
     def stop(self) -> dict[str, Any]:
@@ -49,7 +54,13 @@ class Meter:
         cpu, wall = _cpu() - self._began[0], time.perf_counter() - self._began[1]
         now = self._server.requests()
         requests = None if now is None or self._requests is None else now - self._requests
-        return {"cpu": cpu, "wall": wall, "requests": requests, "beyond": self._server.beyond - self._beyond}
+        return {
+            "cpu": cpu,
+            "wall": wall,
+            "requests": requests,
+            "beyond": self._server.beyond - self._beyond,
+            "grown_mib": peak_mib() - self._held,
+        }
 
 
 def _cpu() -> float:

@@ -47,7 +47,7 @@ def until(condition, seconds=10.0):
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("letter", [*"abcdefg"])
+@pytest.mark.parametrize("letter", [*"abcdefghi"])
 def test_every_question_runs_and_gives_figures(letter, tmp_path):
     out = tmp_path / "run.json"
     few = ("--clients", "ours,pages,floor,kept-floor,int-floor")
@@ -120,7 +120,7 @@ def test_nginx_asked_for_but_missing_is_one_line(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["z"], "no question 'z': choose of a b c d e f g"),
+        (["z"], "no question 'z': choose of a b c d e f g h i"),
         (["--clients", "ours,curl"], "no client 'curl'"),
         (["--runs", "0"], "at least 1"),
         (["--scale", "-1"], "above 0"),
