@@ -13,7 +13,7 @@ No error made here has a context: the frames of one hold the customer's data.
 """
 
 from datetime import tzinfo
-from typing import Any, Final, Generic, TypeVar, cast, get_args, get_origin, overload
+from typing import Any, Final, Generic, TypeVar, get_args, get_origin, overload
 
 import msgspec
 from attrs import define, field

@@ -79,7 +79,7 @@ def of_extras(items: Sequence[Any], wire: Callable[[Any], str]) -> Drift | None:
 
 
 def _prefix(record: Any) -> str:
-    kind: Any = type(record)
+    kind = cast("Any", type(record))
     name = getattr(kind, "model", kind).__name__  # of a raw row its model's
     return "events" if name == "LedgerEvent" else name[:1].lower() + name[1:]
 
