@@ -34,6 +34,10 @@ class RawRow(msgspec.Struct, gc=False, eq=False):
         values.update((name, Decimal(values[name])) for name in self.amounts if values[name] is not None)
         return self.model(**values)
 
+    def to_json(self) -> bytes:
+        """The record as JSON."""
+        return cast("bytes", self.record().to_json())
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RawRow | self.model):
             return NotImplemented

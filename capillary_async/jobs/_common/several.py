@@ -15,7 +15,6 @@ from itertools import product
 from typing import Any, NamedTuple, Self, cast
 
 from capillary_async import CapillaryError, DecodeError, InvalidRequestError, Outcome, RecordConflictError
-from capillary_async._paging.seen import content_of
 
 __all__ = ["ASKED", "SCOPED", "Scope", "SeveralOutcomes", "asked_of", "is_several", "scopes_of", "several_of"]
 
@@ -208,7 +207,7 @@ class SeveralOutcomes:
         """What identifies a record: its key, or its content where a part of that is null."""
         identity = self._identity(record)
         parts = cast("tuple[Any, ...]", identity) if isinstance(identity, tuple) else (identity,)
-        return content_of(record) if None in parts else parts
+        return record.to_json() if None in parts else parts
 
 
 def _other(scope: Scope, record: Any) -> str | None:
