@@ -17,6 +17,7 @@ from typing import Any, NoReturn, ParamSpec, Self, TypeVar, cast
 
 from capillary_async import _validation as check
 from capillary_async._config import Limits, Paging, RetryPolicy, Settings, Timeouts
+from capillary_async._html import card
 from capillary_async._priority import Priority
 from capillary_async._repr import brief, shown
 from capillary_async._transport.chain import ClientSession, Shared, share
@@ -366,6 +367,11 @@ class AsyncSession:
             return "AsyncSession(...)"
         shown = f"{brief(self.base_url, 200)}, auth={brief(self._auth, 200)}"
         return f"AsyncSession({shown}{', closed' if self.closed else ''})"
+
+    def _repr_html_(self) -> str:
+        settings = {name: getattr(self, name) for name in ("timeouts", "limits", "retry", "paging", "priority")}
+        facts = {"base URL": self.base_url, "auth": self._auth, "state": "closed" if self.closed else "open"}
+        return card(type(self).__name__, {**facts, **settings, "stats": self.stats})
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("AsyncSession is not pickled: make one in each process, e.g. with AsyncSession.from_env()")

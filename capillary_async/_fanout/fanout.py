@@ -22,6 +22,7 @@ from capillary_async._fanout.iterator import (
 from capillary_async._fanout.keys import KeySource
 from capillary_async._fanout.outcome import FanOutOptions, FanOutRun, Outcome
 from capillary_async._fanout.work import BatchReader, PagedReader, Reader
+from capillary_async._html import card
 from capillary_async._paging.misuse import AsyncOnly
 from capillary_async._paging.pager import Page, SessionHooks
 from capillary_async._priority import BulkWork
@@ -205,6 +206,12 @@ class FanOut(Tabular, AsyncOnly, Generic[K_co, T_co]):
     def _parts(self, fields: tuple[str, ...], *, ordered: bool, failures: dict[Any, CapillaryError] | None) -> Parts:
         raw = self._for_columns(fields)
         return _OutcomeParts(raw.ordered(), failures) if ordered else _PageParts(raw.pages())
+
+    def _repr_html_(self) -> str:
+        options, length = self._plan.options, self._plan.keys.length
+        facts = {"calls": self._name, "keys": "an iterator" if length is None else f"{length:,}"}
+        workers = {"concurrency": options.concurrency, "paging": options.paging}
+        return card("FanOut", {**facts, **workers, "read": "by a loop, collect(), to_arrow()"})
 
     def __repr__(self) -> str:
         length = self._plan.keys.length

@@ -13,9 +13,10 @@ from attrs import field, frozen
 from capillary_async._config import Paging
 from capillary_async._fanout.keys import KeySource
 from capillary_async._fanout.work import Reader
+from capillary_async._html import card
 from capillary_async._paging.pager import Position
 from capillary_async._priority import BULK_WORK, BulkWork
-from capillary_async._repr import brief_repr
+from capillary_async._repr import brief, brief_repr
 from capillary_async.errors import ApiMessage, CapillaryError
 
 __all__ = ["FanOutOptions", "FanOutRun", "Outcome"]
@@ -62,6 +63,11 @@ class Outcome(Generic[K_co, T_co]):
             "pages": int,
         }
         return values_schema(cls, source, hints, handler)
+
+    def _repr_html_(self) -> str:
+        error = None if self.error is None else f"{type(self.error).__name__}: {self.error}"
+        facts = {"error": error, "warnings": self.warnings or None, "pages": self.pages}
+        return card(f"Outcome of {brief(self.key, 100)}", {"records": f"{len(self.items):,}", **facts}, self.items)
 
     @property
     def ok(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar, overload
 from attrs import field, fields, frozen
 from attrs.validators import optional
 
+from capillary_async._html import card
 from capillary_async._paging.seen import Past, Stored
 from capillary_async._repr import brief_repr, shown
 from capillary_async._validation import validator, whole
@@ -134,6 +135,10 @@ class Page(Generic[T_co]):
         hints = {"items": tuple[T_co, ...], "number": int, "request_id": str | None,
                  "warnings": tuple[dict[str, Any], ...], "status": int, "elapsed": float, "last": bool}  # fmt: skip
         return values_schema(cls, source, hints, handler)
+
+    def _repr_html_(self) -> str:
+        facts = {"records": f"{len(self):,}", "last": self.last or None, "request id": self.request_id}
+        return card(f"Page {self.number}", {**facts, "warnings": self.warnings or None}, self.items)
 
     def __len__(self) -> int:
         return len(self.items)

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 from attrs import evolve
 
 from capillary_async._config import Paging
+from capillary_async._html import card
 from capillary_async._paging.cursor import after_single_page
 from capillary_async._paging.iterators import ItemIterator, PageIterator
 from capillary_async._paging.misuse import AsyncOnly
@@ -187,6 +188,10 @@ class Pager(Tabular, AsyncOnly, Generic[T_co]):
     def _parts(self, fields: tuple[str, ...], *, ordered: bool, failures: Any) -> Parts:  # noqa: ARG002 - of one list
         raw = Pager(self._source.for_columns(fields), self._paging, self._owner, self._options)
         return _PageParts(raw.pages())
+
+    def _repr_html_(self) -> str:
+        facts = {"list": self._source.name, **dict(_given(self._options)), "read": "by a loop, collect(), to_arrow()"}
+        return card("Pager", facts)
 
     def __repr__(self) -> str:
         given = (f" {name}={value!r}" for name, value in _given(self._options))

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from capillary_async._html import card
 from capillary_async._loops import renew_in_child
 
 __all__ = ["Gauges", "Stats", "count", "measure"]
@@ -83,6 +84,10 @@ class Stats:
         """All counters at one moment."""
         with self._lock:
             return {name: getattr(self, name) for name in self.__slots__ if not name.startswith("_")}
+
+    def _repr_html_(self) -> str:
+        counted = {name: f"{value:,}" for name, value in self.snapshot().items()}
+        return card("Stats", {**counted, **self._gauges()._asdict()})
 
     def __repr__(self) -> str:
         shown = {**self.snapshot(), **self._gauges()._asdict()}

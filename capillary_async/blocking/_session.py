@@ -50,6 +50,10 @@ class _Wrapped:
     def __repr__(self) -> str:
         return f"<blocking {getattr(self, '_inner', ...)!r}>"  # half made in tracebacks
 
+    def _repr_html_(self) -> str:
+        html: str = self._inner._repr_html_()
+        return html
+
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{type(self).__name__} is not pickled: make one in each process, e.g. with Session.from_env()")
 

@@ -19,6 +19,7 @@ from attrs import field, frozen
 
 from capillary_async import AsyncSession
 from capillary_async._files.threads import in_thread
+from capillary_async._html import fields_card
 from capillary_async._repr import brief_repr
 from capillary_async._validation import whole
 from capillary_async.jobs._dataset.folder import ExportFolder
@@ -67,6 +68,7 @@ class VerifyResult:
     drift: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(factory=dict[str, Any])
 
     __repr__ = brief_repr
+    _repr_html_ = fields_card
 
     @property
     def ok(self) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from capillary_async._html import fields_card
 from capillary_async._repr import brief_repr
 from capillary_async.jobs._comparing.comparison import (
     CHANGED,
@@ -104,6 +105,7 @@ class ReconcileResult:
     warnings: tuple[str, ...] = ()
 
     __repr__ = brief_repr
+    _repr_html_ = fields_card
 
     @property
     def broken(self) -> tuple[Finding, ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from attrs import frozen
 
 from capillary_async import AsyncSession, Stats
+from capillary_async._html import fields_card
 from capillary_async._repr import brief_repr
 
 __all__ = ["ExportProgress", "ExportResult", "ProgressCounter"]
@@ -108,6 +109,7 @@ class ExportResult:
     repaired: tuple[str, ...] = ()
 
     __repr__ = brief_repr
+    _repr_html_ = fields_card
 
 
 class ProgressCounter:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from capillary_async._html import fields_card
 from capillary_async._repr import brief_repr
 
 __all__ = ["PointsReport"]
@@ -47,6 +48,7 @@ class PointsReport:
     notes: tuple[str, ...]
 
     __repr__ = brief_repr
+    _repr_html_ = fields_card
 
     def lines(self) -> list[str]:
         """The summary for a terminal."""
