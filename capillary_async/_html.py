@@ -34,10 +34,10 @@ def card(title: str, facts: Mapping[str, Any], records: Sequence[Any] | None = N
 
     Args:
         title: What it is.
-        facts: Values by name; those that are None are left out.
+        facts: Values by name; those that are None or empty are left out.
         records: Records of one model, or other values.
     """
-    named = ((name, value) for name, value in facts.items() if value is not None)
+    named = ((name, value) for name, value in facts.items() if value not in (None, (), {}))
     rows = [_fact(name, value) for name, value in named]
     table = "" if not records else _records(records)
     return f"<div><strong>{_escaped(title, _TEXT)}</strong>{_table(rows)}{table}</div>"
@@ -105,6 +105,16 @@ def _fitting(rows: Iterable[str]) -> list[str]:
 
 
 def _escaped(value: Any, longest: int) -> str:
-    """A value as text without markup."""
-    plain = isinstance(value, str | Decimal | date | PurePath)
-    return escape(cut(printable(str(value)[: longest + 1] if plain else brief(value, longest)), longest))
+    """A value as text without markup, at most `longest` characters before they are escaped."""
+    return escape(cut(printable(_text(value, longest)), longest))
+
+
+def _text(value: Any, longest: int) -> str:
+    if isinstance(value, str | Decimal | date | PurePath):
+        return str(value)[: longest + 1]
+    if isinstance(value, Mapping):
+        pairs = islice(cast("Mapping[Any, Any]", value).items(), longest)
+        return ", ".join(f"{_text(name, longest)}: {_text(one, longest)}" for name, one in pairs)
+    if type(value) in (tuple, list):
+        return ", ".join(_text(one, longest) for one in islice(cast("Iterable[Any]", value), longest))
+    return brief(value, longest)

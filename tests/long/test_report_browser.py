@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import async_playwright
 from support.export_folder import write_export
+from support.notebook_values import notebook_values
 
 from capillary_async.jobs import reconcile
 from capillary_async.sandbox import Sandbox
@@ -174,3 +175,22 @@ async def test_it_prints(opened: Any) -> None:
     assert printed.startswith(b"%PDF")
     assert b"/MediaBox [0 0 594" in printed or b"/MediaBox [0 0 595" in printed
     assert said == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_values_in_notebooks_have_the_colours_of_the_page(browser: Any, scheme: str) -> None:
+    """Text in the colour of the page on its background, nothing run and nothing asked for."""
+    cards = "".join(value._repr_html_() for value in notebook_values("<img src=x onerror=alert(1)>").values())
+    context = await browser.new_context(color_scheme=scheme)
+    page = await context.new_page()
+    said: list[str] = []
+    page.on("dialog", lambda dialog: said.append(dialog.message))
+    page.on("request", lambda request: said.append(request.url))
+    await page.set_content(f'<meta name="color-scheme" content="light dark"><body>{cards}')
+    colours = """[...new Set([...document.querySelectorAll('td, th, strong')]
+        .map(one => getComputedStyle(one)).map(one => one.color + one.backgroundColor))]"""
+    body = await page.evaluate("getComputedStyle(document.body).color")
+    assert await page.evaluate(colours) == [f"{body}rgba(0, 0, 0, 0)"]
+    assert body == {"light": "rgb(0, 0, 0)", "dark": "rgb(255, 255, 255)"}[scheme]
+    assert said == []
+    await context.close()
