@@ -23,6 +23,7 @@ from capillary_async._transport.messages import repeat_of
 from capillary_async._transport.patient_calls import PatientCalls
 from capillary_async._transport.permit import Permit, permit_here
 from capillary_async._transport.stats import Gauges
+from capillary_async._transport.retry_decision import is_answer
 from capillary_async.errors import CapillaryError, DeadlineExceededError
 
 if TYPE_CHECKING:
@@ -96,12 +97,18 @@ class RequestLimiter:
         try:
             response = await handler(request)
         except BaseException as error:
+            if isinstance(error, CapillaryError) and is_answer(error):
+                self._may_repeat(request)
             self._failed(permit, request.call, error)
             raise
-        if request.body is None and request.call is not None:
-            self._pace.gate.outages.control = request
+        self._may_repeat(request)
         self._answered(permit)
         return response
+
+    def _may_repeat(self, request: Request) -> None:
+        """Note the request that was answered last; one for a token is not repeated."""
+        if request.body is None and request.call is not None:
+            self._pace.gate.outages.control = request
 
     async def _permit(self, request: Request) -> Permit:
         call = request.call

@@ -36,6 +36,7 @@ class Outage:
 
     Attributes:
         error: The error of the call that noticed it.
+        reason: The short text of that error, before it has the story of its call.
         since: When it was noticed.
         due: When the last probe was due, or when a request was last answered.
         until: When the next probe may go.
@@ -47,6 +48,7 @@ class Outage:
     """
 
     error: CapillaryError
+    reason: str
     since: float
     due: float
     until: float = 0.0
@@ -98,13 +100,13 @@ class Outage:
 
     def _refusal(self, now: float, waited: float, until: float) -> NotSentError:
         error = copy(self.error)
-        error.__cause__ = None
+        error.__cause__ = self.error
         error.attempts, error.history, error.quota_exhausted = 0, (), False
         error.key = error.position = None
         left = max(0.0, until - now)
-        since = f"the service has answered no request for {now - self.since:.1f} s"
-        then = f"after a wait of {waited:g} s" if waited else f"the next one may go in {left:.1f} s"
-        error.args = (f"not sent: {since}; {then}; the first error was: {self.error.message}",)
+        silent = f"not sent: the service has answered no request for {now - self.since:.1f} s ({self.reason})"
+        then = f"the call has waited for {waited:g} s" if waited else f"the next one may go in {left:.1f} s"
+        error.args = (f"{silent}, and {then}",)
         error.sent, error.retry_after = False, left
         return NotSentError(error)
 
@@ -137,7 +139,7 @@ class Outages:
     Attributes:
         present: The outage; None where there is none.
         answers: How many requests were answered, with a definitive error too.
-        control: The request that was answered last.
+        control: The request that was answered last, with a definitive error too.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -167,7 +169,8 @@ class Outages:
         if self.present is None:
             now = self._clock()
             due = now if self._answered_at is None else max(self._answered_at, now - NOTICED)
-            self.present = Outage(error, now, due, confirmed=confirmed, single=now)
+            reason = error.message.partition("; ")[0]
+            self.present = Outage(error, reason, now, due, confirmed=confirmed, single=now)
             self.present.plan(now)
 
     def probe_failed(self, permit: Any) -> None:
@@ -229,7 +232,11 @@ class Outages:
             return call.waits_since is not None or (False if alone else None)
         if alone and self.control is not None:
             return None
-        if reason == "quota" and (alone or self.answers == call.seen):
+        if reason == "quota":
+            down = alone or self.answers == call.seen
+        else:
+            down = alone and not isinstance(error, RateLimitedError)  # a service that refuses with 429 answers
+        if down:
             self.begin(error)
             return True
         return False if alone else None

@@ -208,7 +208,7 @@ def test_single_calls_go_once_a_second_and_are_refused_unsent_between() -> None:
         ("quota", True, False, True, True, True),
         ("attempts", False, True, False, None, False),  # others are under way
         ("attempts", True, True, False, None, False),
-        ("attempts", True, False, False, False, False),  # nothing shows that others would be answered
+        ("attempts", True, False, False, True, True),  # nothing was ever answered
         ("retry-after", True, True, False, False, False),
     ],
 )
@@ -225,6 +225,14 @@ def test_a_call_that_gave_up_is_judged_by_the_answers_of_others(
     assert (gate.outages.present is not None) is down
     gate.outages.begin(DOWN)
     assert gate.outages.begins_again(call, DOWN, gate.outages.answers, reason=reason, alone=alone) is True
+
+
+def test_a_lone_call_that_was_refused_with_429_is_no_outage() -> None:
+    """The service answers, if only so."""
+    gate = Outages()
+    later = RateLimitedError("later", status=429)
+    assert gate.outages.begins_again(gate.call(), later, 0, reason="attempts", alone=True) is False
+    assert gate.outages.present is None
 
 
 def test_a_call_that_fails_while_others_are_answered_begins_again_three_times() -> None:

@@ -153,16 +153,37 @@ def test_a_key_that_used_up_its_attempts_just_before_the_outage_was_noticed_wait
     assert client.idle
 
 
-def test_used_up_attempts_are_plain_errors_where_nothing_was_ever_answered() -> None:
-    """Each key is asked once, and nothing waits."""
-    for count in (1, 100):
-        service = Service(down_until(1_000.0, ConnectError))
-        client = Client(service, attempts=1)
-        outcomes = run(lambda client=client, count=count: client.fan_out(range(count)))
-        assert len(service.asked) == count == len(outcomes)
-        assert all(type(error) is ConnectError for error in outcomes.values())
-        assert service.times()[-1] < 3
-        assert client.idle
+@pytest.mark.parametrize("error", [ConnectError, ServerError])
+@pytest.mark.parametrize(("attempts", "count"), [(1, 100), (5, 3), (5, 1)])
+def test_a_server_that_is_down_from_the_start_burns_no_key(attempts: int, count: int, error: Any) -> None:
+    """Attempts are used up before the quota is: where no request was answered, that is an outage."""
+    service = Service(down_until(20.0, error))
+    client = Client(service, attempts=attempts, quota=500)
+    client.quota.left = 500
+    assert list(run(lambda: client.fan_out(range(count))).values()) == [None] * count
+    assert len(service.asked) <= count + 4 * attempts + 5
+    assert client.idle
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_used_up_attempts_where_nothing_was_ever_answered_are_an_outage(count: int) -> None:
+    """The calls wait for `Timeouts.call`, and their error concerns every key."""
+    service = Service(down_until(1_000.0, ConnectError))
+    client = Client(service, attempts=1, call=30.0)
+    outcomes = run(lambda: client.fan_out(range(count), workers=min(count, 4)))
+    assert all(type(error) is ConnectError and error.outage for error in outcomes.values())
+    assert 30 <= service.times()[min(count, 4) + 4] <= 32
+    assert client.idle
+
+
+def test_a_definitive_error_is_repeated_to_see_whether_the_service_answers() -> None:
+    """Where nothing else was ever answered, a key that hangs among keys without a customer has its own error."""
+    missing = NotFoundError("none", status=404)
+    service = Service(lambda key, _: _error(ConnectError) if key == 7 else missing)
+    outcomes = run(lambda: Client(service, attempts=1).fan_out(range(1, 8)))
+    assert [type(outcomes[key]) for key in range(1, 8)] == [NotFoundError] * 6 + [ConnectError]
+    assert not outcomes[7].outage  # type: ignore[union-attr]
+    assert service.times()[-1] < 3
 
 
 def test_attempts_used_up_on_a_dead_server_are_an_outage_where_others_were_answered_before() -> None:
