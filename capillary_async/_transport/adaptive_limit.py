@@ -35,6 +35,7 @@ class AdaptiveLimit:
     **Limit**: additive increase, multiplicative decrease. It starts at `Limits.concurrency_start` and grows by one for
     each limit's worth of good answers, at most every 100 ms and only while it is used up; 429, 503 and timeouts cut it
     to 0.7 of itself, at most once in 500 ms. A wait in our own queue is before the request, and counts for nothing.
+    After an outage it is at least what it started with.
 
     **Rate**: a permit is free again `per` seconds after the answer to its request, not after its sending, since the
     arrival of the request itself is unknown. A request broken off before its answer is on its way until its connection
@@ -50,7 +51,7 @@ class AdaptiveLimit:
         clock: Callable[[], float],
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self.limit = min(limits.concurrency_start, limits.concurrency)
+        self.limit = self._start = min(limits.concurrency_start, limits.concurrency)
         # Sets of permits, whose size is the number: unlike a count they are changed in one step of the interpreter,
         # whatever interrupts the program or gives permits back from a finalizer.
         self.held: set[Any] = set()
@@ -117,6 +118,8 @@ class AdaptiveLimit:
         """A good answer."""
         if self._rate is not None:
             self._cooling.append(self._clock() + self._rate.per)
+        if self.gate.outages.present is not None:
+            self.limit = max(self.limit, self._start)  # it was cut by what hung in the outage
         if self.gate.state is None and self.limit < self._most:
             self._grow()
         self.gate.succeeded(probe=probe)

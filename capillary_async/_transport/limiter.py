@@ -341,7 +341,7 @@ class RequestLimiter:
             with self._lock:
                 # First: the collector may come in it, and hand permits to those who wait.
                 blocked = self._blocked()
-                single, bulk = self._line.heads()
+                single, bulk = self._line.heads(probe=self._pace.gate.shut)
                 stopped, self._line.stopped = self._line.stopped, set()
                 waiter, delay = self._next(blocked, single, bulk)
                 if waiter is not None:

@@ -85,11 +85,16 @@ class Line:
         """All of them."""
         return [waiter for queue in self._single + self._bulk for waiter in queue]
 
-    def heads(self) -> tuple[Waiter | None, Waiter | None]:
-        """The first interactive and the first bulk call that a running loop waits for."""
-        return self._first(self._single), self._first(self._bulk)
+    def heads(self, *, probe: bool = False) -> tuple[Waiter | None, Waiter | None]:
+        """The first interactive and the first bulk call that a running loop waits for.
 
-    def _first(self, queues: tuple[deque[Waiter], deque[Waiter]]) -> Waiter | None:
+        Args:
+            probe: Whether the next one looks whether the service answers: of bulk calls, one goes that has not begun,
+                since those that have may be what it does not answer.
+        """
+        return self._first(self._single), self._first(self._bulk[::-1] if probe else self._bulk)
+
+    def _first(self, queues: tuple[deque[Waiter], ...]) -> Waiter | None:
         for queue in queues:
             if queue and queue[0].permit.runs:
                 return queue[0]

@@ -330,3 +330,29 @@ def test_keys_that_always_get_429_at_the_end_of_the_input_have_their_own_error(b
     assert {service.count(key) for key in bad} == {4}
     assert service.times()[-1] < 20
     assert client.idle
+
+
+class Hanging(Service):
+    """Some keys are never answered: each attempt takes a second and fails."""
+
+    def __init__(self, bad: range) -> None:
+        super().__init__(lambda key, _: _error(RequestTimeoutError) if key in bad else None)
+        self.bad = bad
+
+    async def __call__(self, request: Request) -> Response:
+        if int(request.path[1:]) in self.bad:
+            await asyncio.sleep(1.0)
+        return await super().__call__(request)
+
+
+@pytest.mark.parametrize(("bad", "seconds"), [(range(1, 17), 140), (range(261, 301), 40)], ids=["first", "last"])
+def test_keys_that_always_hang_are_tried_together_and_are_no_outage(bad: range, seconds: float) -> None:
+    """Probes send calls that have not begun; what hung has cut the limit, which is restored by an answer."""
+    service = Hanging(bad)
+    client = Client(service)
+    outcomes = run(lambda: client.fan_out(range(1, 301), workers=32))
+    assert sorted(key for key, error in outcomes.items() if error is not None) == list(bad)
+    assert not any(error.outage for error in outcomes.values() if error is not None)
+    assert max(service.count(key) for key in bad) <= 6
+    assert service.times()[-1] < seconds
+    assert client.idle
