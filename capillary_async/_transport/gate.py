@@ -132,9 +132,11 @@ class Gate:
 
         Without it, requests that are refused whatever happens would keep the gate shut, being all that probe.
         """
-        for shut in (self.outages.present, self.state):
-            if shut is not None and shut.prober is permit:
-                return None if shut.number % 2 else self.outages.control
+        outage, state = self.outages.present, self.state
+        if outage is not None and outage.prober is permit:
+            return None if outage.number % 2 else outage.control
+        if state is not None and state.prober is permit:
+            return None if state.number % 2 else self.outages.control
         return None
 
     def probe_dropped(self, permit: Any = None) -> None:

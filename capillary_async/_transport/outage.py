@@ -40,7 +40,8 @@ class Outage:
         since: When it was noticed.
         due: When the last probe was due, or when a request was last answered.
         until: When the next probe may go.
-        number: Of the next probe, from 0: even ones repeat the request answered last, odd ones send a waiting call.
+        number: Of the next probe, from 0: even ones repeat `control`, odd ones send a waiting call.
+        control: The request that was answered last; None where all probes send a waiting call.
         confirmed: Whether a probe failed.
         last: When the first call that waits gives up: a probe goes just before that.
         single: When the next single call may go.
@@ -53,6 +54,7 @@ class Outage:
     due: float
     until: float = 0.0
     number: int = 0
+    control: Request | None = None
     confirmed: bool = False
     last: float | None = None
     single: float = 0.0
@@ -166,11 +168,12 @@ class Outages:
             error: Of the call that noticed it.
             confirmed: Whether the control was not answered.
         """
+        control = None if error.attempts else self.control  # it shows nothing of the service that gives tokens
         if self.present is None:
             now = self._clock()
             due = now if self._answered_at is None else max(self._answered_at, now - NOTICED)
             reason = error.message.partition("; ")[0]
-            self.present = Outage(error, reason, now, due, confirmed=confirmed, single=now)
+            self.present = Outage(error, reason, now, due, control=control, confirmed=confirmed, single=now)
             self.present.plan(now)
 
     def probe_failed(self, permit: Any) -> None:
@@ -223,6 +226,9 @@ class Outages:
         if call.tries >= TRIES:
             return False
         if self.present is not None:
+            return True
+        if error.attempts:  # the token's error, without which no call is sent
+            self.begin(error)
             return True
         if self.answers > answers:
             # The server may mean the session, and not the key, where it asks to wait.

@@ -177,7 +177,11 @@ def test_even_probes_repeat_what_was_answered_and_odd_ones_send_what_waits() -> 
     gate.now += 1
     gate.gate.probe_granted("a")
     assert gate.gate.control_for("a") is None
+    gate = Outages()
     gate.outages.control = CONTROL
+    gate.begin()
+    gate.now += 1
+    gate.gate.probe_granted("a")
     sent = [gate.gate.control_for("a")]
     gate.outages.probe_failed("a")
     gate.gate.probe_granted("b")
@@ -233,6 +237,19 @@ def test_a_lone_call_that_was_refused_with_429_is_no_outage() -> None:
     later = RateLimitedError("later", status=429)
     assert gate.outages.begins_again(gate.call(), later, 0, reason="attempts", alone=True) is False
     assert gate.outages.present is None
+
+
+def test_the_error_of_a_token_is_an_outage_whose_probes_repeat_no_other_request() -> None:
+    """The service answers those that have a token; without one nothing is sent."""
+    gate = Outages()
+    gate.outages.control = CONTROL
+    fault = ServerError("down", status=503)
+    fault.attempts = 1
+    gate.outages.answered()
+    assert gate.outages.begins_again(gate.call(), fault, 0, reason="final", alone=False) is True
+    gate.now += 1
+    gate.gate.probe_granted("probe")
+    assert gate.gate.control_for("probe") is None
 
 
 def test_a_call_that_fails_while_others_are_answered_begins_again_three_times() -> None:

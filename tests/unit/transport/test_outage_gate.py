@@ -9,7 +9,11 @@ import pytest
 from support.gated_client import RIGHT, Client, Service, virtual_calls
 from support.virtual_time import clock, run
 
-from capillary_async._transport.messages import Request, Response
+from capillary_async import OAuthClient, RetryPolicy, Timeouts
+from capillary_async._transport.messages import Request, Response, set_decoded
+from capillary_async._transport.oauth import OAuthCredentials
+from capillary_async._transport.retry import Quota, Retry
+from capillary_async._transport.stats import Stats
 from capillary_async.errors import (
     CapillaryError,
     ConnectError,
@@ -355,4 +359,61 @@ def test_keys_that_always_hang_are_tried_together_and_are_no_outage(bad: range, 
     assert not any(error.outage for error in outcomes.values() if error is not None)
     assert max(service.count(key) for key in bad) <= 6
     assert service.times()[-1] < seconds
+    assert client.idle
+
+
+class TokenService(Service):
+    """Gives tokens of 10 s while `gives(seconds)`, and answers all that comes with one."""
+
+    def __init__(self, gives: Callable[[float], bool]) -> None:
+        super().__init__(lambda *_: None)
+        self.gives = gives
+        self.posts: list[float] = []
+
+    async def __call__(self, request: Request) -> Response:
+        if request.method == "GET":
+            return await super().__call__(request)
+        self.began = clock() if self.began is None else self.began
+        self.posts.append(clock() - self.began)
+        if not self.gives(self.posts[-1]):
+            raise _error(ServerError)
+        return set_decoded(Response(200), {"data": {"accessToken": "token", "ttlSeconds": 10}})
+
+
+class TokenClient(Client):
+    """A client whose requests need a token."""
+
+    def __init__(self, service: TokenService, *, attempts: int, call: float = 180.0) -> None:
+        super().__init__(service, attempts=attempts, call=call)
+        policy = RetryPolicy(attempts=attempts)
+        fetch = Retry(policy, Timeouts(call=call), Quota(0), Stats(), token=True, limiter=self.limiter)
+        self.token = OAuthCredentials(OAuthClient("key", "secret"), fetch, clock=clock)
+
+    async def get(self, key: int) -> Response:
+        await asyncio.sleep(0.1)
+
+        async def send(request: Request) -> Response:
+            return await self.limiter(request, self.service)
+
+        return await self.retry(Request("GET", f"/{key}"), lambda request: self.token(request, send))
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+@pytest.mark.parametrize("begins", [-1.0, 2.0], ids=["start", "renewal"])
+def test_a_service_of_tokens_that_is_down_burns_no_key(begins: float, attempts: int) -> None:
+    """It concerns every key: the calls wait, and the requests for a token are the probes."""
+    service = TokenService(lambda at: not begins < at < 30)
+    client = TokenClient(service, attempts=attempts)
+    assert list(run(lambda: client.fan_out(range(400))).values()) == [None] * 400
+    assert len([at for at in service.posts if at < 30]) <= 12
+    assert client.idle
+
+
+def test_a_service_of_tokens_that_stays_down_is_the_error_of_every_call() -> None:
+    """Once they have waited for `Timeouts.call`."""
+    client = TokenClient(TokenService(lambda at: at < 2), attempts=1, call=30.0)
+    outcomes = run(lambda: client.fan_out(range(500)))
+    errors = [error for error in outcomes.values() if error is not None]
+    assert all(type(error) is ServerError and error.outage for error in errors)
+    assert errors
     assert client.idle
