@@ -8,7 +8,6 @@ belongs to a loop. The step before `classify` in the chain, so that every HTTP r
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
 from contextlib import suppress
@@ -16,14 +15,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from capillary_async._config import RetryPolicy
-from capillary_async._loops import bury, call_in, renew_in_child, running_loop
+from capillary_async._loops import bury, renew_in_child, running_loop
 from capillary_async._transport.adaptive_limit import AdaptiveLimit
+from capillary_async._transport.alarms import Alarms
 from capillary_async._transport.line import Line, Waiter
 from capillary_async._transport.messages import repeat_of
 from capillary_async._transport.patient_calls import PatientCalls
-from capillary_async._transport.permit import Permit, permit_here
-from capillary_async._transport.stats import Gauges
+from capillary_async._transport.permit import Permit, Permits, permit_here
 from capillary_async._transport.retry_decision import is_answer
+from capillary_async._transport.stats import Gauges
 from capillary_async.errors import CapillaryError, DeadlineExceededError
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["RequestLimiter"]
 
 _LOOK_AGAIN = 1.0  # seconds until those who wait look whether permits are kept by what has ended
-_LOOK_EVERY = 0.1  # seconds between two such looks from the same loop
-_OVERDUE = 1.0  # seconds: an alarm so late was lost, e.g. to a KeyboardInterrupt
 
 
 class RequestLimiter:
@@ -45,9 +43,6 @@ class RequestLimiter:
 
     A call that has begun (its first attempt failed, or its token was renewed) is ahead of those that have not: it is
     the older one, and its time is running. So is the request for a token, since others wait for what it brings.
-
-    **Loops that stop.** What a stopped loop holds is taken back as soon as another loop looks, since it may never run
-    again. If it does run again, its requests go on and are counted again until they end; new ones wait meanwhile.
     """
 
     def __init__(
@@ -62,15 +57,14 @@ class RequestLimiter:
         # Reentrant: while the lock is held, the collector may end a task of a dead loop, which gives its permit back.
         self._lock = threading.RLock()
         self._line = Line()
-        self._lapsed: set[Permit] = set()  # taken back from a loop that was stopped and may run again
+        self._permits = Permits(self._pace)
         self.patient_calls = PatientCalls(self._lock, self._pace.gate, self._noticed)
-        self._alarms: dict[asyncio.AbstractEventLoop, float] = {}
-        self._called: set[asyncio.AbstractEventLoop] = set()  # stopped loops that pump when they run again
-        self._looked: tuple[asyncio.AbstractEventLoop | None, float] = (None, -math.inf)
+        self._alarms = Alarms(self._lock, self._clock, self._look)
 
     def renew(self) -> None:
         """Begin with no permits taken and no waiting calls, in a forked child."""
-        bury(self._pace.held, self._pace.on_its_way, self._line, self._lapsed, self._alarms, self._called)
+        bury(self._pace.held, self._pace.on_its_way, self._line, self._permits.lapsed)
+        self._alarms.bury()
         self.patient_calls.bury()
         self._pace = self._pace.renewed()
         self._begin()
@@ -123,7 +117,11 @@ class RequestLimiter:
             if single and self.is_down:
                 blocked = self._pace.wait(single=True) is not None
             else:
-                blocked = bool(self._line) or self._blocked() is not None or (permit.bulk and self._pace.reserved() > 0)
+                blocked = (
+                    bool(self._line)
+                    or self._permits.blocked() is not None
+                    or (permit.bulk and self._pace.reserved() > 0)
+                )
             if not blocked:
                 self._take(permit, single=single)
             return not blocked
@@ -133,16 +131,6 @@ class RequestLimiter:
         permit.probe = self._pace.gate.probe_granted(permit, single=single) or permit.probe
         self._pace.took()
         self._line.took(permit)
-
-    def _give(self, permit: Permit) -> bool:
-        """Take a permit back; False where that was done before. Under the lock."""
-        if permit in self._pace.held:
-            self._pace.held.discard(permit)
-            return True
-        if permit in self._lapsed:  # of a loop that ran again: what was sent then counts from now
-            self._lapsed.discard(permit)
-            self._pace.lost(1)
-        return False
 
     # --- outages ------------------------------------------------------------------------------------------------------
 
@@ -179,42 +167,6 @@ class RequestLimiter:
         self._turn_away()
         self.patient_calls.review()
         self._pump()
-
-    # --- permits whose holders have ended -----------------------------------------------------------------------------
-
-    def _blocked(self) -> float | None:
-        """None if a permit is free; else the seconds until one may be (0.0: when a request ends). Under the lock."""
-        if self._lapsed:
-            self._restore()
-        blocked = self._pace.wait()
-        return self._pace.wait() if blocked is not None and self._reclaim() else blocked
-
-    def _reclaim(self) -> bool:
-        """Take back what never comes back by itself. Under the lock."""
-        here, now = running_loop(), time.monotonic()
-        if self._looked[0] is here and now - self._looked[1] < _LOOK_EVERY:
-            return False
-        self._looked = (here, now)
-        pace = self._pace
-        lost = [permit for permit in list(pace.held) if not permit.runs or permit.gone]
-        lost += [permit for permit in list(pace.on_its_way) if not permit.runs]
-        for permit in lost:
-            if permit in pace.held and not permit.gone:
-                self._lapsed.add(permit)
-            pace.held.discard(permit)
-            pace.on_its_way.discard(permit)
-            pace.lost(1)  # it may have been sent
-            pace.gate.probe_dropped(permit)
-        return bool(lost)
-
-    def _restore(self) -> None:
-        """Count the requests of loops that run again. Under the lock."""
-        for permit in list(self._lapsed):
-            if permit.gone:
-                self._lapsed.discard(permit)
-            elif permit.runs:
-                self._lapsed.discard(permit)
-                self._pace.held.add(permit)
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
@@ -257,7 +209,7 @@ class RequestLimiter:
     def _hopeless(self, waiter: Waiter, limit: float | None) -> CapillaryError | None:
         """The error for a wait that must not be begun, since its end is known to come too late. Under the lock."""
         error = self._pace.gate.refusal_for(waiter.call, waiter.since)
-        if error is None and limit is not None and (self._blocked() or 0.0) > limit:
+        if error is None and limit is not None and (self._permits.blocked() or 0.0) > limit:
             call = waiter.call
             return _too_late("would run out", begun=call is not None and call.started is not None)
         return error
@@ -277,12 +229,12 @@ class RequestLimiter:
     def _unused(self, permit: Permit) -> None:
         """A permit comes back with which nothing was sent."""
         with self._lock:
-            if self._give(permit):
+            if self._permits.give(permit):
                 self._pace.dropped(probe=permit.probe, sent=False)
 
     def _answered(self, permit: Permit) -> None:
         with self._lock:
-            if self._give(permit):
+            if self._permits.give(permit):
                 self._pace.answered(probe=permit.probe)
             idle = not self._line
         self.patient_calls.review()
@@ -294,7 +246,7 @@ class RequestLimiter:
         if call is not None:
             call.passage = None
         with self._lock:
-            if not self._give(permit):
+            if not self._permits.give(permit):
                 return
             over = passage is None
             if passage is not None:
@@ -331,7 +283,7 @@ class RequestLimiter:
             for waiter, _ in turned:
                 self._line.remove(waiter)
         for waiter, error in turned:
-            self._wake(waiter, error)
+            waiter.wake(error)
 
     # --- handing out --------------------------------------------------------------------------------------------------
 
@@ -340,7 +292,7 @@ class RequestLimiter:
         while True:
             with self._lock:
                 # First: the collector may come in it, and hand permits to those who wait.
-                blocked = self._blocked()
+                blocked = self._permits.blocked()
                 single, bulk = self._line.heads(probe=self._pace.gate.shut)
                 stopped, self._line.stopped = self._line.stopped, set()
                 waiter, delay = self._next(blocked, single, bulk)
@@ -349,19 +301,19 @@ class RequestLimiter:
                     self._take(waiter.permit, single=_is_single(waiter.call))
                     waiter.granted = True
             for loop in stopped:
-                self._call_on_return(loop)
+                self._alarms.set_on_return(loop)
             if waiter is None:
                 break
-            if not self._wake(waiter, None):
+            if not waiter.wake(None):
                 self._unused(waiter.permit)
         if single is not None or bulk is not None:
             # Here too: the loops of the first in the line may end before their alarms ring.
             here = running_loop()
             if here is not None:
-                self._wake_later(here, delay)
+                self._alarms.set(here, delay)
             for head in (single, bulk):
                 if head is not None and head.loop is not here:
-                    self._wake_later(head.loop, delay)
+                    self._alarms.set(head.loop, delay)
 
     def _next(self, blocked: float | None, single: Waiter | None, bulk: Waiter | None) -> tuple[Waiter | None, float]:
         """Who goes next, if anybody may go now; and the seconds until that is looked at again. Under the lock."""
@@ -373,46 +325,9 @@ class RequestLimiter:
         reserved = self._pace.reserved()
         return (single if reserved else bulk), reserved
 
-    @staticmethod
-    def _wake(waiter: Waiter, error: CapillaryError | None) -> bool:
-        """Wake the waiter in its own loop; False where that loop is closed."""
-        if waiter.loop is running_loop():
-            _set_result(waiter.woken, error)
-            return True
-        return call_in(waiter.loop, _set_result, waiter.woken, error)
-
-    def _wake_later(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
-        """Set an alarm for the line in a loop, unless it has one in time."""
-        now = self._clock()
-        with self._lock:
-            if now - _OVERDUE <= self._alarms.get(loop, math.inf) <= now + delay:
-                return
-            for dead in [known for known in self._alarms if known.is_closed()]:
-                del self._alarms[dead]
-            self._alarms[loop] = now + delay
-        call_in(loop, self._set_alarm, loop, delay)
-
-    def _set_alarm(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
-        loop.call_later(delay, self._ring, loop)
-
-    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
-        with self._lock:
-            self._alarms.pop(loop, None)
+    def _look(self) -> None:
+        """The alarm of a loop rings: somebody may have waited for too long, or may go."""
         self._turn_away()
-        self._pump()
-
-    def _call_on_return(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look after the line as soon as a stopped loop runs again: its waiters were passed over."""
-        with self._lock:
-            self._called = {known for known in self._called if not known.is_closed()}
-            if loop in self._called:
-                return
-            self._called.add(loop)
-        call_in(loop, self._returned, loop)
-
-    def _returned(self, loop: asyncio.AbstractEventLoop) -> None:
-        with self._lock:
-            self._called.discard(loop)
         self._pump()
 
 
@@ -429,8 +344,3 @@ def _too_late(how: str, *, begun: bool) -> DeadlineExceededError:
         "Limits.rate; raise Timeouts.call, or send fewer requests at once"
     )
     return DeadlineExceededError(text, kind="queue")
-
-
-def _set_result(future: asyncio.Future[CapillaryError | None], error: CapillaryError | None) -> None:
-    if not future.done():
-        future.set_result(error)

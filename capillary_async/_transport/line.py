@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
+from capillary_async._loops import call_in, running_loop
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -44,6 +46,17 @@ class Waiter:
     def loop(self) -> asyncio.AbstractEventLoop:
         """Of the request."""
         return self.permit.loop
+
+    def wake(self, error: CapillaryError | None) -> bool:
+        """Let it go on in its own loop, with its permit or with an error; False where that loop is closed."""
+        if self.loop is running_loop():
+            self._set(error)
+            return True
+        return call_in(self.loop, self._set, error)
+
+    def _set(self, error: CapillaryError | None) -> None:
+        if not self.woken.done():
+            self.woken.set_result(error)
 
 
 class Line:

@@ -48,7 +48,7 @@ def seconds_of(call: Callable[[], Any]) -> float:
 
 def idle(session: AsyncSession) -> bool:
     gate = session._shared.throttle
-    return (len(gate._pace.held), len(gate._lapsed), len(gate._line)) == (0, 0, 0)
+    return (len(gate._pace.held), len(gate._permits.lapsed), len(gate._line)) == (0, 0, 0)
 
 
 async def many(session: AsyncSession, number: int = 8) -> None:
@@ -219,7 +219,7 @@ def test_requests_of_a_loop_that_runs_again_are_counted_again(loop: asyncio.Abst
         assert await asyncio.gather(*tasks, late) == [RIGHT] * 5
 
     loop.run_until_complete(go_on())
-    assert (gate._pace.active, gate._lapsed, len(gate._line)) == (0, set(), 0)
+    assert (gate._pace.active, gate._permits.lapsed, len(gate._line)) == (0, set(), 0)
 
 
 def test_waiters_of_a_stopped_loop_hold_nobody_up_and_go_on_when_it_runs_again(loop: asyncio.AbstractEventLoop):

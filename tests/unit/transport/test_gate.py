@@ -87,7 +87,7 @@ def too_many(after: float | None = None) -> RateLimitedError:
 
 
 def idle(gate: RequestLimiter) -> bool:
-    return (gate._pace.active, len(gate._lapsed), len(gate._line)) == (0, 0, 0)
+    return (gate._pace.active, len(gate._permits.lapsed), len(gate._line)) == (0, 0, 0)
 
 
 class Once:

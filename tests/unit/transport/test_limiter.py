@@ -57,7 +57,7 @@ def request(number: int) -> Request:
 
 def idle(gate: RequestLimiter) -> bool:
     """Whether every permit is back and nobody waits."""
-    return (gate._pace.active, len(gate._lapsed), len(gate._line)) == (0, 0, 0)
+    return (gate._pace.active, len(gate._permits.lapsed), len(gate._line)) == (0, 0, 0)
 
 
 def test_permits_go_out_in_the_order_asked():
@@ -88,7 +88,7 @@ def test_a_newcomer_never_overtakes_those_who_wait():
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         loop.now += 2
-        assert gate._blocked() is None
+        assert gate._permits.blocked() is None
         await asyncio.gather(gate(request(2), server), waiting)
 
     run(main)
@@ -424,7 +424,7 @@ def test_the_alarm_of_a_dead_loop_wakes_nobody_and_is_not_needed():
 
     asyncio.run(main())
     assert idle(gate)
-    assert dead not in gate._alarms
+    assert dead not in gate._alarms.due
     gc.collect()
 
 
