@@ -91,18 +91,14 @@ class RequestLimiter:
         try:
             response = await handler(request)
         except BaseException as error:
-            if isinstance(error, CapillaryError) and is_answer(error):
-                self._may_repeat(request)
+            if request.body is None and isinstance(error, CapillaryError) and is_answer(error):
+                self._pace.gate.outages.heard = True
             self._failed(permit, request.call, error)
             raise
-        self._may_repeat(request)
-        self._answered(permit)
-        return response
-
-    def _may_repeat(self, request: Request) -> None:
-        """Note the request that was answered last; one for a token is not repeated."""
         if request.body is None and request.call is not None:
             self._pace.gate.outages.control = request
+        self._answered(permit)
+        return response
 
     async def _permit(self, request: Request) -> Permit:
         call = request.call

@@ -28,6 +28,7 @@ NOTICED = 3.0  # maximum seconds of noticing an outage that count into its first
 LEAST = 0.5  # seconds between the end of a slow probe and the next one
 SINGLE_EVERY = 1.0  # seconds between two single calls that are let through
 _ROUNDING = 1e-6
+_NO_ANSWER = frozenset({None, 502, 503})  # of an attempt: no status, or a proxy's that reaches no service
 
 
 @define(eq=False)
@@ -141,12 +142,14 @@ class Outages:
     Attributes:
         present: The outage; None where there is none.
         answers: How many requests were answered, with a definitive error too.
-        control: The request that was answered last, with a definitive error too.
+        heard: Whether a request other than for a token was answered with a definitive error.
+        control: The request that was answered last.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.present: Outage | None = None
         self.answers = 0
+        self.heard = False
         self.control: Request | None = None
         self._clock = clock
         self._answered_at: float | None = None
@@ -241,7 +244,7 @@ class Outages:
         if reason == "quota":
             down = alone or self.answers == call.seen
         else:
-            down = alone and not isinstance(error, RateLimitedError)  # a service that refuses with 429 answers
+            down = alone and not self.heard and all(attempt.status in _NO_ANSWER for attempt in call.this_round)
         if down:
             self.begin(error)
             return True

@@ -29,6 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.environment import name_cluster
 from support.job_server import Customers
+from support.raw_server import http, in_thread
 from support.workbook import write_workbook
 
 from capillary_async.cli import main
@@ -190,12 +191,18 @@ def test_faults_of_ids(  # noqa: PLR0917 - cases and fixtures
 
 @pytest.mark.parametrize(("text", "columns"), [(STRAY, COLUMN), ("customer_id\n600000001.0\n", COLUMN), ("1.0\n", ())])
 def test_faults_of_ids_that_are_read_while_others_are_asked(
-    text: str, columns: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    text: str,
+    columns: tuple[str, ...],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The reading commands end with exit 1 too."""
     path = tmp_path / "ids.csv"
     path.write_text(text)
-    assert main(["events", "--quiet", "--ids", str(path), *columns]) == 1
+    with in_thread(http(b"{}", 404)) as answering:
+        monkeypatch.setenv("CAPILLARY_BASE_URL", answering.url)
+        assert main(["events", "--quiet", "--ids", str(path), *columns]) == 1
     assert f"{path}, line " in capfd.readouterr().err
 
 

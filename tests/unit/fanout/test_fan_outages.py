@@ -207,13 +207,13 @@ def test_an_outage_at_the_end_of_the_input_burns_no_key(quota: int) -> None:
     assert (len(outcomes), _failed(outcomes)) == (100, [])
 
 
-def test_a_few_keys_of_a_server_that_never_answered_wait_as_in_every_outage() -> None:
-    """They used up their attempts before the quota was empty; the loop raises what concerns every key."""
-    outage = Outage(lambda key, number: True, client=Client(None, call=30.0))
+def test_a_few_lone_keys_of_a_server_that_never_answered_have_their_errors() -> None:
+    """It refused them with 500, which is an answer: nothing waits for minutes."""
+    outage = Outage(lambda key, number: True)
     outage.client.quota.left = 10**6
-    given, error = run(lambda: until_raised(ServerError, fan_over([1, 2, 3], outage.shelf)))
-    assert (given, error.outage) == ([], True)
-    assert 30 <= outage.at <= 40
+    outcomes = run(lambda: fan_over([1, 2, 3], outage.shelf).collect())
+    assert _failed(outcomes) == [1, 2, 3]
+    assert outage.at < 10
 
 
 def test_what_concerns_every_key_is_raised_from_a_probe_too() -> None:

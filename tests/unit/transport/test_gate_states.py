@@ -231,11 +231,11 @@ def test_a_call_that_gave_up_is_judged_by_the_answers_of_others(
     assert gate.outages.begins_again(call, DOWN, gate.outages.answers, reason=reason, alone=alone) is True
 
 
-def test_a_lone_call_that_was_refused_with_429_is_no_outage() -> None:
-    """The service answers, if only so."""
+@pytest.mark.parametrize("status", [429, 500, 504, 200])
+def test_a_lone_call_that_had_an_http_answer_is_no_outage(status: int) -> None:
+    """The service answers, if only so: it may be the fault of the request."""
     gate = Outages()
-    later = RateLimitedError("later", status=429)
-    assert gate.outages.begins_again(gate.call(), later, 0, reason="attempts", alone=True) is False
+    assert gate.outages.begins_again(gate.call(180.0, None, status), DOWN, 0, reason="attempts", alone=True) is False
     assert gate.outages.present is None
 
 

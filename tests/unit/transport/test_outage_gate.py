@@ -157,11 +157,12 @@ def test_a_key_that_used_up_its_attempts_just_before_the_outage_was_noticed_wait
     assert client.idle
 
 
-@pytest.mark.parametrize("error", [ConnectError, ServerError])
+@pytest.mark.parametrize("status", [None, 503])
 @pytest.mark.parametrize(("attempts", "count"), [(1, 100), (5, 3), (5, 1)])
-def test_a_server_that_is_down_from_the_start_burns_no_key(attempts: int, count: int, error: Any) -> None:
+def test_a_server_that_is_down_from_the_start_burns_no_key(attempts: int, count: int, status: int | None) -> None:
     """Attempts are used up before the quota is: where no request was answered, that is an outage."""
-    service = Service(down_until(20.0, error))
+    error = ConnectError("down") if status is None else ServerError("down", status=status)
+    service = Service(lambda key, at: error if at < 20 else None)
     client = Client(service, attempts=attempts, quota=500)
     client.quota.left = 500
     assert list(run(lambda: client.fan_out(range(count))).values()) == [None] * count
@@ -180,13 +181,14 @@ def test_used_up_attempts_where_nothing_was_ever_answered_are_an_outage(count: i
     assert client.idle
 
 
-def test_a_definitive_error_is_repeated_to_see_whether_the_service_answers() -> None:
-    """Where nothing else was ever answered, a key that hangs among keys without a customer has its own error."""
+def test_a_key_that_hangs_among_definitive_errors_has_its_own() -> None:
+    """The service answers, though nothing that could be repeated; no key is asked for another's sake."""
     missing = NotFoundError("none", status=404)
     service = Service(lambda key, _: _error(ConnectError) if key == 7 else missing)
     outcomes = run(lambda: Client(service, attempts=1).fan_out(range(1, 8)))
     assert [type(outcomes[key]) for key in range(1, 8)] == [NotFoundError] * 6 + [ConnectError]
     assert not outcomes[7].outage  # type: ignore[union-attr]
+    assert len(service.asked) == 7
     assert service.times()[-1] < 3
 
 
