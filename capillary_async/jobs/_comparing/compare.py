@@ -22,6 +22,7 @@ from capillary_async.jobs._comparing.comparison import (
     FieldTotals,
     Size,
 )
+from capillary_async.jobs._comparing.invisible import made_visible
 from capillary_async.models.exact import exact_sum
 
 if TYPE_CHECKING:
@@ -241,4 +242,4 @@ def _first(engine: Engine, wanted: Sequence[Wanted], kind: str) -> tuple[Differe
         f"WHERE class = '{kind}' ORDER BY abs(delta) DESC NULLS LAST, {own}, field LIMIT {SHOWN}"
     )
     width = len(keys)
-    return tuple(Difference(kind, row[:width], *row[width:]) for row in rows)
+    return tuple(made_visible(Difference(kind, row[:width], *row[width:])) for row in rows)

@@ -74,7 +74,10 @@ class FieldTotals:
 
 @frozen
 class Difference:
-    """One row of the differences: a missing record's field, or a field that differs."""
+    """One row of the differences: a missing record's field, or a field that differs.
+
+    Texts are as they are shown: with signs for blanks and invisible characters where these matter.
+    """
 
     kind: str
     key: tuple[str, ...]

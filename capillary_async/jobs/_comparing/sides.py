@@ -17,6 +17,7 @@ from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._comparing.alike import unlike
 from capillary_async.jobs._comparing.compare import compare
 from capillary_async.jobs._comparing.export_reader import ExportReader, open_folder
+from capillary_async.jobs._comparing.invisible import invisible_differences
 from capillary_async.jobs._comparing.rule_catalog import EXCLUSIVE
 from capillary_async.jobs._comparing.staging import stage_export
 from capillary_async.jobs._comparing.summary import books_subject, subject_of
@@ -67,9 +68,9 @@ def _with_books(engine: Engine, arguments: Arguments, export: ExportReader, book
     engine.go_on()
     repeated = stage_export(engine, export, wanted, "capillary", other="books")
     engine.go_on()
-    return Compared(
-        compare(engine, wanted, arguments.tolerance, repeated), books_subject(engine, reader, arguments.options.where)
-    )
+    comparison = compare(engine, wanted, arguments.tolerance, repeated)
+    other = books_subject(engine, reader, arguments.options.where)
+    return Compared(comparison, other, tuple(invisible_differences(engine, wanted)))
 
 
 def _with_export(engine: Engine, arguments: Arguments, export: ExportReader, path: Path) -> Compared:
@@ -88,7 +89,9 @@ def _with_export(engine: Engine, arguments: Arguments, export: ExportReader, pat
     repeated = stage_export(engine, export, wanted, "capillary", other="books")
     engine.go_on()
     subject = evolve(subject_of("Books", other), label=f"{path}, another export")
-    return Compared(compare(engine, wanted, arguments.tolerance, repeated), subject, tuple(unlike(export, other)))
+    comparison = compare(engine, wanted, arguments.tolerance, repeated)
+    warnings = (*unlike(export, other), *invisible_differences(engine, wanted))
+    return Compared(comparison, subject, warnings)
 
 
 def _documented(export: ExportReader, key: Sequence[Pair]) -> tuple[Pair, ...]:

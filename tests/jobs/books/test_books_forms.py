@@ -153,6 +153,35 @@ async def test_views_and_schemas(export: Path, tmp_path: Path) -> None:
     assert f"give duckdb://{path} and its table (table, --table)" in await refusal(export, path)
 
 
+# -- what cannot be seen
+
+
+async def test_values_that_differ_in_what_cannot_be_seen(tmp_path: Path) -> None:
+    """They are differences, and are shown with signs; the file of differences has them as they are."""
+    states = {1: ("AVAILABLE", "AVAILABLE "), 2: ("A B", "A\u00a0B"), 3: ("EXPIRED", "EXPIRD"), 4: ("A B", "A B")}
+    rows = [{"id": n, "customer_id": 1, "status": ours} for n, (ours, _) in states.items()]
+    export = write_export(tmp_path / "export", "allocations", rows)
+    books, out = tmp_path / "books.csv", tmp_path / "out.parquet"
+    books.write_text("award_id,state\n" + "".join(f"{n},{theirs}\n" for n, (_, theirs) in states.items()))
+    result = await reconcile(export, books, key="id=award_id", compare="status=state", out=out)
+    assert result.comparison is not None
+    shown = {each.key: (each.capillary, each.books) for each in result.comparison.first["changed"]}
+    assert shown == {
+        ("1",): ("AVAILABLE", "AVAILABLE\u2420"), ("2",): ("A\u2420B", "A\\xa0B"), ("3",): ("EXPIRED", "EXPIRD"),
+    }  # fmt: skip
+    said = (
+        "2 status of changed records differ in blanks or invisible characters alone, e.g. 'A\u2420B' in Capillary and"
+    )
+    assert [each for each in result.warnings if said in each], result.warnings
+    assert pq.read_table(out)["books_value"].to_pylist() == ["AVAILABLE ", "A\u00a0B", "EXPIRD"]
+    result = await reconcile(export, books, key="id=award_id,status=state")
+    assert result.comparison is not None
+    assert {each.key for each in result.comparison.first["missing_in_capillary"]} == {
+        ("1", "AVAILABLE\u2420"), ("2", "A\\xa0B"), ("3", "EXPIRD")
+    }  # fmt: skip
+    assert any("2 keys of missing records differ in blanks or invisible" in each for each in result.warnings)
+
+
 # -- rows that count
 
 
