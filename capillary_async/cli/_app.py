@@ -247,10 +247,11 @@ def verify(  # noqa: D417 - the groups of options describe themselves
         "reconcile points/ --books books.csv --key id --compare remaining=points",
     )
 )
-def reconcile(folder: str, *, with_books: WithBooks = _BOOKS) -> int:  # noqa: D417 - the group describes itself
+def reconcile(folder: str, *more: str, with_books: WithBooks = _BOOKS) -> int:  # noqa: D417 - the group describes itself
     """Compare an export with your own books, record by record, and check it by its own rules.
 
     Args:
         folder: The folder of a finished export.
+        more: Folders of exports of the same kind, compared with it as one.
     """
-    return run_coroutine(run_reconcile(folder, with_books))
+    return run_coroutine(run_reconcile((folder, *more), with_books))

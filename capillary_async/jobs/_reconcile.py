@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
 from functools import partial
@@ -28,6 +28,7 @@ from capillary_async.jobs._comparing.arguments import (
     Arguments,
     Columns,
     PathLike,
+    folders_of,
     moment_of,
     pairs_of,
     target_of,
@@ -35,10 +36,10 @@ from capillary_async.jobs._comparing.arguments import (
 )
 from capillary_async.jobs._comparing.checks import OtherExports, check_export
 from capillary_async.jobs._comparing.compare import file_rows
-from capillary_async.jobs._comparing.export_reader import open_folder
+from capillary_async.jobs._comparing.export_reader import open_folders
 from capillary_async.jobs._comparing.result import ReconcileResult
 from capillary_async.jobs._comparing.sides import compare_sides
-from capillary_async.jobs._comparing.summary import groups_of, months_of, read_time, subject_of
+from capillary_async.jobs._comparing.summary import group_column, groups_of, months_of, read_time, subject_of
 from capillary_async.jobs._dataset.folder import local_path
 from capillary_async.jobs._dataset.local_days import server_zone
 
@@ -46,7 +47,7 @@ __all__ = ["reconcile"]
 
 
 async def reconcile(
-    folder: PathLike,
+    folder: PathLike | Iterable[PathLike],
     books: PathLike | None = None,
     *,
     key: Columns = (),
@@ -60,6 +61,7 @@ async def reconcile(
     books_where: Conditions = (),
     out: PathLike | None = None,
     report: PathLike | None = None,
+    by: str | None = None,
     with_awarded: PathLike | None = None,
     with_events: PathLike | None = None,
     with_ledger: PathLike | None = None,
@@ -74,7 +76,8 @@ async def reconcile(
     are in the folder of `out` or `report` and may grow to a few times the size of the data.
 
     Args:
-        folder: The folder of a finished export.
+        folder: The folder of a finished export; or several of one kind (programs, categories, parts of the customers),
+            which are compared as one.
         books: The other side: a CSV or Parquet file, `duckdb://file.db`, `postgresql://...`, or the folder of another
             export of the same kind; None for the internal checks alone.
         key: Columns that identify a record: `{"id": "award_id"}` or `"id=award_id"`, the export's column first; the
@@ -95,6 +98,8 @@ async def reconcile(
             a changed one. Columns: `class`, the key's, `field`, `capillary_value`, `books_value`, `delta`, `asked_key`.
             Of a missing record with several compared columns, `field` is null and its side a JSON object of them all.
         report: An HTML report.
+        by: The column of the export whose values group its totals, e.g. `program_id`; None for the status, source table
+            or event name.
         with_awarded: An export of awarded ids of the same customers, to check the allocations of `folder` against.
         with_events: An export of loyalty events of the same customers, to check `folder` and `with_awarded` against.
             They are joined by the ledger's unique ids, so this needs `with_ledger`.
@@ -112,8 +117,9 @@ async def reconcile(
         JobError: It could not be done: the message names the file, the column and the row.
     """
     began, clock = datetime.now(UTC), time.monotonic()
+    folders = folders_of(folder)
     arguments = Arguments(
-        folder=local_path(folder, "the export"),
+        folders=folders,
         books=None if books is None else Address(os.fspath(books)),
         key=pairs_of(key, "key"),
         compare=pairs_of(compare, "compare"),
@@ -121,8 +127,9 @@ async def reconcile(
         options=books_options(
             table=table, sheet=sheet, delimiter=delimiter, decimal=decimal, encoding=encoding, where=books_where
         ),
-        out=target_of(out, "out", ".parquet", folder),
-        report=target_of(report, "report", ".html", folder),
+        out=target_of(out, "out", ".parquet", folders),
+        report=target_of(report, "report", ".html", folders),
+        by=by,
         with_awarded=None if with_awarded is None else local_path(with_awarded, "with_awarded"),
         with_events=None if with_events is None else local_path(with_events, "with_events"),
         with_ledger=None if with_ledger is None else local_path(with_ledger, "with_ledger"),
@@ -146,14 +153,15 @@ async def reconcile(
 def _reconcile(engine: Engine, arguments: Arguments, began: datetime) -> ReconcileResult:
     """Compare and check; writes the file of differences."""
     arguments.refuse_useless()
-    export = open_folder(engine, arguments.folder, "export")
+    export = open_folders(engine, arguments.folders, "export")
     compared = None if arguments.books is None else compare_sides(engine, arguments, arguments.books, export)
     engine.go_on()
-    zone = server_zone(arguments.timezone, [export.manifest])
+    zone = server_zone(arguments.timezone, [each.manifest for each in export.exports])
     as_of = read_time(export) if arguments.as_of is None else moment_of(arguments.as_of, zone.zone)
     others = OtherExports(engine, export, arguments)
     findings = check_export(engine, export, others, as_of)
-    records, groups = groups_of(engine, export)
+    by = group_column(export, arguments.by)
+    records, groups = groups_of(engine, export, by)
     months = months_of(engine, export, zone)
     if arguments.out is not None and compared is not None:
         _write_differences(engine, compared.comparison.wanted, arguments.out)
@@ -162,9 +170,15 @@ def _reconcile(engine: Engine, arguments: Arguments, began: datetime) -> Reconci
         equal=(compared is None or compared.comparison.equal) and not any(each.is_error for each in findings),
         comparison=None if compared is None else compared.comparison,
         findings=tuple(findings),
-        subjects=(subject_of("Capillary", export), *([compared.other] if compared else []), *others.subjects),
+        subjects=(
+            *(subject_of("Capillary", each) for each in export.exports),
+            *([compared.other] if compared else []),
+            *others.subjects,
+        ),
         records=records,
-        grouped_by=export.source.group,
+        source=export.source_name,
+        grouped_by=by,
+        shows_groups=arguments.by is not None,
         groups=groups,
         months=months,
         month=f"{as_of.astimezone(zone.zone):%Y-%m}",

@@ -6,6 +6,7 @@ Called by `_app.py`; the work is that of `capillary_async.jobs`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime
 
 # The parser reads the annotations when it runs, so their imports cannot be for type checkers alone.
@@ -42,6 +43,7 @@ class WithBooks:
         tolerance: Maximum difference of amounts that count as equal.
         out: Parquet file of differences: a row per missing record and per changed field.
         report: HTML report.
+        by: Group totals by this column of the export, e.g. program_id (default: status or the like).
         with_awarded: Check against this export of awarded ids of the same customers.
         with_events: Check against this export of loyalty events; needs --with-ledger.
         with_ledger: Check against this export of the ledger, read by the rows' event log ids.
@@ -64,6 +66,7 @@ class WithBooks:
     tolerance: str = "0"
     out: Path | None = None
     report: Path | None = None
+    by: str | None = None
     with_awarded: Path | None = None
     with_events: Path | None = None
     with_ledger: Path | None = None
@@ -74,7 +77,7 @@ class WithBooks:
     quiet: Annotated[bool, FLAG] = False
 
 
-async def reconcile(folder: str, given: WithBooks) -> int:
+async def reconcile(folders: Sequence[str], given: WithBooks) -> int:
     """Compare, print the outcome, and return the exit code.
 
     Raises:
@@ -82,7 +85,7 @@ async def reconcile(folder: str, given: WithBooks) -> int:
         JobError: The comparison failed.
     """
     result = await jobs("reconcile").reconcile(
-        folder,
+        folders,
         given.books,
         key=given.key,
         compare=given.compare,
@@ -95,6 +98,7 @@ async def reconcile(folder: str, given: WithBooks) -> int:
         books_where=given.books_where,
         out=given.out,
         report=given.report,
+        by=given.by,
         with_awarded=given.with_awarded,
         with_events=given.with_events,
         with_ledger=given.with_ledger,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -28,6 +28,7 @@ __all__ = [
     "Columns",
     "PathLike",
     "decimal_of",
+    "folders_of",
     "moment_of",
     "pairs_of",
     "refuse_overwriting",
@@ -45,7 +46,7 @@ _TOLERANCE_BELOW, _TOLERANCE_DECIMALS = 10**15, 18  # comparable with every amou
 class Arguments:
     """The checked arguments of one reconciliation, named as those of `reconcile`."""
 
-    folder: Path
+    folders: tuple[Path, ...]
     books: Address | None
     key: tuple[Pair, ...]
     compare: tuple[Pair, ...]
@@ -53,6 +54,7 @@ class Arguments:
     options: BooksOptions
     out: Path | None
     report: Path | None
+    by: str | None
     with_awarded: Path | None
     with_events: Path | None
     with_ledger: Path | None
@@ -69,7 +71,7 @@ class Arguments:
         if self.books is not None and self.books.is_file:  # another address may have a password in it
             own = self.books.reveal().removeprefix("duckdb://")
         for target in (self.out, self.report):
-            refuse_overwriting(target, (self.folder, own, self.with_awarded, self.with_events, self.with_ledger))
+            refuse_overwriting(target, (*self.folders, own, self.with_awarded, self.with_events, self.with_ledger))
 
     def refuse_useless(self) -> None:
         """Check that no argument about books is given without them.
@@ -84,7 +86,7 @@ class Arguments:
 
     def command(self, as_of: datetime) -> str:
         """The command line of the same reconciliation at a time."""
-        words = ["capillary-async", "reconcile", str(self.folder)]
+        words = ["capillary-async", "reconcile", *map(str, self.folders)]
         words += ["--books", str(self.books)] if self.books is not None else []
         for option, given in (("--key", self.key), ("--compare", self.compare)):
             if given:
@@ -96,6 +98,7 @@ class Arguments:
             "--decimal": self.options.decimal,
             "--encoding": self.options.encoding,
             "--tolerance": f"{self.tolerance:f}" if self.tolerance else None,
+            "--by": self.by,
             "--with-awarded": self.with_awarded,
             "--with-events": self.with_events,
             "--with-ledger": self.with_ledger,
@@ -145,14 +148,31 @@ def tolerance_of(given: Any) -> Decimal:
     return tolerance
 
 
-def target_of(given: PathLike | None, argument: str, suffix: str, folder: PathLike) -> Path | None:
-    """The path of a file to be written: in a folder that exists, and not in the export."""
+def folders_of(given: PathLike | Iterable[PathLike]) -> tuple[Path, ...]:
+    """The folders of exports, each once.
+
+    Raises:
+        JobError: There is none, one is a URL, or one is there twice.
+    """
+    several = [given] if isinstance(given, str | os.PathLike) else list(given)
+    folders = tuple(local_path(each, "the export") for each in several)
+    if not folders:
+        raise JobError("give the folder of an export, or several; none was given")
+    seen: dict[Path, Path] = {}
+    for folder in folders:
+        if (other := seen.setdefault(folder.resolve(), folder)) is not folder:
+            raise JobError(f"{folder} and {other} are the same export; name it once", path=str(folder))
+    return folders
+
+
+def target_of(given: PathLike | None, argument: str, suffix: str, folders: Sequence[PathLike]) -> Path | None:
+    """The path of a file to be written: in a folder that exists, and not in an export."""
     if given is None:
         return None
     path = local_path(given, argument)
     if path.suffix.lower() != suffix:
         raise JobError(f"{path}: the name must end in {suffix}", path=str(path))
-    if Path(folder).resolve() in path.resolve().parents:
+    if any(Path(folder).resolve() in path.resolve().parents for folder in folders):
         raise JobError(f"{path} is within the export, which keeps its own files only; put it elsewhere", path=str(path))
     if not path.resolve().parent.is_dir():
         raise JobError(f"{path}: there is no folder {path.parent}", path=str(path))

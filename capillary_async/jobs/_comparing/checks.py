@@ -85,7 +85,10 @@ class OtherExports:
     @property
     def warnings(self) -> list[str]:
         """What they asked for otherwise than the export."""
-        return [each for other in self._by_kind.values() for each in unlike(self._export, other)]
+        found = (
+            each for other in self._by_kind.values() for part in self._export.exports for each in unlike(part, other)
+        )
+        return list(dict.fromkeys(found))
 
     def rules(self) -> Iterator[SetRule]:
         """The rules of every pair that is joined."""
@@ -103,14 +106,14 @@ class OtherExports:
             yield without_ledger(self._by_kind["events"])
         for other in self._by_kind.values():
             yield from _new_in(other)
-        if self._by_kind:
+        if self._by_kind and not self._export.parts:
             # The ids of a ledger are identifiers with their events, so that their digest is another one.
             yield _same_ids(self._export, [other for kind, other in self._by_kind.items() if kind != "ledger"])
 
 
 def check_export(engine: Engine, export: ExportReader, others: OtherExports, as_of: datetime) -> list[Finding]:
     """Check an export by all rules; gives the findings of those that hold, too."""
-    findings = [*check_manifest(engine, export), *_new_in(export)]
+    findings = [*check_manifest(engine, export), *(new for each in export.exports for new in _new_in(each))]
     findings += check_rows(engine, export, row_rules(export, as_of))
     for rule in (*set_rules(export), *others.rules()):
         engine.go_on()

@@ -19,21 +19,22 @@ from capillary_async.jobs._comparing.json_lines import FILE, WHOLE_NUMBERS, is_a
 from capillary_async.jobs._dataset.manifest import Manifest, refuse_shards_elsewhere
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from capillary_async.jobs._books.duckdb_engine import Engine
 
-__all__ = ["ExportReader", "open_folder"]
+__all__ = ["ExportReader", "open_folder", "open_folders"]
 
 # What the records derive: it is what finance books of an award.
 _REMAINING = "points_exclusive - redeemed_exclusive_value - returned_exclusive_value - expired_exclusive_value"
+_SHARDS = 1 << 32  # more than an export has
 _QUANTITIES = set(_REMAINING.split(" - "))
 _AS_THEY_ARE = "hive_partitioning = false, union_by_name = false"  # no columns are made of names of folders
 
 
 @attrs.frozen
 class ExportReader:
-    """A finished export.
+    """A finished export, or several of one kind as one.
 
     Attributes:
         path: The folder.
@@ -42,6 +43,7 @@ class ExportReader:
         files: The shards that the manifest names.
         relation: The name of the view of its rows.
         columns: The types of its columns, by name.
+        parts: The exports, where there are several.
     """
 
     path: Path
@@ -50,11 +52,47 @@ class ExportReader:
     files: tuple[Path, ...]
     relation: str
     columns: Mapping[str, str]
+    parts: tuple[ExportReader, ...] = ()
+
+    @property
+    def exports(self) -> tuple[ExportReader, ...]:
+        """Each export with its own folder and manifest."""
+        return self.parts or (self,)
 
     @property
     def source(self) -> ExportSource:
         """What kind of export it is."""
         return SOURCES[self.source_name]
+
+
+def open_folders(engine: Engine, paths: Sequence[Path], relation: str) -> ExportReader:
+    """Open one export, or several of one kind whose rows are read as one.
+
+    Raises:
+        JobError: As `open_folder`, or they are of different kinds.
+    """
+    if len(paths) == 1:
+        return open_folder(engine, paths[0], relation)
+    parts = tuple(open_folder(engine, path, f"{relation}_{nth}") for nth, path in enumerate(paths))
+    first = parts[0]
+    for other in parts[1:]:
+        if other.source_name != first.source_name:
+            raise JobError(
+                f"{other.path} is an export of {other.source_name}, and {first.path} one of {first.source_name}: give "
+                "exports of one kind",
+                path=str(other.path),
+            )
+    rows = " UNION ALL BY NAME ".join(
+        f"SELECT * REPLACE (CAST(shard AS BIGINT) + {nth * _SHARDS} AS shard) FROM {name(part.relation)}"
+        for nth, part in enumerate(parts)
+    )
+    label = ", ".join(str(part.path) for part in parts)
+    engine.run(f"CREATE VIEW {name(relation)} AS {rows}", about=label)
+    # Lists of one customer in several exports are no longer than a page together.
+    manifest = attrs.evolve(first.manifest, page_size=None)
+    files = tuple(file for part in parts for file in part.files)
+    columns = engine.columns(name(relation), about=label)
+    return ExportReader(Path(label), first.source_name, manifest, files, relation, columns, parts)
 
 
 def open_folder(engine: Engine, path: str | Path, relation: str) -> ExportReader:

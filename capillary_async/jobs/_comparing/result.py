@@ -45,10 +45,10 @@ class Subject:
 
 @frozen
 class Group:
-    """Totals of the export's records with one status, table or event name.
+    """Totals of the export's records with one status, table, event name, or value of the column that was named.
 
     Attributes:
-        value: The status; None where the records have none.
+        value: The status or the like, as text; None where the records have none.
         records: How many.
         points: Sums by column, `remaining` among them; empty for exports without points.
     """
@@ -71,6 +71,8 @@ class ReconcileResult:
         subjects: What was compared.
         records: Records of the export.
         grouped_by: The column of `groups`.
+        source: The kind of the export, e.g. `allocations`.
+        shows_groups: Whether the summary shows them, since they were asked for.
         groups: Totals by status, table or event name.
         months: Points left to use of AVAILABLE allocations, by the local month in which they expire, e.g. `2026-01`.
         month: The local month of `as_of`.
@@ -103,6 +105,8 @@ class ReconcileResult:
     differences: Path | None = None
     report: Path | None = None
     warnings: tuple[str, ...] = ()
+    shows_groups: bool = False
+    source: str = ""
 
     __repr__ = brief_repr
     _repr_html_ = fields_card
@@ -139,6 +143,10 @@ class ReconcileResult:
         lines += [f"{each.role}: {each.label}" for each in self.subjects]
         if self.comparison is not None:
             lines += _compared(self.comparison)
+        if self.shows_groups:
+            lines += [_grouped(self.grouped_by, each) for each in self.groups[:_GROUPS_SHOWN]]
+            if len(self.groups) > _GROUPS_SHOWN:
+                lines.append(f"and {len(self.groups) - _GROUPS_SHOWN} more values of {self.grouped_by}")
         for finding in self.broken[:_RULES_SHOWN]:
             lines.append(f"{finding.rule.severity} {finding.rule.name}: {finding.count:,}")
         if len(self.broken) > _RULES_SHOWN:
@@ -148,13 +156,20 @@ class ReconcileResult:
 
 
 _RULES_SHOWN = 3
+_GROUPS_SHOWN = 10
 _TOTALS_SHOWN = 3
+_GROUP_SUMS = ("points_exclusive", "remaining")
 _IN_WORDS = {
     MISSING_IN_BOOKS: "missing in books",
     MISSING_IN_CAPILLARY: "missing in Capillary",
     CHANGED: "changed",
     EQUAL: "within the tolerance",
 }
+
+
+def _grouped(column: str, group: Group) -> str:
+    sums = "".join(f", {name} {group.points[name]:,f}" for name in _GROUP_SUMS if name in group.points)
+    return f"{column} {'(none)' if group.value is None else group.value}: {_count(group.records, 'record')}{sums}"
 
 
 def _compared(comparison: Comparison) -> list[str]:

@@ -154,13 +154,17 @@ _COMPLETE = Rule(
 
 
 def check_manifest(engine: Engine, folder: ExportReader) -> list[Finding]:
-    """Check that the files have what the manifest says, and that the export is complete."""
-    failed = folder.manifest.ids.failed
-    incomplete = failed or int(not folder.manifest.complete)
-    said = f"{failed:,} of {folder.manifest.ids.asked:,} customers failed" if failed else "the manifest says incomplete"
-    complete = Finding(_COMPLETE, incomplete, (Example(str(folder.path), None, said),) if incomplete else ())
-    wrong = tuple(_wrong_totals(engine, folder))
+    """Check that the files have what the manifest says, and that each export is complete."""
+    lacking = [each for each in folder.exports if each.manifest.ids.failed or not each.manifest.complete]
+    incomplete = sum(each.manifest.ids.failed or 1 for each in lacking)
+    complete = Finding(_COMPLETE, incomplete, tuple(Example(str(each.path), None, _lacking(each)) for each in lacking))
+    wrong = tuple(example for each in folder.exports for example in _wrong_totals(engine, each))
     return [complete, Finding(_TOTALS, len(wrong), wrong)]
+
+
+def _lacking(folder: ExportReader) -> str:
+    failed = folder.manifest.ids.failed
+    return f"{failed:,} of {folder.manifest.ids.asked:,} customers failed" if failed else "the manifest says incomplete"
 
 
 def _wrong_totals(engine: Engine, folder: ExportReader) -> list[Example]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
-from capillary_async._files import near
 from capillary_async.jobs._books.columns import Pair, Wanted, kind_of
 from capillary_async.jobs._books.open import is_export, open_books, stage_books
 from capillary_async.jobs._common.errors import JobError
@@ -20,7 +19,7 @@ from capillary_async.jobs._comparing.export_reader import ExportReader, open_fol
 from capillary_async.jobs._comparing.invisible import invisible_differences
 from capillary_async.jobs._comparing.rule_catalog import EXCLUSIVE
 from capillary_async.jobs._comparing.staging import stage_export
-from capillary_async.jobs._comparing.summary import books_subject, subject_of
+from capillary_async.jobs._comparing.summary import books_subject, no_column, subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +69,18 @@ def _with_books(engine: Engine, arguments: Arguments, export: ExportReader, book
     engine.go_on()
     comparison = compare(engine, wanted, arguments.tolerance, repeated)
     other = books_subject(engine, reader, arguments.options.where)
-    return Compared(comparison, other, tuple(invisible_differences(engine, wanted)))
+    warnings = (*_in_several(export, repeated), *invisible_differences(engine, wanted))
+    return Compared(comparison, other, warnings)
+
+
+def _in_several(export: ExportReader, repeated: int) -> tuple[str, ...]:
+    """A warning about records that came more than once where there are several exports."""
+    if not export.parts or not repeated:
+        return ()
+    said = (
+        f"{repeated:,} record{'' if repeated == 1 else 's'} came more than once in {export.path}: each is compared once"
+    )
+    return (f"{said}, and totals of groups count all",)
 
 
 def _with_export(engine: Engine, arguments: Arguments, export: ExportReader, path: Path) -> Compared:
@@ -84,13 +94,14 @@ def _with_export(engine: Engine, arguments: Arguments, export: ExportReader, pat
     wanted = _wanted(export, key, arguments.compare or _documented(export, key))
     for each in wanted:
         if each.theirs not in other.columns:
-            raise _no_column(other, each.theirs)
+            raise no_column(other, each.theirs)
     stage_export(engine, other, wanted, "books", other=None)
     repeated = stage_export(engine, export, wanted, "capillary", other="books")
     engine.go_on()
     subject = evolve(subject_of("Books", other), label=f"{path}, another export")
     comparison = compare(engine, wanted, arguments.tolerance, repeated)
-    warnings = (*unlike(export, other), *invisible_differences(engine, wanted))
+    asked = () if export.parts else unlike(export, other)
+    warnings = (*asked, *_in_several(export, repeated), *invisible_differences(engine, wanted))
     return Compared(comparison, subject, warnings)
 
 
@@ -109,17 +120,8 @@ def _wanted(export: ExportReader, key: Sequence[Pair], fields: Sequence[Pair]) -
     wanted: list[Wanted] = []
     for slot, pair in slots:
         if pair.ours not in export.columns or pair.ours in _POSITIONS:
-            raise _no_column(export, pair.ours)
+            raise no_column(export, pair.ours)
         if pair.ours in {each.ours for each in wanted}:
             raise JobError(f"the column {pair.ours} is named twice in key and compare")
         wanted.append(Wanted(slot, pair.ours, pair.theirs, kind_of(export.columns[pair.ours])))
     return wanted
-
-
-def _no_column(export: ExportReader, column: str) -> JobError:
-    known = [each for each in export.columns if each not in _POSITIONS]
-    return JobError(
-        f"{export.path}: an export of {export.source_name} has no column {column!r}. It has: {', '.join(known)}"
-        f"{near(column, known)}",
-        path=str(export.path),
-    )

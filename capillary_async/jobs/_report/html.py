@@ -39,11 +39,11 @@ _MEANINGS = {
     CHANGED: "Both have it, and at least one compared column says something else.",
     EQUAL: "Both have it, and every compared column says the same.",
 }
-# What the API does not show, by the column of the groups; beside every sum, since a reader may see that one alone.
+# What the API does not show, by the kind of the export; beside every sum, since a reader may see that one alone.
 _UNDERSTATES = {
-    "status": "Allocations are rows of one of five award tables, in the one category that was asked for: line items "
-    "and the points of promotions are not among them, so no sum here is a balance.",
-    "source_table": "Awarded ids are rows of two of five award tables, in the one category and status that were asked "
+    "allocations": "Allocations are rows of one of five award tables, in the one category that was asked for: line "
+    "items and the points of promotions are not among them, so no sum here is a balance.",
+    "awarded": "Awarded ids are rows of two of five award tables, in the one category and status that were asked "
     "for: the points of promotions are not among them, so no sum here is a balance.",
 }
 
@@ -70,7 +70,7 @@ def render(result: ReconcileResult) -> str:
         amounts={each.ours for each in result.comparison.wanted if each.kind == "amount"} if result.comparison else (),
         sizes=_sizes(result.comparison) if result.comparison else {},
         months=months,
-        understates=_UNDERSTATES.get(result.grouped_by, ""),
+        understates=_UNDERSTATES.get(result.source, ""),
         now=now,
         charts={kind: _chart(months, now, narrow=kind == "narrow") for kind in ("wide", "narrow")} if months else {},
         points=points,

@@ -135,6 +135,6 @@ def _rate(given: Any) -> Decimal:
 def _target(out: PathLike, folders: tuple[Path, ...]) -> Path:
     """The CSV file: not part of an export."""
     for folder in folders:
-        target_of(out, "out", ".csv", folder)
+        target_of(out, "out", ".csv", [folder])
     refuse_overwriting(Path(out), folders)
     return Path(out)
