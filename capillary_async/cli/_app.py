@@ -125,6 +125,7 @@ def sandbox(
     seed: int = 7,
     latency: str = "0",
     rate: str | None = None,
+    books: Path | None = None,
 ) -> int:
     """Serve a sandbox until Ctrl-C, and print how to use it from curl, a shell and Python.
 
@@ -135,9 +136,16 @@ def sandbox(
         seed: The same seed gives the same customers and points.
         latency: Seconds before each answer, or a range: 0.02-0.2.
         rate: Maximum requests per seconds, e.g. 100/60; more are answered 429. Default: no limit.
+        books: Write books of its allocations there, and ids.csv beside it; its day is today.
     """
     options = SandboxOptions(
-        host=host, port=port, customers=customers, seed=seed, latency=latency_of(latency), rate=rate_of(rate)
+        host=host,
+        port=port,
+        customers=customers,
+        seed=seed,
+        latency=latency_of(latency),
+        rate=rate_of(rate),
+        books=books,
     )
     return run_coroutine(serve(options, lambda text: print(text, flush=True)))  # noqa: T201
 

@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -247,6 +248,29 @@ def test_five_commands_of_a_night(night: Path) -> None:
     assert code == 3
     assert "missing in books 1, missing in Capillary 0" in told
     assert (night / look.split()[-1]).exists()
+
+
+@pytest.mark.long
+def test_five_commands_with_the_sandbox_s_own_books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sandbox --books books.csv`, then the five commands as they are: all is equal, on any day."""
+    scripts = sysconfig.get_path("scripts")
+    monkeypatch.setenv("PATH", os.pathsep.join((scripts, os.environ["PATH"])))
+    line = ["capillary-async", "sandbox", "--port", "0", "--customers", "20", "--books", "books.csv"]
+    with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as served:
+        assert served.stdout is not None
+        exported = next(each for each in served.stdout if each.startswith("export CAPILLARY_BASE_URL="))
+        for each in shlex.split(exported)[1:]:
+            monkeypatch.setenv(*each.partition("=")[::2])
+        *commands, _ = fenced("bash")[0].values[0].splitlines()
+        try:
+            for command in commands:
+                code, said = _run(command, tmp_path)
+                assert code == 0, said
+        finally:
+            served.terminate()
+            served.communicate(timeout=20)
+    assert said.startswith("EQUAL: ")
+    assert "-its-date" not in said  # the rules that hold against the day of this run
 
 
 @pytest.mark.long

@@ -2,8 +2,10 @@
 
 import hashlib
 import time
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import time as clock
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -205,3 +207,29 @@ AGREES = {
     "POINT_CATEGORY_CHANGED": lambda e, r, t, x, left, alive: left == e,
 }
 PINNED = "40f0d1675c429c32c94ceb92a856f2401185fa9327a8b619ba1074e05ce99970"
+
+
+class TestToday:
+    """The day of the world."""
+
+    @pytest.mark.parametrize("day", [date(2026, 1, 15), date(2026, 11, 26), date(2027, 2, 28)])
+    def test_what_expired_is_not_available(self, day: date) -> None:
+        """On any day; and some that is left has not expired."""
+        sandbox = Sandbox(customers=12, today=day)
+        assert sandbox.today == day
+        rows = [row for customer in sandbox.customer_ids for row in sandbox.allocations(customer)]
+        alive = [row for row in rows if row["status"] == "AVAILABLE"]
+        assert alive
+        assert min(row["expiry_date"] for row in alive) > datetime.combine(day, clock(), UTC).timestamp() * 1000
+        assert (day == date(2026, 1, 15)) == (rows == _rows(Sandbox(customers=12)))
+
+    @pytest.mark.parametrize(
+        "day", [date(2026, 1, 14), date(2031, 1, 1), "2026-02-01", datetime(2026, 2, 1, tzinfo=UTC)]
+    )
+    def test_days_that_are_none(self, day: Any) -> None:
+        with pytest.raises(ValueError, match="today takes a date from 2026-01-15 to 2030-12-31, got "):
+            Sandbox(today=day)
+
+
+def _rows(sandbox: Sandbox) -> list[dict[str, Any]]:
+    return [row for customer in sandbox.customer_ids for row in sandbox.allocations(customer)]

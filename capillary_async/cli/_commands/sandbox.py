@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from capillary_async.cli._commands.sandbox_books import today_there, write_books_of
 from capillary_async.cli._io.run import UnusableError
 from capillary_async.cli._io.words import count
 from capillary_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 __all__ = ["SandboxOptions", "latency_of", "rate_of", "serve"]
 
@@ -61,6 +63,7 @@ class SandboxOptions:
         customers, seed: Of the sandbox.
         latency: Seconds before each answer, the least and the most.
         rate: Maximum requests, and the seconds they count for; None for no limit.
+        books: A file for books of its allocations, with a file of ids beside it; None for neither.
     """
 
     host: str = "127.0.0.1"
@@ -69,6 +72,7 @@ class SandboxOptions:
     seed: int = 7
     latency: tuple[float, float] = (0.0, 0.0)
     rate: tuple[float, float] | None = None
+    books: Path | None = None
 
 
 def latency_of(text: str) -> tuple[float, float]:
@@ -116,6 +120,8 @@ async def serve(options: SandboxOptions, show: Callable[[str], object]) -> int:
     except ValueError as error:
         raise UnusableError(str(error)) from error
     try:
+        if options.books is not None:
+            show(write_books_of(sandbox, options.books))
         show(how_to_use(sandbox, options))
         await stop.wait()
     finally:
@@ -133,6 +139,7 @@ async def _started(options: SandboxOptions) -> Sandbox:
         host=options.host,
         port=options.port,
         journal_limit=1_000,
+        today=None if options.books is None else today_there(),  # a run of today finds no points that have lapsed
     )
     return await sandbox.start()
 

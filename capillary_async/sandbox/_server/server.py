@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from datetime import date
 from random import Random
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -73,6 +74,7 @@ class Sandbox(Contents):
             gives a null entry.
         whales: Number of customers with thousands of rows; None for one in a hundred, at most three.
         whale_rows: Number of rows of each of these; None for 2,000 to 4,000.
+        today: The day of the world: what expired before it is not AVAILABLE. None for 2026-01-15, after the last event.
         compress: Compress bodies with gzip for clients that accept it.
         journal_limit: Minimum number of requests that `journal` keeps, the newest.
 
@@ -105,10 +107,11 @@ class Sandbox(Contents):
         unknown_event_ids: Literal["error", "null"] = "error",
         whales: int | None = None,
         whale_rows: int | None = None,
+        today: date | None = None,
         compress: bool = True,
         journal_limit: int = 100_000,
     ) -> None:
-        world = World(customers, seed, whales, whale_rows)
+        world = World(customers, seed, whales, whale_rows, today)
         super().__init__(world)
         self._setup = Setup(world, v2_error_status, unknown_event_ids)
         self._latency = latency_of(latency)

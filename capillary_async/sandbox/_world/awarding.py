@@ -23,7 +23,6 @@ from capillary_async.sandbox._world.records import (
     POINT_CATEGORY_ID,
     POINTS_TABLE,
     PROGRAM_ID,
-    TODAY,
     Award,
     Deduction,
     Row,
@@ -158,7 +157,7 @@ class Awards:
         return self._add(award, points, settled, pooled=settle is None)
 
     def _settled(self, points: int, expiry: int, settle: Callable[[bool, int], Settled] | None) -> Settled:
-        alive = expiry > epoch_ms(TODAY)
+        alive = expiry > self._place.today
         return _settle(self._rng, points, alive=alive) if settle is None else settle(alive, points)
 
     def _add(self, award: Award, points: int, settled: Settled, *, pooled: bool = True) -> Award:

@@ -29,7 +29,7 @@ class Contents:
         unknown_id: An id that no customer has: 8015 on v2, no rows on Neo.
         expiry_date_start: A day before all expiry dates.
         expiry_date_end: A day after all expiry dates.
-        today: The fixed day of the world; what expired before it is not AVAILABLE.
+        today: The day of the world; what expired before it is not AVAILABLE.
     """
 
     program_id, point_category_id, org_id = _records.PROGRAM_ID, _records.POINT_CATEGORY_ID, _records.ORG_ID
@@ -37,10 +37,11 @@ class Contents:
     unknown_id = _world.UNKNOWN_ID
     expiry_date_start: date = _world.EXPIRY_START
     expiry_date_end: date = _world.EXPIRY_END
-    today: date = _records.TODAY.date()
+    today: date
 
     def __init__(self, world: _world.World) -> None:
         self._world = world
+        self.today = world.today
 
     @property
     def customer_ids(self) -> Sequence[int]:

@@ -53,6 +53,7 @@ class CustomerSlot:
         whale: Its place among the whales, None for any other customer.
         sent: Thousandths of a point that it transfers to the next customer, 0 for none.
         received: Thousandths of a point that the customer before it transfers to it, 0 for none.
+        today: The day of the world in epoch milliseconds: what expired before it is not AVAILABLE.
     """
 
     customer_id: int
@@ -63,6 +64,7 @@ class CustomerSlot:
     whale: int | None = None
     sent: int = 0
     received: int = 0
+    today: int = 0
 
     def number(self, series: Series, nth: int) -> int:
         """The customer's nth id of the series, which no other customer has."""

@@ -6,14 +6,14 @@ cost nothing to start with. The endpoint files and `Sandbox` read it.
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from capillary_async._validation import whole
 from capillary_async.sandbox._protocol.query import whole_number
 from capillary_async.sandbox._world.generate import generate
-from capillary_async.sandbox._world.records import Customer
+from capillary_async.sandbox._world.records import TODAY, Customer, epoch_ms
 from capillary_async.sandbox._world.sample_customers import sample_customers
 from capillary_async.sandbox._world.samples import LEDGER_OWNERS, SAMPLE_MOBILE
 from capillary_async.sandbox._world.seeded_random import SeededRandom
@@ -44,9 +44,18 @@ class World:
         seed: The same seed gives the same world.
         whales: How many of them have thousands of rows; None for one in a hundred, at most three.
         whale_rows: How many rows a whale has; None for 2,000 to 4,000.
+        today: The day on which it is seen; None for its last one.
     """
 
-    def __init__(self, customers: int, seed: int, whales: int | None = None, whale_rows: int | None = None) -> None:
+    def __init__(
+        self,
+        customers: int,
+        seed: int,
+        whales: int | None = None,
+        whale_rows: int | None = None,
+        today: date | None = None,
+    ) -> None:
+        self.today = _day(today)
         whole("customers", customers, 0)
         whole("seed", seed)
         whales = min(3, customers // 100) if whales is None else whales
@@ -131,6 +140,7 @@ class World:
             whale=self.whale_ids.index(customer_id) if customer_id in self.whale_ids else None,
             sent=self._sent(index),
             received=self._sent(index - 1),
+            today=epoch_ms(datetime.combine(self.today, time(), UTC)),
         )
         return generate(self._seed, place)
 
@@ -173,6 +183,15 @@ def identifiers(customer_id: int) -> dict[str, str]:
         "id": str(customer_id),
         "CustomerID": str(customer_id),
     }
+
+
+def _day(given: date | None) -> date:
+    first = TODAY.date()
+    if given is None:
+        return first
+    if type(given) is not date or not first <= given <= EXPIRY_END:
+        raise ValueError(f"today takes a date from {first} to {EXPIRY_END}, got {given!r}")
+    return given
 
 
 def _check(customers: int, whales: int, whale_rows: int | None) -> None:
