@@ -12,11 +12,12 @@ import os
 from pathlib import Path
 from urllib.parse import unquote
 
-from capillary_async._files import PARQUET
+from capillary_async._files import PARQUET, inner_suffix
 from capillary_async.jobs._common.errors import JobError
 
 __all__ = ["parquet_files", "partitions_of"]
 
+_SHOWN = 3
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 _TABLES = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata": "Iceberg"}
 
@@ -31,7 +32,7 @@ def parquet_files(given: str | os.PathLike[str]) -> list[Path]:
     if path.is_dir():
         found = _parts(path)
         if not found:
-            raise JobError(f"{path} is a folder without Parquet files (*.parquet)", path=str(path))
+            raise JobError(f"{path} is a folder without Parquet files (*.parquet){_instead(path)}", path=str(path))
         return found
     if not path.exists() and glob.has_magic(str(path)):
         found = [
@@ -54,6 +55,12 @@ def partitions_of(given: str | os.PathLike[str], file: Path) -> dict[str, str | 
     folders = file.parts[len(fixed) : -1]
     pairs = [folder.partition("=") for folder in folders if "=" in folder]
     return {unquote(name): None if value == _NULL else unquote(value) for name, _, value in pairs}
+
+
+def _instead(folder: Path) -> str:
+    """What a folder without parts has, of files that are read one by one."""
+    others = sorted(each.name for each in folder.iterdir() if inner_suffix(each) in (".csv", ".tsv", ".txt", ".xlsx"))
+    return f". It has {', '.join(others[:_SHOWN])}: give one of them" if others else ""
 
 
 def _named(path: Path) -> list[Path]:

@@ -239,6 +239,8 @@ async def test_a_folder_that_holds_no_parts(export: Path, tmp_path: Path) -> Non
     folder = tmp_path / "data"
     folder.mkdir()
     assert "a folder without Parquet files" in await told(export, folder)
+    (folder / "books.csv.gz").touch()
+    assert "(*.parquet). It has books.csv.gz: give one of them" in await told(export, folder)
     (folder / "_delta_log").mkdir()
     write(folder / "a.parquet")
     assert "is a Delta table" in await told(export, folder)
