@@ -18,7 +18,7 @@ from attrs import fields, has
 
 from capillary_async._repr import brief, cut, printable
 
-__all__ = ["card", "fields_card"]
+__all__ = ["card", "fields_card", "lines_card"]
 
 _ROOM = 9_000  # bytes of the rows of a table; a card has two tables at most
 _ROWS = _COLUMNS = 10
@@ -44,9 +44,17 @@ def card(title: str, facts: Mapping[str, Any], records: Sequence[Any] | None = N
 
 
 def fields_card(self: Any) -> str:
-    """The `_repr_html_` of an attrs class: its fields, and the verdict where it has one."""
-    shown = {one.name.replace("_", " "): getattr(self, one.name) for one in fields(cast("Any", type(self))) if one.repr}
-    return card(type(self).__name__, {"verdict": getattr(self, "verdict", None), **shown})
+    """The `_repr_html_` of an attrs class: its fields by name."""
+    kind = cast("type[Any]", type(self))
+    return card(
+        kind.__name__, {one.name.replace("_", " "): getattr(self, one.name) for one in fields(kind) if one.repr}
+    )
+
+
+def lines_card(self: Any) -> str:
+    """The `_repr_html_` of a result with a summary: the lines that a terminal shows."""
+    lines = "".join(_fitting(f"<div>{_escaped(line, _TEXT)}</div>" for line in self.lines()))
+    return f"<div><strong>{type(self).__name__}</strong>{lines}</div>"
 
 
 def _fact(name: str, value: Any) -> str:
@@ -112,6 +120,8 @@ def _escaped(value: Any, longest: int) -> str:
 def _text(value: Any, longest: int) -> str:
     if isinstance(value, str | Decimal | date | PurePath):
         return str(value)[: longest + 1]
+    if isinstance(value, float):
+        return f"{value:.4g}"
     if isinstance(value, Mapping):
         pairs = islice(cast("Mapping[Any, Any]", value).items(), longest)
         return ", ".join(f"{_text(name, longest)}: {_text(one, longest)}" for name, one in pairs)

@@ -90,9 +90,11 @@ class Engine:
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "TimeZone": "UTC",
-            "enable_progress_bar": False,
         }
         connection = duckdb.connect(str(self.scratch / "work.duckdb"))
+        # In a notebook without ipywidgets the bar is off, and DuckDB refuses each change of it, to off too.
+        if connection.execute("SELECT current_setting('enable_progress_bar')").fetchone() == (True,):
+            settings["enable_progress_bar"] = False
         for setting, value in settings.items():
             if value is None:
                 continue

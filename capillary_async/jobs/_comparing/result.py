@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from capillary_async._html import fields_card
+from capillary_async._html import lines_card
 from capillary_async._repr import brief_repr
 from capillary_async.jobs._comparing.comparison import (
     CHANGED,
@@ -109,7 +109,7 @@ class ReconcileResult:
     source: str = ""
 
     __repr__ = brief_repr
-    _repr_html_ = fields_card
+    _repr_html_ = lines_card
 
     @property
     def broken(self) -> tuple[Finding, ...]:

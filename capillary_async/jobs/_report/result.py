@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from capillary_async._html import fields_card
+from capillary_async._html import lines_card
 from capillary_async._repr import brief_repr
 
 __all__ = ["PointsReport"]
@@ -48,7 +48,7 @@ class PointsReport:
     notes: tuple[str, ...]
 
     __repr__ = brief_repr
-    _repr_html_ = fields_card
+    _repr_html_ = lines_card
 
     def lines(self) -> list[str]:
         """The summary for a terminal."""
