@@ -24,7 +24,7 @@ from support.environment import name_cluster
 from support.export_folder import write_export
 from support.job_server import QUERY, UNKNOWN, Customers, at_once
 
-from capillary_async import AsyncSession, Limits, RetryPolicy, jobs
+from capillary_async import AsyncSession, Limits, RetryPolicy, Timeouts, jobs
 from capillary_async._transport import outage as _outage
 from capillary_async.cli import main
 from capillary_async.jobs import JobError
@@ -469,15 +469,18 @@ async def test_a_database_of_something_else(session: AsyncSession, tmp_path: Pat
 # -- verify
 
 
-async def test_a_service_that_does_not_answer(session: AsyncSession, server: Customers, tmp_path: Path) -> None:
+async def test_a_service_that_does_not_answer(
+    session_at: Callable[..., AsyncSession], server: Customers, tmp_path: Path
+) -> None:
     """It is no difference: the files are proven, and what could not be read again is named."""
+    session = session_at(server.url, retry=RetryPolicy(attempts=1), timeouts=Timeouts(call=2))
     await export(session, tmp_path / "out")
     server.down_from = server.requests
     result = await jobs.verify(tmp_path / "out", session=session)
     assert (result.ok, result.faults, result.records > 0) == (False, (), True)
     assert "could not be read again" in result.unanswered[0]
     server.down_from = None
-    assert (await jobs.verify(tmp_path / "out", session=session)).ok
+    assert (await jobs.verify(tmp_path / "out", session=session_at(server.url))).ok
 
 
 @pytest.mark.parametrize("trouble", ["down", "refused", "credentials"])
@@ -489,6 +492,8 @@ def test_verify_without_a_service(
     out = tmp_path / "out"
     assert main(["export", "allocations", *POINTS, "--ids", str(tmp_path / "ids"), "--out", str(out)]) == 0
     line = ["verify", str(out), "--against-api", "--attempts", "1"]
+    make = AsyncSession.from_env
+    monkeypatch.setattr(AsyncSession, "from_env", lambda **given: make(timeouts=Timeouts(call=2), **given))
     if trouble == "down":
         server.down_from = server.requests
     elif trouble == "credentials":
