@@ -10,7 +10,7 @@ from capillary_async._files.cells import columns_of, lines, records
 from capillary_async._files.form import PACKED, PARQUET, TextForm, inner_suffix, separated_otherwise, text_form
 from capillary_async._files.identifiers import is_number, is_other_number, why_no_id
 from capillary_async._files.layout import Block, Fault, Layout
-from capillary_async._files.names import near, shown_names, visible
+from capillary_async._files.names import near, near_file, shown_names, visible
 from capillary_async._files.source import Source, SourceError
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "is_other_number",
     "lines",
     "near",
+    "near_file",
     "records",
     "separated_otherwise",
     "shown_names",

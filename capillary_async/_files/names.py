@@ -6,14 +6,16 @@ for differences.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import os
 import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["near", "shown_names", "visible"]
+__all__ = ["near", "near_file", "shown_names", "visible"]
 
 _MOST = 400  # characters of a list of names
 _CLOSE = 0.6
@@ -26,6 +28,14 @@ def near(wanted: str, names: Iterable[str]) -> str:
         folded.setdefault(_folded(each), each)
     found = difflib.get_close_matches(_folded(wanted), folded, 1, _CLOSE)
     return f". Did you mean {folded[found[0]]!r}?" if found else ""
+
+
+def near_file(path: str | os.PathLike[str]) -> str:
+    """As `near`, for a file that is not there, among those in its folder."""
+    with contextlib.suppress(OSError, ValueError):
+        folder, name = os.path.split(os.fspath(path))
+        return near(name, os.listdir(folder or "."))  # noqa: PTH208 - any text
+    return ""
 
 
 def shown_names(names: Iterable[str]) -> str:

@@ -40,7 +40,8 @@ _REFUSED = {
         for mark, name in _WIDE.items()
     },
     b"PK\x03\x04": "it is a workbook (xlsx) or another ZIP archive, no CSV; save the sheet as CSV, UTF-8",
-    b"\xd0\xcf\x11\xe0": "it is an old Excel workbook (xls), no CSV; save the sheet as CSV, UTF-8",
+    b"\xd0\xcf\x11\xe0": "it is an old Excel workbook (xls), no CSV; save the sheet as CSV, UTF-8, or the "
+    "workbook as .xlsx",
     b"\xfd7zXZ\x00": "it is compressed with xz; unpack it, or compress it with gzip, bzip2 or zstd",
 }
 _MARKS = (_BOM, _GZIP, _ZSTD, *_BZIP2, _PARQUET, *_REFUSED)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
+import os
 import re
 import zipfile
 from decimal import Decimal
@@ -32,7 +33,9 @@ _PLACE, _VALUE = re.compile(rb'\sr="([A-Z]+)([0-9]+)"'), re.compile(rb"<(?:\w+:)
 
 
 def is_workbook(path: str) -> bool:
-    """Whether a file is a workbook, whatever its name."""
+    """Whether a file is a workbook, whatever its name; a pipe or a descriptor is none, and stays unread."""
+    if not os.path.isfile(path) or path.startswith(("/dev/", "/proc/")):  # noqa: PTH113 - any text
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
             return _BOOK in archive.namelist()

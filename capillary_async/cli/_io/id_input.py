@@ -20,7 +20,7 @@ from capillary_async._files import (
     SourceError,
     is_other_number,
     lines,
-    near,
+    near_file,
     text_form,
     why_no_id,
 )
@@ -155,9 +155,7 @@ def _mode_of(path: str) -> int | None:
     except FileNotFoundError:
         if glob.has_magic(path):
             return None
-        folder = Path(path).parent
-        names = [each.name for each in folder.iterdir()] if folder.is_dir() else []
-        raise UnusableError(f"cannot read ids: there is no file {path}{near(Path(path).name, names)}") from None
+        raise UnusableError(f"cannot read ids: there is no file {path}{near_file(path)}") from None
     except (OSError, ValueError) as error:
         raise UnusableError(f"cannot read ids: {error}") from error
 

@@ -10,7 +10,7 @@ import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from capillary_async._files import PACKED, PARQUET, Source, SourceError, inner_suffix, near
+from capillary_async._files import PACKED, PARQUET, Source, SourceError, inner_suffix, near_file
 from capillary_async._files.workbook import is_workbook
 from capillary_async.jobs._books.address import without_password
 from capillary_async.jobs._books.csv import CsvBooks
@@ -97,9 +97,7 @@ def open_books(address: Address, options: BooksOptions) -> Books:
 
 def _no_file(path: Path, address: Address) -> JobError:
     """The error for a file that is not there, with the nearest name in its folder."""
-    folder = path.parent
-    names = [each.name for each in folder.iterdir()] if folder.is_dir() else []
-    also = near(path.name, names)
+    folder, also = path.parent, near_file(path)
     name, query, _ = path.name.partition("?")
     if query and (folder / name).exists():
         also = f". Give {without_password(str(folder / name))} alone, and the table with table, --table"

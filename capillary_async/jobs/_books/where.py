@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from capillary_async._files import near, shown_names
+from capillary_async.jobs._books.columns import kind_of
 from capillary_async.jobs._books.duckdb_engine import literal, name
 from capillary_async.jobs._common.errors import JobError
 
@@ -58,12 +59,20 @@ def typed_conditions(
     for column, values in by_column(where).items():
         casts = [f"CAST({literal(value)} AS {types[column]})" for value in values]
         for value, cast in zip(values, casts, strict=True):
-            if engine.row(f"SELECT TRY_{cast} IS NULL")[0]:
+            if engine.row(f"SELECT {_is_none(cast, types[column])}")[0]:
                 raise JobError(
                     f"{label}: books_where: column {column!r} is {types[column]}, and {value!r} is none", path=label
                 )
         parts[column] = f"{name(column)} IN ({', '.join(casts)})"
     return parts
+
+
+def _is_none(cast: str, sql_type: str) -> str:
+    """The SQL condition of a text that is no value of a type, or that the cast rounds: `7.6` of BIGINT."""
+    if kind_of(sql_type) not in ("integer", "amount"):
+        return f"TRY_{cast} IS NULL"
+    exact = f"TRY_{cast.rpartition(' AS ')[0]} AS DECIMAL(38,18))"
+    return f"TRY_{cast} IS NULL OR TRY_CAST(TRY_{cast} AS DECIMAL(38,18)) IS DISTINCT FROM {exact}"
 
 
 def refuse_nothing(  # noqa: PLR0917 - a relation, and how it is named

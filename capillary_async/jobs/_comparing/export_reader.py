@@ -124,7 +124,9 @@ def open_folder(engine: Engine, path: str | Path, relation: str) -> ExportReader
 def _manifest(root: Path) -> Manifest:
     path = root / "manifest.json"
     if not root.is_dir():
-        raise JobError(f"{root} is no folder: give the folder of an export (capillary-async export)", path=str(root))
+        also = "; books are given with books, --books" if root.is_file() else ""
+        text = f"{root} is no folder: give the folder of an export (capillary-async export){also}"
+        raise JobError(text, path=str(root))
     try:
         manifest = Manifest.load(path)
     except FileNotFoundError:

@@ -37,7 +37,7 @@ class Contents:
     unknown_id = _world.UNKNOWN_ID
     expiry_date_start: date = _world.EXPIRY_START
     expiry_date_end: date = _world.EXPIRY_END
-    today: date
+    today: date = _records.TODAY.date()
 
     def __init__(self, world: _world.World) -> None:
         self._world = world

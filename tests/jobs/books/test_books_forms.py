@@ -219,6 +219,8 @@ async def test_rows_that_count(export: Path, tmp_path: Path, form: str) -> None:
     if form != "csv":
         said = "books_where: column 'program_id' is BIGINT, and 'x' is none"
         assert said in await refusal(export, books, books_where="program_id=x", **options)
+        assert "is BIGINT, and '7.4' is none" in await refusal(export, books, books_where="program_id=7.4", **options)
+        assert "and '10.54' is none" in await refusal(export, books, books_where="points=10.54", **options)
 
 
 # -- Parquet in folders
