@@ -2,9 +2,11 @@
 
 import inspect
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -39,6 +41,32 @@ if sys.dont_write_bytecode:
 # A script's background ignores SIGINT, and so would all processes that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_ALL_LONG = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.long\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files of which no test would be selected are not imported: what those of the long tests import takes seconds."""
+    if collection_path.suffix != ".py" or config.option.markexpr not in {"long", "not long"}:
+        return None
+    text = collection_path.read_text("utf-8")
+    none = _ALL_LONG.search(text) if config.option.markexpr == "not long" else "mark.long" not in text
+    return True if none else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`CAPILLARY_TESTS_EXAMPLES=20`: 20 % of the examples that each property draws, and at least five."""
+    share = int(os.environ.get("CAPILLARY_TESTS_EXAMPLES", "100"))
+    if share == 100:
+        return
+    from hypothesis import settings
+
+    for test in {getattr(item, "obj", None) for item in items}:
+        if getattr(test, "is_hypothesis_test", False):
+            drawn = test._hypothesis_internal_use_settings
+            fewer = settings(drawn, max_examples=max(5, drawn.max_examples * share // 100))
+            test._hypothesis_internal_use_settings = fewer
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from servers import DOCUMENT
 from capillary_async.sandbox import ErrorEnvelope, HtmlAnswer, Sandbox, ServerFailure, Throttle
 
 pytestmark = pytest.mark.long
+pytest_plugins = ["schemathesis.pytest.plugin"]
 
 CHECKS: list[Any] = [
     not_a_server_error,
