@@ -1,4 +1,4 @@
-"""The README: each Python block and command in it runs against the sandbox, and its table of files is complete."""
+"""The README and docs/tables.md: each Python block and command runs against the sandbox; its table of files is whole."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ BASIC = 'BasicAuth("till.id", password="...")'
 OAUTH = 'OAuthClient("key", "secret")'
 
 
-def fenced(language: str) -> list[Any]:
+def fenced(language: str, text: str = TEXT, page: str = "") -> list[Any]:
     """The blocks of one language, each named by the line where it begins."""
-    found = re.finditer(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    return [pytest.param(match[1], id=f"line{TEXT[: match.start()].count(chr(10)) + 1}") for match in found]
+    found = re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [pytest.param(match[1], id=f"{page}line{text[: match.start()].count(chr(10)) + 1}") for match in found]
 
 
 def file_name(block: str) -> str | None:
@@ -56,6 +56,7 @@ def file_name(block: str) -> str | None:
 
 BLOCKS = fenced("python")
 SCRIPTS = [block for block in BLOCKS if file_name(block.values[0]) is None]
+TABLES = fenced("python", (ROOT / "docs" / "tables.md").read_text(), "tables-")
 FILES = {file_name(block.values[0]): block.values[0] for block in BLOCKS if file_name(block.values[0])}
 
 
@@ -98,7 +99,7 @@ def test_every_block_is_run_by_one_of_the_tests_below() -> None:
     assert TEXT.count("```python") == len(BLOCKS)
 
 
-@pytest.mark.parametrize("block", SCRIPTS)
+@pytest.mark.parametrize("block", [*SCRIPTS, *TABLES])
 def test_script(block: str, cluster: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A whole script runs as a process; one with `await` at its top runs as a notebook would."""
     source = replaced(block, cluster)
