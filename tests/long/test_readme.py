@@ -1,4 +1,4 @@
-"""The README and docs/tables.md: each Python block and command runs against the sandbox; its table of files is whole."""
+"""The README and docs/tables.md: each Python block and command runs against the sandbox, and no file is left out."""
 
 from __future__ import annotations
 
