@@ -5,7 +5,7 @@ The path of one call, `async for row in session.points_allocation.by_expiry(...)
 1. `endpoints/points_allocation.py` checks the arguments and gives a `Pager` (`_paging/pager.py`), a recipe.
 2. The loop opens an `ItemIterator` (`_paging/iterators.py`) over a `ListReader` (`_paging/reader.py`).
 3. The reader takes pages from `_paging/requests.py`: page 1, then several ahead; `endpoints/_caller.py` sends each.
-4. `_transport/chain.py` passes it on: middlewares → `log` → `retry` → `credentials` → `limiter` → `classify` → `wire`.
+4. `_transport/chain.py` passes it on: middlewares → `retry` → `credentials` → `limiter` → `classify` → `wire`.
 5. `retry` repeats attempts by the pure rules of `retry_decision.py`, as far as the session's quota goes.
 6. `limiter` waits for a permit: concurrency and rate of `adaptive_limit.py`, the shut gate of `gate.py`.
 7. `wire` sends one attempt with aiohttp and reads the whole body; `body` verifies and decompresses it.

@@ -39,6 +39,7 @@ from capillary_async.endpoints._history import History, read_history
 from capillary_async.endpoints._resource import Endpoint
 from capillary_async.errors import CustomerNotFoundError, InvalidRequestError, MergedCustomerError
 from capillary_async.models import PointsStatus
+from capillary_async.telemetry._events import Observer
 
 __all__ = ["AsyncSession"]
 
@@ -66,6 +67,8 @@ class AsyncSession:
         headers: Headers of every request, e.g. `X-CAP-API-ATTRIBUTION-ENTITY-TYPE`.
         middlewares: Functions `async (request, handler) -> response`, called once per call, outside of its retries;
             the first is the outermost.
+        observers: Callables that get a frozen record of each call, attempt, wait, page and key, see
+            `capillary_async.telemetry`; what one raises is logged.
         proxy: The URL of an HTTP proxy, e.g. `http://user:password@proxy.example.com:3128`, whose password no message
             shows. Proxies of the environment (`HTTPS_PROXY`, ...) are ignored.
         ssl_context: TLS settings, e.g. `ssl.create_default_context(cafile=...)` for a CA of your own, with a client
@@ -103,6 +106,7 @@ class AsyncSession:
         dag_scope: str | None = "global",
         headers: Mapping[str, str] | None = None,
         middlewares: Sequence[Middleware] = (),
+        observers: Sequence[Observer] = (),
         proxy: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         server_timezone: tzinfo | str | None = None,
@@ -119,6 +123,7 @@ class AsyncSession:
             dag_scope=dag_scope,
             headers=headers,
             middlewares=middlewares,
+            observers=observers,
             proxy=proxy,
             ssl_context=ssl_context,
             server_timezone=server_timezone,
@@ -395,6 +400,7 @@ def _parts(
     *,
     auth: BasicAuth | OAuthClient,
     middlewares: Sequence[Middleware],
+    observers: Sequence[Observer],
     proxy: str | None,
     ssl_context: ssl.SSLContext | None,
     client_session: ClientSession | None,
@@ -414,6 +420,7 @@ def _parts(
         made.retry,
         made.timeouts,
         middlewares=check.middlewares(middlewares),
+        observers=check.observers(observers),
         client_session=client_session,
         proxy=check.proxy(proxy),
         ssl_context=check.ssl_context(ssl_context),

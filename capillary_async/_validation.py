@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, tzinfo
+from inspect import iscoroutinefunction
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote, unquote, urlsplit
@@ -31,6 +32,7 @@ __all__ = [
     "headers",
     "kind",
     "middlewares",
+    "observers",
     "path",
     "proxy",
     "query",
@@ -241,6 +243,18 @@ def middlewares(given: Any) -> tuple[Any, ...]:
             raise InvalidRequestError(
                 f"middlewares takes a sequence of async (request, handler) -> response, got {shown(one)}",
                 argument="middlewares",
+            )
+    return listed
+
+
+def observers(given: Any) -> tuple[Any, ...]:
+    """The observers of a user: a list or tuple of them, or one."""
+    listed = tuple(cast("list[Any]", given)) if isinstance(given, list | tuple) else (given,)
+    for one in listed:
+        if not callable(one) or iscoroutinefunction(one) or iscoroutinefunction(getattr(one, "__call__", None)):  # noqa: B004
+            raise InvalidRequestError(
+                f"observers takes a sequence of plain callables that take one record, got {shown(one)}",
+                argument="observers",
             )
     return listed
 

@@ -29,7 +29,7 @@ ROWS: list[list[str] | set[str]] = [
         "_pydantic",
         "auth",
     ],
-    ["models", "_validation", "_progress", "_config", "tables"],
+    ["telemetry", "models", "_validation", "_progress", "_config", "tables"],
     {"_codec", "_paging"},
     {"_fanout", "_transport"},
     {"endpoints"},

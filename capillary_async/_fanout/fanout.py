@@ -263,7 +263,9 @@ def fan_over(
 ) -> FanOut[K, Any]:
     """A fan-out over an input, which is checked at once where it has a length. For the endpoints."""
     keys = KeySource(source, reader.check, argument)
-    return FanOut(FanOutRun(keys, reader, FanOutOptions(concurrency, paging)), name, owner)
+    options = FanOutOptions(concurrency, paging)
+    run: FanOutRun[K, Any] = FanOutRun(keys, reader, options, endpoint=name, observers=owner.observers)
+    return FanOut(run, name, owner)
 
 
 def _name_beside(outcomes: dict[Any, Any], key: Any) -> Any:

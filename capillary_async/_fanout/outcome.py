@@ -18,6 +18,7 @@ from capillary_async._paging.pager import Position
 from capillary_async._priority import BULK_WORK, BulkWork
 from capillary_async._repr import brief, brief_repr
 from capillary_async.errors import ApiMessage, CapillaryError
+from capillary_async.telemetry._observers import Observers
 
 __all__ = ["FanOutOptions", "FanOutRun", "Outcome"]
 
@@ -108,6 +109,8 @@ class FanOutRun(Generic[K, T]):
         whole: True where the loop takes one outcome per key, False where it takes pages as they come.
         ordered: Whether the outcomes are given in the order of the input.
         work: How its calls wait for a service that is down.
+        endpoint: The name of the fan-out, for observers.
+        observers: Of the session; None where a user gave none.
     """
 
     keys: KeySource[K]
@@ -116,6 +119,8 @@ class FanOutRun(Generic[K, T]):
     whole: bool = True
     ordered: bool = False
     work: BulkWork = BULK_WORK
+    endpoint: str = ""
+    observers: Observers | None = None
 
     @property
     def workers(self) -> int:

@@ -6,18 +6,21 @@ Called by the readers, which give it pages, and by `WorkerPool`.
 
 from __future__ import annotations
 
+import time
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from capillary_async._codec.drift import carried
 from capillary_async._fanout.outcome import Outcome
 from capillary_async._paging.page import Page
+from capillary_async.telemetry._events import KeyFinished, PageRead
 
 if TYPE_CHECKING:
     from capillary_async._fanout.handoff import Handoff
     from capillary_async._fanout.outcome import FanOutRun
     from capillary_async._paging.source import FetchedPage
     from capillary_async.errors import CapillaryError
+    from capillary_async.telemetry._observers import Observers
 
 __all__ = ["OutcomeBuilder"]
 
@@ -28,7 +31,7 @@ class OutcomeBuilder:
     Its methods wait while the loop is slower than the service.
     """
 
-    __slots__ = ("_handoff", "_pages", "_places", "_plan", "whole")
+    __slots__ = ("_began", "_handoff", "_pages", "_places", "_plan", "_read", "whole")
 
     def __init__(self, plan: FanOutRun[Any, Any], handoff: Handoff[Any], places: dict[Any, int]) -> None:
         self.whole = plan.whole
@@ -36,9 +39,13 @@ class OutcomeBuilder:
         self._handoff = handoff
         self._places = places
         self._pages: dict[Any, list[Any]] = {}  # of each key; the last one where they were passed on
+        self._began = 0.0 if plan.observers is None else time.monotonic()
+        self._read: dict[Any, tuple[int, int]] = {}  # of each key, for observers: records and pages
 
     async def page(self, key: Any, page: Page[Any] | FetchedPage[Any]) -> None:
         """One more page of a key."""
+        if self._plan.observers is not None:
+            self._count(self._plan.observers, key, page)
         if self.whole:
             self._pages.setdefault(key, []).append(page)
         else:
@@ -47,6 +54,7 @@ class OutcomeBuilder:
 
     async def done(self, key: Any) -> None:
         """The key was read to its end."""
+        self._finish(key, None)
         if self.whole:
             await self._send_outcome(key, None)
         elif not (pages := self._pages.get(key)):
@@ -58,9 +66,23 @@ class OutcomeBuilder:
     async def failed(self, key: Any, error: CapillaryError) -> None:
         """The key failed, by itself or with its unit."""
         self._plan.with_key(error, key)
+        self._finish(key, error)
         if not self.whole:
             raise error
         await self._send_outcome(key, error)
+
+    def _count(self, observers: Observers, key: Any, page: Page[Any] | FetchedPage[Any]) -> None:
+        records, pages = self._read.get(key, (0, 0))
+        self._read[key] = (records + len(page.items), pages + 1)
+        if self._plan.reader.batch > 1:  # a page of a list is reported by its reader
+            observers.notify(PageRead(self._plan.endpoint, 1, len(page.items), 0, page.request_id))
+
+    def _finish(self, key: Any, error: CapillaryError | None) -> None:
+        """Report to observers that the key is finished."""
+        if self._plan.observers is not None:
+            seconds, failed = time.monotonic() - self._began, None if error is None else type(error).__name__
+            counts = self._read.pop(key, (0, 0))
+            self._plan.observers.notify(KeyFinished(self._plan.endpoint, key, *counts, seconds, failed))
 
     async def _send_outcome(self, key: Any, error: CapillaryError | None) -> None:
         pages = self._pages.pop(key, [])

@@ -16,6 +16,7 @@ from capillary_async._paging.reader import is_whole_list
 from capillary_async._paging.requests import fetch_page
 from capillary_async._paging.verified import open_reader
 from capillary_async.errors import CapillaryError
+from capillary_async.telemetry._events import PageRead
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -123,6 +124,9 @@ class PagedReader(Generic[K, T]):
         if emit.whole and source.pages is None and not paging.verify:
             first = await _first_page(source, paging, budget)
             if is_whole_list(first, source, paging, self.owner):
+                if self.owner.observers is not None:
+                    read = PageRead(source.endpoint, 1, len(first.items), request_id=first.request_id)
+                    self.owner.observers.notify(read)
                 await emit.page(key, first)
                 await emit.done(key)
                 return

@@ -27,6 +27,7 @@ from capillary_async.errors import (
     NotFoundError,
     PagingError,
 )
+from capillary_async.telemetry._events import PageRead
 
 if TYPE_CHECKING:
     from capillary_async._config import Paging
@@ -238,6 +239,9 @@ class ListReader(Generic[T]):
         quiet = not fetched.warnings and self._refused is None
         if begun and not fetched.received and self._source.pages is None and quiet:
             return None
+        if (observers := self._owner.observers) is not None:
+            read = PageRead(self._source.endpoint, number, len(items), fresh.duplicates, fetched.request_id)
+            observers.notify(read)
         last = self._cursor.done and self._refused is None
         return fetched.page(number, items, fresh.rows, position=self.position, last=last, before=before)
 

@@ -17,6 +17,7 @@ from capillary_async._paging.seen import Past
 from capillary_async._repr import brief_repr
 from capillary_async._validation import whole
 from capillary_async.errors import ApiMessage, CapillaryError, NotFoundError
+from capillary_async.telemetry._observers import Observers
 
 __all__ = ["ALONE", "FetchedPage", "ListSource", "PagerOptions", "PrefetchBudget", "SessionHooks"]
 
@@ -115,6 +116,11 @@ class SessionHooks(Protocol):
 
     def count_duplicates(self, number: int) -> None:
         """Count records that came twice, in the session's statistics."""
+
+    @property
+    def observers(self) -> Observers | None:
+        """The observers of the session, None where a user gave none."""
+        ...
 
     @property
     def lengths(self) -> Lengths:

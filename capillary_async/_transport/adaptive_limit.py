@@ -103,6 +103,13 @@ class AdaptiveLimit:
             return None
         return self._cooling[0] - now if self._cooling else 0.0
 
+    @property
+    def waits_for(self) -> str:
+        """What a request waits for that may not go now: `gate`, `concurrency` or `rate`."""
+        if self.gate.shut:
+            return "gate"
+        return "concurrency" if self.active >= self.limit else "rate"
+
     def took(self) -> None:
         """A permit was taken."""
         if self._reserve is not None:

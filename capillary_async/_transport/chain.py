@@ -1,4 +1,4 @@
-"""The order of one call: users' middlewares → log → retry → credentials → limiter → classify → wire.
+"""The order of one call: users' middlewares → retry → credentials → limiter → classify → wire.
 
 Invariant: only this file knows the order. A step is `(request, handler) -> response`, as in aiohttp; the last one is a
 handler. Called by the session and by `Calls`, once per view.
@@ -14,12 +14,12 @@ from capillary_async._paging.lengths import Lengths
 from capillary_async._transport.classify import check
 from capillary_async._transport.credentials import credentials_step
 from capillary_async._transport.limiter import RequestLimiter
-from capillary_async._transport.log import log
 from capillary_async._transport.pools import ClientSession, Pools
 from capillary_async._transport.retry import Quota, Retry
 from capillary_async._transport.route import Proxy
 from capillary_async._transport.stats import Stats, measure
 from capillary_async._transport.wire import Wire
+from capillary_async.telemetry._observers import Observers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from capillary_async._transport.credentials import BasicCredentials, OAuthCredentials
     from capillary_async._transport.messages import Handler, Middleware
     from capillary_async.auth import BasicAuth, OAuthClient
+    from capillary_async.telemetry._events import Observer
 
 __all__ = ["ClientSession", "Shared", "build", "compose", "share"]
 
@@ -45,6 +46,7 @@ class Shared:
     quota: Quota
     credentials: BasicCredentials | OAuthCredentials
     middlewares: tuple[Middleware, ...]
+    observers: Observers
     lengths: Lengths = field(factory=Lengths)
 
 
@@ -56,17 +58,19 @@ def share(
     timeouts: Timeouts,
     *,
     middlewares: Sequence[Middleware] = (),
+    observers: Sequence[Observer] = (),
     client_session: ClientSession | None = None,
     proxy: str | None = None,
     ssl_context: SSLContext | None = None,
 ) -> Shared:
     """Make the shared parts; the token is fetched by the `RetryPolicy` of the session, whatever a view says."""
-    stats, quota, limiter = Stats(), Quota(policy.quota), RequestLimiter(limits, policy)
+    watching = Observers(observers, base_url)
+    stats, quota, limiter = Stats(), Quota(policy.quota), RequestLimiter(limits, policy, observers=watching)
     measure(stats, limiter.gauges)
     pools = Pools(limits, client_session, proxy=Proxy.of(proxy), ssl_context=ssl_context)
-    token = Retry(policy, timeouts, quota, stats, token=True, limiter=limiter)
+    token = Retry(policy, timeouts, quota, stats, token=True, limiter=limiter, observers=watching)
     credentials = credentials_step(auth, token, secrets=pools.secrets)
-    return Shared(base_url, pools, limiter, stats, quota, credentials, tuple(middlewares))
+    return Shared(base_url, pools, limiter, stats, quota, credentials, tuple(middlewares), watching)
 
 
 def build(
@@ -80,9 +84,10 @@ def build(
 ) -> Handler:
     """Make the chain of one view."""
     wire = Wire(shared.base_url, shared.pools, shared.stats, headers)
-    retry = Retry(policy, timeouts, quota, shared.stats, priority=priority, limiter=shared.throttle)
+    watching = shared.observers
+    retry = Retry(policy, timeouts, quota, shared.stats, priority=priority, limiter=shared.throttle, observers=watching)
     sent = compose((shared.throttle, check), wire)
-    return compose((*shared.middlewares, log, retry, shared.credentials), sent)
+    return compose((*shared.middlewares, retry, shared.credentials), sent)
 
 
 def compose(steps: Sequence[Middleware], last: Handler) -> Handler:

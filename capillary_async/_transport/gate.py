@@ -96,6 +96,15 @@ class Gate:
         return self.state is not None or self.outages.present is not None
 
     @property
+    def reason(self) -> str | None:
+        """Why it is shut: `outage`, `retry-after` or `throttled`; None while it is open."""
+        if self.outages.present is not None:
+            return "outage"
+        if self.state is None:
+            return None
+        return "throttled" if self.state.retry_at is None else "retry-after"
+
+    @property
     def name(self) -> str:
         """`open`, `shut`, or `half-open` while a probe is under way."""
         if not self.shut:

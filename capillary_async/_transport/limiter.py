@@ -25,6 +25,7 @@ from capillary_async._transport.permit import Permit, Permits, permit_here
 from capillary_async._transport.retry_decision import is_answer
 from capillary_async._transport.stats import Gauges
 from capillary_async.errors import CapillaryError, DeadlineExceededError
+from capillary_async.telemetry._events import GateOpened, GateShut, LimitChanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from capillary_async._config import Limits
     from capillary_async._transport.messages import CallState, Handler, Request, Response
     from capillary_async._transport.outage import OutageReport
+    from capillary_async.telemetry._observers import Observers
 
 __all__ = ["RequestLimiter"]
 
@@ -46,10 +48,18 @@ class RequestLimiter:
     """
 
     def __init__(
-        self, limits: Limits, policy: RetryPolicy | None = None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        limits: Limits,
+        policy: RetryPolicy | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        observers: Observers | None = None,
     ) -> None:
         self._clock = clock
+        self._observers = observers
         self._pace = AdaptiveLimit(limits, policy or RetryPolicy(), clock=clock)
+        # Why and since when the gate is shut, and the limit, as they were reported.
+        self._seen: tuple[str | None, float, int] = (None, 0.0, self._pace.limit)
         self._begin()
         renew_in_child(self, RequestLimiter.renew)
 
@@ -88,13 +98,19 @@ class RequestLimiter:
 
     async def _send(self, request: Request, permit: Permit, handler: Handler) -> Response:
         """Send a request with its permit."""
+        watch = None if request.call is None else request.call.watch
+        sent = request if watch is None else watch.sends(request)
         try:
-            response = await handler(request)
+            response = await handler(sent)
         except BaseException as error:
             if request.body is None and isinstance(error, CapillaryError) and is_answer(error):
                 self._pace.gate.outages.heard = True
+            if watch is not None:
+                watch.came(error)
             self._failed(permit, request.call, error)
             raise
+        if watch is not None:
+            watch.came(response)
         if request.body is None and request.call is not None:
             self._pace.gate.outages.control = request
         self._answered(permit)
@@ -104,7 +120,11 @@ class RequestLimiter:
         call = request.call
         permit = permit_here(bulk=call is not None and call.bulk)
         if not self._enter(permit, single=_is_single(call)):
-            await self._queue(permit, request)
+            if call is None or call.watch is None:
+                await self._queue(permit, request)
+            else:
+                with call.watch.waiting(self._pace.waits_for):
+                    await self._queue(permit, request)
         return permit
 
     def _enter(self, permit: Permit, *, single: bool = True) -> bool:
@@ -158,8 +178,25 @@ class RequestLimiter:
         if self.is_down and not before:
             self._noticed()
 
+    def _report(self) -> None:
+        """Report to observers what changed of gate and limit."""
+        observers = self._observers
+        if observers is None or not observers.active:
+            return
+        with self._lock:
+            reason, since, before = self._seen
+            now, limit, clock = self._pace.gate.reason, self._pace.limit, self._clock()
+            self._seen = (now, since if now == reason else clock, limit)
+        if reason is not None and now != reason:
+            observers.notify(GateOpened(reason, clock - since))
+        if now is not None and now != reason:
+            observers.notify(GateShut(now))
+        if limit != before:
+            observers.notify(LimitChanged(limit, before))
+
     def _noticed(self) -> None:
         """An outage has begun: single calls that wait are refused, and calls that gave up wait for its end."""
+        self._report()
         self._turn_away()
         self.patient_calls.review()
         self._pump()
@@ -233,6 +270,7 @@ class RequestLimiter:
             if self._permits.give(permit):
                 self._pace.answered(probe=permit.probe)
             idle = not self._line
+        self._report()
         self.patient_calls.review()
         if not idle:
             self._pump()
@@ -254,6 +292,7 @@ class RequestLimiter:
                 self._pace.dropped(probe=permit.probe, sent=over)
         if passage is not None:
             passage.when_over(partial(self._arrived, permit))
+        self._report()
         self.patient_calls.review()
         self._turn_away()
         self._pump()

@@ -9,13 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import tzinfo
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field, frozen
 
 from capillary_async._config import Timeouts
 from capillary_async._repr import brief, brief_repr
 from capillary_async.errors import AttemptRecord, CapillaryError
+
+if TYPE_CHECKING:
+    from capillary_async._transport.call_watch import CallWatch
 
 __all__ = [
     "DEFERRED",
@@ -36,6 +39,7 @@ __all__ = [
     "part_of",
     "repeat_of",
     "set_decoded",
+    "with_headers",
 ]
 
 SECRET_HEADERS = frozenset({"authorization", "x-cap-api-oauth-token", "cookie", "set-cookie", "proxy-authorization"})
@@ -112,6 +116,7 @@ class CallState:
         rounds: How often it began again.
         earlier: Attempts of the rounds before this one.
         spent: Seconds that its clock ran before it stopped.
+        watch: Makes its records for observers; None where nothing observes.
     """
 
     timeouts: Timeouts
@@ -130,6 +135,7 @@ class CallState:
     rounds: int = 0
     earlier: int = 0
     spent: float = 0.0
+    watch: CallWatch | None = None
 
     def begin(self) -> None:
         """Start the clock of a single call."""
@@ -291,6 +297,11 @@ class Middleware(Protocol):
 def part_of(request: Request, call: CallState) -> Request:
     """The same request as part of `call`."""
     return _changed(request, {"call": call})
+
+
+def with_headers(request: Request, headers: Headers) -> Request:
+    """The same request with other headers."""
+    return _changed(request, headers=headers)
 
 
 def repeat_of(request: Request) -> Request:

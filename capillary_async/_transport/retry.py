@@ -1,13 +1,12 @@
 """The retry loop around one call, and the session's quota for retries.
 
 Invariant: `decide_retry` decides, this file acts; no wait is begun that would pass the call's deadline, and what is
-raised carries the whole history. The first step of the SDK's own in the chain, but for the log.
+raised carries the whole history. The first step of the SDK's own in the chain.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import threading
 from functools import partial
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from capillary_async._loops import renew_in_child
 from capillary_async._priority import bulk_work
 from capillary_async._transport.advice import with_next_step
+from capillary_async._transport.call_watch import CallWatch
 from capillary_async._transport.messages import CallState, apart, discard, is_copy, part_of, repeat_of
 from capillary_async._transport.retry_decision import (
     NotSentError,
@@ -39,10 +39,9 @@ if TYPE_CHECKING:
     from capillary_async._transport.messages import Handler, Request, Response
     from capillary_async._transport.permit import Permit
     from capillary_async._transport.stats import Stats
+    from capillary_async.telemetry._observers import Observers
 
 __all__ = ["Quota", "Retry"]
-
-logger = logging.getLogger("capillary_async")
 
 FIRST_TRY_REFUND = 1
 # Reasons that say nothing of the request itself.
@@ -85,6 +84,7 @@ class Retry:
         priority: Of its calls; None for interactive, and bulk in a fan-out or a job.
         token: Whether it fetches the token, for which calls of either priority wait.
         limiter: Of the session, whose gate learns of calls that give up; None for tests.
+        observers: Of the session; None for tests.
         sleep, uniform: For tests.
     """
 
@@ -98,6 +98,7 @@ class Retry:
         priority: Priority | None = None,
         token: bool = False,
         limiter: RequestLimiter | None = None,
+        observers: Observers | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -108,12 +109,20 @@ class Retry:
         self._priority = priority
         self._token = token
         self._limiter = limiter
+        self._observers = observers
         self._sleep = sleep
         self._uniform = uniform
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Send the request until it succeeds or must not be sent again."""
         call = self._call()
+        if self._observers is None or not self._observers.active:
+            return await self._run(request, call, handler)
+        fan_out = bulk_work() is not None and not self._token
+        call.watch = CallWatch(self._observers, request, bulk=call.bulk, fan_out=fan_out, token=self._token)
+        return await call.watch.run(self._run(request, call, handler))
+
+    async def _run(self, request: Request, call: CallState, handler: Handler) -> Response:
         if self._limiter is None or not call.max_wait or self._token:
             return await self._send(part_of(request, call), call, handler, None)
         calls = self._limiter.patient_calls
@@ -139,6 +148,8 @@ class Retry:
                 fault = came
             # Outside the handler, so that what is raised has no context whose frames hold headers.
             verdict = self._judge(call, fault)
+            if call.watch is not None:
+                call.watch.decided(verdict.delay)
             if verdict.delay is None:
                 if await self._begins_again(call, fault, verdict, permit, handler):
                     cost = spent = 0
@@ -151,10 +162,6 @@ class Retry:
             cost = verdict.cost
             spent += cost
             count(self._stats, retries=1)
-            logger.info(
-                "%s %s: attempt %d: %s; again in %.2f s",
-                request.method, request.path, len(call.history), _what_came(fault), verdict.delay,
-            )  # fmt: skip
             await self._sleep(verdict.delay)
 
     async def _begins_again(
@@ -234,16 +241,6 @@ async def _repeated(call: CallState, handler: Handler, control: Request) -> Resp
     if request.call is not None:
         request.call.max_wait = call.max_wait
     return await handler(request)
-
-
-def _what_came(fault: CapillaryError) -> str:
-    """What an attempt came to, in a line of the log: 429 and 503 are two things."""
-    kind, status = kind_of(fault), status_of(fault)
-    if kind == "status":
-        return f"HTTP {status}"
-    if isinstance(fault, APIError):
-        return f"code {fault.code} under HTTP {status}"
-    return kind if status is None else f"{kind} under HTTP {status}"
 
 
 def finish(fault: CapillaryError, request: Request, call: CallState, verdict: RetryDecision) -> CapillaryError:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from capillary_async._transport.chain import Shared
     from capillary_async._transport.messages import Handler, Request, Response, ResponseSpec
     from capillary_async._transport.retry import Quota
+    from capillary_async.telemetry._observers import Observers
 
 __all__ = ["Calls"]
 
@@ -117,6 +118,11 @@ class Calls:
         self.check_open()
         with self._lock:
             self._iterators.add(iterator)
+
+    @property
+    def observers(self) -> Observers | None:
+        """The observers of the session, None where a user gave none."""
+        return self._shared.observers if self._shared.observers.given else None
 
     @property
     def lengths(self) -> Lengths:

@@ -24,6 +24,7 @@ from capillary_async._transport.classify import judge
 from capillary_async._transport.messages import DEFERRED, Headers, Request, Response, ResponseSpec, decoded_of
 from capillary_async._transport.totals import total_in
 from capillary_async.tables._doors import TableSource
+from capillary_async.telemetry._observers import Observers
 
 __all__ = ["Caller", "Endpoint", "Resource"]
 
@@ -68,6 +69,8 @@ class Caller(Protocol):
 
     @property
     def lengths(self) -> Lengths: ...
+    @property
+    def observers(self) -> Observers | None: ...
 
 
 class Resource:

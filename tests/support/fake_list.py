@@ -52,6 +52,7 @@ class FakeOwner:
     def __init__(self) -> None:
         self.duplicates = 0
         self.lengths = Lengths()
+        self.observers: Any = None
         self.live: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def track(self, iterator: Any) -> None:

@@ -27,6 +27,7 @@ class Owner:
         self.tracked: weakref.WeakSet[Any] = weakref.WeakSet()
         self.duplicates = 0
         self.lengths = Lengths()
+        self.observers: Any = None
 
     def track(self, iterator: Any) -> None:
         self.tracked.add(iterator)

@@ -1,0 +1,134 @@
+"""`CallWatch`: makes the records of one logical call for the observers of the session.
+
+Invariant: it changes nothing of the call but the headers that an observer adds, which replace none of the SDK's. Made
+by `Retry` where a call begins, if anything observes; called by `Retry` and `RequestLimiter`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import contextmanager
+from itertools import count
+from typing import TYPE_CHECKING
+
+from capillary_async._transport.messages import Headers, Response, with_headers
+from capillary_async._transport.retry_decision import kind_of, status_of
+from capillary_async.errors import APIError, CapillaryError, DecodeError
+from capillary_async.telemetry._events import AttemptEnded, AttemptStarted, CallEnded, CallStarted, Waited
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Generator
+
+    from capillary_async._transport.messages import Request
+    from capillary_async.telemetry._observers import Observers
+
+__all__ = ["CallWatch"]
+
+_numbers = count(1)
+
+
+class CallWatch:
+    """The records of one call."""
+
+    __slots__ = ("_attempts", "_began", "_call", "_came", "_method", "_observers", "_path", "_sent")
+
+    def __init__(self, observers: Observers, request: Request, *, bulk: bool, fan_out: bool, token: bool) -> None:
+        self._observers = observers
+        self._call = next(_numbers)
+        self._method, self._path = request.method, request.path
+        self._began = time.monotonic()
+        self._sent: float | None = None
+        self._attempts = 0
+        self._came: tuple[Response | BaseException, float] | None = None
+        priority = "bulk" if bulk else "interactive"
+        started = CallStarted(self._call, self._method, self._path, observers.base_url, priority, fan_out, token)
+        observers.notify(started)
+        if request.fault is not None:
+            self.came(request.fault)
+
+    async def run(self, sending: Awaitable[Response]) -> Response:
+        """Wait for the answer of the call, and report its end."""
+        try:
+            response = await sending
+        except BaseException as error:
+            self._end(error)
+            raise
+        self._end(response)
+        return response
+
+    def _end(self, came: Response | BaseException) -> None:
+        self.decided(None)
+        status, request_id = _answer_of(came)
+        size, error = (len(came.body), None) if isinstance(came, Response) else (0, type(came).__name__)
+        seconds = time.monotonic() - self._began
+        ended = (self._call, self._method, self._path, seconds, self._attempts, status, size, request_id, error)
+        self._observers.notify(CallEnded(*ended))
+
+    @contextmanager
+    def waiting(self, reason: str) -> Generator[None]:
+        """The call waits for a permit."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._observers.notify(Waited(self._call, reason, time.monotonic() - began))
+
+    def sends(self, request: Request) -> Request:
+        """An attempt has its permit; the request goes out with the headers that observers add."""
+        self.decided(None)  # of an attempt whose token was refused
+        self._attempts += 1
+        self._sent = time.monotonic()
+        headers: dict[str, str] = {}
+        self._observers.notify(AttemptStarted(self._call, self._attempts, headers))
+        if not headers:
+            return request
+        kept = {name.lower() for name in request.headers}
+        added = {name: value for name, value in headers.items() if name.lower() not in kept}
+        return with_headers(request, Headers({**added, **request.headers}))
+
+    def came(self, what: Response | BaseException) -> None:
+        """The attempt ended so; one of an earlier call, whose answer could not be decoded, took no time."""
+        if self._sent is None:
+            self._attempts += 1
+        self._came = (what, 0.0 if self._sent is None else time.monotonic() - self._sent)
+        self._sent = None
+
+    def decided(self, delay: float | None) -> None:
+        """The call is retried after `delay` seconds, or not: that completes the record of the attempt."""
+        if self._came is None:
+            return
+        came, seconds = self._came
+        self._came = None
+        status, request_id = _answer_of(came)
+        ended = AttemptEnded(
+            self._call,
+            self._attempts,
+            self._method,
+            self._path,
+            _kind_of(came),
+            seconds,
+            status,
+            came.code if isinstance(came, APIError) else None,
+            request_id,
+            retried=delay is not None,
+            slept=delay or 0.0,
+        )
+        self._observers.notify(ended)
+
+
+def _kind_of(came: Response | BaseException) -> str:
+    if isinstance(came, Response):
+        return "ok"
+    if isinstance(came, CapillaryError):
+        return kind_of(came)
+    return "cancelled" if isinstance(came, asyncio.CancelledError | GeneratorExit) else "other"
+
+
+def _answer_of(came: Response | BaseException) -> tuple[int | None, str | None]:
+    """Status and request id, as far as there was an answer."""
+    if isinstance(came, Response):
+        return came.status, came.request_id
+    if isinstance(came, CapillaryError):
+        return status_of(came), came.request_id if isinstance(came, APIError | DecodeError) else None
+    return None, None
