@@ -7,14 +7,23 @@ from collections.abc import Callable
 import pytest
 from support.raw_server import Answer, RawServer, http
 
-from capillary_async import AsyncSession, RetryPolicy
-from capillary_async._transport.log import log
+from capillary_async import AsyncSession, Handler, RetryPolicy
+from capillary_async._transport.call_watch import CallWatch
 from capillary_async._transport.messages import Headers, Request, Response
 from capillary_async.errors import CapillaryError, ServerError
+from capillary_async.telemetry._observers import Observers
 
 Make = Callable[..., AsyncSession]
 REQUEST = Request("GET", "/path", "mobile=hunted-mobile", Headers({"Authorization": "Basic abc"}))
 RIGHT = Response(200, Headers({"X-CAP-REQUEST-ID": "r-1", "Set-Cookie": "sid=1"}), b'{"secret": "body"}')
+
+
+async def log(request: Request, handler: Handler) -> Response:
+    """One call with nothing but the log around it, as `Retry` makes it."""
+    observers = Observers()
+    if not observers.active:
+        return await handler(request)
+    return await CallWatch(observers, request, bulk=False, fan_out=False, token=False).run(handler(request))
 
 
 async def right(_: Request) -> Response:
@@ -78,3 +87,23 @@ async def test_a_call_is_told_once_and_each_retry_at_info(session_at: Make, capl
         ("DEBUG", "GET /path: HTTP 200, 2 bytes in"),
         ("DEBUG", "GET /path: BadRequestError after"),
     ]
+
+
+async def test_the_values_of_a_line_are_fields_of_its_record(session_at: Make, caplog: pytest.LogCaptureFixture):
+    """For logs in JSON; the gate has lines too, and no field has a query."""
+    refused = http(b"", 429, {"Retry-After": "0.01"})
+    done = http(b"{}", headers={"X-CAP-REQUEST-ID": "r-2"})
+    async with RawServer(refused, done) as server:
+        with caplog.at_level(logging.DEBUG, "capillary_async"):
+            await session_at(server.url).request("GET", "/path", params={"mobile": "hunted-mobile"})
+    by_event = {vars(record)["event"]: record for record in caplog.records}
+    assert list(by_event) == ["GateShut", "AttemptEnded", "GateOpened", "CallEnded"]
+    retry, end = vars(by_event["AttemptEnded"]), vars(by_event["CallEnded"])
+    assert (retry["status"], retry["number"], retry["kind"], retry["method"], retry["path"]) == (
+        429, 1, "status", "GET", "/path",
+    )  # fmt: skip
+    assert retry["slept"] > 0
+    assert (end["status"], end["attempts"], end["request_id"], end["size"]) == (200, 2, "r-2", 2)
+    assert end["call"] == retry["call"]
+    assert by_event["GateShut"].getMessage() == "the gate of the session is shut: retry-after"
+    assert "hunted" not in str([vars(record) for record in caplog.records])
