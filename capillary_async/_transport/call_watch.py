@@ -13,7 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from capillary_async._transport.messages import Headers, Response, with_headers
-from capillary_async._transport.retry_decision import kind_of, status_of
+from capillary_async._transport.retry_decision import kind_of
 from capillary_async.errors import APIError, CapillaryError, DecodeError
 from capillary_async.telemetry._events import AttemptEnded, AttemptStarted, CallEnded, CallStarted, Waited
 
@@ -59,7 +59,7 @@ class CallWatch:
 
     def _end(self, came: Response | BaseException) -> None:
         self.decided(None)
-        status, request_id = _answer_of(came)
+        status, request_id = self._answer_of(came)
         size, error = (len(came.body), None) if isinstance(came, Response) else (0, type(came).__name__)
         seconds = time.monotonic() - self._began
         ended = (self._call, self._method, self._path, seconds, self._attempts, status, size, request_id, error)
@@ -100,7 +100,7 @@ class CallWatch:
             return
         came, seconds = self._came
         self._came = None
-        status, request_id = _answer_of(came)
+        status, request_id = self._answer_of(came)
         ended = AttemptEnded(
             self._call,
             self._attempts,
@@ -116,6 +116,13 @@ class CallWatch:
         )
         self._observers.notify(ended)
 
+    def _answer_of(self, came: Response | BaseException) -> tuple[int | None, str | None]:
+        """Status and request id, as far as there was an answer."""
+        if not isinstance(came, Response | APIError | DecodeError):
+            return None, None
+        request_id = came.request_id
+        return came.status, None if request_id is None else self._observers.redact(request_id)
+
 
 def _kind_of(came: Response | BaseException) -> str:
     if isinstance(came, Response):
@@ -123,12 +130,3 @@ def _kind_of(came: Response | BaseException) -> str:
     if isinstance(came, CapillaryError):
         return kind_of(came)
     return "cancelled" if isinstance(came, asyncio.CancelledError | GeneratorExit) else "other"
-
-
-def _answer_of(came: Response | BaseException) -> tuple[int | None, str | None]:
-    """Status and request id, as far as there was an answer."""
-    if isinstance(came, Response):
-        return came.status, came.request_id
-    if isinstance(came, CapillaryError):
-        return status_of(came), came.request_id if isinstance(came, APIError | DecodeError) else None
-    return None, None

@@ -70,6 +70,7 @@ def share(
     pools = Pools(limits, client_session, proxy=Proxy.of(proxy), ssl_context=ssl_context)
     token = Retry(policy, timeouts, quota, stats, token=True, limiter=limiter, observers=watching)
     credentials = credentials_step(auth, token, secrets=pools.secrets)
+    watching.redact = credentials.redact
     return Shared(base_url, pools, limiter, stats, quota, credentials, tuple(middlewares), watching)
 
 

@@ -49,5 +49,9 @@ class BasicCredentials:
         """Take the secrets out of an error that did not pass this step."""
         return self._scrub(fault)
 
+    def redact(self, text: str) -> str:
+        """Take the secrets out of a text that a server sent."""
+        return self._scrub.text(text)
+
     async def aclose(self) -> None:
         """Do nothing: this step has no task."""

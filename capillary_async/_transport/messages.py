@@ -301,7 +301,7 @@ def part_of(request: Request, call: CallState) -> Request:
 
 def with_headers(request: Request, headers: Headers) -> Request:
     """The same request with other headers."""
-    return _changed(request, headers=headers)
+    return _changed(request, {"headers": headers})
 
 
 def repeat_of(request: Request) -> Request:

@@ -221,6 +221,11 @@ class OAuthCredentials:
         token = self._token
         return self._scrub(fault) if token is None else token.scrub(fault)
 
+    def redact(self, text: str) -> str:
+        """Take the secrets out of a text that a server sent."""
+        token = self._token
+        return (self._scrub if token is None else token.scrub).text(text)
+
     async def aclose(self) -> None:
         """Cancel the fetch, if it runs in this loop."""
         with self._lock:

@@ -82,6 +82,12 @@ class Redactor:
         error.__context__ = None
         return error.with_traceback(None)
 
+    def text(self, text: str) -> str:
+        """The same text with `***` for each secret."""
+        for form in self._forms():
+            text = text.replace(form, "***")
+        return text
+
     def _each(self, values: tuple[Any, ...], error: CapillaryError) -> tuple[Any, ...]:
         return tuple(self._clean(value, error) if isinstance(value, str) else value for value in values)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from capillary_async.telemetry._log import log, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from capillary_async.telemetry._events import Event, Observer
 
@@ -25,11 +25,13 @@ class Observers:
     Attributes:
         given: Whether a user gave some.
         base_url: Of the session.
+        redact: Takes the session's secrets out of a text that a server sent, e.g. a request id.
     """
 
     def __init__(self, given: Sequence[Observer] = (), base_url: str = "") -> None:
         self.given = bool(given)
         self.base_url = base_url
+        self.redact: Callable[[str], str] = str
         self._observers = tuple(given)
         self._failed: set[int] = set()
 

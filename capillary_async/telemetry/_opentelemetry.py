@@ -38,7 +38,7 @@ _SCHEMA = "https://opentelemetry.io/schemas/1.29.0"
 # As the conventions advise for durations of HTTP requests.
 _BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
 _LONG_BOUNDS = [*_BOUNDS, 30, 60, 120, 180]
-# What stands for a value in a path: whatever has a digit in it, but for the version of the API.
+# A segment of a path with a digit in it is a value, but for the version of the API.
 _OWNERS = frozenset({"customer", "customers", "user", "users"})
 _VERSION = re.compile(r"v\d+(?:\.\d+)?")
 _ERROR = 400
