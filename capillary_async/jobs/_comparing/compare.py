@@ -17,6 +17,7 @@ from capillary_async.jobs._comparing.comparison import (
     EQUAL,
     MISSING_IN_BOOKS,
     MISSING_IN_CAPILLARY,
+    BothSides,
     Comparison,
     Difference,
     FieldTotals,
@@ -26,7 +27,7 @@ from capillary_async.jobs._comparing.invisible import made_visible
 from capillary_async.models.exact import exact_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from capillary_async.jobs._books.columns import Wanted
     from capillary_async.jobs._books.duckdb_engine import Engine
@@ -34,11 +35,14 @@ if TYPE_CHECKING:
 __all__ = ["compare", "file_rows"]
 
 SHOWN = 100
+_GROUPS = 1_000
 _BOUNDS = (1, 10, 100, 1_000, 10_000)
 _ZERO = Decimal(0)
 
 
-def compare(engine: Engine, wanted: Sequence[Wanted], tolerance: Decimal, repeated: int) -> Comparison:
+def compare(
+    engine: Engine, wanted: Sequence[Wanted], tolerance: Decimal, repeated: int, by: str | None = None
+) -> Comparison:
     """Compare the tables `capillary` and `books`; makes the table `found` and the view `differences`.
 
     Raises:
@@ -63,6 +67,7 @@ def compare(engine: Engine, wanted: Sequence[Wanted], tolerance: Decimal, repeat
         sizes=tuple(_sizes(engine, amounts)),
         first={kind: _first(engine, wanted, kind) for kind in CLASSES if kind != EQUAL},
         repeated=repeated,
+        groups=tuple(_groups(engine, amounts, each)) if (each := _of(wanted, by)) else (),
     )
     _assert_adds_up(comparison)
     return comparison
@@ -191,6 +196,27 @@ def _totals(engine: Engine, each: Wanted) -> FieldTotals:
         deltas={kind: Decimal(deltas.get(kind, 0)) for kind in CLASSES},
         changed=_changed(engine, each),
     )
+
+
+def _of(wanted: Sequence[Wanted], by: str | None) -> Wanted | None:
+    return next((each for each in wanted if each.ours == by), None)
+
+
+def _groups(engine: Engine, amounts: Sequence[Wanted], by: Wanted) -> Iterator[BothSides]:
+    """What each side has, by its own values of a column."""
+    sums = "".join(f", coalesce(sum({each.slot}), 0) AS {each.slot}" for each in amounts)
+    select = f"SELECT {by.slot} AS value, count(*) AS many{sums}"
+    ours, theirs = (f"({select} FROM {table} GROUP BY 1)" for table in ("capillary", "books"))
+    picked = "".join(f", coalesce(c.{each.slot}, 0), coalesce(b.{each.slot}, 0)" for each in amounts)
+    rows = engine.rows(
+        f"SELECT CAST(coalesce(c.value, b.value) AS VARCHAR), coalesce(c.many, 0), coalesce(b.many, 0){picked} "
+        f"FROM {ours} c FULL JOIN {theirs} b ON c.value IS NOT DISTINCT FROM b.value "
+        f"ORDER BY coalesce(c.value, b.value) NULLS LAST LIMIT {_GROUPS}"
+    )
+    for value, mine, other, *found in rows:
+        pairs = zip(found[::2], found[1::2], strict=True)
+        totals = {each.ours: (Decimal(one), Decimal(two)) for each, (one, two) in zip(amounts, pairs, strict=True)}
+        yield BothSides(value, mine, other, totals)
 
 
 def _changed(engine: Engine, each: Wanted) -> int:

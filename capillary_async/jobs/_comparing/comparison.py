@@ -32,6 +32,7 @@ __all__ = [
     "EQUAL",
     "MISSING_IN_BOOKS",
     "MISSING_IN_CAPILLARY",
+    "BothSides",
     "Comparison",
     "Difference",
     "FieldTotals",
@@ -112,6 +113,30 @@ class Size:
 
 
 @frozen
+class BothSides:
+    """What both sides have with one value of a column.
+
+    Attributes:
+        value: The value, as text; None where there is none.
+        capillary: Records of the export.
+        books: Rows of the books.
+        totals: The sums of each amount, the export's first.
+    """
+
+    value: str | None
+    capillary: int
+    books: int
+    totals: Mapping[str, tuple[Decimal, Decimal]]
+
+    __repr__ = brief_repr
+
+    @property
+    def differences(self) -> dict[str, Decimal]:
+        """The export's sums minus those of the books, by amount."""
+        return {field: EXACT.subtract(ours, theirs) for field, (ours, theirs) in self.totals.items()}
+
+
+@frozen
 class Comparison:
     """The result of a comparison.
 
@@ -126,6 +151,7 @@ class Comparison:
         sizes: The differences of amounts, by class and size.
         first: Of each class, the first hundred, the largest first.
         repeated: Records of the export left out since they had come before.
+        groups: What both sides have by the values of the column that groups, if it is one that is compared.
     """
 
     wanted: tuple[Wanted, ...]
@@ -138,6 +164,7 @@ class Comparison:
     sizes: tuple[Size, ...]
     first: Mapping[str, tuple[Difference, ...]]
     repeated: int
+    groups: tuple[BothSides, ...] = ()
 
     __repr__ = brief_repr
 

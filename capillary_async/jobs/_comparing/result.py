@@ -19,6 +19,7 @@ from capillary_async.jobs._comparing.comparison import (
     EQUAL,
     MISSING_IN_BOOKS,
     MISSING_IN_CAPILLARY,
+    BothSides,
     Comparison,
 )
 from capillary_async.jobs._comparing.rules import Finding
@@ -144,7 +145,11 @@ class ReconcileResult:
         if self.comparison is not None:
             lines += _compared(self.comparison)
         if self.shows_groups:
-            lines += [_grouped(self.grouped_by, each) for each in self.groups[:_GROUPS_SHOWN]]
+            both = () if self.comparison is None else self.comparison.groups
+            lines += [
+                _both(self.grouped_by, each) if isinstance(each, BothSides) else _grouped(self.grouped_by, each)
+                for each in (both or self.groups)[:_GROUPS_SHOWN]
+            ]
             if len(self.groups) > _GROUPS_SHOWN:
                 lines.append(f"and {len(self.groups) - _GROUPS_SHOWN} more values of {self.grouped_by}")
         for finding in self.broken[:_RULES_SHOWN]:
@@ -170,6 +175,15 @@ _IN_WORDS = {
 def _grouped(column: str, group: Group) -> str:
     sums = "".join(f", {name} {group.points[name]:,f}" for name in _GROUP_SUMS if name in group.points)
     return f"{column} {'(none)' if group.value is None else group.value}: {_count(group.records, 'record')}{sums}"
+
+
+def _both(column: str, group: BothSides) -> str:
+    sums = "".join(
+        f", {name} {ours:,f} - {theirs:,f} = {group.differences[name]:+,f}"
+        for name, (ours, theirs) in group.totals.items()
+    )
+    sizes = f"{_count(group.capillary, 'record')}, {_count(group.books, 'row')} of the books"
+    return f"{column} {'(none)' if group.value is None else group.value}: {sizes}{sums}"
 
 
 def _compared(comparison: Comparison) -> list[str]:

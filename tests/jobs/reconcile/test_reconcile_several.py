@@ -57,6 +57,26 @@ async def test_several_exports(programs: list[Path], books: Path, tmp_path: Path
     assert (await reconcile(programs[0], **ASKED | {"key": (), "compare": ()})).records == 2
 
 
+async def test_both_sides_by_a_column(programs: list[Path], tmp_path: Path) -> None:
+    """Where the column is compared, each side by its own values; also those that only one has."""
+    books = tmp_path / "books.csv"
+    books.write_text("award_id,points,program\n1,10.5,71\n2,20,71\n4,1.25,73\n")
+    report = tmp_path / "report.html"
+    result = await reconcile(
+        programs, books, key="id=award_id,program_id=program", compare=ASKED["compare"], by="program_id", report=report
+    )
+    assert result.comparison is not None
+    assert [(each.value, each.capillary, each.books) for each in result.comparison.groups] == [
+        ("71", 2, 2),
+        ("72", 1, 0),
+        ("73", 0, 1),
+    ]
+    lines = result.lines()
+    assert "program_id 71: 2 records, 2 rows of the books, points_exclusive 31.000 - 30.500 = +0.500" in lines
+    assert "program_id 73: 0 records, 1 row of the books, points_exclusive 0.000 - 1.250 = -1.250" in lines
+    assert "Both sides by program_id" in report.read_text()
+
+
 async def test_one_of_several_is_changed_or_incomplete(tmp_path: Path, books: Path, programs: list[Path]) -> None:
     """Its own manifest says so, by its folder."""
     ids = {"asked": 2, "found": 1, "empty": 0, "failed": 1, "digest": "x"}
