@@ -36,6 +36,14 @@ class _Known:
         """Number of looks at this length in flight; those of a loop that no longer runs do not end."""
         return sum(length == at and loop.is_running() for at, loop in self.looking)
 
+    def verdict(self, received: int) -> Verdict:
+        """What a page 1 of this length is, as far as is known."""
+        if self.full or received < self.longest:
+            return "end"
+        if self.cap == received:
+            return "cap"
+        return "look" if self.nothing[received] < LOOKS else "end"
+
 
 class Lengths:
     """The lengths of pages, by endpoint and page size requested. Shared by views, threads and loops."""
@@ -62,10 +70,11 @@ class Lengths:
             known = self._known[endpoint, asked] = _Known()
         return known
 
-    def is_cap(self, endpoint: str, asked: int, received: int) -> bool:
-        """Whether rows were found after a page 1 of this length."""
-        known = self._known.get((endpoint, asked))
-        return known is not None and not known.full and known.cap == received
+    def ends(self, endpoint: str, asked: int, received: int, *, careful: bool) -> bool:
+        """Whether a page 1 of this length is the end; if `careful`, only where nothing is left to be looked at."""
+        with self._lock:
+            verdict = self._of(endpoint, asked).verdict(received)
+        return verdict == "end" or (verdict == "look" and not careful)
 
     async def verdict(self, endpoint: str, asked: int, received: int) -> Verdict:
         """Whether a page 1 of this length is the end, a cap, or to be looked at; a look ends with a call of `looked`.
@@ -76,14 +85,9 @@ class Lengths:
         while True:
             with self._lock:
                 known = self._of(endpoint, asked)
-                if known.full or received < known.longest:
-                    return "end"
-                if known.cap == received:
-                    return "cap"
-                left = LOOKS - known.nothing[received]
-                if left <= 0:
-                    return "end"
-                if known.under_way(received) < left:
+                if (verdict := known.verdict(received)) != "look":
+                    return verdict
+                if known.under_way(received) < LOOKS - known.nothing[received]:
                     known.looking.append((received, loop))
                     return "look"
                 ended = loop.create_future()

@@ -187,7 +187,7 @@ class ListReader(Generic[T]):
         if self._careful:
             verdict = await lengths.verdict(endpoint, self.size, length)
         else:
-            verdict = "cap" if lengths.is_cap(endpoint, self.size, length) else "end"
+            verdict = "end" if lengths.ends(endpoint, self.size, length, careful=False) else "cap"
         if verdict == "end" and self._count.missing_after(page):
             lengths.begin(endpoint, self.size, length)
             verdict = "look"
@@ -264,12 +264,9 @@ def is_whole_list(page: FetchedPage[T], source: ListSource[T], paging: Paging, o
     False where anything has to be looked up, left out, warned of or raised. Not for lists of a known number of pages.
     """
     size, received = paging.page_size, page.received
-    if received >= detect_page_size(size, received) or page.error is not None or isinstance(paging, CarefulPaging):
-        return False
-    if (page.total or 0) > received:
+    if received >= detect_page_size(size, received) or page.error is not None or (page.total or 0) > received:
         return False
     endpoint = source.endpoint
     owner.lengths.note(endpoint, size, received)
-    return len(set(map(source.key, page.items))) == len(page.items) and not owner.lengths.is_cap(
-        endpoint, size, received
-    )
+    ends = owner.lengths.ends(endpoint, size, received, careful=isinstance(paging, CarefulPaging))
+    return ends and len(set(map(source.key, page.items))) == len(page.items)

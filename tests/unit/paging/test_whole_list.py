@@ -65,3 +65,4 @@ def test_a_length_that_is_known_to_be_a_cap_ends_no_list() -> None:
     owner.lengths._of("fake.list", SIZE).cap = 3
     assert not is_whole_list(page, source, Paging(page_size=SIZE), owner)
     assert is_whole_list(fetched(rows(2), "a"), source, Paging(page_size=SIZE), owner)
+    assert is_whole_list(fetched(rows(2), "a"), source, CarefulPaging(page_size=SIZE), owner)
