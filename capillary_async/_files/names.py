@@ -30,10 +30,10 @@ def near(wanted: str, names: Iterable[str]) -> str:
     return f". Did you mean {folded[found[0]]!r}?" if found else ""
 
 
-def near_file(path: str | os.PathLike[str]) -> str:
+def near_file(path: str) -> str:
     """As `near`, for a file that is not there, among those in its folder."""
     with contextlib.suppress(OSError, ValueError):
-        folder, name = os.path.split(os.fspath(path))
+        folder, name = os.path.split(path)
         return near(name, os.listdir(folder or "."))  # noqa: PTH208 - any text
     return ""
 

@@ -108,7 +108,7 @@ class Sheet:
             raise SourceError(
                 f"sheet {self.name!r}: row 1 is empty, and the header is in row {first}: remove what is above it"
             )
-        self.header = [_shown(cell) for cell in self._rows[0]]
+        self.header = [f"{cell:g}" if isinstance(cell, float) else _shown(cell) for cell in self._rows[0]]
         self._faults = dict(_faults(path, self.name))
 
     def rows(self) -> Iterator[tuple[int, list[Any]]]:

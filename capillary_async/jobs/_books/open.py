@@ -97,7 +97,7 @@ def open_books(address: Address, options: BooksOptions) -> Books:
 
 def _no_file(path: Path, address: Address) -> JobError:
     """The error for a file that is not there, with the nearest name in its folder."""
-    folder, also = path.parent, near_file(path)
+    folder, also = path.parent, near_file(str(path))
     name, query, _ = path.name.partition("?")
     if query and (folder / name).exists():
         also = f". Give {without_password(str(folder / name))} alone, and the table with table, --table"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from capillary_async.jobs._books.address import Address
     from capillary_async.jobs._books.duckdb_engine import Engine
+    from capillary_async.jobs._books.options import BooksOptions
     from capillary_async.jobs._comparing.arguments import Arguments
     from capillary_async.jobs._comparing.comparison import Comparison
     from capillary_async.jobs._comparing.result import Subject
@@ -84,6 +85,7 @@ def _in_several(export: ExportReader, repeated: int) -> tuple[str, ...]:
 
 
 def _with_export(engine: Engine, arguments: Arguments, export: ExportReader, path: Path) -> Compared:
+    _refuse_options(arguments.options, path)
     other = open_folder(engine, path, "other_export")
     if other.source_name != export.source_name:
         raise JobError(
@@ -103,6 +105,21 @@ def _with_export(engine: Engine, arguments: Arguments, export: ExportReader, pat
     asked = () if export.parts else unlike(export, other)
     warnings = (*asked, *_in_several(export, repeated), *invisible_differences(engine, wanted))
     return Compared(comparison, subject, warnings)
+
+
+def _refuse_options(options: BooksOptions, path: Path) -> None:
+    """See that no option of books is given with another export.
+
+    Raises:
+        JobError: One is.
+    """
+    options.allow(str(path), "another export")
+    if options.where:
+        raise JobError(
+            f"{path} is another export, and books_where goes with other books: give {path / 'shards'} to read its "
+            "Parquet files as books",
+            path=str(path),
+        )
 
 
 def _documented(export: ExportReader, key: Sequence[Pair]) -> tuple[Pair, ...]:

@@ -223,6 +223,20 @@ async def test_rows_that_count(export: Path, tmp_path: Path, form: str) -> None:
         assert "and '10.54' is none" in await refusal(export, books, books_where="points=10.54", **options)
 
 
+async def test_options_with_another_export(export: Path, tmp_path: Path) -> None:
+    """They are refused, never ignored; its shards can be books."""
+    rows = [{"id": n, "customer_id": 1, "status": "AVAILABLE", "points_exclusive": f"{n}0.5"} for n in (1, 2, 3)]
+    other = write_export(tmp_path / "other", "allocations", rows)
+    for options, said in (
+        ({"table": "t"}, "is another export, and a table goes with duckdb://"),
+        ({"delimiter": ";"}, "is another export, and a delimiter goes with text"),
+        ({"books_where": "status=AVAILABLE"}, f"give {other / 'shards'} to read its Parquet files as books"),
+    ):
+        assert said in await refusal(export, other, **options)  # type: ignore[arg-type]
+    asked = {"key": "id", "compare": "points_exclusive", "books_where": "status=AVAILABLE"}
+    assert equal(await reconcile(export, other / "shards", **asked))  # type: ignore[arg-type]
+
+
 # -- Parquet in folders
 
 

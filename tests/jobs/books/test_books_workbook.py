@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 pytest.importorskip("python_calamine")
 ASKED: dict[str, Any] = {"key": "id=award_id", "compare": "points_exclusive=points"}
-HEADER = ("award_id", "points", "state")
+HEADER = ("award_id", "points", "state", 2026)
 DATE = '<v>46023.125</v>|s="1"'
 NO_VALUE, DIVIDED = "<f>A2+1</f><v></v>|", '<v>#DIV/0!</v>|t="e"'
 
@@ -94,7 +94,7 @@ async def test_numbers_and_text(export: Path, tmp_path: Path) -> None:
             "2026-01-01T03:00:00 is a date or time of Excel; store it as text, with its",
         ),
         ((None, 1, "A"), "", "column 'award_id', row 2: it is empty and part of the key"),
-        ((1, 1, "A"), "points_exclusive=Point", "It has: award_id, points, state. Did you mean 'points'?"),
+        ((1, 1, "A"), "points_exclusive=Point", "It has: award_id, points, state, 2026. Did you mean 'points'?"),
     ],
 )
 async def test_cells_that_are_refused(
