@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
+from contextvars import ContextVar
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
@@ -19,13 +20,14 @@ from attrs import fields, has
 from capillary_async.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from capillary_async._fanout.work import Reader
 
-__all__ = ["KeyQueue", "KeySource", "QueuedKey", "compact"]
+__all__ = ["READ_BY", "KeyQueue", "KeySource", "QueuedKey", "compact"]
 
 K = TypeVar("K")
+
+# How the plain iterator of a run is read, where its caller has no loop; None to read it in the event loop.
+READ_BY: ContextVar[Callable[[Iterator[Any]], AsyncIterator[Any]] | None] = ContextVar("READ_BY", default=None)
 
 AHEAD = 256  # maximum keys read ahead of the workers; a worker that waits for a larger batch has it filled
 LINGER = 0.02  # seconds a batch waits for an input that is slower than the service
@@ -38,9 +40,9 @@ class KeySource(Generic[K]):
         self._check = check
         self._name = name
         self._spent = False
-        self._checked = False
+        self.checked = False
         self._source: Any = self._accepted(source)
-        self.length = len(self._source) if self._checked else None
+        self.length = len(self._source) if self.checked else None
         self.distinct = isinstance(self._source, range)
 
     def _accepted(self, source: Any) -> Any:
@@ -50,10 +52,10 @@ class KeySource(Generic[K]):
             # A range may be too long to check key by key, and its two ends are enough.
             for end in (source[0], source[-1]) if source else ():
                 self._check(end)
-            self._checked = True
+            self.checked = True
             return source
         if isinstance(source, Sized) and not isinstance(source, AsyncIterable | Iterator):
-            self._checked = True
+            self.checked = True
             return tuple(self._check(key) for key in cast("Iterable[Any]", source))
         return cast("Any", source)
 
@@ -91,7 +93,7 @@ class KeySource(Generic[K]):
         Raises:
             InvalidRequestError: The key is invalid.
         """
-        return cast("K", key) if self._checked else self._check(key)
+        return cast("K", key) if self.checked else self._check(key)
 
 
 class QueuedKey(NamedTuple):
@@ -124,6 +126,9 @@ class KeyQueue(Generic[K]):
         iterator: Iterator[Any] | AsyncIterator[Any] = iter(())
         try:
             iterator = self._source.open()
+            read_by = READ_BY.get()
+            if read_by is not None and isinstance(iterator, Iterator) and not self._source.checked:
+                iterator = read_by(iterator)
             if isinstance(iterator, AsyncIterator):
                 async for raw in iterator:
                     if self._put(raw):

@@ -12,10 +12,15 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from capillary_async._fanout.keys import READ_BY
 from capillary_async._loops import bury, call_in, renew_in_child, running_loop
 from capillary_async._session import AsyncSession
+from capillary_async.blocking._input import CallersInput
 
 __all__ = ["LoopThread"]
 
@@ -34,38 +39,43 @@ class LoopThread:
         self._inherited = False
         renew_in_child(self, LoopThread._renew)
 
-    def run(self, function: Callable[[], Awaitable[R]]) -> R:
+    def run(self, function: Callable[[], Awaitable[R]], work: SimpleQueue[Any] | None = None) -> R:
         """Await the function's result in the loop.
+
+        Args:
+            function: Makes what is awaited.
+            work: What the loop asks this thread to do meanwhile: to read the input of a fan-out.
 
         Raises:
             RuntimeError: The session is closed, its thread was left behind by a fork, or this is its own loop.
         """
-        call = _Call(function)
+        call = _Call(function, work or SimpleQueue())
         self._check()
         with self._lock:
             if self._session.closed:
                 raise RuntimeError("the Session is closed: make a new one, or keep it open for as long as it is used")
             loop = self._loop or self._start()
-            loop.call_soon_threadsafe(call.begin)
+            loop.call_soon_threadsafe(call.begin, context=call.context)
         try:
-            call.done.wait()
+            call.wait()
         except BaseException:
             call_in(loop, call.cancel)
-            call.done.wait()
+            call.wait()
             raise
         return call.result()
 
     def iterate(self, begin: Callable[[], AsyncIterator[R]]) -> Iterator[R]:
         """The values of an asynchronous iterator, which is made in the loop."""
-        return self._values(self.run(lambda: _made(begin)))
+        work: SimpleQueue[Any] = SimpleQueue()
+        return self._values(self.run(lambda: _made(begin), work), work)
 
-    def _values(self, iterator: Any) -> Iterator[Any]:
+    def _values(self, iterator: Any, work: SimpleQueue[Any]) -> Iterator[Any]:
         try:
-            while (value := self.run(lambda: _next(iterator))) is not _END:
+            while (value := self.run(lambda: _next(iterator), work)) is not _END:
                 yield value
         finally:
             with suppress(RuntimeError):  # closed with its session; or collected as garbage in the loop's own thread
-                self.run(iterator.aclose)
+                self.run(iterator.aclose, work)
 
     def close(self, session: AsyncSession) -> None:
         """Close the session and end the thread; of a view, end its own iterators and calls. Closing twice is fine."""
@@ -105,16 +115,24 @@ class LoopThread:
 
 
 class _Call(Generic[R]):
-    """One call into the loop."""
+    """One call into the loop, and what its caller does until it is done."""
 
-    def __init__(self, function: Callable[[], Awaitable[R]]) -> None:
+    def __init__(self, function: Callable[[], Awaitable[R]], work: SimpleQueue[Any]) -> None:
         self._function = function
-        self.done = threading.Event()
+        self._work = work
+        self.context = copy_context()
+        self.context.run(READ_BY.set, partial(CallersInput, work))
 
     def begin(self) -> None:
         """Start it; in the loop, as `cancel`."""
         self._task = asyncio.get_running_loop().create_task(_awaited(self._function))
-        self._task.add_done_callback(lambda _: self.done.set())
+        self._task.add_done_callback(lambda _: self._work.put(self))
+
+    def wait(self) -> None:
+        """Do what the loop asks for, until the call is done."""
+        while (work := self._work.get()) is not self:
+            if not isinstance(work, _Call):  # one whose wait was interrupted twice
+                work()
 
     def cancel(self) -> None:
         """Cancel it."""

@@ -188,7 +188,8 @@ class Session(_Wrapped):
 
     The arguments, calls and errors are those of `capillary_async.AsyncSession`. It may be used in scripts, notebooks
     and several threads at once, and in a coroutine, whose event loop it blocks. A `for` that is left early, an
-    exception and Ctrl-C leave no request; `close()`, or the end of the `with` block, ends its thread.
+    exception and Ctrl-C leave no request; `close()`, or the end of the `with` block, ends its thread. The input of a
+    fan-out, e.g. a database cursor or a list of the same session, is read in the thread that loops over the fan-out.
     """
 
     points_awarded = _Member(_PointsAwarded)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import subprocess
 import sys
 import threading
@@ -168,3 +170,79 @@ def test_a_record_in_a_page_costs_what_it_costs_in_a_loop() -> None:
                 assert plain() == 5000
                 spent.append(time.process_time() - began)
             assert min(spent) < 1.3 * asyncio.run(awaited())
+
+
+# -- inputs of fan-outs
+
+
+def numbered(thread_ids: list[int], numbers: Iterator[int]) -> Iterator[int]:
+    """A generator that notes the thread in which it runs and is closed."""
+    try:
+        for number in numbers:
+            thread_ids.append(threading.get_ident())
+            yield number
+    finally:
+        thread_ids.append(threading.get_ident())
+
+
+def test_an_input_is_read_in_the_thread_of_the_caller(box: Sandbox) -> None:
+    """A generator, a cursor that no other thread may use, and a list of the same session."""
+    import sqlite3
+
+    with blocking.Session(box.url, auth=box.auth) as session:
+        seen: list[int] = []
+        assert len(list(session.loyalty_events.list_many(numbered(seen, iter(box.customer_ids))))) == 5
+        assert set(seen) == {threading.get_ident()}
+        assert len(seen) == 6
+        with contextlib.closing(sqlite3.connect(":memory:")) as database:
+            database.execute("CREATE TABLE customers (id INTEGER)")
+            database.executemany("INSERT INTO customers VALUES (?)", [(one,) for one in box.customer_ids])
+            rows = database.execute("SELECT id FROM customers")
+            assert set(session.loyalty_events.list_many(one for (one,) in rows).collect()) == set(box.customer_ids)
+        owners = (one.customer_id for one in session.loyalty_events.list_many(box.customer_ids).items())
+        assert {outcome.key for outcome in session.loyalty_events.list_many(owners)} == set(box.customer_ids)
+
+
+def test_an_input_that_is_left(box: Sandbox) -> None:
+    """`break` closes the generator in the caller's thread; few keys were read ahead."""
+    with blocking.Session(box.url, auth=box.auth) as session:
+        seen: list[int] = []
+        endless = (box.customer_ids[number % 5] for number in itertools.count())
+        fan = session.loyalty_events.list_many(numbered(seen, endless)).options(unique=False)
+        for _ in fan:
+            break
+        assert set(seen) == {threading.get_ident()}
+        assert len(seen) < 700
+        with pytest.raises(RuntimeError, match="read before: give a list to loop twice"):
+            next(iter(fan))
+
+
+def test_an_error_of_an_input(box: Sandbox) -> None:
+    """It is raised as itself, after the outcomes of the keys before it."""
+
+    def failing() -> Iterator[int]:
+        yield from box.customer_ids[:3]
+        raise LookupError("no more rows")
+
+    with blocking.Session(box.url, auth=box.auth) as session:
+        outcomes = iter(session.loyalty_events.list_many(failing()).ordered())
+        assert [next(outcomes).key for _ in range(3)] == list(box.customer_ids[:3])
+        with pytest.raises(LookupError, match="no more rows"):
+            next(outcomes)
+        with pytest.raises(LookupError, match="no more rows"):
+            session.loyalty_events.list_many(failing()).collect()
+
+
+def test_a_slow_input_gives_each_key_as_it_comes(box: Sandbox) -> None:
+    """The first outcome does not wait for the keys after it."""
+
+    def slow() -> Iterator[int]:
+        for customer in box.customer_ids:
+            yield customer
+            time.sleep(0.3)
+
+    with blocking.Session(box.url, auth=box.auth) as session:
+        began = time.monotonic()
+        for _ in session.loyalty_events.list_many(slow()):
+            break
+        assert time.monotonic() - began < 1.2
