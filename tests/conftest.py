@@ -1,5 +1,6 @@
 """What all tests share: aioresponses on today's aiohttp, and sessions that close themselves."""
 
+import asyncio.constants
 import inspect
 import os
 import re
@@ -41,6 +42,11 @@ if sys.dont_write_bytecode:
 # A script's background ignores SIGINT, and so would all processes that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# The development mode keeps the stack of each callback and timer, ten frames deep, at the cost of most of its time.
+if sys.flags.dev_mode:
+    asyncio.constants.DEBUG_STACK_DEPTH = 1
 
 
 _ALL_LONG = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.long\b", re.MULTILINE)
