@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,7 @@ from support.job_server import UNKNOWN, Customers
 
 from capillary_async.cli import main
 from capillary_async.cli._io.job_progress import JobReport, message
+from capillary_async.cli._io.sandbox_exports import day_of
 from capillary_async.jobs import ExportProgress
 
 if TYPE_CHECKING:
@@ -205,6 +207,19 @@ def test_all_sources(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "pairs.csv").write_text("event_log_id\n1\n")
     assert main(["export", "ledger", *small, "--ids", str(tmp_path / "pairs.csv"), "--out", str(tmp_path / "no")]) == 1
     assert "no column 'customer_id'; they have event_log_id" in capfd.readouterr().err
+
+
+def test_an_export_of_a_sandbox_is_checked_as_of_its_day(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Whenever it is read: no points of it have lapsed. Any other export is checked as of its reading."""
+    out = str(tmp_path / "out")
+    assert main(["export", "allocations", "--sandbox", "--customers", "12", "--quiet", "--out", out]) == 0
+    assert main(["reconcile", out]) == 0
+    assert "-its-date" not in capfd.readouterr().out
+    assert day_of([out]) == datetime(2026, 1, 15, tzinfo=UTC)
+    assert day_of([out, str(tmp_path)]) is None
+    written = manifest(tmp_path / "out") | {"cluster": "https://eu.api.capillarytech.com"}
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(written))
+    assert day_of([out]) is None
 
 
 @POSIX

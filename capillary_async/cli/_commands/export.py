@@ -18,13 +18,14 @@ from capillary_async import PointsStatus
 from capillary_async.cli._io.id_input import ids_of, pairs_of
 from capillary_async.cli._io.job_progress import JobReport
 from capillary_async.cli._io.run import CANNOT_RUN, INTERRUPTED, SOME_FAILED, TERMINATED, jobs
+from capillary_async.cli._io.sandbox_exports import cluster_of
 from capillary_async.cli._io.session import connected, needed
 from capillary_async.cli._io.stall_notice import StallMonitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from capillary_async.cli._io.options import ExportRequest, IdSource, SandboxOf
+    from capillary_async.cli._io.options import ExportRequest, IdSource
     from capillary_async.cli._io.record_options import Awarded, Events, Expiry, LedgerIncludes, LedgerPairs, NotFound
     from capillary_async.jobs import ExportResult
     from capillary_async.sandbox import Sandbox
@@ -74,7 +75,7 @@ async def export(asked: ExportRequest, query: ExportQuery) -> int:
                         stop=stop.event,
                         grace=options.grace,
                         on_progress=report.progress,
-                        cluster=_cluster(asked.sandbox),
+                        cluster=cluster_of(asked.sandbox),
                         **query.arguments(sandbox),
                     )
                 except asyncio.CancelledError:
@@ -86,11 +87,6 @@ async def export(asked: ExportRequest, query: ExportQuery) -> int:
     if result.interrupted:
         return stop.code or CANNOT_RUN
     return SOME_FAILED if result.failed else 0
-
-
-def _cluster(sandbox: SandboxOf) -> str | None:
-    """Return the name of the sandbox, since it listens at another port each time; None for a server."""
-    return f"sandbox of {sandbox.customers}, seed {sandbox.seed}" if sandbox.sandbox else None
 
 
 class _Stop:

@@ -18,6 +18,7 @@ from cyclopts import Group, Parameter
 
 from capillary_async.cli._io.options import FLAG
 from capillary_async.cli._io.run import DIFFERENT, UnusableError, jobs
+from capillary_async.cli._io.sandbox_exports import day_of
 from capillary_async.cli._io.words import one_line
 
 __all__ = ["WithBooks", "moment", "reconcile"]
@@ -47,7 +48,7 @@ class WithBooks:
         with_awarded: Check against this export of awarded ids of the same customers.
         with_events: Check against this export of loyalty events; needs --with-ledger.
         with_ledger: Check against this export of the ledger, read by the rows' event log ids.
-        as_of: Reference time for expiry checks (default: when the export was read).
+        as_of: Reference time for expiry checks (default: when the export was read; of --sandbox, its own day).
         timezone: The server's zone, e.g. Asia/Kolkata (default: the export's, else UTC).
         memory_limit: Memory for the comparison; the rest goes to disk.
         threads: Threads for the comparison (default: one per core).
@@ -102,7 +103,7 @@ async def reconcile(folders: Sequence[str], given: WithBooks) -> int:
         with_awarded=given.with_awarded,
         with_events=given.with_events,
         with_ledger=given.with_ledger,
-        as_of=moment(given.as_of),
+        as_of=moment(given.as_of) or day_of(folders),
         timezone=given.timezone,
         memory_limit=given.memory_limit,
         threads=given.threads,
