@@ -31,6 +31,7 @@ __all__ = [
     "flag",
     "headers",
     "kind",
+    "may_be_added",
     "middlewares",
     "observers",
     "path",
@@ -209,6 +210,12 @@ def headers(given: Any) -> dict[str, str]:
         del given
         raise InvalidRequestError(fault, argument="headers")
     return dict(cast("Mapping[str, str]", given))
+
+
+def may_be_added(name: Any, value: Any) -> bool:
+    """Whether an observer may add this header to a request."""
+    named = isinstance(name, str) and _TOKEN.fullmatch(name) is not None
+    return named and name.lower() not in _OURS and _sendable(value)
 
 
 def _headers_fault(given: Any) -> str:

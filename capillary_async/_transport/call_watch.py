@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
-from capillary_async._transport.messages import Headers, Response, with_headers
+from capillary_async import _validation as check
+from capillary_async._transport.messages import Response
 from capillary_async._transport.retry_decision import kind_of
 from capillary_async.errors import APIError, CapillaryError, DecodeError
 from capillary_async.telemetry._events import AttemptEnded, AttemptStarted, CallEnded, CallStarted, Waited
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Generator
+    from collections.abc import Awaitable, Generator, MutableMapping
 
     from capillary_async._transport.messages import Request
     from capillary_async.telemetry._observers import Observers
@@ -31,7 +32,7 @@ _numbers = count(1)
 class CallWatch:
     """The records of one call."""
 
-    __slots__ = ("_attempts", "_began", "_call", "_came", "_method", "_observers", "_path", "_sent")
+    __slots__ = ("_attempts", "_began", "_call", "_came", "_headers", "_method", "_observers", "_path", "_sent")
 
     def __init__(self, observers: Observers, request: Request, *, bulk: bool, fan_out: bool, token: bool) -> None:
         self._observers = observers
@@ -39,6 +40,7 @@ class CallWatch:
         self._method, self._path = request.method, request.path
         self._began = time.monotonic()
         self._sent: float | None = None
+        self._headers: dict[str, str] = {}
         self._attempts = 0
         self._came: tuple[Response | BaseException, float] | None = None
         priority = "bulk" if bulk else "interactive"
@@ -74,18 +76,19 @@ class CallWatch:
         finally:
             self._observers.notify(Waited(self._call, reason, time.monotonic() - began))
 
-    def sends(self, request: Request) -> Request:
-        """An attempt has its permit; the request goes out with the headers that observers add."""
+    def sends(self) -> None:
+        """An attempt has its permit, and goes out."""
         self.decided(None)  # of an attempt whose token was refused
         self._attempts += 1
         self._sent = time.monotonic()
-        headers: dict[str, str] = {}
-        self._observers.notify(AttemptStarted(self._call, self._attempts, headers))
-        if not headers:
-            return request
-        kept = {name.lower() for name in request.headers}
-        added = {name: value for name, value in headers.items() if name.lower() not in kept}
-        return with_headers(request, Headers({**added, **request.headers}))
+        self._headers = {}
+        self._observers.notify(AttemptStarted(self._call, self._attempts, self._headers))
+
+    def add_to(self, headers: MutableMapping[str, str]) -> None:
+        """Add the headers that observers gave to the attempt; they replace none, and break nothing."""
+        for name, value in self._headers.items():
+            if check.may_be_added(name, value) and name not in headers:
+                headers[name] = value
 
     def came(self, what: Response | BaseException) -> None:
         """The attempt ended so; one of an earlier call, whose answer could not be decoded, took no time."""

@@ -99,9 +99,10 @@ class RequestLimiter:
     async def _send(self, request: Request, permit: Permit, handler: Handler) -> Response:
         """Send a request with its permit."""
         watch = None if request.call is None else request.call.watch
-        sent = request if watch is None else watch.sends(request)
+        if watch is not None:
+            watch.sends()
         try:
-            response = await handler(sent)
+            response = await handler(request)
         except BaseException as error:
             if request.body is None and isinstance(error, CapillaryError) and is_answer(error):
                 self._pace.gate.outages.heard = True

@@ -39,7 +39,6 @@ __all__ = [
     "part_of",
     "repeat_of",
     "set_decoded",
-    "with_headers",
 ]
 
 SECRET_HEADERS = frozenset({"authorization", "x-cap-api-oauth-token", "cookie", "set-cookie", "proxy-authorization"})
@@ -297,11 +296,6 @@ class Middleware(Protocol):
 def part_of(request: Request, call: CallState) -> Request:
     """The same request as part of `call`."""
     return _changed(request, {"call": call})
-
-
-def with_headers(request: Request, headers: Headers) -> Request:
-    """The same request with other headers."""
-    return _changed(request, {"headers": headers})
 
 
 def repeat_of(request: Request) -> Request:

@@ -97,6 +97,8 @@ class Wire:
         began = time.monotonic()
         headers = self._headers.copy()
         headers.update(request.headers)
+        if request.call is not None and request.call.watch is not None:
+            request.call.watch.add_to(headers)
         async with client.request(
             request.method,
             self._url(request),

@@ -128,13 +128,16 @@ async def test_the_token_is_a_call_of_its_own(session_at: Make, heard: Heard):
 async def test_an_observer_adds_headers_to_an_attempt_and_replaces_none(session_at: Make):
     def adds(event: Event) -> None:
         if isinstance(event, AttemptStarted):
-            event.headers |= {"traceparent": f"00-{event.number}", "authorization": "mine", "Accept": "text/html"}
+            event.headers |= {"traceparent": f"00-{event.number}", "authorization": "mine", "accept": "text/html"}
+            event.headers |= {"Host": "elsewhere", "X-Broken": "a\r\nb", "X Broken": "c", "X-None": None}  # type: ignore[dict-item]
 
     async with RawServer(http(b"", 503), OK) as server:
         await session_at(server.url, observers=[adds]).request("GET", "/path")
         first, second = server.seen
     assert (first.headers["traceparent"], second.headers["traceparent"]) == ("00-1", "00-2")
     assert first.headers["authorization"].startswith("Basic ")
+    assert (first.headers["accept"], first.headers["host"]) == ("application/json", server.url.removeprefix("http://"))
+    assert not [name for name in first.headers if "broken" in name or "none" in name]
 
 
 # --- waits, gate, limit -----------------------------------------------------------------------------------------------
