@@ -85,17 +85,20 @@ class FastDecoder(Generic[T]):
             texts, named = self.texts(records), body.translate(None, _NOT_NAMED)
             known = b"".join(map(self.kinds.__getitem__, texts))
             if known == named or known == (named := named.replace(b":null", b":")):
-                amounts, plain = _are_short(body), True
+                short, plain = _are_short(body), True
+                # Without another bracket there are numbers and nulls alone, but for the texts that are known.
+                exact = (short and body.count(b"[") == 1) or self._exact(records, short=short)
             else:
                 rows = named.split(b"}")
-                found, amounts, plain = _looked_at(body, self.members, rows)
+                found, short, plain = _looked_at(body, self.members, rows)
+                exact = self._exact(records, short=short)
                 if found != len(texts) - texts.count(None):
                     self.numbers(body)
-                elif amounts and plain:
+                elif short and plain and exact:
                     self._remember(texts, rows)
         except (ValueError, RecursionError):  # every error of msgspec is a ValueError
             return None
-        return (records, plain) if self._exact(records, short=amounts) else None
+        return (records, plain) if exact else None
 
     def _remember(self, texts: list[str | None], rows: list[bytes]) -> None:
         """Remember the plain rows of a page by their texts: most pages are made of the rows of the pages before."""

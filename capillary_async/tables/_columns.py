@@ -6,10 +6,14 @@ Called by `batches` and by the Parquet format of the export.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
+
+from msgspec.structs import astuple
 
 from capillary_async._repr import cut
 from capillary_async.tables._errors import UnfitError
@@ -21,7 +25,9 @@ __all__ = ["Columns"]
 _FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999  # milliseconds: the first of year 1, the last of year 9999
 _NULL = type(None)
 _SHOWN = 80  # characters of a value in an error
-_WHOLE = pa.decimal128(22, 3)  # takes every int64, which decimal128(18, 3) does not
+_INT64 = pa.int64()
+_REPEATED = 4  # from so many times on that an amount comes in the mean, each is made one only once
+_BEYOND = 10**18  # thousandths: the first amount beyond decimal128(18, 3)
 
 
 class Columns:
@@ -57,12 +63,20 @@ class Columns:
         Raises:
             UnfitError: A value does not fit its column.
         """
-        made = {name: self._array(name, records, place) for name in self.fields}
+        values = self._values(records)
+        made = {name: self._array(name, values[name], place) for name in self.fields}
         return [made[name] if name in made else _times(made[self._source[name]]) for name in self._names]
 
-    def _array(self, name: str, records: Sequence[Any], place: Callable[[int], tuple[Any, int]]) -> Any:
+    def _values(self, records: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
+        """The values of each field; those of raw rows in one go, in half the time."""
+        kinds = set(map(type, records))
+        names: Sequence[str] | None = getattr(kinds.pop(), "__struct_fields__", None) if len(kinds) == 1 else None
+        if names is not None:
+            return dict(zip(names, zip(*map(astuple, records), strict=True), strict=True))
+        return {name: list(map(self._getters[name], records)) for name in self.fields}
+
+    def _array(self, name: str, values: Sequence[Any], place: Callable[[int], tuple[Any, int]]) -> Any:
         kind, convert = self._fields[name]
-        values: list[Any] = list(map(self._getters[name], records))
         try:
             return _amounts(values) if kind is QUANTITY else _of(values, kind, convert)
         except (pa.ArrowException, OverflowError):
@@ -76,24 +90,48 @@ class Columns:
             raise UnfitError(text, field=field) from None
 
 
-def _of(values: list[Any], kind: Any, convert: Convert | None) -> Any:
+def _of(values: Sequence[Any], kind: Any, convert: Convert | None) -> Any:
+    if kind == _INT64:
+        with suppress(TypeError):  # a null is among them
+            return _shared(kind, array("q", values))
     return pa.array(list(map(convert, values)) if convert else values, kind)
 
 
-def _amounts(values: list[Any]) -> Any:
+def _shared(kind: Any, numbers: array[int]) -> Any:
+    """An Arrow array of numbers, whose memory it shares."""
+    return pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def _amounts(values: Sequence[Any]) -> Any:
     """An array of amounts: ints, the bytes of digits, or Decimals.
 
     Arrow reads digits faster than it takes Decimals, and refuses what does not fit. An exponent is never among the
     digits: Arrow ends the process on some.
     """
+    with suppress(TypeError):  # not all of them are whole numbers
+        return _of_whole(array("q", values))
     kinds = set(map(type, values))
-    if kinds <= {int, _NULL}:
-        return pa.array(values, pa.int64()).cast(_WHOLE).cast(QUANTITY)
-    if kinds <= {int, bytes, _NULL}:
-        if int in kinds:
-            values = [b"%d" % value if type(value) is int else value for value in values]
-        return pa.array(values, pa.binary()).cast(pa.string()).cast(QUANTITY)
-    return pa.array(_decimals(values), QUANTITY)
+    if not kinds <= {int, bytes, _NULL}:
+        return pa.array(_decimals(values), QUANTITY)
+    distinct = list(dict.fromkeys(values))
+    if len(distinct) * _REPEATED > len(values):
+        return _of_digits(values, kinds)
+    places = dict(zip(distinct, range(len(distinct)), strict=True))
+    return _of_digits(distinct, kinds).take(_shared(pa.int32(), array("i", itemgetter(*values)(places))))
+
+
+def _of_whole(numbers: array[int]) -> Any:
+    """Amounts of whole numbers: as many thousandths as the decimals hold, which are then read as what they are."""
+    thousandths = pc.multiply_checked(_shared(_INT64, numbers), 1_000)
+    ends = pc.min_max(thousandths).as_py()
+    if ends["max"] is not None and max(ends["max"], -ends["min"]) >= _BEYOND:
+        raise pa.ArrowInvalid("an amount has more digits than its column")
+    return thousandths.cast(pa.decimal128(19)).view(QUANTITY)
+
+
+def _of_digits(values: Sequence[Any], kinds: set[type[Any]]) -> Any:
+    texts = [b"%d" % value if type(value) is int else value for value in values] if int in kinds else values
+    return pa.array(texts, pa.binary()).cast(pa.string()).cast(QUANTITY)
 
 
 def _decimals(values: Iterable[Any]) -> list[Decimal | None]:
@@ -105,10 +143,13 @@ def _decimals(values: Iterable[Any]) -> list[Decimal | None]:
     ]
 
 
-def _times(array: Any) -> Any:
+def _times(numbers: Any) -> Any:
     """Milliseconds as times; null where no date of the years 1 to 9999 is meant, which readers could not show."""
-    known = pc.and_(pc.greater_equal(array, _FIRST), pc.less_equal(array, _LAST))
-    return pc.if_else(known, array, pa.scalar(None, pa.int64())).cast(pa.timestamp("ms", "UTC"))
+    ends = pc.min_max(numbers).as_py()
+    if ends["min"] is None or (ends["min"] >= _FIRST and ends["max"] <= _LAST):
+        return numbers.cast(pa.timestamp("ms", "UTC"))
+    known = pc.and_(pc.greater_equal(numbers, _FIRST), pc.less_equal(numbers, _LAST))
+    return pc.if_else(known, numbers, pa.scalar(None, pa.int64())).cast(pa.timestamp("ms", "UTC"))
 
 
 def _described(name: str, value: Any, kind: Any) -> tuple[str, str, Any]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ReadLoop", "Tasks"]
 
-PIECE = 1_024  # records that are handed to the publisher together
+PIECE = 2_000  # records that are handed to the publisher together
 OPEN = 8  # shards under way at most, where they are large
 KEYS = 2_048  # keys under way at least
 MAX_WAIT = 900.0  # seconds that a job waits for a service that is down

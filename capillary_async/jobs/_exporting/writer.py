@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Publisher"]
 
-_AHEAD = 8  # pieces of rows in the queue
+_AHEAD = 4  # pieces of rows in the queue
 
 
 class Publisher:
