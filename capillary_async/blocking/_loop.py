@@ -50,17 +50,17 @@ class LoopThread:
             RuntimeError: The session is closed, its thread was left behind by a fork, or this is its own loop.
         """
         call = _Call(function, work or SimpleQueue())
+        loop: asyncio.AbstractEventLoop | None = None
         self._check()
-        with self._lock:
-            if self._session.closed:
-                raise RuntimeError("the Session is closed: make a new one, or keep it open for as long as it is used")
-            loop = self._loop or self._start()
-            loop.call_soon_threadsafe(call.begin, context=call.context)
         try:
+            with self._lock:
+                self._check_open()
+                loop = self._loop or self._start()
+                loop.call_soon_threadsafe(call.begin, context=call.context)
             call.wait()
-        except BaseException:
-            call_in(loop, call.cancel)
-            call.wait()
+        except BaseException:  # Ctrl-C comes between any two statements
+            if loop is not None and call_in(loop, call.cancel):
+                call.wait()
             raise
         return call.result()
 
@@ -86,6 +86,10 @@ class LoopThread:
             with self._lock:
                 self._end()
             self._thread.join()
+
+    def _check_open(self) -> None:
+        if self._session.closed:
+            raise RuntimeError("the Session is closed: make a new one, or keep it open for as long as it is used")
 
     def _check(self) -> None:
         if self._inherited:
@@ -120,27 +124,37 @@ class _Call(Generic[R]):
     def __init__(self, function: Callable[[], Awaitable[R]], work: SimpleQueue[Any]) -> None:
         self._function = function
         self._work = work
+        self._task: asyncio.Task[R] | None = None
+        self._done = False
         self.context = copy_context()
         self.context.run(READ_BY.set, partial(CallersInput, work))
 
     def begin(self) -> None:
         """Start it; in the loop, as `cancel`."""
         self._task = asyncio.get_running_loop().create_task(_awaited(self._function))
-        self._task.add_done_callback(lambda _: self._work.put(self))
+        self._task.add_done_callback(self._end)
+
+    def cancel(self) -> None:
+        """Cancel it; one that was not started is done."""
+        if self._task is None:
+            self._end(None)
+        else:
+            self._task.cancel()
+
+    def _end(self, _: object) -> None:
+        self._done = True
+        self._work.put(None)
 
     def wait(self) -> None:
         """Do what the loop asks for, until the call is done."""
-        while (work := self._work.get()) is not self:
-            if not isinstance(work, _Call):  # one whose wait was interrupted twice
+        while not self._done:
+            work = self._work.get()
+            if work is not None:
                 work()
-
-    def cancel(self) -> None:
-        """Cancel it."""
-        self._task.cancel()
 
     def result(self) -> R:
         """Its result, once it is done."""
-        if self._task.cancelled():
+        if self._task is None or self._task.cancelled():
             raise RuntimeError("the Session was closed during the call")
         return self._task.result()
 

@@ -10,7 +10,10 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import suppress
 from functools import partial
+from queue import SimpleQueue
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -382,3 +385,53 @@ def test_a_forked_child(server: RawServer) -> None:
     server._answers = [FULL]
     refusal = "the Session was used before the fork: make one in each process, after the fork"
     assert ends(body, server.url).splitlines() == ["1", *[refusal] * 3, "2", "2", "3"]
+
+
+class Interrupted(SimpleQueue):  # type: ignore[type-arg]
+    """Is interrupted just after it gave its first value, before anyone saw it."""
+
+    calls = 0
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        value = super().get(*args, **kwargs)
+        self.calls += 1
+        if self.calls == 1:
+            raise KeyboardInterrupt
+        return value
+
+
+def test_an_interrupt_at_the_moment_of_the_answer() -> None:
+    """It is raised, and nothing is waited for that came already."""
+    with in_thread(said([])) as server, session_of(server) as session:
+        inner = session._inner
+        with pytest.raises(KeyboardInterrupt):
+            session._loop.run(lambda: inner.request("GET", "/x"), Interrupted())
+        assert tasks(session) == 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no such signal")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of interrupted finalizers
+def test_interrupts_between_any_two_statements() -> None:
+    """At drawn moments, in calls, pages and inputs: none hangs, none leaves a task."""
+
+    class InterruptError(BaseException):
+        """What the signal raises, as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        if armed:
+            raise InterruptError
+
+    armed, draw, before = False, Random(7), signal.signal(signal.SIGUSR1, interrupt)
+    with in_thread(said({"data": ROWS[:7]})) as server, session_of(server) as session:
+        for _ in range(50):
+            timer = threading.Timer(draw.uniform(0.0005, 0.02), os.kill, (os.getpid(), signal.SIGUSR1))
+            with suppress(InterruptError):
+                armed = True
+                timer.start()
+                while timer.is_alive():
+                    list(session.loyalty_events.list_many(one for one in range(1, 9)))
+                    session.loyalty_events.list(5).collect()
+            armed = False
+            timer.join()
+            assert comes(lambda: tasks(session) == 0)
+    signal.signal(signal.SIGUSR1, before)
