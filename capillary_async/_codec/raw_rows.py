@@ -4,6 +4,7 @@ Invariant: a raw row equals another one, or a record, exactly where the fields t
 Made by `fast_decoder`; called by the rules of paging, as records are, and by `tables`.
 """
 
+from copy import copy
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, ClassVar, cast
@@ -48,7 +49,13 @@ class RawRow(msgspec.Struct, gc=False, eq=False):
         return equal if equal is NotImplemented else not equal
 
     def __hash__(self) -> int:
-        return hash(self.record())
+        row = self
+        for name in self.amounts:
+            value = getattr(self, name)
+            if type(value) is bytes:
+                row = copy(self) if row is self else row
+                setattr(row, name, _hash_of(value))
+        return cast("int", self.model.__hash__(row))  # the record's, which looks at nothing but its fields
 
     def __reduce__(self) -> tuple[Any, ...]:
         names = self.__struct_fields__
@@ -60,6 +67,12 @@ def _value(value: Any) -> Any:
     return Decimal(value.decode(), PARSING) if isinstance(value, bytes) else value
 
 
+@lru_cache(maxsize=8_192)
+def _hash_of(digits: bytes) -> int:
+    """The hash of an amount, which takes its place: a Decimal is slow to make and to hash."""
+    return hash(Decimal(digits.decode(), PARSING))
+
+
 def _unpickled(model: Any, names: tuple[str, ...], values: tuple[Any, ...]) -> RawRow:
     return cast("RawRow", _row_of(model, names)(*values))
 
@@ -69,10 +82,15 @@ def _row_of(model: Any, columns: tuple[str, ...]) -> Any:
     """The class of the raw rows of a model; see `raw_decoder`."""
     fields = {name: one for name, one in attrs.fields_dict(model).items() if name in columns or name in _ALWAYS}
     amounts = frozenset(name for name, one in fields.items() if one.type == Decimal | None)
+    others = dict.fromkeys(attrs.fields_dict(model).keys() - fields.keys())  # None, as in the record
     # In the order of the model, which is that of the wire: msgspec finds a member first where it comes next.
     described = [(name, Any if name in amounts else fields[name].type, None) for name in fields]
     return msgspec.defstruct(
-        f"{model.__name__}Row", described, bases=(RawRow,), namespace={"model": model, "amounts": amounts}, eq=False
+        f"{model.__name__}Row",
+        described,
+        bases=(RawRow,),
+        namespace={**others, "model": model, "amounts": amounts},
+        eq=False,
     )
 
 

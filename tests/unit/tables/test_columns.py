@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -48,13 +49,18 @@ def test_a_value_is_taken_or_refused_as_of_records(name: str, value: str) -> Non
     assert columns_of(body_of(page), FIELDS) == expected  # rows like those of a page before are known
 
 
-@given(rows_of_values, st.sampled_from(["", " ", "\n"]))
-def test_any_page_is_taken_or_refused_as_of_records(page: list[dict[str, str]], space: str) -> None:
+@given(rows_of_values, st.sampled_from(["", " ", "\n"]), st.sampled_from([FIELDS, ("id", "points_value")]))
+def test_any_page_is_taken_or_refused_as_of_records(
+    page: list[dict[str, str]], space: str, fields: tuple[str, ...]
+) -> None:
     """Whatever rows are beside each other."""
     body = body_of([{"id": str(number), **row} for number, row in enumerate(page, 1)]).replace(
         b", ", f",{space}".encode()
     )
     assert columns_of(body, FIELDS) == columns_of(body)
+    with suppress(DecodeError):
+        raw = [one for one in rows(PointsAllocation, body, columns=fields).items if isinstance(one, RawRow)]
+        assert list(map(hash, raw)) == [hash(one.record()) for one in raw]
 
 
 @pytest.mark.parametrize(
