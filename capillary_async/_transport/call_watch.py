@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = ["CallWatch"]
 
+_ANSWERS = (Response, APIError, DecodeError)
 _numbers = count(1)
 
 
 class CallWatch:
     """The records of one call."""
 
-    __slots__ = ("_attempts", "_began", "_call", "_came", "_headers", "_method", "_observers", "_path", "_sent")
+    __slots__ = (
+        *("_answered", "_attempts", "_began", "_call", "_came", "_headers", "_method", "_observers", "_path", "_sent"),
+    )
 
     def __init__(self, observers: Observers, request: Request, *, bulk: bool, fan_out: bool, token: bool) -> None:
         self._observers = observers
@@ -42,6 +45,7 @@ class CallWatch:
         self._sent: float | None = None
         self._headers: dict[str, str] = {}
         self._attempts = 0
+        self._answered: tuple[object, tuple[int | None, str | None]] = (None, (None, None))
         self._came: tuple[Response | BaseException, float] | None = None
         priority = "bulk" if bulk else "interactive"
         started = CallStarted(self._call, self._method, self._path, observers.base_url, priority, fan_out, token)
@@ -64,8 +68,9 @@ class CallWatch:
         status, request_id = self._answer_of(came)
         size, error = (len(came.body), None) if isinstance(came, Response) else (0, type(came).__name__)
         seconds = time.monotonic() - self._began
-        ended = (self._call, self._method, self._path, seconds, self._attempts, status, size, request_id, error)
-        self._observers.notify(CallEnded(*ended))
+        attempts = self._attempts
+        ended = CallEnded(self._call, self._method, self._path, seconds, attempts, status, size, request_id, error)
+        self._observers.notify(ended)
 
     @contextmanager
     def waiting(self, reason: str) -> Generator[None]:
@@ -114,17 +119,21 @@ class CallWatch:
             status,
             came.code if isinstance(came, APIError) else None,
             request_id,
-            retried=delay is not None,
-            slept=delay or 0.0,
+            delay is not None,
+            delay or 0.0,
         )
         self._observers.notify(ended)
 
     def _answer_of(self, came: Response | BaseException) -> tuple[int | None, str | None]:
         """Status and request id, as far as there was an answer."""
-        if not isinstance(came, Response | APIError | DecodeError):
+        if came is self._answered[0]:  # the attempt's answer is the call's, nearly always
+            return self._answered[1]
+        if not isinstance(came, _ANSWERS):
             return None, None
         request_id = came.request_id
-        return came.status, None if request_id is None else self._observers.redact(request_id)
+        found = came.status, None if request_id is None else self._observers.redact(request_id)
+        self._answered = came, found
+        return found
 
 
 def _kind_of(came: Response | BaseException) -> str:

@@ -181,13 +181,16 @@ class RequestLimiter:
 
     def _report(self) -> None:
         """Report to observers what changed of gate and limit."""
-        observers = self._observers
-        if observers is None or not observers.active:
+        reason, since, before = self._seen
+        if self._pace.limit == before and self._pace.gate.reason == reason:
             return
         with self._lock:
             reason, since, before = self._seen
             now, limit, clock = self._pace.gate.reason, self._pace.limit, self._clock()
             self._seen = (now, since if now == reason else clock, limit)
+        observers = self._observers
+        if observers is None or not observers.active:
+            return
         if reason is not None and now != reason:
             observers.notify(GateOpened(reason, clock - since))
         if now is not None and now != reason:

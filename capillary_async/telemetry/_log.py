@@ -12,9 +12,10 @@ import msgspec
 
 from capillary_async.telemetry._events import AttemptEnded, CallEnded, Event, GateOpened, GateShut
 
-__all__ = ["log", "logger"]
+__all__ = ["LOGGED", "log", "logger"]
 
 logger = logging.getLogger("capillary_async")
+LOGGED = frozenset({AttemptEnded, CallEnded, GateOpened, GateShut})  # the records that have a line
 
 
 def log(event: Event) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from capillary_async.telemetry._log import log, logger
+from capillary_async.telemetry._log import LOGGED, log, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ class Observers:
                 observer(event)
             except Exception:  # noqa: BLE001 - an observer of the user's, which harms no call
                 self._report(observer, event)
-        if logger.isEnabledFor(logging.INFO):
+        if type(event) in LOGGED and logger.isEnabledFor(logging.INFO):
             log(event)
 
     def _report(self, observer: Observer, event: Event) -> None:
