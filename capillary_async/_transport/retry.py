@@ -168,6 +168,9 @@ class Retry:
         self, call: CallState, fault: CapillaryError, verdict: RetryDecision, permit: Permit | None, handler: Handler
     ) -> bool:
         """Whether a call that gave up begins again, after a wait until others are answered."""
+        if _out_of_time(fault) and call.max_wait and call.last is not None:
+            fault = call.last  # its time ran out between two attempts, and the attempt says why
+            verdict = RetryDecision(None, reason="deadline")
         if self._limiter is None or not _gave_up(fault, verdict):
             return False
         if not call.max_wait:
@@ -194,7 +197,7 @@ class Retry:
         return call
 
     def _judge(self, call: CallState, fault: CapillaryError) -> RetryDecision:
-        if isinstance(fault, NotSentError) or (isinstance(fault, DeadlineExceededError) and fault.kind == "queue"):
+        if isinstance(fault, NotSentError) or _out_of_time(fault):
             return RetryDecision(None, reason="final")  # it was never sent: no attempt
         call.last = fault
         number = len(call.history) + 1
@@ -225,6 +228,11 @@ async def _attempt(request: Request, handler: Handler) -> tuple[Request, Respons
             return request, response
         discard(response)
         request = apart(request)
+
+
+def _out_of_time(fault: CapillaryError) -> bool:
+    """Whether the call's time ran out in the session's queue."""
+    return isinstance(fault, DeadlineExceededError) and fault.kind == "queue"
 
 
 def _gave_up(fault: CapillaryError, verdict: RetryDecision) -> bool:
