@@ -58,21 +58,21 @@ class Decoded(Generic[T]):
 # --- the calls -------------------------------------------------------------------------------------------------------
 
 
-def rows(model: type[T], body: bytes, *, timezone: tzinfo | None = None, columns: tuple[str, ...] = ()) -> Decoded[T]:
+def rows(model: type[T], body: bytes, *, timezone: tzinfo | None = None, raw: bool = False) -> Decoded[T]:
     """Decode a bare JSON array of records.
 
     Args:
         model: The class of a record; the two models in snake_case are read straight by msgspec.
         body: The whole body.
         timezone: In which `...ISO` times without an offset are read.
-        columns: Of a model in snake_case the fields that are needed: a plain page gives `RawRow`s in place of records.
+        raw: Whether a plain page of a model in snake_case gives `RawRow`s in place of records.
 
     Raises:
         DecodeError: With a path for each fault, `$` where the body is no array.
     """
     if is_snake_case(model):
         kind: Any = model
-        fast = fast_decoder(kind, columns) if columns else fast_decoder(kind)
+        fast = fast_decoder(kind, raw=raw)
         found = fast.read(body)
         if found is not None:
             records, plain = found

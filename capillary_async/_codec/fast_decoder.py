@@ -172,22 +172,22 @@ def _texts_in(row: bytes) -> tuple[int, bool]:
 
 
 @lru_cache(maxsize=64)
-def fast_decoder(model: Any, columns: tuple[str, ...] = ()) -> FastDecoder[Any]:
+def fast_decoder(model: Any, *, raw: bool = False) -> FastDecoder[Any]:
     """The fast decoder of a model in snake_case, made when it is first needed.
 
     Args:
         model: The class of the records.
-        columns: The fields to read as `RawRow`s; empty for records.
-            Raw rows are given only where no amount has an exponent or more than 100 digits.
+        raw: Whether it gives `RawRow`s in place of records. They are given only where no amount has an exponent or
+            more than 100 digits.
     """
     fields = attrs.fields_dict(model)
     numbers = [(name, int | float | None, None) for name, one in fields.items() if one.type == Decimal | None]
     only_numbers = msgspec.defstruct(f"{model.__name__}Numbers", numbers, gc=False)
     return FastDecoder(
-        decode=(raw_decoder(model, columns) if columns else msgspec.json.Decoder(list[model])).decode,
+        decode=(raw_decoder(model) if raw else msgspec.json.Decoder(list[model])).decode,
         numbers=msgspec.json.Decoder(list[only_numbers]).decode,  # type: ignore[valid-type]
         texts=_TEXTS[model],
         members=frozenset(fields),
-        amounts=tuple(attrgetter(name) for name, *_ in numbers if not columns or name in columns),
-        raw=bool(columns),
+        amounts=tuple(attrgetter(name) for name, *_ in numbers),
+        raw=raw,
     )

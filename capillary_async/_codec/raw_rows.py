@@ -1,6 +1,7 @@
 """`RawRow`: a row of a page whose amounts are still the digits of the body, for columns without records.
 
-Invariant: a raw row equals another one, or a record, exactly where the fields that it has are equal as values.
+Invariant: a raw row equals another one, or a record, exactly where all fields are equal as values. All members of a row
+are read, also where a table has some of the columns: the rules of paging compare whole records.
 Made by `fast_decoder`; called by the rules of paging, as records are, and by `tables`.
 """
 
@@ -16,15 +17,9 @@ from capillary_async.models.exact import PARSING
 
 __all__ = ["RawRow", "raw_decoder"]
 
-# What identifies a record and its customer, and the texts by which the decoder remembers rows.
-_ALWAYS = frozenset({"id", "customer_id", "original_customer_id", "status", "source_table"})
-
 
 class RawRow(msgspec.Struct, gc=False, eq=False):
-    """A row: whole numbers and texts as the model has them, amounts as int or as the bytes of their digits.
-
-    Where only some columns are read, the other members are None in the record.
-    """
+    """A row: whole numbers and texts as the model has them, amounts as int or as the bytes of their digits."""
 
     model: ClassVar[Any]
     amounts: ClassVar[frozenset[str]]
@@ -59,7 +54,7 @@ class RawRow(msgspec.Struct, gc=False, eq=False):
 
     def __reduce__(self) -> tuple[Any, ...]:
         names = self.__struct_fields__
-        return _unpickled, (self.model, names, tuple(getattr(self, name) for name in names))
+        return _unpickled, (self.model, tuple(getattr(self, name) for name in names))
 
 
 def _value(value: Any) -> Any:
@@ -73,34 +68,28 @@ def _hash_of(digits: bytes) -> int:
     return hash(Decimal(digits.decode(), PARSING))
 
 
-def _unpickled(model: Any, names: tuple[str, ...], values: tuple[Any, ...]) -> RawRow:
-    return cast("RawRow", _row_of(model, names)(*values))
+def _unpickled(model: Any, values: tuple[Any, ...]) -> RawRow:
+    return cast("RawRow", _row_of(model)(*values))
 
 
 @lru_cache(maxsize=64)
-def _row_of(model: Any, columns: tuple[str, ...]) -> Any:
+def _row_of(model: Any) -> Any:
     """The class of the raw rows of a model; see `raw_decoder`."""
-    fields = {name: one for name, one in attrs.fields_dict(model).items() if name in columns or name in _ALWAYS}
+    fields = attrs.fields_dict(model)
     amounts = frozenset(name for name, one in fields.items() if one.type == Decimal | None)
-    others = dict.fromkeys(attrs.fields_dict(model).keys() - fields.keys())  # None, as in the record
     # In the order of the model, which is that of the wire: msgspec finds a member first where it comes next.
     described = [(name, Any if name in amounts else fields[name].type, None) for name in fields]
     return msgspec.defstruct(
         f"{model.__name__}Row",
         described,
         bases=(RawRow,),
-        namespace={**others, "model": model, "amounts": amounts},
+        namespace={"model": model, "amounts": amounts},
         eq=False,
     )
 
 
 @lru_cache(maxsize=64)
-def raw_decoder(model: Any, columns: tuple[str, ...]) -> Any:
-    """The msgspec decoder of a page into raw rows.
-
-    Args:
-        model: A model in snake_case.
-        columns: The fields to read, beside those of the rules of paging.
-    """
-    row = _row_of(model, columns)
+def raw_decoder(model: Any) -> Any:
+    """The msgspec decoder of a page of a model in snake_case into raw rows."""
+    row = _row_of(model)
     return msgspec.json.Decoder(list[row], float_hook=str.encode)  # type: ignore[valid-type]

@@ -196,15 +196,15 @@ class FanOut(Tabular, AsyncOnly, Generic[K_co, T_co]):
         table = await table_of(self._batches(ROWS, columns, ordered=True, failures=failures))
         return (table, failures) if partial else table
 
-    def _for_columns(self, fields: tuple[str, ...]) -> FanOut[K_co, Any]:
+    def _raw_rows(self) -> FanOut[K_co, Any]:
         """A copy that gives raw rows with these fields, where the endpoint can; for tables and the jobs."""
-        return FanOut(evolve(self._plan, reader=self._plan.reader.for_columns(fields)), self._name, self._owner)
+        return FanOut(evolve(self._plan, reader=self._plan.reader.raw_rows()), self._name, self._owner)
 
     def _table_source(self) -> TableSource | None:
         return self._plan.reader.table
 
-    def _parts(self, fields: tuple[str, ...], *, ordered: bool, failures: dict[Any, CapillaryError] | None) -> Parts:
-        raw = self._for_columns(fields)
+    def _parts(self, *, ordered: bool, failures: dict[Any, CapillaryError] | None) -> Parts:
+        raw = self._raw_rows()
         return _OutcomeParts(raw.ordered(), failures) if ordered else _PageParts(raw.pages())
 
     def _repr_html_(self) -> str:

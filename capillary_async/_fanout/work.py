@@ -88,8 +88,8 @@ class Reader(Protocol[K]):
         """What a table of it has; None where there is none."""
         ...
 
-    def for_columns(self, fields: tuple[str, ...]) -> Reader[K]:
-        """The same reader for a table of these fields."""
+    def raw_rows(self) -> Reader[K]:
+        """The same reader for a table, with raw rows where it can give them."""
         ...
 
 
@@ -104,9 +104,9 @@ class PagedReader(Generic[K, T]):
     batch: int = 1
     table: TableSource | None = None
 
-    def for_columns(self, fields: tuple[str, ...]) -> PagedReader[K, Any]:
-        """The same lists for a table of these fields."""
-        return evolve(self, source=partial(_for_columns, self.source, fields))
+    def raw_rows(self) -> PagedReader[K, Any]:
+        """The same lists for a table."""
+        return evolve(self, source=partial(_raw_rows, self.source))
 
     def weigh(self, key: K) -> int:  # noqa: ARG002 - one key is always a whole unit
         """0: a unit is one key, whatever its length."""
@@ -149,8 +149,8 @@ async def _first_page(source: ListSource[T], paging: Paging, budget: PrefetchBud
         raise
 
 
-def _for_columns(source: Callable[[Any], ListSource[Any]], fields: tuple[str, ...], key: Any) -> ListSource[Any]:
-    return source(key).for_columns(fields)
+def _raw_rows(source: Callable[[Any], ListSource[Any]], key: Any) -> ListSource[Any]:
+    return source(key).raw_rows()
 
 
 def _any_paging(paging: Paging) -> None:
@@ -168,11 +168,11 @@ class BatchReader(Generic[K, T]):
     weight: Callable[[K], int]
     check_paging: Callable[[Paging], None] = _any_paging
     table: TableSource | None = None
-    ask_columns: Callable[[tuple[str, ...]], Callable[[tuple[K, ...]], Awaitable[dict[K, Any]]]] | None = None
+    ask_raw: Callable[[tuple[K, ...]], Awaitable[dict[K, Any]]] | None = None
 
-    def for_columns(self, fields: tuple[str, ...]) -> BatchReader[K, Any]:
-        """The same keys for a table of these fields."""
-        return self if self.ask_columns is None else evolve(self, ask=self.ask_columns(fields))
+    def raw_rows(self) -> BatchReader[K, Any]:
+        """The same keys for a table."""
+        return self if self.ask_raw is None else evolve(self, ask=self.ask_raw)
 
     def weigh(self, key: K) -> int:
         """The bytes that a key adds to a request."""

@@ -185,8 +185,8 @@ class Pager(Tabular, AsyncOnly, Generic[T_co]):
     def _table_source(self) -> TableSource:
         return TableSource(self._source.name, self._source.model)
 
-    def _parts(self, fields: tuple[str, ...], *, ordered: bool, failures: Any) -> Parts:  # noqa: ARG002 - of one list
-        raw = Pager(self._source.for_columns(fields), self._paging, self._owner, self._options)
+    def _parts(self, *, ordered: bool, failures: Any) -> Parts:  # noqa: ARG002 - of one list
+        raw = Pager(self._source.raw_rows(), self._paging, self._owner, self._options)
         return _PageParts(raw.pages())
 
     def _repr_html_(self) -> str:

@@ -141,7 +141,7 @@ class ListSource(Generic[T]):
         largest: The largest page size that the endpoint takes.
         ahead: As `fetch`, for pages read ahead, which may be deferred (`FetchedPage.decode`). None for `fetch`.
         model: The class of the records, for tables; None where there is none.
-        with_columns: Gives the same list with raw rows, of these fields at least; None where only records can be read.
+        make_raw: Gives the same list with raw rows; None where only records can be read.
     """
 
     name: str
@@ -151,13 +151,13 @@ class ListSource(Generic[T]):
     largest: int | None = None
     ahead: Callable[[int, int], Awaitable[FetchedPage[T]]] | None = None
     model: Any = None
-    with_columns: Callable[[tuple[str, ...]], ListSource[Any]] | None = None
+    make_raw: Callable[[], ListSource[Any]] | None = None
 
     __repr__ = brief_repr
 
-    def for_columns(self, fields: tuple[str, ...]) -> ListSource[Any]:
-        """The same list for a table of these fields."""
-        return self if self.with_columns is None else self.with_columns(fields)
+    def raw_rows(self) -> ListSource[Any]:
+        """The same list for a table, with raw rows where it can give them."""
+        return self if self.make_raw is None else self.make_raw()
 
     @property
     def endpoint(self) -> str:

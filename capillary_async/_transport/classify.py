@@ -106,7 +106,7 @@ def _read(response: Response, shape: ResponseSpec) -> Any:
     if first not in (b"[", b"{"):
         return _bare(response, shape, first)
     if shape.member is None and not shape.free and first == b"[":
-        return _decode.rows(shape.model, body, timezone=shape.timezone, columns=shape.columns)
+        return _decode.rows(shape.model, body, timezone=shape.timezone, raw=shape.raw)
     if shape.free and first == b"[":
         return _decode.decode(shape.model, body, timezone=shape.timezone)
     parsed = _decode.parse(body)

@@ -67,7 +67,7 @@ class ResponseSpec:
         free: True for any JSON at all (`session.request`).
         timezone: Of the server, for ISO times without an offset.
         owners: The customers asked: at least one record belongs to one of them. Empty where that cannot be said.
-        columns: The fields that are needed, for raw rows in place of records; empty for records.
+        raw: Whether plain pages give raw rows in place of records.
     """
 
     model: Any = None
@@ -75,7 +75,7 @@ class ResponseSpec:
     free: bool = False
     timezone: tzinfo | None = None
     owners: frozenset[int] = frozenset()
-    columns: tuple[str, ...] = ()
+    raw: bool = False
 
     __repr__ = brief_repr
 

@@ -80,10 +80,10 @@ class Resource:
         self._caller = caller
 
     def _shape(
-        self, model: type[Any], member: str | None = None, owners: Collection[int] = (), columns: tuple[str, ...] = ()
+        self, model: type[Any], member: str | None = None, owners: Collection[int] = (), *, raw: bool = False
     ) -> ResponseSpec:
         zone = self._caller.server_timezone
-        return ResponseSpec(model, member, timezone=zone, owners=frozenset(owners), columns=columns)
+        return ResponseSpec(model, member, timezone=zone, owners=frozenset(owners), raw=raw)
 
     async def _get(self, path: str, query: str, shape: ResponseSpec, headers: Headers | None = None) -> Response:
         return await self._caller.call(Request("GET", path, query, headers or Headers(), shape=shape))
@@ -159,7 +159,7 @@ class Endpoint(Generic[R_co]):
 def fetched(response: Response, shape: ResponseSpec) -> FetchedPage[Any]:
     """An answer as a page."""
     decoded = decoded_of(response)
-    whole = evolve(shape, columns=()) if shape.columns else shape  # what a page had is compared as records
+    whole = evolve(shape, raw=False) if shape.raw else shape  # what a page had is compared as records
     return FetchedPage(
         decoded.items,
         decoded.received,

@@ -225,16 +225,17 @@ class PointsAllocationResource(Resource):
         name = f"points_allocation.by_expiry(entity_id={entity_id})"
         return self._source(BY_EXPIRY, f"{prefix}&entity_id={entity_id}", name, entity_id, not_found)
 
-    def _source(  # noqa: PLR0917 - of this file
+    def _source(
         self,
         path: str,
         prefix: str,
         name: str,
         customer_id: int,
         not_found: NotFoundAs,
-        columns: tuple[str, ...] = (),
+        *,
+        raw: bool = False,
     ) -> ListSource[PointsAllocation]:
-        shape = self._shape(PointsAllocation, owners=(customer_id,), columns=columns)
+        shape = self._shape(PointsAllocation, owners=(customer_id,), raw=raw)
         headers = self._caller.neo_headers
 
         def fetch(number: int, size: int, *, late: bool = False) -> Awaitable[FetchedPage[PointsAllocation]]:
@@ -243,9 +244,6 @@ class PointsAllocationResource(Resource):
             first = number == 1 and not_found == "empty"
             return _or_empty(partial(self._page, request), name) if first else self._page(request)
 
-        def with_columns(fields: tuple[str, ...]) -> ListSource[PointsAllocation]:
-            return self._source(path, prefix, name, customer_id, not_found, fields)
-
         return ListSource(
             name,
             fetch,
@@ -253,7 +251,7 @@ class PointsAllocationResource(Resource):
             largest=NEO_LARGEST_PAGE,
             ahead=partial(fetch, late=True),
             model=PointsAllocation,
-            with_columns=with_columns,
+            make_raw=partial(self._source, path, prefix, name, customer_id, not_found, raw=True),
         )
 
 

@@ -12,7 +12,7 @@ from datetime import date
 from functools import partial
 from typing import Any, cast
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from capillary_async._codec.drift import joined
 from capillary_async._codec.faults import misdirected
@@ -115,19 +115,21 @@ class PointsAwardedResource(Resource):
         batch = min(whole("batch_size", batch_size, 1), max(room // SHORTEST, 1))
         table = TableSource("points_awarded.ids", PointsAwarded, int)
 
-        def ask_columns(columns: tuple[str, ...]) -> Callable[[tuple[int, ...]], Awaitable[dict[int, Any]]]:
-            return _Batches(partial(self._batch, prefixes, columns)).ask
-
-        reader = BatchReader(_entity, ask_columns(()), batch, room, _bytes, table=table, ask_columns=ask_columns)
+        ask, ask_raw = (_Batches(partial(self._batch, prefixes, raw=raw)).ask for raw in (False, True))
+        reader = BatchReader(_entity, ask, batch, room, _bytes, table=table, ask_raw=ask_raw)
         return self._fan_over(entity_ids, reader, argument="entity_ids", name="points_awarded.ids")
 
     async def _batch(
-        self, prefixes: tuple[str, ...], columns: tuple[str, ...], ids: tuple[int, ...]
+        self,
+        prefixes: tuple[str, ...],
+        ids: tuple[int, ...],
+        *,
+        raw: bool,
     ) -> Page[PointsAwarded]:
         """One batch, a request per status, its duplicates dropped."""
         # Of one id alone the rows may be those of a user group's members.
         owners = ids if len(ids) > 1 else ()
-        shape = evolve(self._shape(PointsAwarded, owners=owners), columns=columns)
+        shape = self._shape(PointsAwarded, owners=owners, raw=raw)
         headers = self._caller.neo_headers
         asked = ",".join(map(str, ids))
 

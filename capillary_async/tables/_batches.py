@@ -56,11 +56,6 @@ class BatchBuilder:
         self._next: dict[Any, int] = {}  # rows of each key so far, of keys that are being read
 
     @property
-    def fields(self) -> tuple[str, ...]:
-        """The fields of the model that fill the columns."""
-        return self._columns.fields
-
-    @property
     def full(self) -> bool:
         """Whether there are rows for a whole batch."""
         return self._made >= self._most

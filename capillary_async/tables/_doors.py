@@ -87,11 +87,10 @@ class Tabular:
         """What is read; None where it has no records of the API."""
 
     @abstractmethod
-    def _parts(self, fields: tuple[str, ...], *, ordered: bool, failures: dict[Any, CapillaryError] | None) -> Parts:
-        """A new reading, of these fields of the model at least.
+    def _parts(self, *, ordered: bool, failures: dict[Any, CapillaryError] | None) -> Parts:
+        """A new reading.
 
         Args:
-            fields: Those that are needed.
             ordered: Whether the keys come in the order of the input.
             failures: Takes the error of each failed key; None to raise it.
         """
@@ -129,7 +128,7 @@ class Tabular:
         if source is None or source.model is None:
             raise InvalidRequestError("a table needs a list of records of the API; this one has none")
         builder = BatchBuilder(source, None if columns is None else _known(columns, source.model), rows)
-        return BatchIterator(self._parts(builder.fields, ordered=ordered, failures=failures), builder)
+        return BatchIterator(self._parts(ordered=ordered, failures=failures), builder)
 
     async def to_arrow(self, columns: Iterable[str] | None = None) -> Any:
         """All rows as a `pyarrow.Table` with the schema `capillary_async.tables.schema(model)`.

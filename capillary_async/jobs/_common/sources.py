@@ -173,7 +173,7 @@ class Reading:
             return fan.waiting(max_wait, throttled_tries)
         fan = fan.options(unique=False, paging=evolve(self.session.paging, verify=self.verify))
         if self.raw:
-            fan = fan._for_columns(tuple(attrs.fields_dict(self.source.model)))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
+            fan = fan._raw_rows()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
         return aiter(fan._careful()._waiting(max_wait, throttled_tries))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 

@@ -130,7 +130,7 @@ async def test_a_record_that_comes_twice_is_one_row(session_at: Sessions) -> Non
     assert table["id"].to_pylist() == list(range(1, 150))
 
 
-@pytest.mark.parametrize("columns", [None, ["id", "points_exclusive"]])
+@pytest.mark.parametrize("columns", [None, ["id", "points_exclusive"], ["id"]])
 async def test_a_conflict_is_an_error_and_loses_no_row_before_it(
     session_at: Sessions, columns: list[str] | None
 ) -> None:
@@ -275,6 +275,25 @@ async def test_a_parquet_file_that_is_cancelled(session_at: Sessions, tmp_path: 
             if left := list(tmp_path.iterdir()):  # cancelled once it was whole
                 assert pq.read_metadata(*left).num_rows == 2000
                 break
+
+
+@pytest.mark.parametrize("columns", [None, ["id", "customer_id"]])
+async def test_a_long_list_with_a_page_of_text_amounts(session_at: Sessions, columns: list[str] | None) -> None:
+    """Beyond the pages whose bodies are kept, a row that comes twice is one, whichever way each page is read."""
+    rows = [row(number) for number in range(1, 13_101)]
+    odd = [row(13_005), row(20_000, points='"5"')]
+    with serving(paged([*rows, *odd])):
+        pager = session_at(HOST).points_allocation.by_expiry(entity_id=5, **EXPIRY)
+        assert (await pager.to_arrow(columns)).num_rows == 13_101
+    with serving(paged([*rows, row(13_005, points="7"), odd[1]])), pytest.raises(RecordConflictError):
+        await pager.to_arrow(columns)
+
+
+@pytest.mark.parametrize("wrong", [{"till_id": 5.5}, {"awarded_date": "2024-01-01"}, {"points_value": {}}])
+async def test_a_page_is_refused_whichever_columns_are_asked(session_at: Sessions, wrong: dict[str, Any]) -> None:
+    """As records are: a value that is none is seen also where its column is left out."""
+    with serving(paged([row(1), row(2, **wrong)])), pytest.raises(DecodeError, match=next(iter(wrong))):
+        await session_at(HOST).points_allocation.by_expiry(entity_id=5, **EXPIRY).to_arrow(["id"])
 
 
 async def test_polars_and_pandas(session_at: Sessions) -> None:
