@@ -72,7 +72,7 @@ def rows(model: type[T], body: bytes, *, timezone: tzinfo | None = None, raw: bo
     """
     if is_snake_case(model):
         kind: Any = model
-        fast = fast_decoder(kind, raw=raw)
+        fast = fast_decoder(kind, raw=True) if raw else fast_decoder(kind)  # one of each in its cache
         found = fast.read(body)
         if found is not None:
             records, plain = found
