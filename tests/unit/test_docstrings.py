@@ -33,11 +33,13 @@ def public_names() -> dict[str, Any]:
 
 
 class Finder(doctest.DocTestFinder):
-    """Takes a class whose statement is in the file, though its `__module__` is the public one."""
+    """Takes a class or function whose statement is in the file, though its `__module__` is the public one."""
 
     def _from_module(self, module: ModuleType, object: Any) -> bool:  # noqa: A002 - as in its base
         if inspect.isclass(object):
             return re.search(rf"^class {object.__name__}\b", inspect.getsource(module), re.MULTILINE) is not None
+        if inspect.isfunction(object):
+            return object.__globals__ is vars(module)
         return bool(super()._from_module(module, object))  # type: ignore[misc]
 
 

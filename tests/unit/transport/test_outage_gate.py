@@ -364,6 +364,18 @@ def test_keys_that_always_hang_are_tried_together_and_are_no_outage(bad: range, 
     assert client.idle
 
 
+def test_a_call_whose_time_runs_out_between_two_attempts_waits_in_the_outage() -> None:
+    """It waited in the queue for its second attempt, behind others that were not answered either: no key's error."""
+    service = Hanging(range(1, 101))
+    client = Client(service, attempts=2, call=3.0, quota=500)
+    client.quota.left = 500
+    outcomes = run(lambda: client.fan_out(range(1, 101), workers=32))
+    assert len(outcomes) == 100
+    assert all(error is not None and error.outage for error in outcomes.values())
+    assert len(service.asked) < 100
+    assert client.idle
+
+
 class TokenService(Service):
     """Gives tokens of 10 s while `gives(seconds)`, and answers all that comes with one."""
 
