@@ -109,8 +109,10 @@ class DuplicateFilter(Generic[T]):
 
     def _is_new(self, item: T, here: set[Hashable]) -> bool:
         """Whether a record was neither seen nor is among the tokens `here`."""
+        if self._token(item) in here:
+            return False
         key = self._source.key(item)
-        return self._token(item) not in here and (key is None or not self._seen.knows(key))
+        return not (self._seen.knows_loose((item,)) if key is None else self._seen.knows(key))
 
     def _token(self, item: T) -> Hashable:
         """What identifies a record: its key, or its content where it has none."""

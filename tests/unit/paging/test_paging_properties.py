@@ -256,6 +256,7 @@ def check_every_way(world: World, size: int, prefetch: int, most: int | None, st
 @drawn(world=worlds(), size=SIZES, prefetch=WINDOWS, most=WANTED, start=STARTS)
 @example(World([Row(1)] * 20, seed=1), 10, 8, None, None)
 @example(World([Row(n) for n in range(40)], echoes={4: 1}, seed=1), 10, 8, None, None)
+@example(World([Row(1), Row(None, "2")], echoes={3: 1}), 2, 2, None, None)
 @example(World([Row(n) for n in range(10)], cap=10, past_end="404", seed=2), 100, 8, None, None)
 def test_a_list_reads_the_same_at_every_window(
     world: World, size: int, prefetch: int, most: int | None, start: Position | None
