@@ -215,7 +215,7 @@ class Outages:
             self.begin(error)
 
     def begins_again(
-        self, call: CallState, error: CapillaryError, answers: int, *, reason: str, alone: bool
+        self, call: CallState, error: CapillaryError, answers: int, *, reason: str, alone: bool, others: bool = False
     ) -> bool | None:
         """Whether a call that waits in outages and gave up begins again; None where that shows later.
 
@@ -225,6 +225,7 @@ class Outages:
             answers: `answers` when it gave up.
             reason: Why it gave up, as in `RetryDecision`.
             alone: Whether no other call that waits in outages is under way, so that none will be answered.
+            others: Whether others gave up too.
         """
         if call.tries >= TRIES:
             return False
@@ -244,7 +245,9 @@ class Outages:
         if reason == "quota":
             down = alone or self.answers == call.seen
         else:
-            down = alone and not self.heard and all(attempt.status in _NO_ANSWER for attempt in call.this_round)
+            # A refusal by a proxy may be that of one request; those of several are the service's.
+            unanswered = _NO_ANSWER if others else {None}
+            down = alone and not self.heard and all(attempt.status in unanswered for attempt in call.this_round)
         if down:
             self.begin(error)
             return True

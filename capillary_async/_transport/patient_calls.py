@@ -82,7 +82,9 @@ class PatientCalls:
             with self._lock:
                 before = outages.present
                 alone = permit is None or self._alone(permit)
-                again = outages.begins_again(call, error, answers, reason=reason, alone=alone)
+                again = outages.begins_again(
+                    call, error, answers, reason=reason, alone=alone, others=bool(self._gave_up)
+                )
                 control = outages.control if alone else None
                 woken = asyncio.get_running_loop().create_future()
                 if again is None and control is None and permit is not None:

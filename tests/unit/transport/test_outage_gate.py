@@ -157,8 +157,9 @@ def test_a_key_that_used_up_its_attempts_just_before_the_outage_was_noticed_wait
     assert client.idle
 
 
-@pytest.mark.parametrize("status", [None, 503])
-@pytest.mark.parametrize(("attempts", "count"), [(1, 100), (5, 3), (5, 1)])
+@pytest.mark.parametrize(
+    ("attempts", "count", "status"), [(1, 100, None), (1, 100, 503), (5, 3, None), (5, 3, 502), (5, 1, None)]
+)
 def test_a_server_that_is_down_from_the_start_burns_no_key(attempts: int, count: int, status: int | None) -> None:
     """Attempts are used up before the quota is: where no request was answered, that is an outage."""
     error = ConnectError("down") if status is None else ServerError("down", status=status)
@@ -168,6 +169,18 @@ def test_a_server_that_is_down_from_the_start_burns_no_key(attempts: int, count:
     assert list(run(lambda: client.fan_out(range(count))).values()) == [None] * count
     assert len(service.asked) <= count + 4 * attempts + 5
     assert client.idle
+
+
+@pytest.mark.parametrize("status", [502, 503])
+def test_a_lone_call_that_a_proxy_refuses_has_its_error(status: int) -> None:
+    """It may be refused alone, and nothing else shows that the service is down."""
+    service = Service(lambda *_: ServerError("down", status=status))
+    client = Client(service, attempts=2, quota=500)
+    client.quota.left = 500
+    (error,) = run(lambda: client.fan_out([1])).values()
+    assert isinstance(error, ServerError)
+    assert not error.outage
+    assert len(service.asked) == 2
 
 
 @pytest.mark.parametrize("count", [1, 100])
