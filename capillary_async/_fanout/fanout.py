@@ -226,7 +226,7 @@ class _PageParts:
 
     async def __anext__(self) -> Part:
         key, page = await anext(self._pages)
-        return Part(key, page.items, page.last)
+        return Part(key, page.items, page.last, page.number)
 
     async def aclose(self) -> None:
         await self._pages.aclose()

@@ -206,7 +206,7 @@ class _PageParts:
 
     async def __anext__(self) -> Part:
         page = await anext(self._pages)
-        return Part(None, page.items, page.last)
+        return Part(None, page.items, page.last, page.number)
 
     async def aclose(self) -> None:
         await self._pages.aclose()

@@ -24,11 +24,12 @@ _PIECE = 1_024  # rows made columns at once: their rows are still in the process
 
 
 class _Rows(NamedTuple):
-    """Rows of one key, and the number of the first of them."""
+    """Rows of one key, the number of the first of them, and their page where that is known."""
 
     key: Any
     items: Sequence[Any]
     first: int
+    page: int | None
 
 
 class BatchBuilder:
@@ -72,7 +73,7 @@ class BatchBuilder:
         else:
             self._next[part.key] = first + len(part.items)
         if part.items:
-            self._waiting.append(_Rows(part.key, part.items, first))
+            self._waiting.append(_Rows(part.key, part.items, first, part.page))
             self._count += len(part.items)
         if self._count >= self._piece:
             self._make()
@@ -100,11 +101,12 @@ class BatchBuilder:
         return batch
 
 
-def _place(waiting: Sequence[_Rows], number: int, name: str) -> tuple[Any, int]:
-    """The key of a row among those that wait, and its number among the rows of the key."""
+def _place(waiting: Sequence[_Rows], number: int, name: str) -> tuple[Any, object]:
+    """The key of a row among those that wait, and its number among the rows of the key, with its page."""
     for rows in waiting:
         if number < len(rows.items):
-            return name if rows.key is None else rows.key, rows.first + number
+            row, page = rows.first + number, "" if rows.page is None else f" (page {rows.page})"
+            return name if rows.key is None else rows.key, f"{row}{page}"
         number -= len(rows.items)
     return name, number
 

@@ -53,7 +53,7 @@ class Columns:
         """The fields of the model that fill the columns."""
         return tuple(dict.fromkeys(self._source.get(name, name) for name in self._names))
 
-    def arrays(self, records: Sequence[Any], place: Callable[[int], tuple[Any, int]]) -> list[Any]:
+    def arrays(self, records: Sequence[Any], place: Callable[[int], tuple[Any, object]]) -> list[Any]:
         """An array per column, of records or raw rows.
 
         Args:
@@ -75,7 +75,7 @@ class Columns:
             return dict(zip(names, zip(*map(astuple, records), strict=True), strict=True))
         return {name: list(map(self._getters[name], records)) for name in self.fields}
 
-    def _array(self, name: str, values: Sequence[Any], place: Callable[[int], tuple[Any, int]]) -> Any:
+    def _array(self, name: str, values: Sequence[Any], place: Callable[[int], tuple[Any, object]]) -> Any:
         kind, convert = self._fields[name]
         try:
             return _amounts(values) if kind is QUANTITY else _of(values, kind, convert)

@@ -33,11 +33,13 @@ class Part(NamedTuple):
         key: The key; None in a list.
         items: Records, or raw rows.
         last: Whether they are the last of the key.
+        page: Their page; None where the pages of a key came together.
     """
 
     key: Any
     items: Sequence[Any]
     last: bool
+    page: int | None = None
 
 
 class Parts(Protocol):

@@ -168,7 +168,9 @@ async def test_a_value_that_does_not_fit_is_named(session_at: Sessions) -> None:
         session = session_at(HOST)
         with pytest.raises(UnfitError, match=r"key 5: points_exclusive 0\.0001 of row 120 does not fit decimal128"):
             await session.points_allocation.by_expiry_many([5], **EXPIRY).to_arrow()
-        with pytest.raises(UnfitError, match=r"by_expiry\(entity_id=5\): points_exclusive 0\.0001 of row 120"):
+        with pytest.raises(
+            UnfitError, match=r"by_expiry\(entity_id=5\): points_exclusive 0\.0001 of row 120 \(page 2\)"
+        ):
             await session.points_allocation.by_expiry(entity_id=5, **EXPIRY).to_arrow()
         table = await session.points_allocation.by_expiry(entity_id=5, **EXPIRY).to_arrow(["id"])
     assert table.num_rows == 130
