@@ -145,12 +145,15 @@ def test_the_reserve_never_stops_the_bulk_for_ever_and_never_needs_more_than_the
 ):
     """Whatever was taken when: after one whole window of rest everything is free; waits are finite and end."""
     reserve, now = Reserve(Rate(permits, per=per)), 0.0
+    taken: list[float] = []
     for bulk, pause in steps:
         now += pause * per
         wait = reserve.wait(now)
         assert 0 <= wait <= per
-        if not bulk or not wait:
+        free = permits > sum(at + per > now for at in taken)  # the rate gives no permit beyond its own
+        if free and not (bulk and wait):
             reserve.took(now)
+            taken.append(now)
     now += reserve.wait(now)
     assert reserve.wait(now + per) == 0
 
