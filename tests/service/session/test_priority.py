@@ -149,7 +149,7 @@ def test_the_reserve_never_stops_the_bulk_for_ever_and_never_needs_more_than_the
     for bulk, pause in steps:
         now += pause * per
         wait = reserve.wait(now)
-        assert 0 <= wait <= per
+        assert 0 <= wait <= per * (1 + 1e-9)  # times are added, which rounds
         free = permits > sum(at + per > now for at in taken)  # the rate gives no permit beyond its own
         if free and not (bulk and wait):
             reserve.took(now)
