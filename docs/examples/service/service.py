@@ -103,7 +103,7 @@ async def failed(request: Request, error: CapillaryError) -> JSONResponse:
 
 @app.get("/live")
 async def live() -> dict[str, str]:
-    """The process runs; this asks nobody else, or an outage of the API would restart every pod."""
+    """The process runs. This sends no request, or an outage of the API would restart every pod."""
     return {"status": "live"}
 
 
