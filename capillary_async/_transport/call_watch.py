@@ -1,7 +1,7 @@
 """`CallWatch`: makes the records of one logical call for the observers of the session.
 
 Invariant: it changes nothing of the call but the headers that an observer adds, which replace none of the SDK's. Made
-by `Retry` where a call begins, if anything observes; called by `Retry` and `RequestLimiter`.
+by `Retry` where a call begins and by `observed_probe`, if anything observes; called by `Retry` and `RequestLimiter`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from capillary_async._transport.messages import Request
     from capillary_async.telemetry._observers import Observers
 
-__all__ = ["CallWatch"]
+__all__ = ["CallWatch", "observed_probe"]
 
 _ANSWERS = (Response, APIError, DecodeError)
 _numbers = count(1)
@@ -37,7 +37,16 @@ class CallWatch:
         *("_answered", "_attempts", "_began", "_call", "_came", "_headers", "_method", "_observers", "_path", "_sent"),
     )
 
-    def __init__(self, observers: Observers, request: Request, *, bulk: bool, fan_out: bool, token: bool) -> None:
+    def __init__(
+        self,
+        observers: Observers,
+        request: Request,
+        *,
+        bulk: bool,
+        fan_out: bool,
+        token: bool = False,
+        probe: bool = False,
+    ) -> None:
         self._observers = observers
         self._call = next(_numbers)
         self._method, self._path = request.method, request.path
@@ -48,8 +57,8 @@ class CallWatch:
         self._answered: tuple[object, tuple[int | None, str | None]] = (None, (None, None))
         self._came: tuple[Response | BaseException, float] | None = None
         priority = "bulk" if bulk else "interactive"
-        started = CallStarted(self._call, self._method, self._path, observers.base_url, priority, fan_out, token)
-        observers.notify(started)
+        base_url = observers.base_url
+        observers.notify(CallStarted(self._call, self._method, self._path, base_url, priority, fan_out, token, probe))
         if request.fault is not None:
             self.came(request.fault)
 
@@ -134,6 +143,15 @@ class CallWatch:
         found = came.status, None if request_id is None else self._observers.redact(request_id)
         self._answered = came, found
         return found
+
+
+async def observed_probe(request: Request, observers: Observers | None, sending: Awaitable[Response]) -> Response:
+    """The answer to a request of the session's own, with its records; `sending` begins when it is awaited."""
+    call = request.call
+    if call is None or observers is None or not observers.active:
+        return await sending
+    call.watch = CallWatch(observers, request, bulk=True, fan_out=True, probe=True)
+    return await call.watch.run(sending)
 
 
 def _kind_of(came: Response | BaseException) -> str:

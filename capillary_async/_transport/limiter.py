@@ -18,6 +18,7 @@ from capillary_async._config import RetryPolicy
 from capillary_async._loops import bury, renew_in_child, running_loop
 from capillary_async._transport.adaptive_limit import AdaptiveLimit
 from capillary_async._transport.alarms import Alarms
+from capillary_async._transport.call_watch import observed_probe
 from capillary_async._transport.line import Line, Waiter
 from capillary_async._transport.messages import repeat_of
 from capillary_async._transport.patient_calls import PatientCalls
@@ -168,8 +169,9 @@ class RequestLimiter:
 
     async def _repeat(self, control: Request, permit: Permit, handler: Handler) -> None:
         """Send the request that was answered last, to see whether it is answered now; the answer is dropped."""
+        request = repeat_of(control)
         with suppress(CapillaryError):
-            await self._send(repeat_of(control), permit, handler)
+            await observed_probe(request, self._observers, self._send(request, permit, handler))
 
     def notice(self, call: CallState, error: CapillaryError, *, quota: bool) -> None:
         """A single call gave up, which may be the first sign of an outage."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from capillary_async._loops import renew_in_child
 from capillary_async._priority import bulk_work
 from capillary_async._transport.advice import with_next_step
-from capillary_async._transport.call_watch import CallWatch
+from capillary_async._transport.call_watch import CallWatch, observed_probe
 from capillary_async._transport.messages import CallState, apart, discard, is_copy, part_of, repeat_of
 from capillary_async._transport.retry_decision import (
     NotSentError,
@@ -176,12 +176,19 @@ class Retry:
         if not call.max_wait:
             self._limiter.notice(call, fault, quota=verdict.reason == "quota")
             return False
-        repeat = partial(_repeated, call, handler)
+        repeat = partial(self._repeated, call, handler)
         again = await self._limiter.patient_calls.begins_again(call, fault, permit, verdict.reason, repeat)
         if again:
             call.begin_again()
             count(self._stats, retries=1)
         return again
+
+    async def _repeated(self, call: CallState, handler: Handler, control: Request) -> Response:
+        """The answer to the request that was answered last; it waits as the call does."""
+        request = repeat_of(control)
+        if request.call is not None:
+            request.call.max_wait = call.max_wait
+        return await observed_probe(request, self._observers, handler(request))
 
     def _call(self) -> CallState:
         """A call of a fan-out is bulk and bounded from its first permit; every other one is bounded from here."""
@@ -241,14 +248,6 @@ def _gave_up(fault: CapillaryError, verdict: RetryDecision) -> bool:
         return False
     timed_out = isinstance(fault, DeadlineExceededError) and fault.kind == "deadline"
     return timed_out or fault.attempts > 0 or verdict.reason in _GAVE_UP  # with attempts, it is the token's error
-
-
-async def _repeated(call: CallState, handler: Handler, control: Request) -> Response:
-    """The answer to the request that was answered last; it waits as the call does."""
-    request = repeat_of(control)
-    if request.call is not None:
-        request.call.max_wait = call.max_wait
-    return await handler(request)
 
 
 def finish(fault: CapillaryError, request: Request, call: CallState, verdict: RetryDecision) -> CapillaryError:

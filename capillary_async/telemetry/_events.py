@@ -40,6 +40,7 @@ class CallStarted(Event, frozen=True, gc=False):
         priority: `interactive` or `bulk`.
         fan_out: Whether a fan-out or a job makes it.
         token: Whether it fetches the OAuth token, for all calls that wait for it.
+        probe: Whether the session repeats the request answered last, to see whether the service answers at all.
     """
 
     call: int
@@ -49,6 +50,7 @@ class CallStarted(Event, frozen=True, gc=False):
     priority: str
     fan_out: bool = False
     token: bool = False
+    probe: bool = False
 
 
 class CallEnded(Event, frozen=True, gc=False):

@@ -91,13 +91,14 @@ class OpenTelemetry:
     def _call_started(self, event: CallStarted) -> None:
         template, url = _without_ids(event.path, event.base_url)
         attributes = {"http.request.method": event.method, "url.template": template, **_server(event.base_url)}
+        probe = {"capillary.probe": True} if event.probe else {}
         here = trace.get_current_span().get_span_context()
         span = self._tracer.start_span(
             f"{event.method} {template}",
             context=Context() if event.fan_out else None,
             kind=SpanKind.CLIENT,
             links=[Link(here)] if event.fan_out and here.is_valid else None,
-            attributes={**attributes, "capillary.priority": event.priority},
+            attributes={**attributes, "capillary.priority": event.priority, **probe},
         )
         self._calls[event.call] = _Call(span, attributes, url)
 

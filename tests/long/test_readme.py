@@ -1,4 +1,4 @@
-"""The README and docs/tables.md: each Python block and command runs against the sandbox, and no file is left out."""
+"""The README and the pages of docs: each Python block and command runs against the sandbox, and no file is left out."""
 
 from __future__ import annotations
 
@@ -56,7 +56,11 @@ def file_name(block: str) -> str | None:
 
 BLOCKS = fenced("python")
 SCRIPTS = [block for block in BLOCKS if file_name(block.values[0]) is None]
-TABLES = fenced("python", (ROOT / "docs" / "tables.md").read_text(), "tables-")
+PAGES = [
+    block
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    for block in fenced("python", page.read_text(), f"{page.stem}-")
+]
 FILES = {file_name(block.values[0]): block.values[0] for block in BLOCKS if file_name(block.values[0])}
 
 
@@ -99,7 +103,7 @@ def test_every_block_is_run_by_one_of_the_tests_below() -> None:
     assert TEXT.count("```python") == len(BLOCKS)
 
 
-@pytest.mark.parametrize("block", [*SCRIPTS, *TABLES])
+@pytest.mark.parametrize("block", [*SCRIPTS, *PAGES])
 def test_script(block: str, cluster: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A whole script runs as a process; one with `await` at its top runs as a notebook would."""
     source = replaced(block, cluster)

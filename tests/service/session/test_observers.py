@@ -177,6 +177,31 @@ async def test_an_outage_is_a_reason(session_at: Make, heard: Heard):
     assert [one.attempts for one in heard.of(CallEnded)] == [1, 0]
 
 
+async def test_each_request_that_the_server_saw_has_its_records(session_at: Make, heard: Heard):
+    """Keys that are always refused shut the gate; the session's own probes repeat the request answered last."""
+
+    class Server(RawServer):
+        def answer_to(self, target: str) -> Answer:
+            return ROWS if "=5&" in f"{target}&" else http(b"", 429)
+
+    async with Server() as server:
+        retry = RetryPolicy(attempts=2, backoff=0.01, throttle_backoff=0.01, backoff_max=0.02)
+        session = session_at(server.url, observers=[heard], retry=retry)
+        fan = session.points_allocation.by_expiry_many(
+            range(5, 12),
+            program_id=1,
+            point_category_id=1,
+            expiry_date_start="2025-01-01",
+            expiry_date_end="2026-01-01",
+        )
+        outcomes = await fan.collect()
+        assert [key for key, outcome in outcomes.items() if outcome.ok] == [5]
+        assert len(heard.of(AttemptStarted)) == len(heard.of(AttemptEnded)) == len(server.seen)
+    probes = [one for one in heard.of(CallStarted) if one.probe]
+    assert probes
+    assert {one.call for one in heard.of(CallStarted)} == {one.call for one in heard.of(CallEnded)}
+
+
 # --- lists and fan-outs -----------------------------------------------------------------------------------------------
 
 
