@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 # do not. The name of a package means all its modules, which may import each other; "" is the package's own `__init__`.
 ROWS: list[list[str] | set[str]] = [
     [
-        "_files",
         "_lazy",
         "_loops",
         "_priority",
@@ -26,6 +25,7 @@ ROWS: list[list[str] | set[str]] = [
         "_version",
         "_interrupt",
         "errors",
+        "_files",
         "_pydantic",
         "auth",
     ],

@@ -233,6 +233,7 @@ def verify(  # noqa: D417 - the groups of options describe themselves
     against_api: Annotated[bool, FLAG] = False,
     sample: int = 100,
     seed: int | None = None,
+    status_file: Path | None = None,
     quiet: Annotated[bool, FLAG] = False,
     connection: Connection = _CONNECTION,
     sandbox_of: SandboxOf = _SANDBOX,
@@ -244,9 +245,12 @@ def verify(  # noqa: D417 - the groups of options describe themselves
         against_api: Also read a sample of customers again, over the connection, and compare each record.
         sample: Number of customers in the sample.
         seed: The same seed selects the same sample. Default: random.
+        status_file: JSON file of the state, replaced every 2 s.
         quiet: Print only what differs.
     """
-    return run_coroutine(run_verify(Checked(out, against_api, sample, seed, quiet), connection, sandbox_of))
+    return run_coroutine(
+        run_verify(Checked(out, against_api, sample, seed, quiet, status_file), connection, sandbox_of)
+    )
 
 
 @app.command(

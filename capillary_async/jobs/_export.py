@@ -11,13 +11,14 @@ import json
 import os
 import sqlite3
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from capillary_async import AsyncSession, CapillaryError, InvalidRequestError, __version__
+from capillary_async._files.status_file import INTERRUPTED, StatusFile
 from capillary_async._files.threads import Thread, join
 from capillary_async._validation import whole
 from capillary_async.jobs._common.digest import file_digest
@@ -42,6 +43,7 @@ SourceName = Literal["allocations", "awarded", "events", "ledger"]
 
 SHARD_KEYS = 1_000
 ROUNDS = 3
+SOME_FAILED = 2  # the exit code of the command
 PAUSES = (5.0, 10.0, 20.0)  # seconds before a later round, where the service may just have been busy
 
 
@@ -61,6 +63,7 @@ async def export(
     grace: float = 10.0,
     on_progress: Callable[[ExportProgress], object] | None = None,
     cluster: str | None = None,
+    status_file: str | os.PathLike[str] | StatusFile | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     **query: Any,
 ) -> ExportResult:
@@ -90,6 +93,8 @@ async def export(
         grace: Seconds.
         on_progress: Called with an `ExportProgress` some times a second.
         cluster: What is read, where the session's `base_url` does not say it.
+        status_file: A JSON file that says how far the export is, replaced every 2 seconds and at the end. Its members
+            are in `docs/night.md`.
         sleep: How pauses wait, for tests.
         query: The arguments of the call beside the ids, e.g. `program_id=2282` or `not_found="empty"`. `program_id` and
             `point_category_id` of allocations and awarded ids may be several, e.g. `[17383, 17384]`: every pair of
@@ -121,11 +126,20 @@ async def export(
     job.stop, job.grace, job.sleep = stop, grace, sleep
     job.allow_empty = allow_empty
     job.cluster = session.base_url if cluster is None else cluster
-    with job.folder:
-        try:
-            return await job.run(ids)
-        except (OSError, sqlite3.Error) as error:
-            raise about(error, job.folder.path) from error
+    async with _status(status_file, source) as status:
+        status.follow(progress.status)
+        with job.folder:
+            try:
+                result = await job.run(ids)
+            except (OSError, sqlite3.Error) as error:
+                raise about(error, job.folder.path) from error
+        status.ended(INTERRUPTED if result.interrupted else SOME_FAILED if result.failed else 0)
+        return result
+
+
+def _status(given: str | os.PathLike[str] | StatusFile | None, source: str) -> AbstractAsyncContextManager[StatusFile]:
+    """The status file of an export; one that is a context already is its owner's to end."""
+    return nullcontext(given) if isinstance(given, StatusFile) else StatusFile(given, f"export {source}")
 
 
 class ExportRun:

@@ -23,10 +23,10 @@ LINES = {  # those with more options than fit 40 lines
     "awarded": 45,
     "events": 41,
     "ledger": 61,
-    "export allocations": 46,
-    "export awarded": 48,
-    "export events": 44,
-    "export ledger": 59,
+    "export allocations": 49,
+    "export awarded": 51,
+    "export events": 47,
+    "export ledger": 62,
 }
 
 

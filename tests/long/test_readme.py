@@ -279,6 +279,17 @@ def test_five_commands_with_the_sandbox_s_own_books(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.long
+def test_commands_of_the_page_on_the_night(night: Path) -> None:
+    """Each line ends with 0, one after the other in one folder."""
+    page = (ROOT / "docs" / "night.md").read_text()
+    lines = [line for block in fenced("bash", page) for line in block.values[0].splitlines()]
+    assert len(lines) >= 3
+    for line in lines:
+        code, said = _run(line, night)
+        assert code == 0, line + said
+
+
+@pytest.mark.long
 def test_reports_of_an_export(night: Path) -> None:
     """What the two files come to is what the sandbox has left of AVAILABLE rows; nobody is asked for it."""
     export = fenced("bash")[0].values[0].splitlines()[0]

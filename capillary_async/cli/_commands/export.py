@@ -15,6 +15,7 @@ import attrs
 from attrs import frozen
 
 from capillary_async import PointsStatus
+from capillary_async._files.status_file import StatusFile
 from capillary_async.cli._io.id_input import ids_of, pairs_of
 from capillary_async.cli._io.job_progress import JobReport
 from capillary_async.cli._io.run import CANNOT_RUN, INTERRUPTED, SOME_FAILED, TERMINATED, jobs
@@ -55,6 +56,12 @@ async def export(asked: ExportRequest, query: ExportQuery) -> int:
         UnusableError: The command cannot run like this.
         CapillaryError: It cannot go on; what is complete stays.
     """
+    jobs()
+    async with StatusFile(asked.output.status_file, f"export {query.source}") as status:
+        return status.ended(await _export(asked, query, status))
+
+
+async def _export(asked: ExportRequest, query: ExportQuery, status: StatusFile) -> int:
     package, stall, options = jobs(), StallMonitor(), asked.output
     async with connected(asked.connection, asked.sandbox, stall) as (session, sandbox):
         stop = _Stop()
@@ -76,6 +83,7 @@ async def export(asked: ExportRequest, query: ExportQuery) -> int:
                         grace=options.grace,
                         on_progress=report.progress,
                         cluster=cluster_of(asked.sandbox),
+                        status_file=status,
                         **query.arguments(sandbox),
                     )
                 except asyncio.CancelledError:

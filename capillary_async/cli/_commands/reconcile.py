@@ -16,6 +16,7 @@ from typing import Annotated
 from attrs import field, frozen
 from cyclopts import Group, Parameter
 
+from capillary_async._files.status_file import StatusFile
 from capillary_async.cli._io.options import FLAG
 from capillary_async.cli._io.run import DIFFERENT, UnusableError, jobs
 from capillary_async.cli._io.sandbox_exports import day_of
@@ -52,6 +53,7 @@ class WithBooks:
         timezone: The server's zone, e.g. Asia/Kolkata (default: the export's, else UTC).
         memory_limit: Memory for the comparison; the rest goes to disk.
         threads: Threads for the comparison (default: one per core).
+        status_file: JSON file of the state, replaced every 2 s.
         quiet: Print only the verdict.
     """
 
@@ -75,6 +77,7 @@ class WithBooks:
     timezone: str | None = None
     memory_limit: str = "1GiB"
     threads: int | None = None
+    status_file: Path | None = None
     quiet: Annotated[bool, FLAG] = False
 
 
@@ -85,6 +88,13 @@ async def reconcile(folders: Sequence[str], given: WithBooks) -> int:
         UnusableError: The extra is missing, or --as-of is invalid.
         JobError: The comparison failed.
     """
+    jobs("reconcile")
+    async with StatusFile(given.status_file, "reconcile") as status:
+        status.enter("comparing")
+        return status.ended(await _reconcile(folders, given))
+
+
+async def _reconcile(folders: Sequence[str], given: WithBooks) -> int:
     result = await jobs("reconcile").reconcile(
         folders,
         given.books,

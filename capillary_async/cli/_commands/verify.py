@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve, frozen
 
 from capillary_async import CapillaryError, InvalidRequestError
+from capillary_async._files.status_file import StatusFile
 from capillary_async.cli._io.run import CANNOT_RUN, DIFFERENT, SOME_FAILED, jobs
 from capillary_async.cli._io.session import connected
 from capillary_async.cli._io.stall_notice import StallMonitor
@@ -36,6 +37,7 @@ class Checked:
         sample: How many customers.
         seed: The same seed draws the same sample.
         quiet: Say only what differs.
+        status_file: A JSON file of the state, replaced every 2 seconds.
     """
 
     out: Path
@@ -43,6 +45,7 @@ class Checked:
     sample: int
     seed: int | None
     quiet: bool
+    status_file: Path | None = None
 
 
 async def verify(checked: Checked, connection: Connection, sandbox_of: SandboxOf) -> int:
@@ -52,6 +55,13 @@ async def verify(checked: Checked, connection: Connection, sandbox_of: SandboxOf
         UnusableError: The command cannot run like this.
         CapillaryError: There is no finished export.
     """
+    jobs()
+    async with StatusFile(checked.status_file, "verify") as status:
+        status.enter("files and sample" if checked.against_api else "files")
+        return status.ended(await _verify(checked, connection, sandbox_of))
+
+
+async def _verify(checked: Checked, connection: Connection, sandbox_of: SandboxOf) -> int:
     package = jobs()
     if not checked.against_api:
         return _printed(await package.verify(checked.out), checked)

@@ -81,6 +81,7 @@ class ExportOf:
         paranoid: Check files that exist by hash, not by size.
         allow_empty: An empty list of ids is an export, not an error.
         grace: Seconds to finish files when the command is interrupted.
+        status_file: JSON file of the progress, replaced every 2 s.
         quiet: No progress and no closing line on stderr.
     """
 
@@ -91,6 +92,7 @@ class ExportOf:
     paranoid: Annotated[bool, FLAG] = False
     allow_empty: Annotated[bool, FLAG] = False
     grace: float = 10.0
+    status_file: Path | None = None
     quiet: Annotated[bool, FLAG] = False
 
 

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 from capillary_async.cli._io.words import as_options, one_line
@@ -90,7 +91,9 @@ async def _cancelled_by_sigterm(coroutine: Coroutine[Any, Any, int]) -> int:
     task = asyncio.current_task()
     # Neither Windows nor threads other than the main one have signal handlers.
     with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel if task else coroutine.close)
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGTERM, partial(task.cancel, "SIGTERM") if task else coroutine.close
+        )
     return await coroutine
 
 

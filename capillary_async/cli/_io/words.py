@@ -14,8 +14,8 @@ __all__ = ["as_options", "count", "one_line", "span"]
 _OPTIONS = (
     *("attempts", "batch_size", "concurrency", "customers", "dag_scope", "event_type", "event_type_id"),
     *("expiry_date_end", "expiry_date_start", "from_date", "latency", "org_id", "page_size", "point_category_id"),
-    *("port", "program_id", "rate", "server_timezone", "status", "to_date"),
-    *("compare", "key", "memory_limit", "threads", "tolerance"),
+    *("port", "program_id", "rate", "server_timezone", "status", "status_file"),
+    *("compare", "key", "memory_limit", "threads", "to_date", "tolerance"),
 )
 _ARGUMENT = re.compile(rf"(?:[A-Z]\w+\.)?({'|'.join(_OPTIONS)})(?= takes )")
 

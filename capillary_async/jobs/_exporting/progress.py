@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from capillary_async import AsyncSession, Stats
 from capillary_async._html import fields_card
@@ -41,6 +42,7 @@ class ExportProgress:
         elapsed: Seconds of this run.
         began_with: Keys settled by earlier runs; a rate excludes them.
         note: Why it is paused; None while it is not.
+        last_error: Of the key that failed last in this run, with the name of its class; None where none did.
     """
 
     phase: str
@@ -55,6 +57,7 @@ class ExportProgress:
     elapsed: float
     began_with: int = 0
     note: str | None = None
+    last_error: str | None = None
 
     __repr__ = brief_repr
 
@@ -126,6 +129,7 @@ class ProgressCounter:
         self._conflicts_reported = self._warnings_reported = 0
         self.phase = "ids"
         self.note: str | None = None
+        self.last_error: str | None = None
         self.asked: int | None = None
         self.began_with = self.done = self.failed = self.records = self.shards = 0
 
@@ -194,21 +198,34 @@ class ProgressCounter:
         if self._receive is None or (now - self._reported_at < _EVERY and not at_once):
             return
         self._reported_at = now
+        self._receive(self.snapshot())
+
+    def status(self) -> dict[str, Any]:
+        """The members of a status file."""
+        now = self.snapshot()
+        return {
+            **asdict(now, filter=lambda each, _: each.name not in ("settled", "shards", "began_with")),
+            "done": now.settled,
+            "rate": round(now.rate, 3),
+            "time_left": None if now.left is None else round(now.left, 1),
+        }
+
+    def snapshot(self) -> ExportProgress:
+        """The progress now."""
         traffic = self._stats.snapshot()
         requests, retries, throttles = (traffic[name] - self._at_start[name] for name in _TRAFFIC[:3])
-        self._receive(
-            ExportProgress(
-                phase="paused" if self.note and self.phase != "ids" else self.phase,
-                asked=self.asked,
-                settled=self.began_with + self.done,
-                failed=self.failed,
-                records=self.records,
-                shards=self.shards,
-                requests=requests,
-                retries=retries,
-                throttles=throttles,
-                elapsed=self.elapsed,
-                began_with=self.began_with,
-                note=self.note,
-            )
+        return ExportProgress(
+            phase="paused" if self.note and self.phase != "ids" else self.phase,
+            asked=self.asked,
+            settled=self.began_with + self.done,
+            failed=self.failed,
+            records=self.records,
+            shards=self.shards,
+            requests=requests,
+            retries=retries,
+            throttles=throttles,
+            elapsed=self.elapsed,
+            began_with=self.began_with,
+            note=self.note,
+            last_error=self.last_error,
         )

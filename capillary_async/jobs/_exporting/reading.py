@@ -118,7 +118,8 @@ class ReadLoop:
         task, place = self._asked.pop(outcome.key)
         error = outcome.error
         if error is not None:
-            task.failures[place] = failure_of(place, error, task.round)
+            failure = task.failures[place] = failure_of(place, error, task.round)
+            self._progress.last_error = f"{failure.error}: {failure.message}"
             self._progress.conflicts += isinstance(error, RecordConflictError)
         self._progress.warnings += len(outcome.warnings)
         task.not_found += any(isinstance(warning, ListNotFound) for warning in outcome.warnings)
