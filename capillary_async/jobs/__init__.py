@@ -21,12 +21,14 @@ from capillary_async.jobs._comparing.result import ReconcileResult
 from capillary_async.jobs._export import export
 from capillary_async.jobs._exporting.customer_ids import ids_in_parquet
 from capillary_async.jobs._exporting.progress import ExportProgress, ExportResult
+from capillary_async.jobs._plan import ExportPlan, plan_export
 from capillary_async.jobs._reconcile import reconcile
 from capillary_async.jobs._report.point_reports import expiry_report, liability_report
 from capillary_async.jobs._report.result import PointsReport
 from capillary_async.jobs._verify import VerifyResult, verify
 
 __all__ = [
+    "ExportPlan",
     "ExportProgress",
     "ExportResult",
     "JobError",
@@ -37,6 +39,7 @@ __all__ = [
     "export",
     "ids_in_parquet",
     "liability_report",
+    "plan_export",
     "reconcile",
     "verify",
 ]

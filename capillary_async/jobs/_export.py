@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, TypeVar
 
 from capillary_async import AsyncSession, CapillaryError, InvalidRequestError, __version__
 from capillary_async._files.status_file import INTERRUPTED, StatusFile
@@ -39,6 +39,7 @@ from capillary_async.jobs._exporting.writer import Publisher
 
 __all__ = ["SourceName", "export"]
 
+T = TypeVar("T")
 SourceName = Literal["allocations", "awarded", "events", "ledger"]
 
 SHARD_KEYS = 1_000
@@ -112,6 +113,35 @@ async def export(
             service did not answer for 15 minutes. The message says what to do.
         CapillaryError: An error that concerns every key, e.g. wrong credentials.
     """
+    job = checked_run(
+        source, out, session=session, query=query, format=format, shard_keys=shard_keys, verify=verify, rounds=rounds,
+        paranoid=paranoid, on_progress=on_progress,
+    )  # fmt: skip
+    job.stop, job.grace, job.sleep = stop, grace, sleep
+    job.allow_empty = allow_empty
+    job.cluster = session.base_url if cluster is None else cluster
+    async with _status(status_file, source) as status:
+        status.follow(job.progress.status)
+        with job.folder:
+            try:
+                result = await job.run(ids)
+            except (OSError, sqlite3.Error) as error:
+                raise about(error, job.folder.path) from error
+        status.ended(INTERRUPTED if result.interrupted else SOME_FAILED if result.failed else 0)
+        return result
+
+
+def checked_run(
+    source: str, out: str | os.PathLike[str], *, session: AsyncSession, query: dict[str, Any],
+    format: FormatName,  # noqa: A002 - as `export` calls it
+    shard_keys: int, verify: bool | None, rounds: int = ROUNDS, paranoid: bool = False,
+    on_progress: Callable[[ExportProgress], object] | None = None,
+) -> ExportRun:  # fmt: skip
+    """Check the arguments of an export, and make its run.
+
+    Raises:
+        InvalidRequestError: An argument is invalid.
+    """
     if source not in SOURCES:
         raise InvalidRequestError(f"source takes one of {', '.join(SOURCES)}, got {source!r}", argument="source")
     if format not in ("parquet", "jsonl"):
@@ -120,21 +150,10 @@ async def export(
     whole("rounds", rounds, 0)
     reading = SOURCES[source].reading(session, query, verify=verify, raw=format == "parquet")
     progress = ProgressCounter(session.stats, on_progress)
-    job = ExportRun(
-        reading, ExportFolder(out), progress, format=format, shard_keys=shard_keys, rounds=rounds, paranoid=paranoid
-    )
-    job.stop, job.grace, job.sleep = stop, grace, sleep
-    job.allow_empty = allow_empty
-    job.cluster = session.base_url if cluster is None else cluster
-    async with _status(status_file, source) as status:
-        status.follow(progress.status)
-        with job.folder:
-            try:
-                result = await job.run(ids)
-            except (OSError, sqlite3.Error) as error:
-                raise about(error, job.folder.path) from error
-        status.ended(INTERRUPTED if result.interrupted else SOME_FAILED if result.failed else 0)
-        return result
+    return ExportRun(
+        reading, ExportFolder(out), progress, format=format, shard_keys=shard_keys, rounds=rounds,
+        paranoid=paranoid,
+    )  # fmt: skip
 
 
 def _status(given: str | os.PathLike[str] | StatusFile | None, source: str) -> AbstractAsyncContextManager[StatusFile]:
@@ -189,6 +208,19 @@ class ExportRun:
         finally:
             with suppress(RuntimeError):
                 self.database.close()
+            if self.state is not None:
+                self.state.close()
+
+    async def look(self, ids: Iterable[Any] | AsyncIterable[Any] | None, state: Path, say: Callable[[Self], T]) -> T:
+        """Do all that comes before the work with a copy of the database, and call `say`; the folder is only read."""
+        self._refuse_unowned()
+        try:
+            self.state = await self.database.call(State, state)
+            await self._identify()
+            await self._take_ids(ids)
+            return await self.database.call(say, self)
+        finally:
+            self.database.close()
             if self.state is not None:
                 self.state.close()
 
@@ -292,8 +324,7 @@ class ExportRun:
             path = self.folder.shards / name
             if self.stop is not None and self.stop.is_set():
                 return
-            same = name in there and is_own_file(path) and path.stat().st_size == shard.bytes
-            if same and not (self.paranoid and file_digest(path) != shard.sha256):
+            if self.is_there(shard) and not (self.paranoid and file_digest(path) != shard.sha256):
                 continue
             self.folder.remove(self.folder.manifest)
             self.state.withdraw(shard.number)
@@ -303,10 +334,15 @@ class ExportRun:
             self.folder.part(path).unlink(missing_ok=True)
         self.folder.sync()
 
+    def is_there(self, shard: Shard) -> bool:
+        """Whether the file of a shard that is done has its size."""
+        path = self.folder.shards / shard.file
+        return is_own_file(path) and path.stat().st_size == shard.bytes
+
     async def _anything_to_do(self) -> bool:
         call = self.database.call
         finished = await call(self.state.get, "finished")
-        whole = len(await call(self.state.done)) == self._shards
+        whole = len(await call(self.state.done)) == self.shards
         if finished and whole and not (await call(self.state.open_failures, 1 << 30))[0]:
             await call(self._repair_outputs)
             return False
@@ -334,7 +370,8 @@ class ExportRun:
         return path.read_bytes() != data
 
     @property
-    def _shards(self) -> int:
+    def shards(self) -> int:
+        """The number of shards that the ids make."""
         return -(-self.asked // self.shard_keys)
 
     # -- the work
@@ -404,7 +441,7 @@ class ExportRun:
         waiting = BufferBudget()
         call = self.database.call
         done = await call(self.state.done)
-        missing = [number for number in range(self._shards) if number not in done]
+        missing = [number for number in range(self.shards) if number not in done]
         self.progress.enter("reading")
         await loop.run(_Tasks(self, missing, 0, waiting))
         for round_ in range(1, self.rounds + 1):
@@ -422,7 +459,7 @@ class ExportRun:
             numbers = sorted({(place - 1) // self.shard_keys for place in places})
             await loop.run(_Tasks(self, numbers, round_, waiting))
         await publisher.flush()
-        if loop.stopping and len(await call(self.state.done)) == self._shards:
+        if loop.stopping and len(await call(self.state.done)) == self.shards:
             # All was read when `stop` was set: what failed is retried by the next run.
             self.interrupted = bool((await call(self.state.open_failures, self.rounds))[0])
 

@@ -22,6 +22,7 @@ from capillary_async.cli._io.run import CANNOT_RUN, INTERRUPTED, SOME_FAILED, TE
 from capillary_async.cli._io.sandbox_exports import cluster_of
 from capillary_async.cli._io.session import connected, needed
 from capillary_async.cli._io.stall_notice import StallMonitor
+from capillary_async.cli._io.words import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,6 +58,8 @@ async def export(asked: ExportRequest, query: ExportQuery) -> int:
         CapillaryError: It cannot go on; what is complete stays.
     """
     jobs()
+    if asked.output.plan:
+        return await _plan(asked, query)
     async with StatusFile(asked.output.status_file, f"export {query.source}") as status:
         return status.ended(await _export(asked, query, status))
 
@@ -95,6 +98,26 @@ async def _export(asked: ExportRequest, query: ExportQuery, status: StatusFile) 
     if result.interrupted:
         return stop.code or CANNOT_RUN
     return SOME_FAILED if result.failed else 0
+
+
+async def _plan(asked: ExportRequest, query: ExportQuery) -> int:
+    options = asked.output
+    async with connected(asked.connection, asked.sandbox, StallMonitor()) as (session, sandbox):
+        plan = await jobs().plan_export(
+            query.source,
+            _ids(asked.ids, query, sandbox),
+            options.out,
+            session=session,
+            format=options.format,
+            shard_keys=options.shard_keys,
+            rounds=options.rounds,
+            allow_empty=options.allow_empty,
+            cluster=cluster_of(asked.sandbox),
+            **query.arguments(sandbox),
+        )
+    for line in plan.lines():
+        print(one_line(line))  # noqa: T201
+    return 0
 
 
 class _Stop:

@@ -82,6 +82,7 @@ class ExportOf:
         allow_empty: An empty list of ids is an export, not an error.
         grace: Seconds to finish files when the command is interrupted.
         status_file: JSON file of the progress, replaced every 2 s.
+        plan: Send nothing; print the requests and the time at least.
         quiet: No progress and no closing line on stderr.
     """
 
@@ -93,6 +94,7 @@ class ExportOf:
     allow_empty: Annotated[bool, FLAG] = False
     grace: float = 10.0
     status_file: Path | None = None
+    plan: Annotated[bool, FLAG] = False
     quiet: Annotated[bool, FLAG] = False
 
 

@@ -94,7 +94,7 @@ class ExportFolder:
         lock = self.shards.parent / ".lock"
         try:
             make_folder(self.path.absolute())
-            self._refuse_links()
+            self.refuse_links()
             make_folder(self.shards)
             self._reserved(lock)
             self._lock = os.fdopen(open_own(lock, os.O_RDWR | os.O_CREAT), "r+b")
@@ -117,8 +117,12 @@ class ExportFolder:
         self._lock.flush()
         return self
 
-    def _refuse_links(self) -> None:
-        """Refuse links, so that nothing that SQLite and others open by its name leads out of the folder."""
+    def refuse_links(self) -> None:
+        """Refuse links, so that nothing that SQLite and others open by its name leads out of the folder.
+
+        Raises:
+            JobError: There is one.
+        """
         beside = (self.state.with_name(f"{self.state.name}{end}") for end in ("", "-wal", "-shm", "-journal"))
         for path in (self.shards, *beside):
             if path.is_symlink() or (path != self.shards and path.exists() and not is_own_file(path)):

@@ -207,6 +207,21 @@ class State:
         """The number of ids so far."""
         return self._count("keys")
 
+    def count_texts(self, first: int = 1, last: int = 1 << 62) -> int:
+        """How many keys at these places, both included, are texts; where keys are ids, these are invalid."""
+        query = "SELECT count(*) FROM keys WHERE typeof(key) = 'text' AND place BETWEEN ? AND ?"
+        return int(self._db.execute(query, (first, last)).fetchone()[0])
+
+    def texts(self, number: int) -> list[str]:
+        """The first keys that are texts."""
+        query = "SELECT key FROM keys WHERE typeof(key) = 'text' ORDER BY place LIMIT ?"
+        return [key for (key,) in self._db.execute(query, (number,))]
+
+    def count_events(self, first: int, last: int) -> list[int]:
+        """The number of events of each key at these places that has any."""
+        query = "SELECT count(*) FROM events WHERE place BETWEEN ? AND ? GROUP BY place"
+        return [number for (number,) in self._db.execute(query, (first, last))]
+
     def finish_ids(self) -> None:
         """Record that all ids are added: their number and digest."""
         reached("ids-half-spooled")
@@ -414,6 +429,14 @@ class State:
         with self._transaction():
             self._db.execute("UPDATE failures SET round = 0")
             self._set(finished=None)
+
+    def back_up(self, target: Path) -> None:
+        """Copy the database as its last transaction left it."""
+        copy = sqlite3.connect(target)
+        try:
+            self._db.backup(copy)
+        finally:
+            copy.close()
 
     def damage(self) -> str | None:
         """The first fault that SQLite finds in the file; None if it is sound."""
