@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from capillary_async._loops import bury, call_in
+from capillary_async._loops import bury, call_in, running_loop
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,11 +35,12 @@ class Alarms:
         self._clock = clock
         self._look = look
         self.due: dict[asyncio.AbstractEventLoop, float] = {}
+        self._timers: dict[asyncio.AbstractEventLoop, asyncio.TimerHandle] = {}  # each is touched in its loop alone
         self._called: set[asyncio.AbstractEventLoop] = set()  # stopped loops that look when they run again
 
     def bury(self) -> None:
         """Forget the loops of the parent, in a forked child."""
-        bury(self.due, self._called)
+        bury(self.due, self._timers, self._called)
 
     def set(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
         """Have the loop look within `delay` seconds, unless its alarm rings before that."""
@@ -49,15 +50,26 @@ class Alarms:
                 return
             for dead in [known for known in self.due if known.is_closed()]:
                 del self.due[dead]
+                self._timers.pop(dead, None)
             self.due[loop] = now + delay
-        call_in(loop, self._start, loop, delay)
+        if loop is running_loop():
+            self._start(loop)
+        else:
+            call_in(loop, self._start, loop)
 
-    def _start(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
-        loop.call_later(delay, self._ring, loop)
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the timer of the alarm, in its loop, in place of the one before."""
+        with self._lock:
+            before, due = self._timers.pop(loop, None), self.due.get(loop)
+            if before is not None:
+                before.cancel()
+            if due is not None:
+                self._timers[loop] = loop.call_later(max(0.0, due - self._clock()), self._ring, loop)
 
     def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
             self.due.pop(loop, None)
+            self._timers.pop(loop, None)
         self._look()
 
     def set_on_return(self, loop: asyncio.AbstractEventLoop) -> None:
