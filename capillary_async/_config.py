@@ -14,8 +14,10 @@ from attrs import evolve, field, frozen
 
 from capillary_async import _validation as check
 from capillary_async._priority import PRIORITIES, Priority
-from capillary_async._repr import brief_repr
+from capillary_async._redis_address import RedisAddress
+from capillary_async._repr import brief, brief_repr
 from capillary_async._validation import flag, refuse, seconds, validator, whole
+from capillary_async.errors import InvalidRequestError
 
 __all__ = ["CarefulPaging", "Limits", "Paging", "Rate", "RetryPolicy", "Settings", "Timeouts", "merged_headers"]
 
@@ -49,7 +51,7 @@ class Timeouts:
     __repr__ = brief_repr
 
 
-@frozen
+@frozen(init=False)
 class Rate:
     """A rate: at most `permits` requests of the session arrive at the server in any `per` seconds.
 
@@ -68,19 +70,49 @@ class Rate:
     beginning they take half of the permits at once and the others evenly over `per`. From then on they use all of it
     while no single call waits.
 
+    **Shared**: with `shared`, it is one rate for all sessions, on all machines, that name the same Redis, the same
+    `base_url` and the same user name or client key. Redis gives them turns `per / permits` seconds apart by its own
+    clock; no process sends before its turn. In any window, at most so many requests more are sent as the
+    processes keep turns: each leases as many as it has calls waiting, at most ten (a hundredth of a second's, if that
+    is more; never more than one second's), and a turn that is missed is lost. Turns that a process leased before it
+    was killed are lost. Sessions with different rates under one name take their turns each at its own pace, and
+    together are never faster than the fastest; a warning in the log names both. Needs the extra `redis`, and Redis 5 or
+    a newer one, or Valkey.
+
+    While Redis does not answer, no request is sent. Single calls wait for `Timeouts.call`, calls of fan-outs too, those
+    of jobs for 15 minutes; then their error names the address. A Redis that refuses the first request of a
+    session, e.g. its password, is an error at once. Without Redis, give each of N processes `permits / N`.
+
     Attributes:
         permits: Number of requests.
         per: Length of the window in seconds.
+        shared: The Redis of a shared rate, `redis://:password@host:6379/0`, or `rediss://...` for TLS; None for a rate
+            of the session's own. It is kept without user name and password, which nothing shows; a `Rate` with a
+            password does not pickle.
 
     Example:
         >>> Rate(100, per=60)
         Rate(permits=100, per=60)
+        >>> Rate(200, per=1, shared="redis://:secret@redis.internal/0")
+        Rate(permits=200, per=1, shared='redis://redis.internal:6379/0')
     """
 
     permits: int = field(validator=validator(whole, 1))
     per: float = field(validator=validator(seconds))
+    shared: str | None = field(default=None)
 
-    __repr__ = brief_repr
+    def __init__(self, permits: int, per: float, shared: str | None = None) -> None:
+        address = RedisAddress.of(shared)
+        del shared  # no local of a frame that raises may hold a password
+        if isinstance(address, InvalidRequestError):
+            raise address
+        self.__attrs_init__(permits, per, address)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+    def __repr__(self) -> str:
+        shared = getattr(self, "shared", None)  # half-made in tracebacks
+        more = "" if shared is None else f", shared={brief(shared, 200)}"
+        permits, per = (brief(getattr(self, name, None), 100) for name in ("permits", "per"))
+        return f"Rate(permits={permits}, per={per}{more})"
 
 
 def _rate(name: str, value: object) -> None:

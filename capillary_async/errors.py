@@ -233,7 +233,8 @@ class TransportError(CapillaryError):
     Attributes:
         kind: What happened, as in `AttemptRecord.kind`: `connect`, `connect-timeout`, `proxy` (a
             proxy refused to connect), `tls`, `timeout`, `disconnected`,
-            `cut-body`, `protocol`, `deadline`, `queue` (the time ran out before anything was sent), `other`.
+            `cut-body`, `protocol`, `deadline`, `queue` (the time ran out before anything was sent), `shared-rate` (its
+            Redis refuses; nothing was sent), `other`.
     """
 
     kind: str

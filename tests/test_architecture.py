@@ -28,6 +28,7 @@ ROWS: list[list[str] | set[str]] = [
         "_files",
         "_pydantic",
         "auth",
+        "_redis_address",
     ],
     ["telemetry", "models", "_validation", "_progress", "_config", "tables"],
     {"_codec", "_paging"},

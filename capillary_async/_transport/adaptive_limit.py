@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from capillary_async._transport.gate import Gate
+from capillary_async._transport.lease import Lease
 from capillary_async._transport.reserve import Reserve
 from capillary_async._transport.retry_decision import is_answer, throttled
 from capillary_async.errors import APIError, ConnectError, DeadlineExceededError, RequestTimeoutError
@@ -40,7 +41,7 @@ class AdaptiveLimit:
     **Rate**: a permit is free again `per` seconds after the answer to its request, not after its sending, since the
     arrival of the request itself is unknown. A request broken off before its answer is on its way until its connection
     is known to be closed; only then its `per` seconds begin. The bulk leaves a part free for single calls: see
-    `Reserve`.
+    `Reserve`. Of a shared rate each request takes a turn: see `Lease`.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class AdaptiveLimit:
         self.gate = Gate(policy, clock=clock, uniform=uniform)
         self._limits = limits
         self._most = limits.concurrency
-        self._rate = limits.rate
+        shared = limits.rate is not None and limits.rate.shared is not None
+        self.lease = Lease(limits.rate, clock=clock) if limits.rate is not None and shared else None
+        self._rate = None if shared else limits.rate
         self._policy = policy
         self._clock = clock
         self._uniform = uniform
         self._cooling: deque[float] = deque()
-        self._reserve = None if limits.rate is None else Reserve(limits.rate)
+        self._reserve = None if self._rate is None else Reserve(self._rate)
         self._answers = 0  # good ones in this round of the limit
         self._wanted = False  # whether the limit held somebody up in this round
         self._changed = float("-inf")
@@ -94,6 +97,8 @@ class AdaptiveLimit:
             return 0.0
         if (shut := self.gate.wait(single=single)) is not None:
             return shut
+        if self.lease is not None:
+            return self.lease.wait()
         if self._rate is None:
             return None
         now = self._clock()
@@ -114,6 +119,23 @@ class AdaptiveLimit:
         """A permit was taken."""
         if self._reserve is not None:
             self._reserve.took(self._clock())
+        if self.lease is not None:
+            self.lease.took()
+
+    def turns_needed(self, waiting: int, *, single: bool) -> int:
+        """How many turns of a shared rate to lease now.
+
+        Args:
+            waiting: How many requests wait.
+            single: Whether one of them is a single call, which may go in an outage.
+        """
+        lease = self.lease
+        if lease is None or not waiting:
+            return 0
+        if self.gate.shut:  # a probe alone may go
+            alone = single and self.gate.outages.present is not None
+            return 0 if self.gate.wait(single=alone) is not None else min(1, lease.needed(1, 1))
+        return lease.needed(waiting, self.limit - self.active)
 
     def reserved(self) -> float:
         """Seconds for which the permit that is free is kept for single calls: 0.0 if the bulk may take it."""

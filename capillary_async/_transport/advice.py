@@ -20,6 +20,7 @@ __all__ = ["next_step", "with_next_step"]
 
 _TRY_AGAIN = "try again later, and if it comes again, check the network and what is in front of the API"
 _DEADLINE = "raise Timeouts.call, or try again later"
+_WITH_STEP = ("raise Timeouts.call", "check Rate.shared")
 _MALFORMED = "try again later, and if it comes again, check base_url and what is in front of the API"
 _SHAPE = "nothing of it was given out: report it to Capillary, with the request id"
 
@@ -29,7 +30,7 @@ def next_step(error: CapillaryError) -> str:
     if isinstance(error, ResponseTooLargeError | RequestTimeoutError | ConnectError):
         return ""
     if isinstance(error, DeadlineExceededError):
-        return "" if "raise Timeouts.call" in error.message else _DEADLINE
+        return "" if any(step in error.message for step in _WITH_STEP) else _DEADLINE
     if isinstance(error, DecodeError):
         return _MALFORMED if error.malformed else _SHAPE
     return _TRY_AGAIN if isinstance(error, TransportError) else ""

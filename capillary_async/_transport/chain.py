@@ -15,10 +15,12 @@ from capillary_async._transport.classify import check
 from capillary_async._transport.credentials import credentials_step
 from capillary_async._transport.limiter import RequestLimiter
 from capillary_async._transport.pools import ClientSession, Pools
+from capillary_async._transport.redis_rate import rate_key
 from capillary_async._transport.retry import Quota, Retry
 from capillary_async._transport.route import Proxy
 from capillary_async._transport.stats import Stats, measure
 from capillary_async._transport.wire import Wire
+from capillary_async.auth import BasicAuth
 from capillary_async.telemetry._observers import Observers
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from capillary_async._priority import Priority
     from capillary_async._transport.credentials import BasicCredentials, OAuthCredentials
     from capillary_async._transport.messages import Handler, Middleware
-    from capillary_async.auth import BasicAuth, OAuthClient
+    from capillary_async.auth import OAuthClient
     from capillary_async.telemetry._events import Observer
 
 __all__ = ["ClientSession", "Shared", "build", "compose", "share"]
@@ -65,7 +67,9 @@ def share(
 ) -> Shared:
     """Make the shared parts; the token is fetched by the `RetryPolicy` of the session, whatever a view says."""
     watching = Observers(observers, base_url)
-    stats, quota, limiter = Stats(), Quota(policy.quota), RequestLimiter(limits, policy, observers=watching)
+    key = rate_key(base_url, auth.username if isinstance(auth, BasicAuth) else auth.key)
+    stats, quota = Stats(), Quota(policy.quota)
+    limiter = RequestLimiter(limits, policy, observers=watching, shared_key=key)
     measure(stats, limiter.gauges)
     pools = Pools(limits, client_session, proxy=Proxy.of(proxy), ssl_context=ssl_context)
     token = Retry(policy, timeouts, quota, stats, token=True, limiter=limiter, observers=watching)

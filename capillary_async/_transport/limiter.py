@@ -23,6 +23,7 @@ from capillary_async._transport.line import Line, Waiter
 from capillary_async._transport.messages import repeat_of
 from capillary_async._transport.patient_calls import PatientCalls
 from capillary_async._transport.permit import Permit, Permits, permit_here
+from capillary_async._transport.redis_rate import RedisRate
 from capillary_async._transport.retry_decision import is_answer
 from capillary_async._transport.stats import Gauges
 from capillary_async.errors import CapillaryError, DeadlineExceededError
@@ -55,8 +56,11 @@ class RequestLimiter:
         *,
         clock: Callable[[], float] = time.monotonic,
         observers: Observers | None = None,
+        shared_key: str = "",
     ) -> None:
         self._clock = clock
+        self._limits = limits
+        self._shared_key = shared_key
         self._observers = observers
         self._pace = AdaptiveLimit(limits, policy or RetryPolicy(), clock=clock)
         # Why and since when the gate is shut, and the limit, as they were reported.
@@ -71,10 +75,21 @@ class RequestLimiter:
         self._permits = Permits(self._pace)
         self.patient_calls = PatientCalls(self._lock, self._pace.gate, self._noticed)
         self._alarms = Alarms(self._lock, self._clock, self._look)
+        self._shared: RedisRate | None = None
+        if self._limits.rate is not None and self._pace.lease is not None:
+            lock, changed = self._lock, self._look
+            self._shared = RedisRate(
+                self._limits.rate, self._shared_key, self._pace.lease, lock=lock, changed=changed, clock=self._clock
+            )
+
+    def close(self) -> None:
+        """End what leases turns of a shared rate."""
+        if self._shared is not None:
+            self._shared.close()
 
     def renew(self) -> None:
         """Begin with no permits taken and no waiting calls, in a forked child."""
-        bury(self._pace.held, self._pace.on_its_way, self._line, self._permits.lapsed)
+        bury(self._pace.held, self._pace.on_its_way, self._line, self._permits.lapsed, self._shared)
         self._alarms.bury()
         self.patient_calls.bury()
         self._pace = self._pace.renewed()
@@ -158,9 +173,22 @@ class RequestLimiter:
         return self._pace.gate.outages.present is not None
 
     def outage(self) -> OutageReport | None:
-        """The outage, to be shown; None where there is none."""
+        """The outage, of the service or of what keeps a shared rate, to be shown; None where there is none."""
         with self._lock:
-            return self._pace.gate.outages.report()
+            lease = self._pace.lease
+            return self._pace.gate.outages.report() or (None if lease is None else lease.report())
+
+    @property
+    def _stuck(self) -> bool:
+        """Whether requests wait for what may not come: at the shut gate, or for Redis that does not answer."""
+        return self._pace.gate.shut or (self._pace.lease is not None and self._pace.lease.down)
+
+    def _refusal_for(self, waiter: Waiter) -> CapillaryError | None:
+        """The error for a call that must not wait any longer; None if it may. Under the lock."""
+        error = self._pace.gate.refusal_for(waiter.call, waiter.since)
+        if error is None and self._pace.lease is not None:
+            error = self._pace.lease.refusal_for(waiter.call, waiter.since)
+        return error
 
     def _control_for(self, permit: Permit, call: CallState | None) -> Request | None:
         """The request that is sent before this probe; None for a single call, which is not delayed by it."""
@@ -218,7 +246,7 @@ class RequestLimiter:
         """
         call = request.call
         while True:
-            if call is not None and call.max_wait and self._pace.gate.shut:
+            if call is not None and call.max_wait and self._stuck:
                 call.stop(self._clock())
             begun = call is not None and call.started is not None
             # Before its first permit the clock of a bulk call does not run: our own queue is not the server's slowness.
@@ -234,10 +262,10 @@ class RequestLimiter:
                     error = await waiter.woken
             except TimeoutError:
                 self._abandon(waiter)
-                if call is not None and call.max_wait and self._pace.gate.shut:
+                if call is not None and call.max_wait and self._stuck:
                     permit.probe = False
                     continue
-                error = _too_late("ran out", begun=begun)
+                error = self._too_late("ran out", begun=begun)
             except BaseException:
                 self._abandon(waiter)
                 raise
@@ -247,10 +275,10 @@ class RequestLimiter:
 
     def _hopeless(self, waiter: Waiter, limit: float | None) -> CapillaryError | None:
         """The error for a wait that must not be begun, since its end is known to come too late. Under the lock."""
-        error = self._pace.gate.refusal_for(waiter.call, waiter.since)
+        error = self._refusal_for(waiter)
         if error is None and limit is not None and (self._permits.blocked() or 0.0) > limit:
             call = waiter.call
-            return _too_late("would run out", begun=call is not None and call.started is not None)
+            return self._too_late("would run out", begun=call is not None and call.started is not None)
         return error
 
     def _abandon(self, waiter: Waiter) -> None:
@@ -270,6 +298,8 @@ class RequestLimiter:
         with self._lock:
             if self._permits.give(permit):
                 self._pace.dropped(probe=permit.probe, sent=False)
+                if self._pace.lease is not None:
+                    self._pace.lease.unused()
 
     def _answered(self, permit: Permit) -> None:
         with self._lock:
@@ -315,11 +345,9 @@ class RequestLimiter:
         """Wake those who would have to wait too long at the shut gate with their error."""
         turned: list[tuple[Waiter, CapillaryError]] = []
         with self._lock:
-            if not self._pace.gate.shut:
+            if not self._stuck:
                 return
-            found = [
-                (waiter, self._pace.gate.refusal_for(waiter.call, waiter.since)) for waiter in self._line.waiters()
-            ]
+            found = [(waiter, self._refusal_for(waiter)) for waiter in self._line.waiters()]
             turned += [(waiter, error) for waiter, error in found if error is not None]
             for waiter, _ in turned:
                 self._line.remove(waiter)
@@ -347,17 +375,39 @@ class RequestLimiter:
                 break
             if not waiter.wake(None):
                 self._unused(waiter.permit)
-        if single is not None or bulk is not None:
-            # Here too: the loops of the first in the line may end before their alarms ring.
-            here = running_loop()
-            if here is not None:
-                self._alarms.set(here, delay)
-            for head in (single, bulk):
-                if head is not None and head.loop is not here:
-                    self._alarms.set(head.loop, delay)
+        heads = [head for head in (single, bulk) if head is not None]
+        if heads:
+            self._wait_on(heads, delay)
+            if self._shared is not None:
+                self._lease_turns(self._shared, single=single is not None)
+
+    def _wait_on(self, heads: list[Waiter], delay: float) -> None:
+        """Look again in time, for the first in the line."""
+        # Here too: the loops of the first in the line may end before their alarms ring.
+        here = running_loop()
+        if here is not None:
+            self._alarms.set(here, delay)
+        for head in heads:
+            if head.loop is not here:
+                self._alarms.set(head.loop, delay)
+
+    def _may_probe(self, waiter: Waiter) -> bool:
+        """Whether it is a single call that came when one was due in an outage, and waited for its turn."""
+        may_wait = self._shared is not None and self.is_down and _is_single(waiter.call)
+        return may_wait and self._pace.wait(single=True) is None
+
+    def _lease_turns(self, shared: RedisRate, *, single: bool) -> None:
+        with self._lock:
+            turns = self._pace.turns_needed(len(self._line), single=single)
+            if turns and self._pace.lease is not None:
+                self._pace.lease.asked = self._clock()
+        if turns:
+            shared.ask(turns)
 
     def _next(self, blocked: float | None, single: Waiter | None, bulk: Waiter | None) -> tuple[Waiter | None, float]:
         """Who goes next, if anybody may go now; and the seconds until that is looked at again. Under the lock."""
+        if blocked is not None and single is not None and self._may_probe(single):
+            return single, _LOOK_AGAIN
         if blocked is not None:
             # In an outage each second, for those whose wait ends before the next probe.
             return None, min(blocked, _LOOK_AGAIN) if blocked and self.is_down else blocked or _LOOK_AGAIN
@@ -365,6 +415,12 @@ class RequestLimiter:
             return single, _LOOK_AGAIN
         reserved = self._pace.reserved()
         return (single if reserved else bulk), reserved
+
+    def _too_late(self, how: str, *, begun: bool) -> DeadlineExceededError:
+        lease = self._pace.lease
+        if lease is not None and lease.down:
+            return DeadlineExceededError(f"not sent: Timeouts.call {how}: {lease.story}", kind="queue")
+        return _too_late(how, begun=begun)
 
     def _look(self) -> None:
         """The alarm of a loop rings: somebody may have waited for too long, or may go."""

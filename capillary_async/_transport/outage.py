@@ -124,6 +124,7 @@ class OutageReport:
         seconds: For how long it has lasted.
         probes: How many requests were sent since to check that.
         retry_in: Seconds until the next one.
+        of: What does not answer, as it follows "no answer"; empty for the service.
     """
 
     error: CapillaryError
@@ -131,6 +132,7 @@ class OutageReport:
     seconds: float
     probes: int
     retry_in: float
+    of: str = ""
 
 
 class Outages:

@@ -256,7 +256,7 @@ def finish(fault: CapillaryError, request: Request, call: CallState, verdict: Re
         return fault
     error = fault
     if isinstance(fault, NotSentError):
-        error = call.answer or call.last or fault.error
+        error = fault.error if fault.final else call.answer or call.last or fault.error
         if call.max_wait:
             error.outage = True
     elif isinstance(fault, DeadlineExceededError) or verdict.reason == "deadline":
@@ -264,7 +264,8 @@ def finish(fault: CapillaryError, request: Request, call: CallState, verdict: Re
     error.method, error.path = request.method, request.path
     error.attempts, error.elapsed = len(call.history), call.elapsed()
     error.history, error.quota_exhausted = tuple(call.history), verdict.reason == "quota"
-    error.args = (f"{request.method} {request.path}: {with_next_step(error)}{_story(error, verdict)}",)
+    story = "" if isinstance(fault, NotSentError) and fault.final else _story(error, verdict)
+    error.args = (f"{request.method} {request.path}: {with_next_step(error)}{story}",)
     return error
 
 

@@ -82,13 +82,13 @@ class NotSentError(CapillaryError):
 
     Attributes:
         error: What to raise: the refusal that shut the gate, in words for a call that did not come to it.
-        in_outage: Whether the gate is shut for an outage: a call that made attempts raises the error of its last one.
+        final: Whether it is raised whatever came before: else a call that made attempts raises the error of its last.
     """
 
-    def __init__(self, error: CapillaryError, *, in_outage: bool = False) -> None:
+    def __init__(self, error: CapillaryError, *, final: bool = False) -> None:
         super().__init__(error.message)
         self.error = error
-        self.in_outage = in_outage
+        self.final = final
 
 
 @frozen

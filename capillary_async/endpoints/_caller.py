@@ -146,6 +146,7 @@ class Calls:
         for view in views:
             await view.aclose()
         await self._shared.credentials.aclose()
+        self._shared.throttle.close()
         await self._shared.pools.aclose()
 
     def check_open(self) -> None:

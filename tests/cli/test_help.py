@@ -98,7 +98,8 @@ def test_the_groups(command: str, shown: str) -> None:
         assert group(shown, "Connection") == {
             *("--base-url", "--username", "--password-file", "--client-key", "--client-secret-file"),
             *("--proxy", "--ca-file", "--client-cert"),
-            *("--server-timezone", "--dag-scope", "--concurrency", "--rate", "--attempts", "--page-size", "--verify"),
+            *("--server-timezone", "--dag-scope", "--concurrency", "--rate", "--shared-rate", "--attempts"),
+            *("--page-size", "--verify"),
         }
         assert group(shown, "Sandbox") == {"--sandbox", "--customers", "--seed"}
     if command in (*READING, *EXPORTS):

@@ -115,7 +115,8 @@ class Connection:
         server_timezone: Zone of times without an offset, e.g. Asia/Kolkata.
         dag_scope: The x-cap-neo-dag-scope of Neo calls.
         concurrency: Maximum requests at once.
-        rate: Maximum requests per seconds, e.g. 100/60 (default: no limit).
+        rate: Requests/seconds, e.g. 100/60 (default: no limit).
+        shared_rate: Redis of the rate (default: CAPILLARY_SHARED_RATE).
         attempts: Maximum attempts per call, the first included.
         page_size: Records per page.
         verify: Read each list of several pages twice and compare.
@@ -133,6 +134,7 @@ class Connection:
     dag_scope: str = "global"
     concurrency: int = 32
     rate: str | None = None
+    shared_rate: str | None = None
     attempts: int = 5
     page_size: int = 100
     verify: Annotated[bool, FLAG] = False

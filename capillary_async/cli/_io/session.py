@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from contextlib import asynccontextmanager
+from os import environ
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from capillary_async import AsyncSession, InvalidRequestError, Limits, Paging, Rate, RetryPolicy
@@ -72,9 +73,10 @@ def needed(option: str, value: T | None, otherwise: T | None) -> T:
 def _session(connection: Connection, where: dict[str, Any], stall: StallMonitor) -> AsyncSession:
     try:
         make: Callable[..., AsyncSession] = where.pop("make", AsyncSession.from_env)
+        rate = _rate(connection.rate, connection.shared_rate, where.pop("shared_rate", None))
         return make(
             **where,
-            limits=Limits(concurrency=connection.concurrency, rate=_rate(connection.rate)),
+            limits=Limits(concurrency=connection.concurrency, rate=rate),
             retry=RetryPolicy(attempts=connection.attempts),
             paging=Paging(page_size=connection.page_size, verify=connection.verify),
             dag_scope=connection.dag_scope,
@@ -85,14 +87,26 @@ def _session(connection: Connection, where: dict[str, Any], stall: StallMonitor)
         raise UnusableError(str(error)) from error
 
 
-def _rate(text: str | None) -> Rate | None:
+def _rate(text: str | None, address: str | None, otherwise: str | None) -> Rate | None:
+    """The rate of the options; shared where they or the environment, `otherwise`, name a Redis."""
+    if "@" in (address or ""):
+        raise UnusableError(
+            "--shared-rate takes a URL without user name and password: set CAPILLARY_SHARED_RATE, which may have them"
+        )
     if text is None:
+        if address is not None:
+            raise UnusableError("--shared-rate goes with --rate, e.g. --rate 200/1")
         return None
     permits, _, per = text.partition("/")
     try:
-        return Rate(int(permits), float(per))
+        rate = Rate(int(permits), float(per))
     except ValueError as error:
         raise UnusableError(f"--rate takes requests/seconds, e.g. 100/60, got {text!r}") from error
+    source = "--shared-rate" if address is not None else "CAPILLARY_SHARED_RATE"
+    try:
+        return Rate(rate.permits, rate.per, otherwise if address is None else address)
+    except ValueError as error:
+        raise UnusableError(str(error).replace("Rate.shared", source, 1)) from None
 
 
 def _of(sandbox: Sandbox) -> dict[str, Any]:
@@ -112,6 +126,7 @@ def _outside(connection: Connection) -> dict[str, Any]:
         "base_url": connection.base_url,
         "proxy": connection.proxy,
         "ssl_context": _tls(connection.ca_file, connection.client_cert),
+        "shared_rate": environ.get("CAPILLARY_SHARED_RATE") or None,
     }
     if connection.username or connection.password_file or connection.client_key or connection.client_secret_file:
         where["auth"] = _auth(connection)

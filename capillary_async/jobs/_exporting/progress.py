@@ -179,7 +179,7 @@ class ProgressCounter:
                 self.noted(None)
             else:
                 self.noted(
-                    f"no answer for {outage.seconds:.0f} s ({type(outage.error).__name__}); "
+                    f"no answer{outage.of} for {outage.seconds:.0f} s ({type(outage.error).__name__}); "
                     f"retrying in {outage.retry_in:.0f} s"
                 )
 

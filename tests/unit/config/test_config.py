@@ -16,7 +16,7 @@ def test_the_defaults_are_those_of_the_design():
     assert attrs.astuple(Limits()) == (32, 8, None)
     assert attrs.astuple(RetryPolicy()) == (5, 0.2, 1.0, 20, 120, 500)
     assert attrs.astuple(Paging()) == (100, 4, False)
-    assert attrs.astuple(Rate(100, per=60)) == (100, 60)
+    assert attrs.astuple(Rate(100, per=60)) == (100, 60, None)
 
 
 SECONDS = [(Timeouts, name) for name in ("connect", "read", "attempt", "call")]
