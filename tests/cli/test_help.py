@@ -19,14 +19,14 @@ EXPORTS = tuple(f"export {name}" for name in READING)
 REPORTS = ("report expiry", "report liability")
 COMMANDS = ("", "demo", "sandbox", *READING, "export", *EXPORTS, "verify", "reconcile", "report", *REPORTS)
 LINES = {  # those with more options than fit 40 lines
-    "allocations": 46,
-    "awarded": 45,
-    "events": 41,
-    "ledger": 61,
-    "export allocations": 49,
-    "export awarded": 51,
-    "export events": 47,
-    "export ledger": 62,
+    "allocations": 47,
+    "awarded": 46,
+    "events": 42,
+    "ledger": 62,
+    "export allocations": 50,
+    "export awarded": 52,
+    "export events": 48,
+    "export ledger": 63,
 }
 
 

@@ -115,7 +115,7 @@ class Connection:
         server_timezone: Zone of times without an offset, e.g. Asia/Kolkata.
         dag_scope: The x-cap-neo-dag-scope of Neo calls.
         concurrency: Maximum requests at once.
-        rate: Requests/seconds, e.g. 100/60 (default: no limit).
+        rate: Maximum requests per seconds, e.g. 100/60 (default: no limit).
         shared_rate: Redis of the rate (default: CAPILLARY_SHARED_RATE).
         attempts: Maximum attempts per call, the first included.
         page_size: Records per page.
