@@ -1,4 +1,4 @@
-"""Requests that lists cost, by their length: `python -m benchmarks.requests` prints the README's table.
+"""Requests that lists cost, by their length: `python -m benchmarks.requests` prints the table of `performance.md`.
 
 Invariant: counted by the list's own server, nothing is computed. A row for each length; the columns are a plain reading
 with and without reading ahead, one with verify, and the first and the fifth customer of a job.

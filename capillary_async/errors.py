@@ -174,12 +174,12 @@ class CapillaryError(Exception):
 
     @property
     def message(self) -> str:
-        """The text of the error: what happened, to which request, what to do."""
+        """The text of the error, which says what happened, to which request, and what to do."""
         return str(self.args[0]) if self.args else ""
 
     @property
     def is_definitive(self) -> bool:
-        """Whether the server answered, and would answer the same again: a retry does not help.
+        """Whether the server answered, and would answer the same again, so that a retry does not help.
 
         False for errors of connecting, timeouts, 429, 5xx, bodies that are cut or not the API's (HTML), pages
         that did not fit together, and for requests that were never sent.
@@ -245,7 +245,7 @@ class TransportError(CapillaryError):
 
     @property
     def lacks_answer(self) -> bool:
-        """True: no complete answer came."""
+        """True, since no complete answer came."""
         return True
 
 
@@ -266,7 +266,7 @@ class TLSError(ConnectError):
 
     @property
     def concerns_all_keys(self) -> bool:
-        """True: every connection of the session has the same server and the same TLS settings."""
+        """True, since every connection of the session has the same server and the same TLS settings."""
         return True
 
 
@@ -339,7 +339,7 @@ class AuthenticationError(APIError):
 
     @property
     def concerns_all_keys(self) -> bool:
-        """True: every call of the session has the same credentials."""
+        """True, since every call of the session has the same credentials."""
         return True
 
 
@@ -375,12 +375,12 @@ class RateLimitedError(APIError):
 
     @property
     def is_definitive(self) -> bool:
-        """False: a later request may pass."""
+        """False, since a later request may pass."""
         return False
 
     @property
     def lacks_answer(self) -> bool:
-        """True: the server did not look at the request."""
+        """True, since the server did not look at the request."""
         return True
 
 
@@ -389,12 +389,12 @@ class ServerError(APIError):
 
     @property
     def is_definitive(self) -> bool:
-        """False: the server may recover."""
+        """False, since the server may recover."""
         return False
 
     @property
     def lacks_answer(self) -> bool:
-        """True: the server could not serve the request."""
+        """True, since the server could not serve the request."""
         return True
 
 
@@ -456,7 +456,7 @@ class DecodeError(CapillaryError):
 
     @property
     def lacks_answer(self) -> bool:
-        """Whether the body is cut or no JSON: then a proxy or a broken connection may be the cause."""
+        """Whether the body is cut or no JSON, of which a proxy or a broken connection may be the cause."""
         return self.cut or self.kind == "not-json"
 
 

@@ -270,7 +270,7 @@ class Response:
 
 
 class Handler(Protocol):
-    """What a middleware passes a request on to: the rest of the chain."""
+    """The rest of the chain, to which a middleware passes a request on."""
 
     def __call__(self, request: Request, /) -> Awaitable[Response]:
         """Send the request."""
@@ -278,7 +278,7 @@ class Handler(Protocol):
 
 
 class Middleware(Protocol):
-    """A step around each call: it may change the request, the response, or answer itself.
+    """A step around each call, which may change the request, the response, or answer itself.
 
     Example:
         >>> async def stamped(request: Request, handler: Handler) -> Response:

@@ -67,7 +67,7 @@ class Stats:
 
     @property
     def queued(self) -> int:
-        """Requests that wait for a permit: for the concurrency, the rate or the gate."""
+        """Requests that wait for a permit, because of the concurrency, the rate or the gate."""
         return self._gauges().queued
 
     @property

@@ -150,8 +150,8 @@ class PointsAllocationResource(Resource):
         are in four other tables, so this understates what expires. The points held are the sum of `remaining` over
         AVAILABLE rows; `points_exclusive` is what was issued.
 
-        Source: Get Allocated Points Details with Expiry in Specified Date Range, `GET
-            /x/neo/pointsAllocation/dateRange`.
+        Source: Get Allocated Points Details with Expiry in Specified Date Range,
+        `GET /x/neo/pointsAllocation/dateRange`.
 
         Args:
             entity_id: The customer.
@@ -180,8 +180,8 @@ class PointsAllocationResource(Resource):
     ) -> FanOut[int, PointsAllocation]:
         """The allocations of many customers that expire within two dates, concurrently; see `by_expiry`.
 
-        Source: Get Allocated Points Details with Expiry in Specified Date Range, `GET
-            /x/neo/pointsAllocation/dateRange`.
+        Source: Get Allocated Points Details with Expiry in Specified Date Range,
+        `GET /x/neo/pointsAllocation/dateRange`.
 
         Args:
             entity_ids: The customers.

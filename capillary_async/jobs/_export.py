@@ -95,7 +95,7 @@ async def export(
         on_progress: Called with an `ExportProgress` some times a second.
         cluster: What is read, where the session's `base_url` does not say it.
         status_file: A JSON file that says how far the export is, replaced every 2 seconds and at the end. Its members
-            are in `docs/night.md`.
+            are in `docs/how_to/night.md`.
         sleep: How pauses wait, for tests.
         query: The arguments of the call beside the ids, e.g. `program_id=2282` or `not_found="empty"`. `program_id` and
             `point_category_id` of allocations and awarded ids may be several, e.g. `[17383, 17384]`: every pair of

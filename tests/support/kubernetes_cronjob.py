@@ -1,4 +1,4 @@
-"""The part of Kubernetes' schema of a CronJob (batch/v1) that the README's manifest uses.
+"""The part of Kubernetes' schema of a CronJob (batch/v1) that the page's manifest uses.
 
 Invariant: what any supported version refuses is refused here: no member that is not listed, and `status` required of
 pod conditions, as versions up to 1.34 do.

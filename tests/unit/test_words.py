@@ -12,6 +12,7 @@ import tokenize
 from typing import TYPE_CHECKING
 
 import pytest
+from support.pages import PAGES
 from support.paths import PACKAGE, ROOT
 from support.words import banned_words
 
@@ -45,7 +46,7 @@ def test_plain_english() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "SECURITY.md"])
+@pytest.mark.parametrize("name", [*PAGES, ".github/SECURITY.md", ".github/CONTRIBUTING.md"])
 def test_plain_english_in_documents(name: str) -> None:
     """For those who read before they install; `--help` has its own test."""
     lines = enumerate((ROOT / name).read_text("utf-8").splitlines(), 1)

@@ -176,7 +176,7 @@ class Sandbox(Contents):
 
     @property
     def url(self) -> str:
-        """The base URL, `http://127.0.0.1:PORT`.
+        """The base URL, e.g. of port 8080 on 127.0.0.1.
 
         Raises:
             RuntimeError: It was never started.

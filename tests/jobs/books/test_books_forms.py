@@ -295,9 +295,9 @@ async def test_names_of_folders_that_are_refused(
 
 
 async def test_the_way_of_other_databases(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The README's statements write Parquet that is read; here the other database is DuckDB's own."""
+    """The page's statements write Parquet that is read; here the other database is DuckDB's own."""
     monkeypatch.chdir(tmp_path)
-    block = (ROOT / "README.md").read_text().partition("```sql\n")[2].partition("```")[0]
+    block = (ROOT / "docs/how_to/nightly_reconciliation.md").read_text().partition("```sql\n")[2].partition("```")[0]
     with duckdb.connect("finance.db") as database:
         database.execute("CREATE TABLE awards (id INTEGER, points VARCHAR)")
         database.execute("INSERT INTO awards VALUES (1, '10.5'), (2, '20.5'), (3, '30.500')")

@@ -1,4 +1,4 @@
-"""What a hostile value, environment or server cannot do: `SECURITY.md` names these tests, threat by threat.
+"""What a hostile value, environment or server cannot do, threat by threat: `docs/explanation/security.md`.
 
 Secrets in errors, logs and objects are hunted in `test_secrets.py`; here it is what goes over the wire, and whereto.
 """
@@ -495,24 +495,24 @@ def test_the_audit_sees_what_is_installed_here(audit: ModuleType) -> None:
     assert audit.CANARY not in listed
 
 
-# --- SECURITY.md ------------------------------------------------------------------------------------------------------
+# --- the page of threats ----------------------------------------------------------------------------------------------
 
 
 def named_tests() -> list[str]:
     """The tests that the threat table names."""
-    return re.findall(r"`(tests/[\w/]+\.py::\w+)`", (ROOT / "SECURITY.md").read_text())
+    return re.findall(r"`(tests/[\w/]+\.py::\w+)`", (ROOT / "docs/explanation/security.md").read_text())
 
 
 def test_every_threat_names_a_test() -> None:
     """Three columns, the last of them with a test."""
-    table = (ROOT / "SECURITY.md").read_text().partition("| threat |")[2]
+    table = (ROOT / "docs/explanation/security.md").read_text().partition("| threat |")[2]
     rows = [line for line in table.splitlines() if line.startswith("|")][1:]
     assert len(rows) >= 15
     assert [row for row in rows if row.count("|") != 4 or "`tests/" not in row.split("|")[3]] == []
 
 
 @pytest.mark.parametrize("name", sorted(set(named_tests())))
-def test_every_test_named_in_security_md_exists(name: str) -> None:
+def test_every_test_named_on_the_page_exists(name: str) -> None:
     """And is a test function of that file."""
     path, _, function = name.partition("::")
     assert re.search(rf"^(async )?def {function}\(", (ROOT / path).read_text(), re.MULTILINE), name
