@@ -115,23 +115,27 @@ def demo(
 
 
 @app.command(
-    help_epilogue=epilogue("0 stopped by Ctrl-C or SIGTERM, 1 could not run", "sandbox --port 0 --rate 100/60")
+    help_epilogue=epilogue(
+        "0 stopped by Ctrl-C or SIGTERM, 1 could not run; those of the command",
+        "sandbox --books books.csv -- sh nightly.sh",
+    )
 )
 def sandbox(
-    *,
+    *command: str,
     host: str = "127.0.0.1",
-    port: int = 8080,
+    port: int | None = None,
     customers: int = 500,
     seed: int = 7,
     latency: str = "0",
     rate: str | None = None,
     books: Path | None = None,
 ) -> int:
-    """Serve a sandbox until Ctrl-C, and print how to use it from curl, a shell and Python.
+    """Serve a sandbox until Ctrl-C, and print how to use it from curl, a shell and Python; or run one command with it.
 
     Args:
+        command: After --: runs with the sandbox as its cluster, which ends with it.
         host: The address to listen on.
-        port: The port; 0 for any free one.
+        port: The port; 0 for any free one. Default: 8080, or any with a command.
         customers: Number of customers.
         seed: The same seed gives the same customers and points.
         latency: Seconds before each answer, or a range: 0.02-0.2.
@@ -146,6 +150,7 @@ def sandbox(
         latency=latency_of(latency),
         rate=rate_of(rate),
         books=books,
+        command=command,
     )
     return run_coroutine(serve(options, lambda text: print(text, flush=True)))  # noqa: T201
 

@@ -1,4 +1,4 @@
-"""`sandbox`: serve a sandbox until it is stopped, and print how to use it.
+"""`sandbox`: serve a sandbox until it is stopped, and print how to use it; or while a command runs.
 
 Invariant: what is printed works when it is pasted. Called by `_app.py`.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import sysconfig
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SandboxOptions", "latency_of", "rate_of", "serve"]
 
+_PORT = 8080
 _HOW = """\
 A sandbox with {customers} customers (seed {seed}) answers on {url} until Ctrl-C.
 
@@ -64,15 +67,17 @@ class SandboxOptions:
         latency: Seconds before each answer, the least and the most.
         rate: Maximum requests, and the seconds they count for; None for no limit.
         books: A file for books of its allocations, with a file of ids beside it; None for neither.
+        command: Runs with the sandbox in its environment, which ends with it; empty for none.
     """
 
     host: str = "127.0.0.1"
-    port: int = 8080
+    port: int | None = None
     customers: int = 500
     seed: int = 7
     latency: tuple[float, float] = (0.0, 0.0)
     rate: tuple[float, float] | None = None
     books: Path | None = None
+    command: tuple[str, ...] = ()
 
 
 def latency_of(text: str) -> tuple[float, float]:
@@ -104,10 +109,10 @@ def rate_of(text: str | None) -> tuple[float, float] | None:
 
 
 async def serve(options: SandboxOptions, show: Callable[[str], object]) -> int:
-    """Serve until SIGINT or SIGTERM, and return the exit code.
+    """Serve until SIGINT or SIGTERM, or until the command ends, and return the exit code.
 
     Raises:
-        UnusableError: An option is invalid, or the port is taken.
+        UnusableError: An option is invalid, the port is taken, or the command cannot be started.
     """
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -121,13 +126,36 @@ async def serve(options: SandboxOptions, show: Callable[[str], object]) -> int:
         raise UnusableError(str(error)) from error
     try:
         if options.books is not None:
-            show(write_books_of(sandbox, options.books))
+            written = write_books_of(sandbox, options.books)
+            if not options.command:  # whose stdout it would be in
+                show(written)
+        if options.command:
+            return await _run_beside(sandbox, options.command, stop)
         show(how_to_use(sandbox, options))
         await stop.wait()
     finally:
         await sandbox.aclose()
     show(f"stopped after {count(sandbox.requests, 'request')}")
     return 0
+
+
+async def _run_beside(sandbox: Sandbox, command: tuple[str, ...], stop: asyncio.Event) -> int:
+    """Run a command with the sandbox as its cluster, and return its exit code; a signal ends both."""
+    own = {name: text for name, text in os.environ.items() if not name.startswith("CAPILLARY_")}
+    cluster = {"BASE_URL": sandbox.url, "USERNAME": sandbox.username, "PASSWORD": sandbox.password}
+    path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)))
+    environment = own | {f"CAPILLARY_{name}": text for name, text in cluster.items()} | {"PATH": path}
+    try:
+        process = await asyncio.create_subprocess_exec(*command, env=environment)
+    except OSError as error:
+        raise UnusableError(f"{command[0]} cannot be started: {error.strerror or error}") from error
+    ended, stopped = asyncio.ensure_future(process.wait()), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not ended.done():
+        process.terminate()
+    code = await ended
+    return code if code >= 0 else 128 - code  # as a shell has it
 
 
 async def _started(options: SandboxOptions) -> Sandbox:
@@ -137,7 +165,7 @@ async def _started(options: SandboxOptions) -> Sandbox:
         latency=options.latency,
         rate=options.rate,
         host=options.host,
-        port=options.port,
+        port=options.port if options.port is not None else 0 if options.command else _PORT,
         journal_limit=1_000,
         today=None if options.books is None else today_there(),  # a run of today finds no points that have lapsed
     )
