@@ -20,6 +20,7 @@ EXAMPLES = ROOT / "docs" / "examples"
 TEXT = (EXAMPLES / "README.md").read_text("utf-8")
 COMMANDS = re.findall(r"\| `([^`]*docs/[^`]*)` \|$", TEXT, re.MULTILINE)
 NIGHTLY = [command for command in COMMANDS if "docs/examples/nightly/" in command]
+QUERY = "program_id=2282&point_category_id=17383"
 (SERVICE,) = [command for command in COMMANDS if "docs/examples/service" in command]
 
 
@@ -54,7 +55,7 @@ def test_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env=os.environ) as process:
         try:
             assert _read("http://127.0.0.1:8757/ready")
-            rows = _read("http://127.0.0.1:8757/customers/600000001/points").splitlines()
+            rows = _read(f"http://127.0.0.1:8757/customers/600000001/points?{QUERY}").splitlines()
         finally:
             process.terminate()
             process.wait(timeout=30)
@@ -67,7 +68,7 @@ def _read(url: str) -> bytes:
         try:
             with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
                 return bytes(answer.read())
-        except OSError:
-            if time.monotonic() > end:
+        except OSError as error:  # it does not listen yet, or is not ready
+            if time.monotonic() > end or getattr(error, "code", 503) != 503:
                 raise
             time.sleep(0.1)
