@@ -12,6 +12,7 @@ Called by the endpoints, by `session.request` and by `classify.py`; imports erro
 No error made here has a context: the frames of one hold the customer's data.
 """
 
+from collections.abc import Sequence
 from datetime import tzinfo
 from typing import Any, Final, Generic, TypeVar, get_args, get_origin, overload
 
@@ -76,7 +77,8 @@ def rows(model: type[T], body: bytes, *, timezone: tzinfo | None = None, raw: bo
         found = fast.read(body)
         if found is not None:
             records, plain = found
-            return Decoded(tuple(records), len(records), drift=None if plain else _odd_members(fast, records, body))
+            drift = None if plain else _odd_members(fast, records, body)
+            return Decoded(records if isinstance(records, tuple) else tuple(records), len(records), drift=drift)
     value = parse(body)
     if value is None:
         raise wrong_shape([("$", "expected an array, got null")], body)
@@ -170,7 +172,7 @@ def _dropped(count: int) -> tuple[ApiMessage, ...]:
     return (ApiMessage(code=None, message=f"{what} dropped from the answer"),)
 
 
-def _odd_members(fast: FastDecoder[T], records: list[T], body: bytes) -> Any:
+def _odd_members(fast: FastDecoder[T], records: Sequence[T], body: bytes) -> Any:
     """The members of each record that no page documents.
 
     Raises:

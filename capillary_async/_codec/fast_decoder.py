@@ -6,7 +6,7 @@ is left to the converter, which checks each value. Called by `decode.rows`.
 
 import decimal
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from operator import attrgetter
@@ -16,7 +16,7 @@ import attrs
 import msgspec
 from attrs import field, frozen
 
-from capillary_async._codec.raw_rows import raw_decoder
+from capillary_async._codec.raw_rows import PlainReader, plain_reader, raw_decoder
 from capillary_async.models import PointsAllocation, PointsAwarded
 from capillary_async.models.exact import MOST_DIGITS, bounded
 
@@ -69,13 +69,15 @@ class FastDecoder(Generic[T]):
     texts: Callable[[list[T]], list[str | None]]
     members: frozenset[str]
     amounts: tuple[Callable[[T], Any], ...]
-    raw: bool = False
+    raw: PlainReader | None = None
     kinds: _Kinds = field(factory=_Kinds, init=False)
 
-    def read(self, body: bytes) -> tuple[list[T], bool] | None:
+    def read(self, body: bytes) -> tuple[Sequence[T], bool] | None:
         """The records, and whether all their members are surely documented; None if the proof fails."""
         if not decimal.getcontext().traps[decimal.InvalidOperation]:
             return None  # Decimal("1e9999999999999999999") would be NaN instead of an error
+        if self.raw is not None and (rows := self._plain(self.raw, body)) is not None:
+            return rows, True
         try:
             records = self.decode(body)
             if not records:
@@ -100,6 +102,14 @@ class FastDecoder(Generic[T]):
             return None
         return (records, plain) if exact else None
 
+    @staticmethod
+    def _plain(raw: PlainReader, body: bytes) -> Sequence[Any] | None:
+        """The raw rows of a page whose rows all have each member once; None for every other."""
+        try:
+            return raw.read(body) if _are_short(body) else None
+        except (ValueError, RecursionError):
+            return None
+
     def _remember(self, texts: list[str | None], rows: list[bytes]) -> None:
         """Remember the plain rows of a page by their texts: most pages are made of the rows of the pages before."""
         if len(self.kinds) > _MOST_KINDS:
@@ -110,7 +120,7 @@ class FastDecoder(Generic[T]):
 
     def _exact(self, records: list[T], *, short: bool) -> bool:
         """Whether each amount is one: of raw rows an int or digits that columns can take, of records within bounds."""
-        if self.raw:
+        if self.raw is not None:
             return short and all(_RAW.issuperset(map(type, map(amount, records))) for amount in self.amounts)
         return short or all(bounded(one) for amount in self.amounts for one in map(amount, records) if one is not None)
 
@@ -189,5 +199,5 @@ def fast_decoder(model: Any, *, raw: bool = False) -> FastDecoder[Any]:
         texts=_TEXTS[model],
         members=frozenset(fields),
         amounts=tuple(attrgetter(name) for name, *_ in numbers),
-        raw=raw,
+        raw=plain_reader(model) if raw else None,
     )

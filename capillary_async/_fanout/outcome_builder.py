@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from capillary_async._codec.drift import carried
 from capillary_async._fanout.outcome import Outcome
@@ -86,7 +86,7 @@ class OutcomeBuilder:
 
     async def _send_outcome(self, key: Any, error: CapillaryError | None) -> None:
         pages = self._pages.pop(key, [])
-        items = () if error is not None else _joined([tuple(page.items) for page in pages])
+        items = () if error is not None else _joined([_tuple_of(page.items) for page in pages])
         warnings = _joined([page.warnings for page in pages])
         drift = _joined([carried(page) for page in pages]) or None
         sent = self._places[key], Outcome(key, items, error, warnings, len(pages), drift)
@@ -97,3 +97,8 @@ class OutcomeBuilder:
 def _joined(parts: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     """All parts in one; a single part is not copied."""
     return parts[0] if len(parts) == 1 else tuple(chain.from_iterable(parts))
+
+
+def _tuple_of(items: Any) -> tuple[Any, ...]:
+    """Items as a tuple; that of raw rows keeps its columns."""
+    return cast("tuple[Any, ...]", items) if isinstance(items, tuple) else tuple(items)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
-from capillary_async._paging.seen import Past, Seen, Stored, content_of
+from capillary_async._paging.contents import content_of
+from capillary_async._paging.seen import Past, Seen, Stored
 from capillary_async.errors import CapillaryError, PageLoopError, RecordConflictError
 
 if TYPE_CHECKING:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from hashlib import blake2b
 from itertools import chain, count, islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from attrs import astuple, define, field, frozen, has
+from attrs import define, field, frozen
+
+from capillary_async._paging.contents import digests_of, loose_digest, stable_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
-__all__ = ["Past", "Seen", "Stored", "content_of"]
+__all__ = ["Past", "Seen", "Stored"]
 
 T = TypeVar("T")
 
@@ -133,15 +134,15 @@ class Seen(Generic[T]):
         """Whether one of the keys was seen."""
         if not self._known.isdisjoint(keys):
             return True
-        return bool(self._stored.known) and not self._stored.known.isdisjoint(map(_digest, keys))
+        return bool(self._stored.known) and not self._stored.known.isdisjoint(map(stable_digest, keys))
 
     def knows(self, key: Hashable) -> bool:
         """Whether the key was seen."""
-        return key in self._known or (bool(self._stored.known) and _digest(key) in self._stored.known)
+        return key in self._known or (bool(self._stored.known) and stable_digest(key) in self._stored.known)
 
     def knows_loose(self, items: Iterable[T]) -> bool:
         """Whether all of these records without a key were seen."""
-        return all(_content(item) in self._loose for item in items)
+        return all(loose_digest(item) in self._loose for item in items)
 
     def differing(self, records: Sequence[tuple[Hashable, T]]) -> Hashable | None:
         """The first key that was seen with other content; None where there is none."""
@@ -155,7 +156,7 @@ class Seen(Generic[T]):
             elif number < self._near:
                 same = self._kept(number, pages)[key] == item
             else:
-                same = self._digests[number - self._near] == _content(item)
+                same = self._digests[number - self._near] == digests_of((item,))[0]
             if not same:
                 return key
         return None
@@ -168,8 +169,8 @@ class Seen(Generic[T]):
         return pages[page]
 
     def _same_as_stored(self, key: Hashable, item: T) -> bool:
-        known = self._stored.content(_digest(key)) if self._stored.known else None
-        return known is None or known == _digest(item)
+        known = self._stored.content(stable_digest(key)) if self._stored.known else None
+        return known is None or known == stable_digest(item)
 
     def add(
         self,
@@ -190,7 +191,7 @@ class Seen(Generic[T]):
             decoded: Whether `redecode` keeps the records, and not their body.
         """
         if loose:
-            self._loose.update(dict.fromkeys(map(_content, loose)))
+            self._loose.update(dict.fromkeys(map(loose_digest, loose)))
         if not keys:
             return
         if self._numbers is not None:
@@ -200,69 +201,19 @@ class Seen(Generic[T]):
             self._bodies.append(redecode)
             self._near += len(keys)
         else:
-            self._digests.extend(_contents_of(items, signed=getattr(redecode, "signed", True)))
+            self._digests.extend(digests_of(items, signed=getattr(redecode, "signed", True)))
         self._known.update(keys)
         self._order.append(keys)
 
     def stored(self, number: int, stale: int) -> Stored:
         """The last of the first `number` keys, as digests, and the contents of the last of these."""
         keys = list(self._first(number, max(number - STORED_KEYS, 0)))
-        digests = array("Q", map(_digest, keys))
+        digests = array("Q", map(stable_digest, keys))
         room = STORED_KEYS - len(digests)
         older = array("Q", self._stored.keys)[-room:] if room else array("Q")
         contents = array("Q")
         if number <= self._near:  # contents after the kept bodies are digests of this process alone
             pages: dict[int, dict[Hashable | None, T]] = {}
             last = enumerate(keys[-STORED_CONTENTS:], max(number - STORED_CONTENTS, 0))
-            contents.extend(_digest(self._kept(place, pages)[key]) for place, key in last)
+            contents.extend(stable_digest(self._kept(place, pages)[key]) for place, key in last)
         return Stored((older + digests).tobytes(), contents.tobytes(), stale)
-
-
-def _content(item: Any) -> int:
-    """A digest of a record for this process: the record's own hash, where it has one.
-
-    Python's hash of -1 equals that of -2, so the places of each -1 count too.
-    """
-    item = _record_of(item)
-    try:
-        digest = hash(item)
-    except TypeError:
-        return hash(content_of(item))
-    ones = tuple(_minus_ones(item, 0))
-    return hash((digest, ones)) if ones else digest
-
-
-def _minus_ones(value: Any, place: int) -> Iterator[int]:
-    """The places of each -1 in a record, one number for each."""
-    if has(cast("type[Any]", type(value))):
-        value = astuple(value, recurse=False)
-    if isinstance(value, tuple):
-        for number, one in enumerate(cast("tuple[Any, ...]", value), 1):
-            yield from _minus_ones(one, place * 1_000 + number)
-    elif value == -1:
-        yield place
-
-
-def _contents_of(items: Sequence[Any], *, signed: bool) -> list[int]:
-    """The digest of each record; `signed` where one may hold a negative number."""
-    try:
-        return list(map(_content if signed else hash, items))  # by `hash` three times as fast
-    except TypeError:
-        return list(map(_content, items))
-
-
-def content_of(item: Any) -> str:
-    """The whole content of a record as text, the same in every process. The repr of a record is cut."""
-    item = _record_of(item)
-    return repr(astuple(item)) if has(cast("type[Any]", type(item))) else repr(item)
-
-
-def _record_of(item: Any) -> Any:
-    """The record of a raw row; anything else as it is."""
-    return item.record() if hasattr(item, "__struct_fields__") else item
-
-
-def _digest(value: Any) -> int:
-    """A digest of a key or record that is the same in every process."""
-    text = content_of(value).encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")

@@ -82,7 +82,7 @@ class FetchedPage(Generic[T]):
         before: Past | None = None,
     ) -> Page[T]:
         """The page that users receive, with these of its items."""
-        given = tuple(items)
+        given = items if isinstance(items, tuple) else tuple(items)  # raw rows keep their columns
         return Page(
             given,
             number,

@@ -50,6 +50,8 @@ class BatchBuilder:
         self._name = source.name
         self._most = rows
         self._piece = min(rows, _PIECE)
+        self._packed = self._columns.packed()  # rows after those in `_pieces`; `_waiting` is empty meanwhile
+        self._packed_keys: list[Any] = []
         self._waiting: list[_Rows] = []
         self._count = 0  # rows in `_waiting`
         self._pieces: list[Any] = []
@@ -59,7 +61,7 @@ class BatchBuilder:
     @property
     def full(self) -> bool:
         """Whether there are rows for a whole batch."""
-        return self._made >= self._most
+        return self._made + self._packed.rows >= self._most
 
     def add(self, part: Part) -> None:
         """Add rows of one key.
@@ -72,26 +74,51 @@ class BatchBuilder:
             self._next.pop(part.key, None)
         else:
             self._next[part.key] = first + len(part.items)
-        if part.items:
+        if part.items and not self._pack(part):
+            self._seal()
             self._waiting.append(_Rows(part.key, part.items, first, part.page))
             self._count += len(part.items)
         if self._count >= self._piece:
             self._make()
 
+    def _pack(self, part: Part) -> bool:
+        """Pack a page of raw rows by its columns; False where it has none, or a value that has to be looked at."""
+        columns = getattr(part.items, "columns", None)
+        if columns is None:
+            return False
+        self._make()
+        if not self._packed.add(columns):
+            return False
+        if self._key is not None:
+            self._packed_keys += [part.key] * len(part.items)
+        return True
+
+    def _seal(self) -> None:
+        """Make a piece of the packed rows."""
+        if self._packed.rows:
+            keys, self._packed_keys = self._packed_keys, []
+            self._add(keys, self._columns.whole(self._packed.take()))
+
     def _make(self) -> None:
-        """Make columns of the rows that wait."""
+        """Make a piece of the rows that wait."""
+        if not self._waiting:
+            return
         waiting, self._waiting, self._count = self._waiting, [], 0
         records = [record for rows in waiting for record in rows.items]
         arrays = self._columns.arrays(records, lambda number: _place(waiting, number, self._name))
+        self._add([rows.key for rows in waiting for _ in rows.items], arrays)
+
+    def _add(self, keys: list[Any], arrays: list[Any]) -> None:
         if self._key is not None:
-            keys = [rows.key for rows in waiting for _ in rows.items]
             arrays.insert(0, pa.array(list(map(self._convert, keys)) if self._convert else keys, self._key))
-        self._pieces.append(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
-        self._made += len(records)
+        piece = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        self._pieces.append(piece)
+        self._made += piece.num_rows
 
     def take(self) -> Any:
         """A batch of at most `rows` rows; None where there are none."""
-        if not self.full and self._waiting:
+        self._seal()
+        if not self.full:
             self._make()
         if not self._made:
             return None

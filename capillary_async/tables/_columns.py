@@ -6,18 +6,20 @@ Called by `batches` and by the Parquet format of the export.
 
 from __future__ import annotations
 
-from array import array
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from operator import attrgetter, itemgetter
-from typing import Any
+from operator import attrgetter
+from typing import Any, cast
 
 from msgspec.structs import astuple
 
 from capillary_async._repr import cut
+from capillary_async.models.exact import EXACT
 from capillary_async.tables._errors import UnfitError
 from capillary_async.tables._imports import pa, pc
+from capillary_async.tables._packed import PackedColumns, amounts_of, numbers_of
 from capillary_async.tables._schema import DERIVED, QUANTITY, Convert, fields_of, schema
 
 __all__ = ["Columns"]
@@ -26,8 +28,7 @@ _FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999  # milliseconds: the fi
 _NULL = type(None)
 _SHOWN = 80  # characters of a value in an error
 _INT64 = pa.int64()
-_REPEATED = 4  # from so many times on that an amount comes in the mean, each is made one only once
-_BEYOND = 10**18  # thousandths: the first amount beyond decimal128(18, 3)
+_THOUSANDTH = Decimal("0.001")
 
 
 class Columns:
@@ -64,7 +65,14 @@ class Columns:
             UnfitError: A value does not fit its column.
         """
         values = self._values(records)
-        made = {name: self._array(name, values[name], place) for name in self.fields}
+        return self.whole({name: self._array(name, values[name], place) for name in self.fields})
+
+    def packed(self) -> PackedColumns:
+        """Collects raw rows page after page; `whole` makes the columns of its arrays."""
+        return PackedColumns({name: kind for name, (kind, _) in self._fields.items()}, self.fields)
+
+    def whole(self, made: Mapping[str, Any]) -> list[Any]:
+        """An array per column, of the arrays of the fields."""
         return [made[name] if name in made else _times(made[self._source[name]]) for name in self._names]
 
     def _values(self, records: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
@@ -81,7 +89,10 @@ class Columns:
             return _amounts(values) if kind is QUANTITY else _of(values, kind, convert)
         except (pa.ArrowException, OverflowError):
             values = _decimals(values) if kind is QUANTITY else list(map(convert, values)) if convert else values
-            number = next((number for number, value in enumerate(values) if _refusal(value, kind)), 0)
+            exact = list(map(_without_zeros, values))
+            number = next((number for number, value in enumerate(exact) if _refusal(value, kind)), None)
+            if number is None:
+                return pa.array(exact, kind)
             key, row = place(number)
             field, what, inner = _described(name, values[number], kind)
             advice = self._advice if pa.types.is_decimal(inner) else "report it"
@@ -92,14 +103,9 @@ class Columns:
 
 def _of(values: Sequence[Any], kind: Any, convert: Convert | None) -> Any:
     if kind == _INT64:
-        with suppress(TypeError):  # a null is among them
-            return _shared(kind, array("q", values))
+        with suppress(struct.error):  # one does not fit
+            return numbers_of(values)
     return pa.array(list(map(convert, values)) if convert else values, kind)
-
-
-def _shared(kind: Any, numbers: array[int]) -> Any:
-    """An Arrow array of numbers, whose memory it shares."""
-    return pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
 
 
 def _amounts(values: Sequence[Any]) -> Any:
@@ -108,25 +114,12 @@ def _amounts(values: Sequence[Any]) -> Any:
     Arrow reads digits faster than it takes Decimals, and refuses what does not fit. An exponent is never among the
     digits: Arrow ends the process on some.
     """
-    with suppress(TypeError):  # not all of them are whole numbers
-        return _of_whole(array("q", values))
     kinds = set(map(type, values))
     if not kinds <= {int, bytes, _NULL}:
         return pa.array(_decimals(values), QUANTITY)
-    distinct = list(dict.fromkeys(values))
-    if len(distinct) * _REPEATED > len(values):
-        return _of_digits(values, kinds)
-    places = dict(zip(distinct, range(len(distinct)), strict=True))
-    return _of_digits(distinct, kinds).take(_shared(pa.int32(), array("i", itemgetter(*values)(places))))
-
-
-def _of_whole(numbers: array[int]) -> Any:
-    """Amounts of whole numbers: as many thousandths as the decimals hold, which are then read as what they are."""
-    thousandths = pc.multiply_checked(_shared(_INT64, numbers), 1_000)
-    ends = pc.min_max(thousandths).as_py()
-    if ends["max"] is not None and max(ends["max"], -ends["min"]) >= _BEYOND:
-        raise pa.ArrowInvalid("an amount has more digits than its column")
-    return thousandths.cast(pa.decimal128(19)).view(QUANTITY)
+    with suppress(KeyError):  # one does not fit
+        return amounts_of(values)
+    return _of_digits(values, kinds)
 
 
 def _of_digits(values: Sequence[Any], kinds: set[type[Any]]) -> Any:
@@ -150,6 +143,18 @@ def _times(numbers: Any) -> Any:
         return numbers.cast(pa.timestamp("ms", "UTC"))
     known = pc.and_(pc.greater_equal(numbers, _FIRST), pc.less_equal(numbers, _LAST))
     return pc.if_else(known, numbers, pa.scalar(None, pa.int64())).cast(pa.timestamp("ms", "UTC"))
+
+
+def _without_zeros(value: Any) -> Any:
+    """A value whose amounts have no zeros after their third decimal: however many there are, Arrow refuses or takes."""
+    if isinstance(value, dict):
+        return {name: _without_zeros(one) for name, one in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return list(map(_without_zeros, cast("list[Any]", value)))
+    if isinstance(value, Decimal):
+        with suppress(ArithmeticError):  # another digit follows there, which is reported
+            return value.quantize(_THOUSANDTH, context=EXACT)
+    return value
 
 
 def _described(name: str, value: Any, kind: Any) -> tuple[str, str, Any]:
