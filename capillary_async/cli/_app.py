@@ -6,7 +6,7 @@ Invariant: the function of a command only collects its options. Called by `main`
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import CycloptsError, MissingArgumentError
 from rich.console import Console
@@ -15,6 +15,7 @@ from capillary_async._files.addresses import without_secrets
 from capillary_async._version import __version__
 from capillary_async.cli._commands import ledger as _ledger
 from capillary_async.cli._commands import read as _read
+from capillary_async.cli._commands.publish import publish as run_publish
 from capillary_async.cli._commands.reconcile import WithBooks
 from capillary_async.cli._commands.reconcile import reconcile as run_reconcile
 from capillary_async.cli._commands.sandbox import SandboxOptions, latency_of, rate_of, serve
@@ -272,3 +273,34 @@ def reconcile(folder: str, *more: str, with_books: WithBooks = _BOOKS) -> int:  
         more: Folders of exports of the same kind, compared with it as one.
     """
     return run_coroutine(run_reconcile((folder, *more), with_books))
+
+
+@app.command(
+    help_epilogue=epilogue(
+        f"0 the whole export is at the URL, 1 could not run or was refused, {STOPPED}",
+        "publish points/ s3://lake/points/2026-06-01",
+    )
+)
+def publish(
+    folder: str,
+    url: str,
+    /,
+    *more: str,
+    table: Literal["delta"] | None = None,
+    endpoint: str | None = None,
+    quiet: Annotated[bool, FLAG] = False,
+) -> int:
+    """Send a complete export to an object store, verified, its manifest last; or make it a Delta table.
+
+    URLs: s3://bucket/folder, gs://bucket/folder, abfss://container@account.dfs.core.windows.net/folder,
+    file:///folder. Credentials come from the environment. The same command again continues.
+
+    Args:
+        folder: The folder of the export; with --table delta also several, before the URL.
+        url: Where to.
+        more: With several folders, the URL is the last one.
+        table: Replace the rows of a Delta table, in one commit.
+        endpoint: URL of an S3-compatible server (default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL).
+        quiet: Print nothing.
+    """
+    return run_coroutine(run_publish((folder, url, *more), table, endpoint, quiet=quiet))

@@ -22,6 +22,9 @@ from capillary_async.jobs._export import export
 from capillary_async.jobs._exporting.customer_ids import ids_in_parquet
 from capillary_async.jobs._exporting.progress import ExportProgress, ExportResult
 from capillary_async.jobs._plan import ExportPlan, plan_export
+from capillary_async.jobs._publish import publish
+from capillary_async.jobs._publishing.result import PublishResult
+from capillary_async.jobs._publishing.sending import PublishProgress
 from capillary_async.jobs._reconcile import reconcile
 from capillary_async.jobs._report.point_reports import expiry_report, liability_report
 from capillary_async.jobs._report.result import PointsReport
@@ -33,6 +36,8 @@ __all__ = [
     "ExportResult",
     "JobError",
     "PointsReport",
+    "PublishProgress",
+    "PublishResult",
     "ReconcileResult",
     "VerifyResult",
     "expiry_report",
@@ -40,6 +45,7 @@ __all__ = [
     "ids_in_parquet",
     "liability_report",
     "plan_export",
+    "publish",
     "reconcile",
     "verify",
 ]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 READING = ("allocations", "awarded", "events", "ledger")
 EXPORTS = tuple(f"export {name}" for name in READING)
 REPORTS = ("report expiry", "report liability")
-COMMANDS = ("", "demo", "sandbox", *READING, "export", *EXPORTS, "verify", "reconcile", "report", *REPORTS)
+COMMANDS = ("", "demo", "sandbox", *READING, "export", *EXPORTS, "verify", "reconcile", "publish", "report", *REPORTS)
 LINES = {  # those with more options than fit 40 lines
     "allocations": 47,
     "awarded": 46,

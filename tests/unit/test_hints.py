@@ -53,6 +53,7 @@ USERS = {
     "Pager": {"collect", "first", "options", "page", "pages", *TABLES},
     "PointsDeduction": {"award_key"},
     "PointsReport": {"lines"},
+    "PublishResult": {"lines"},
     "ReconcileResult": {"broken", "kept", "lines", "verdict"},
     "Request": {"with_header"},
     "Response": {"request_id"},

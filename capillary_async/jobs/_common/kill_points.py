@@ -1,7 +1,8 @@
 """The moments at which a job may be killed, by name, so that tests can kill it there.
 
 Invariant: a point does nothing unless it was armed, by the environment when the process starts or by a test; then the
-process kills itself there with SIGKILL, as a power cut would. Called between the steps that make a shard durable.
+process kills itself there with SIGKILL, as a power cut would. Called between the steps that make a shard durable, and
+between the files of a publication.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 
-__all__ = ["POINTS", "VARIABLE", "arm", "reached"]
+__all__ = ["POINTS", "PUBLISH_POINTS", "VARIABLE", "arm", "reached"]
 
 VARIABLE = "CAPILLARY_ASYNC_DIE_AT"  # `name`, or `name:3` for the third time
 POINTS = (
@@ -29,6 +30,7 @@ POINTS = (
     "manifest-written",
     "manifest-renamed",
 )
+PUBLISH_POINTS = ("file-sent", "file-checked", "manifest-sent", "table-committed")
 
 
 class _Armed:

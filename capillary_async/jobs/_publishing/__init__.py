@@ -1,0 +1,1 @@
+"""Sending a finished export to an object store or a Delta table."""

@@ -1,0 +1,104 @@
+"""An export as a copy in a store: its shards, then its manifest.
+
+Invariant: the manifest is written last, so that a folder with a manifest is a whole export; no file of another export
+is replaced. Called by `_publish.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+
+from capillary_async.jobs._common.errors import JobError
+from capillary_async.jobs._common.kill_points import reached
+from capillary_async.jobs._publishing.finished import FinishedExport, label_of
+from capillary_async.jobs._publishing.sending import PublishProgress, Sent, refuse_other, send
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Mapping, Sequence
+
+    from capillary_async.jobs._publishing.finished import Piece
+    from capillary_async.jobs._publishing.store import Store
+
+__all__ = ["publish_copy"]
+
+_MANIFEST = "manifest.json"
+
+
+def publish_copy(
+    store: Store, export: FinishedExport, stop: threading.Event, on_progress: Callable[[PublishProgress], None] | None
+) -> Sent:
+    """Send an export; nothing if it is there.
+
+    Raises:
+        JobError: Another export or files of something else are there, or the store refuses.
+    """
+    published = _published(store, export)
+    sizes, pieces = store.sizes("shards"), export.pieces("shards")
+    refuse_other(store, sizes, pieces)
+    if published and _has_all(sizes, pieces):
+        return Sent(files=len(pieces) + 1)
+    if not published:
+        _refuse_other_bytes(store, sizes, pieces)
+    sent = send(store, pieces, sizes, stop, on_progress)
+    if stop.is_set():
+        raise JobError("interrupted")
+    if published:
+        return attrs.evolve(sent, files=sent.files + 1)
+    if _published(store, export) or not _has_all(store.sizes("shards"), pieces):
+        raise JobError(f"another process published at {store.destination} meanwhile: look there, and publish again")
+    store.put_bytes(_MANIFEST, export.encoded)
+    reached("manifest-sent")
+    if store.read(_MANIFEST) != export.encoded:
+        raise JobError(f"{store.destination}/{_MANIFEST} was sent and came back otherwise: publish again")
+    return Sent(files=sent.files + 1, sent=sent.sent + 1, bytes_sent=sent.bytes_sent + len(export.encoded))
+
+
+def _has_all(sizes: Mapping[str, int], pieces: Sequence[Piece]) -> bool:
+    return all(sizes.get(each.name) == each.bytes for each in pieces)
+
+
+def _refuse_other_bytes(store: Store, sizes: Mapping[str, int], pieces: Sequence[Piece]) -> None:
+    """Check that files that are there are ours, or the first part of one that was cut off while it was written."""
+    for each in pieces:
+        size = sizes.get(each.name)
+        if size is None or store.sha256(each.name) == (size, _digest_of_first(each, size)):
+            continue
+        raise JobError(
+            f"{store.destination}/{each.name} is there with other bytes than {each.path}, e.g. of another export that "
+            "was not published to its end: remove what is there, or publish at another URL"
+        )
+
+
+def _digest_of_first(piece: Piece, size: int) -> str:
+    """The SHA-256 of the first bytes of a file on this disk."""
+    if size == piece.bytes:
+        return piece.sha256
+    with piece.path.open("rb") as file:
+        return hashlib.sha256(file.read(size)).hexdigest()
+
+
+def _published(store: Store, export: FinishedExport) -> bool:
+    """Whether the manifest of this export is there."""
+    there = store.read(_MANIFEST)
+    if there is None or there == export.encoded:
+        return there is not None
+    members = _members(there)
+    if "source" not in members:
+        raise JobError(f"{store.destination}/{_MANIFEST} is no manifest of an export: publish at another URL")
+    raise JobError(
+        f"another export is at {store.destination} ({label_of(members, hashlib.sha256(there).hexdigest())}), and "
+        f"{export.label} is not written over it: publish at another URL, e.g. one with the day in its name"
+    )
+
+
+def _members(data: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
