@@ -1,4 +1,4 @@
-"""A process that runs exports in children of its own, which a test kills: `python job_runner.py`.
+"""A process that runs exports and publications in children of its own, which a test kills: `python job_runner.py`.
 
 Invariant: a child is a whole process, forked from one that has imported everything, so that a hundred of them take no
 time to start. A line of JSON on stdin starts one, an empty one waits for its end; each is answered by a line.
@@ -17,6 +17,7 @@ from typing import Any
 from job_server import at_once
 
 from capillary_async import AsyncSession, BasicAuth, RetryPolicy, jobs
+from capillary_async.cli import main as main_of_cli
 from capillary_async.jobs import _export
 from capillary_async.jobs._common import kill_points as _points
 from capillary_async.jobs._exporting import shard as _shards
@@ -103,6 +104,8 @@ def child(asked: dict[str, Any]) -> int:
     if asked.get("broken"):
         BROKEN[asked["broken"]]()
     try:
+        if "publish" in asked:
+            return main_of_cli(["publish", *asked["publish"]])
         return asyncio.run(export(asked))
     except BaseException:
         traceback.print_exc()

@@ -1,0 +1,46 @@
+"""What the tests of `publish` share: exports, and a store."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from support.finished_export import export_to
+from support.job_server import UNKNOWN, Customers
+from support.object_store import ObjectStore, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of exports: `first`, `later` (of other customers), `other`, `failed`, `lines`, `wider`."""
+    folder = tmp_path_factory.mktemp("exports")
+    with Customers() as server:
+        export_to(folder / "first", server.url, range(1, 50))
+        export_to(folder / "failed", server.url, [1, 2, UNKNOWN + 1])
+        export_to(folder / "lines", server.url, range(1, 20), format="jsonl")
+        export_to(folder / "wider", server.url, range(100, 120), program_id=[2282])
+        export_to(folder / "other", server.url, range(40, 60))
+        time.sleep(1.1)  # the times of a manifest are in seconds
+        export_to(folder / "later", server.url, range(50, 90))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def _server() -> Iterator[ObjectStore]:
+    with running() as store:
+        yield store
+
+
+@pytest.fixture
+def store(_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """An S3-compatible store with the bucket `lake`, which the environment names."""
+    for name, value in _server.environment.items():
+        monkeypatch.setenv(name, value)
+    _server.writes.clear()
+    _server.writes_left = None
+    return _server
