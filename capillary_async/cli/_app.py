@@ -235,7 +235,7 @@ def ledger(  # noqa: D417 - the groups of options describe themselves
 def verify(  # noqa: D417 - the groups of options describe themselves
     out: Path,
     /,
-    *,
+    *more: Path,
     against_api: Annotated[bool, FLAG] = False,
     sample: int = 100,
     seed: int | None = None,
@@ -248,6 +248,7 @@ def verify(  # noqa: D417 - the groups of options describe themselves
 
     Args:
         out: The folder of the export.
+        more: Folders of other exports, e.g. of the other shards.
         against_api: Also read a sample of customers again, over the connection, and compare each record.
         sample: Number of customers in the sample.
         seed: The same seed selects the same sample. Default: random.
@@ -255,7 +256,7 @@ def verify(  # noqa: D417 - the groups of options describe themselves
         quiet: Print only what differs.
     """
     return run_coroutine(
-        run_verify(Checked(out, against_api, sample, seed, quiet, status_file), connection, sandbox_of)
+        run_verify(Checked((out, *more), against_api, sample, seed, quiet, status_file), connection, sandbox_of)
     )
 
 

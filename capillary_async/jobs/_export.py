@@ -27,6 +27,7 @@ from capillary_async.jobs._common.kill_points import reached
 from capillary_async.jobs._common.sources import SOURCES, Reading
 from capillary_async.jobs._dataset.folder import ExportFolder, is_own_file
 from capillary_async.jobs._dataset.formats import FormatName, format_of
+from capillary_async.jobs._dataset.id_shard import IdList, IdShard
 from capillary_async.jobs._dataset.manifest import Manifest, read_of, refuse_unowned
 from capillary_async.jobs._dataset.shard_format import Format
 from capillary_async.jobs._dataset.state import Shard, State
@@ -55,6 +56,7 @@ async def export(
     *,
     session: AsyncSession,
     format: FormatName = "parquet",  # noqa: A002 - what it is called everywhere
+    shard: tuple[int, int] | None = None,
     shard_keys: int = SHARD_KEYS,
     verify: bool | None = None,
     rounds: int = ROUNDS,
@@ -83,6 +85,9 @@ async def export(
         out: The folder; it is made.
         session: The caller's; it is not closed.
         format: `parquet` or `jsonl`.
+        shard: `(3, 16)` reads the third of 16 shards of the ids, by a hash of the id, for several processes or machines
+            with a folder each and the same ids. `verify` and `reconcile` take the folders together, and say whether one
+            is missing. None reads all.
         shard_keys: Customers per file.
         verify: Whether lists of several pages are read until two readings agree; None for the session's own.
         rounds: Number of retry rounds for customers that failed. Those that the service refused, and would again, are
@@ -115,7 +120,7 @@ async def export(
     """
     job = checked_run(
         source, out, session=session, query=query, format=format, shard_keys=shard_keys, verify=verify, rounds=rounds,
-        paranoid=paranoid, on_progress=on_progress,
+        paranoid=paranoid, on_progress=on_progress, shard=shard,
     )  # fmt: skip
     job.stop, job.grace, job.sleep = stop, grace, sleep
     job.allow_empty = allow_empty
@@ -135,7 +140,7 @@ def checked_run(
     source: str, out: str | os.PathLike[str], *, session: AsyncSession, query: dict[str, Any],
     format: FormatName,  # noqa: A002 - as `export` calls it
     shard_keys: int, verify: bool | None, rounds: int = ROUNDS, paranoid: bool = False,
-    on_progress: Callable[[ExportProgress], object] | None = None,
+    on_progress: Callable[[ExportProgress], object] | None = None, shard: tuple[int, int] | None = None,
 ) -> ExportRun:  # fmt: skip
     """Check the arguments of an export, and make its run.
 
@@ -148,11 +153,12 @@ def checked_run(
         raise InvalidRequestError(f"format takes 'parquet' or 'jsonl', got {format!r}", argument="format")
     whole("shard_keys", shard_keys, 1)
     whole("rounds", rounds, 0)
+    of_ids = IdShard.checked(shard)
     reading = SOURCES[source].reading(session, query, verify=verify, raw=format == "parquet")
     progress = ProgressCounter(session.stats, on_progress)
     return ExportRun(
         reading, ExportFolder(out), progress, format=format, shard_keys=shard_keys, rounds=rounds,
-        paranoid=paranoid,
+        paranoid=paranoid, shard=of_ids,
     )  # fmt: skip
 
 
@@ -174,7 +180,9 @@ class ExportRun:
         shard_keys: int,
         rounds: int,
         paranoid: bool,
+        shard: IdShard | None = None,
     ) -> None:
+        self.shard = shard
         self.reading, self.folder, self.progress = reading, folder, progress
         self.format_name, self.shard_keys, self.rounds, self.paranoid = format, shard_keys, rounds, paranoid
         self.cluster = ""
@@ -249,6 +257,7 @@ class ExportRun:
             "verify": self.reading.verify,
             "cluster": self.cluster,
             "server_timezone": self.server_timezone,
+            "shard": None if self.shard is None else self.shard.identity,
         }
         known = await self.database.call(self.state.get, "source")
         ids = await self.database.call(self.state.get, "asked")
@@ -282,17 +291,22 @@ class ExportRun:
                     f"no ids: {self.folder.path} holds none to go on with: give them (--ids)", argument="ids"
                 )
             await call(self.state.forget_ids)
-            await self._store_ids(ids)
-            if not self.allow_empty and not await call(self.state.count_ids):
+            found = await self._store_ids(ids)
+            number = await call(self.state.count_ids)
+            if not self.allow_empty and not (number if found is None else found.ids):
                 raise JobError(
                     "no ids: the input is empty, so that nothing would be exported. Look at where the ids come from; "
                     "if it is meant, say allow_empty (--allow-empty)"
                 )
+            if self.shard is not None and found is not None:
+                facts = self.shard.of_list(found.ids, found.own - number, str(found.digest)).as_facts()
+                await call(lambda: self.state.put(id_shard=facts))
             await call(self.state.finish_ids)
         elif ids is not None:
             await call(self.state.begin_compare)
-            await self._store_ids(ids, "other_")
+            found = await self._store_ids(ids, "other_")
             place = await call(self.state.first_difference)
+            await self._refuse_other_list(found, place)
             if place is not None:
                 raise JobError(
                     f"the ids are not those that {self.folder.path} was begun with: the first to differ is number "
@@ -302,13 +316,27 @@ class ExportRun:
         self.asked = await call(self.state.get, "asked")
         self.progress.asked = self.asked
 
-    async def _store_ids(self, ids: Iterable[Any] | AsyncIterable[Any], table: str = "") -> None:
+    async def _refuse_other_list(self, found: IdList | None, place: int | None) -> None:
+        """Refuse a list whose ids of this shard are the same, and those of other shards are not."""
+        known = await self.database.call(self.state.get, "id_shard")
+        if found is None or place is not None or (known["ids"], known["digest"]) == (found.ids, str(found.digest)):
+            return
+        raise JobError(
+            f"the ids are not those that {self.folder.path} was begun with: those of {self.shard} are the same, and "
+            f"the list has others ({found.ids:,} ids, then {known['ids']:,}). All shards are of one list: run the same "
+            "without ids (no --ids) to go on with those of the folder, or export into another folder"
+        )
+
+    async def _store_ids(self, ids: Iterable[Any] | AsyncIterable[Any], table: str = "") -> IdList | None:
+        """Store the ids, of a shard its own; gives what was counted of the whole list then."""
         pairs = self.reading.source.pairs
         add = partial(self.database.call, self.state.add_ids, table=table, pairs=pairs)
+        whole_list = None if self.shard is None else IdList(self.shard, add)
         try:
-            await read_ids(ids, add, pairs=pairs)
+            await read_ids(ids, add if whole_list is None else whole_list.keep, pairs=pairs)
         except OSError as error:
             raise JobError(f"cannot read the ids: {error}") from error
+        return whole_list
 
     # -- what is there
 

@@ -89,6 +89,7 @@ async def plan_export(
     *,
     session: AsyncSession,
     format: FormatName = "parquet",  # noqa: A002 - as `export` calls it
+    shard: tuple[int, int] | None = None,
     shard_keys: int = SHARD_KEYS,
     verify: bool | None = None,
     rounds: int = ROUNDS,
@@ -106,6 +107,7 @@ async def plan_export(
         out: The folder.
         session: Its rate, concurrency and credentials count; nothing is sent.
         format: As for `export`.
+        shard: As for `export`.
         shard_keys: As for `export`.
         verify: As for `export`.
         rounds: As for `export`: without any, customers that failed are not asked for.
@@ -118,8 +120,9 @@ async def plan_export(
         JobError: `export` would refuse the ids or the folder.
     """
     job = checked_run(
-        source, out, session=session, query=query, format=format, shard_keys=shard_keys, verify=verify, rounds=rounds
-    )
+        source, out, session=session, query=query, format=format, shard_keys=shard_keys, verify=verify, rounds=rounds,
+        shard=shard,
+    )  # fmt: skip
     job.allow_empty = allow_empty
     job.cluster = session.base_url if cluster is None else cluster
     job.folder.refuse_links()
@@ -155,8 +158,7 @@ def _plan(job: ExportRun) -> ExportPlan:
     if requests and isinstance(session._auth, OAuthClient):  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         requests += 1
     rate = session.limits.rate
-    # A permit is free again `per` seconds after an answer.
-    seconds = 0.0 if rate is None or not requests else (requests - 1) // rate.permits * rate.per
+    seconds = 0.0 if rate is None or not requests else _least_seconds(rate, requests)
     refused = 0 if reading.source.pairs else state.count_texts()
     return ExportPlan(
         source=reading.source.name,
@@ -170,6 +172,13 @@ def _plan(job: ExportRun) -> ExportPlan:
         rate=rate,
         concurrency=session.limits.concurrency,
     )
+
+
+def _least_seconds(rate: Rate, requests: int) -> float:
+    """A permit is free again `per` seconds after an answer; turns of a shared rate are evenly apart."""
+    if rate.shared is not None:
+        return (requests - 1) * rate.per / rate.permits
+    return (requests - 1) // rate.permits * rate.per
 
 
 class _Unread:

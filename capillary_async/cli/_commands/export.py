@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from capillary_async import PointsStatus
 from capillary_async._files.status_file import StatusFile
 from capillary_async.cli._io.id_input import ids_of, pairs_of
 from capillary_async.cli._io.job_progress import JobReport
-from capillary_async.cli._io.run import CANNOT_RUN, INTERRUPTED, SOME_FAILED, TERMINATED, jobs
+from capillary_async.cli._io.run import CANNOT_RUN, INTERRUPTED, SOME_FAILED, TERMINATED, UnusableError, jobs
 from capillary_async.cli._io.sandbox_exports import cluster_of
 from capillary_async.cli._io.session import connected, needed
 from capillary_async.cli._io.stall_notice import StallMonitor
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
     from capillary_async.jobs import ExportResult
     from capillary_async.sandbox import Sandbox
 
-__all__ = ["allocations", "awarded", "events", "export", "jobs", "ledger"]
+__all__ = ["allocations", "awarded", "events", "export", "jobs", "ledger", "shard_of"]
+
+MOST_SHARDS = 100_000
+_SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})", re.ASCII)
 
 
 @frozen
@@ -78,6 +82,7 @@ async def _export(asked: ExportRequest, query: ExportQuery, status: StatusFile) 
                         options.out,
                         session=session,
                         format=options.format,
+                        shard=shard_of(options.shard),
                         shard_keys=options.shard_keys,
                         rounds=options.rounds,
                         paranoid=options.paranoid,
@@ -109,6 +114,7 @@ async def _plan(asked: ExportRequest, query: ExportQuery) -> int:
             options.out,
             session=session,
             format=options.format,
+            shard=shard_of(options.shard),
             shard_keys=options.shard_keys,
             rounds=options.rounds,
             allow_empty=options.allow_empty,
@@ -118,6 +124,20 @@ async def _plan(asked: ExportRequest, query: ExportQuery) -> int:
     for line in plan.lines():
         print(one_line(line))  # noqa: T201
     return 0
+
+
+def shard_of(text: str | None) -> tuple[int, int] | None:
+    """The shard that an option names.
+
+    Raises:
+        UnusableError: It is no shard.
+    """
+    if text is None:
+        return None
+    found = _SHARD.fullmatch(text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]) <= MOST_SHARDS:
+        raise UnusableError(f"--shard takes a number of how many, from 1/N to N/N, e.g. 3/16, got {text!r:.80}")
+    return int(found[1]), int(found[2])
 
 
 class _Stop:

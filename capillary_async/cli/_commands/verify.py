@@ -32,7 +32,7 @@ class Checked:
     """The options of `verify`.
 
     Attributes:
-        out: The folder.
+        out: The folders.
         against_api: Whether a sample is read again.
         sample: How many customers.
         seed: The same seed draws the same sample.
@@ -40,7 +40,7 @@ class Checked:
         status_file: A JSON file of the state, replaced every 2 seconds.
     """
 
-    out: Path
+    out: tuple[Path, ...]
     against_api: bool
     sample: int
     seed: int | None
@@ -64,17 +64,21 @@ async def verify(checked: Checked, connection: Connection, sandbox_of: SandboxOf
 async def _verify(checked: Checked, connection: Connection, sandbox_of: SandboxOf) -> int:
     package = jobs()
     if not checked.against_api:
-        return _printed(await package.verify(checked.out), checked)
+        return _printed(await package.verify(_folders(checked)), checked)
     try:
         async with connected(connection, sandbox_of, StallMonitor()) as (session, _):
-            result = await package.verify(checked.out, session=session, sample=checked.sample, seed=checked.seed)
+            result = await package.verify(_folders(checked), session=session, sample=checked.sample, seed=checked.seed)
     except CapillaryError as error:
         if isinstance(error, package.JobError | InvalidRequestError):
             raise
         # The service refuses all: report what the files show all the same.
-        proof = await package.verify(checked.out)
+        proof = await package.verify(_folders(checked))
         result = evolve(proof, unanswered=(f"the sample could not be read again: {error}",))
     return _printed(result, checked)
+
+
+def _folders(checked: Checked) -> Path | tuple[Path, ...]:
+    return checked.out[0] if len(checked.out) == 1 else checked.out
 
 
 def _printed(result: VerifyResult, checked: Checked) -> int:
@@ -110,6 +114,9 @@ def _verdict(result: VerifyResult) -> str:
         return f"DIFFERENT: {count(len(result.faults), 'difference')} in {result.out}"
     sampled = f", and {count(result.sampled, 'customer')} read again have the same records" if result.sampled else ""
     missing = f"; {count(result.failed, 'key')} failed and are in failures.jsonl" if result.failed else ""
-    verified = f"VERIFIED: the files of {result.out} are what its manifest says{sampled}{missing}"
+    where = f"the files of {result.out} are what its manifest says"
+    if result.folders:
+        where = f"the files of {len(result.folders)} exports in {result.out} are what their manifests say"
+    verified = f"VERIFIED: {where}{sampled}{missing}"
     again = "; the service was not compared: run it again when it answers"
     return f"{verified}{again}" if result.unanswered else verified

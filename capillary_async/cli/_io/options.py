@@ -76,6 +76,7 @@ class ExportOf:
     Attributes:
         out: The folder; it is created.
         format: Parquet or JSON Lines.
+        shard: One of N parts of the ids, e.g. 3/16, for a folder of its own.
         shard_keys: Customers per file.
         rounds: Maximum retries of failed customers; the next run retries all.
         paranoid: Check files that exist by hash, not by size.
@@ -88,6 +89,7 @@ class ExportOf:
 
     out: Path
     format: Literal["parquet", "jsonl"] = "parquet"
+    shard: str | None = None
     shard_keys: int = 1_000
     rounds: int = 3
     paranoid: Annotated[bool, FLAG] = False

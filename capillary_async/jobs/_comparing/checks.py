@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._comparing.alike import unlike
-from capillary_async.jobs._comparing.export_reader import ExportReader, open_folder
+from capillary_async.jobs._comparing.export_reader import ExportReader, open_folders
 from capillary_async.jobs._comparing.rule_catalog import row_rules, set_rules
 from capillary_async.jobs._comparing.rule_joins import awarded_rules, event_rules, ledger_rules, without_ledger
 from capillary_async.jobs._comparing.rules import Example, Finding, Rule, check_manifest, check_rows, check_set
@@ -72,7 +72,7 @@ class OtherExports:
                 f"{export.source_name}",
                 path=str(export.path),
             )
-        other = open_folder(engine, path, kind)
+        other = open_folders(engine, [path], kind)
         if other.source_name != kind:
             raise JobError(f"{path} is an export of {other.source_name}, not of {kind}", path=str(path))
         return other

@@ -16,6 +16,7 @@ from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._common.several import is_several
 from capillary_async.jobs._comparing.export_kinds import SOURCES, ExportSource
 from capillary_async.jobs._comparing.json_lines import FILE, WHOLE_NUMBERS, is_amount, typed_lines
+from capillary_async.jobs._dataset.id_shard import expanded, faults_together
 from capillary_async.jobs._dataset.manifest import Manifest, refuse_shards_elsewhere
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from capillary_async.jobs._books.duckdb_engine import Engine
 
-__all__ = ["ExportReader", "open_folder", "open_folders"]
+__all__ = ["ExportReader", "open_folder", "open_folders", "whole_exports"]
 
 # What the records derive: it is what finance books of an award.
 _REMAINING = "points_exclusive - redeemed_exclusive_value - returned_exclusive_value - expired_exclusive_value"
@@ -69,8 +70,9 @@ def open_folders(engine: Engine, paths: Sequence[Path], relation: str) -> Export
     """Open one export, or several of one kind whose rows are read as one.
 
     Raises:
-        JobError: As `open_folder`, or they are of different kinds.
+        JobError: As `open_folder`, they are of different kinds, or shards of one list of which some are missing.
     """
+    paths = whole_exports(paths)
     if len(paths) == 1:
         return open_folder(engine, paths[0], relation)
     parts = tuple(open_folder(engine, path, f"{relation}_{nth}") for nth, path in enumerate(paths))
@@ -119,6 +121,19 @@ def open_folder(engine: Engine, path: str | Path, relation: str) -> ExportReader
             path=str(root),
         )
     return ExportReader(root, manifest.source, manifest, files, relation, columns)
+
+
+def whole_exports(folders: Sequence[Path]) -> list[Path]:
+    """The folders of exports, and of all shards where a folder has those of one list.
+
+    Raises:
+        JobError: Some are shards of one list, and not all of them are there.
+    """
+    paths = expanded(folders)
+    faults = faults_together([(path, _manifest(path)) for path in paths])
+    if faults:
+        raise JobError(f"these exports are not the shards of one list: {faults[0]}", path=str(paths[0]))
+    return paths
 
 
 def _manifest(root: Path) -> Manifest:

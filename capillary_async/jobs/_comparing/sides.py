@@ -15,7 +15,7 @@ from capillary_async.jobs._books.open import is_export, open_books, stage_books
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._comparing.alike import unlike
 from capillary_async.jobs._comparing.compare import compare
-from capillary_async.jobs._comparing.export_reader import ExportReader, open_folder
+from capillary_async.jobs._comparing.export_reader import ExportReader, open_folders
 from capillary_async.jobs._comparing.invisible import invisible_differences
 from capillary_async.jobs._comparing.rule_catalog import EXCLUSIVE
 from capillary_async.jobs._comparing.staging import stage_export
@@ -86,7 +86,7 @@ def _in_several(export: ExportReader, repeated: int) -> tuple[str, ...]:
 
 def _with_export(engine: Engine, arguments: Arguments, export: ExportReader, path: Path) -> Compared:
     _refuse_options(arguments.options, path)
-    other = open_folder(engine, path, "other_export")
+    other = open_folders(engine, [path], "other_export")
     if other.source_name != export.source_name:
         raise JobError(
             f"{path} is an export of {other.source_name}, and {export.path} one of {export.source_name}",

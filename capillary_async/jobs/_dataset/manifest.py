@@ -19,6 +19,7 @@ from capillary_async.jobs._common.digest import MultisetDigest, added, plain
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._common.sources import SOURCES
 from capillary_async.jobs._dataset.drift import DriftCount, is_drift
+from capillary_async.jobs._dataset.id_shard import IdShard
 from capillary_async.jobs._dataset.members import (
     WrongMemberError,
     amount,
@@ -37,7 +38,7 @@ from capillary_async.jobs._dataset.state import SCHEMA_VERSION, SCHEMA_VERSIONS,
 __all__ = ["IdCounts", "Manifest", "ShardEntry", "read_of", "refuse_shards_elsewhere", "refuse_unowned"]
 
 _ENDINGS = {"parquet": ".parquet", "jsonl": ".jsonl"}
-_IF_KNOWN = frozenset({"server_timezone", "page_size", "not_found"})  # not written where they are None
+_IF_KNOWN = frozenset({"server_timezone", "page_size", "not_found", "shard"})  # not written where they are None
 
 
 # -- the members, in the order of the file
@@ -89,6 +90,7 @@ class Manifest:
     server_timezone: Any = None
     page_size: Any = None
     consistency: Any = None
+    shard: IdShard | None = field(default=None, metadata=by(as_class(IdShard)))
     ids: IdCounts = field(metadata=by(as_class(IdCounts)))
     records: int = field(metadata=_COUNT)
     requests: Any = None
@@ -125,6 +127,7 @@ class Manifest:
             **{name: get(name) for name in ("source", "query", "format", "shard_keys", "cluster")},
             **{name: get(name) for name in ("server_timezone", "page_size", "read", "started", "finished")},
             consistency="verified" if get("verify") else "fast",
+            shard=None if get("id_shard") is None else IdShard(**get("id_shard")),
             ids=IdCounts(
                 asked=get("asked", 0),
                 found=found,

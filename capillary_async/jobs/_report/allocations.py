@@ -12,7 +12,7 @@ from attrs import frozen
 
 from capillary_async.jobs._books.duckdb_engine import name
 from capillary_async.jobs._common.errors import JobError
-from capillary_async.jobs._comparing.export_reader import ExportReader, open_folder
+from capillary_async.jobs._comparing.export_reader import ExportReader, open_folder, whole_exports
 from capillary_async.jobs._comparing.rule_catalog import REMAINING
 from capillary_async.jobs._comparing.summary import read_time
 from capillary_async.jobs._dataset.local_days import QUARTER, ServerZone, server_zone
@@ -77,7 +77,7 @@ def open_allocations(engine: Engine, folders: Sequence[Path], timezone: tzinfo |
     Raises:
         JobError: A folder is no finished export of allocations, or an allocation is in two of them.
     """
-    exports = tuple(open_folder(engine, path, f"export_{nth}") for nth, path in enumerate(folders))
+    exports = tuple(open_folder(engine, path, f"export_{nth}") for nth, path in enumerate(whole_exports(folders)))
     for export in exports:
         if export.source_name != "allocations":
             raise JobError(

@@ -139,6 +139,10 @@ class Verification:
         first = number * self.manifest.shard_keys + 1
         keys = state.keys(first, first + self.manifest.shard_keys - 1)
         self.findings.compare(entry.file, "keys", len(keys), entry.keys)
+        shard = self.manifest.shard
+        if shard is not None and (others := [key for key in keys.values() if not shard.has(key)]):
+            text = f"{entry.file}: {len(others):,} keys do not belong to {shard}, the first is {others[0]!r:.80}"
+            self.findings.faults.append(text)
         return {key: place for place, key in keys.items()}
 
     # -- all shards together
