@@ -197,12 +197,19 @@ class AsyncSession:
         del headers, retry, timeouts, paging, priority
         if isinstance(settings, ValueError):
             raise settings
+        return self._view(settings, quota or Quota(settings.retry.quota))
+
+    def _view(self, settings: Settings, quota: Quota, around: Sequence[Middleware] = ()) -> Self:
         view = object.__new__(type(self))
         vars(view).update(vars(self))  # a subclass may have attributes of its own
-        view._settings = settings
-        view._quota = quota or Quota(settings.retry.quota)
-        view._go_through(self._calls.view(settings, view._quota))
+        view._settings, view._quota = settings, quota
+        view._go_through(self._calls.view(settings, quota, around))
         return view
+
+    def _through(self, step: Middleware) -> Self:
+        """A view whose calls go through one more step, outside of all others: for the jobs."""
+        self._calls.check_open()
+        return self._view(self._settings, self._quota, (step,))
 
     async def request(
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, model: Any = None

@@ -86,13 +86,14 @@ def build(
     headers: Mapping[str, str],
     *,
     priority: Priority | None = None,
+    around: Sequence[Middleware] = (),
 ) -> Handler:
-    """Make the chain of one view."""
+    """Make the chain of one view; `around` are steps of its own, outside of all others."""
     wire = Wire(shared.base_url, shared.pools, shared.stats, headers)
     watching = shared.observers
     retry = Retry(policy, timeouts, quota, shared.stats, priority=priority, limiter=shared.throttle, observers=watching)
     sent = compose((shared.throttle, check), wire)
-    return compose((*shared.middlewares, retry, shared.credentials), sent)
+    return compose((*around, *shared.middlewares, retry, shared.credentials), sent)
 
 
 def compose(steps: Sequence[Middleware], last: Handler) -> Handler:

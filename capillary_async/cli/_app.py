@@ -18,6 +18,7 @@ from capillary_async.cli._commands import read as _read
 from capillary_async.cli._commands.publish import publish as run_publish
 from capillary_async.cli._commands.reconcile import WithBooks
 from capillary_async.cli._commands.reconcile import reconcile as run_reconcile
+from capillary_async.cli._commands.replay import replay as run_replay
 from capillary_async.cli._commands.sandbox import SandboxOptions, latency_of, rate_of, serve
 from capillary_async.cli._commands.verify import Checked
 from capillary_async.cli._commands.verify import verify as run_verify
@@ -258,6 +259,26 @@ def verify(  # noqa: D417 - the groups of options describe themselves
     return run_coroutine(
         run_verify(Checked((out, *more), against_api, sample, seed, quiet, status_file), connection, sandbox_of)
     )
+
+
+@app.command(
+    help_epilogue=epilogue(
+        f"0 the same export, 1 not so, or could not run, 2 the same, and some customers failed in it, {STOPPED}",
+        "replay archive/ --out again/",
+    )
+)
+def replay(
+    archive: Path, /, *, out: Path | None = None, body: str | None = None, quiet: Annotated[bool, FLAG] = False
+) -> int:
+    """Make an export again from the raw answers in its archive, without the service, and check that it is the same.
+
+    Args:
+        archive: The folder that export --archive filled.
+        out: A new folder.
+        body: Print the answer with this request id instead.
+        quiet: No progress and no closing line.
+    """
+    return run_coroutine(run_replay(archive, out, body, quiet=quiet))
 
 
 @app.command(

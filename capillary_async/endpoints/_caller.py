@@ -23,13 +23,14 @@ from capillary_async._version import __version__
 from capillary_async.errors import CapillaryError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import tzinfo
 
     from capillary_async._codec.decode import Decoded
     from capillary_async._config import Limits, Paging, Settings, Timeouts
     from capillary_async._paging.lengths import Lengths
     from capillary_async._transport.chain import Shared
-    from capillary_async._transport.messages import Handler, Request, Response, ResponseSpec
+    from capillary_async._transport.messages import Handler, Middleware, Request, Response, ResponseSpec
     from capillary_async._transport.retry import Quota
     from capillary_async.telemetry._observers import Observers
 
@@ -41,7 +42,9 @@ DAG_SCOPE = "x-cap-neo-dag-scope"
 class Calls:
     """The calls and iterators of one session or view."""
 
-    def __init__(self, shared: Shared, settings: Settings, quota: Quota, root: Calls | None) -> None:
+    def __init__(
+        self, shared: Shared, settings: Settings, quota: Quota, root: Calls | None, around: Sequence[Middleware] = ()
+    ) -> None:
         self._closed = False
         self._root = root
         self._shared = shared
@@ -57,7 +60,9 @@ class Calls:
             "User-Agent": f"capillary-async/{__version__} python/{python_version()}",
         }
         sent, own = merged_headers(base, settings.headers), settings.priority
-        self._handler: Handler = build(shared, settings.retry, settings.timeouts, quota, sent, priority=own)
+        self._handler: Handler = build(
+            shared, settings.retry, settings.timeouts, quota, sent, priority=own, around=around
+        )
         renew_in_child(self, Calls.renew)
 
     def renew(self) -> None:
@@ -67,10 +72,10 @@ class Calls:
         self._under_way = InFlightCalls()
         self._iterators = weakref.WeakSet()
 
-    def view(self, settings: Settings, quota: Quota) -> Calls:
-        """Make the calls of a view, which are closed with the session."""
+    def view(self, settings: Settings, quota: Quota, around: Sequence[Middleware] = ()) -> Calls:
+        """Make the calls of a view, which are closed with the session; `around` are steps of its own."""
         root = self._root or self
-        view = Calls(self._shared, settings, quota, root)
+        view = Calls(self._shared, settings, quota, root, around)
         with root._lock:  # noqa: SLF001 - of this class
             root._views.add(view)  # noqa: SLF001
         return view

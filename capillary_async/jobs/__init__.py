@@ -26,6 +26,7 @@ from capillary_async.jobs._publish import publish
 from capillary_async.jobs._publishing.result import PublishResult
 from capillary_async.jobs._publishing.sending import PublishProgress
 from capillary_async.jobs._reconcile import reconcile
+from capillary_async.jobs._replay import ReplayResult, replay
 from capillary_async.jobs._report.point_reports import expiry_report, liability_report
 from capillary_async.jobs._report.result import PointsReport
 from capillary_async.jobs._verify import VerifyResult, verify
@@ -39,6 +40,7 @@ __all__ = [
     "PublishProgress",
     "PublishResult",
     "ReconcileResult",
+    "ReplayResult",
     "VerifyResult",
     "expiry_report",
     "export",
@@ -47,6 +49,7 @@ __all__ = [
     "plan_export",
     "publish",
     "reconcile",
+    "replay",
     "verify",
 ]
 

@@ -21,6 +21,8 @@ from capillary_async import AsyncSession, CapillaryError, InvalidRequestError, _
 from capillary_async._files.status_file import INTERRUPTED, StatusFile
 from capillary_async._files.threads import Thread, join
 from capillary_async._validation import whole
+from capillary_async.jobs._archive.folder import ArchiveFolder
+from capillary_async.jobs._archive.recorder import Recorder
 from capillary_async.jobs._common.digest import file_digest
 from capillary_async.jobs._common.errors import JobError, about
 from capillary_async.jobs._common.kill_points import reached
@@ -66,6 +68,7 @@ async def export(
     grace: float = 10.0,
     on_progress: Callable[[ExportProgress], object] | None = None,
     cluster: str | None = None,
+    archive: str | os.PathLike[str] | None = None,
     status_file: str | os.PathLike[str] | StatusFile | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     **query: Any,
@@ -99,6 +102,8 @@ async def export(
         grace: Seconds.
         on_progress: Called with an `ExportProgress` some times a second.
         cluster: What is read, where the session's `base_url` does not say it.
+        archive: A folder for the raw bodies of the answers whose rows are in the files; see `jobs.replay` and
+            `docs/night.md`. A new one, or that of this export.
         status_file: A JSON file that says how far the export is, replaced every 2 seconds and at the end. Its members
             are in `docs/how_to/night.md`.
         sleep: How pauses wait, for tests.
@@ -120,7 +125,7 @@ async def export(
     """
     job = checked_run(
         source, out, session=session, query=query, format=format, shard_keys=shard_keys, verify=verify, rounds=rounds,
-        paranoid=paranoid, on_progress=on_progress, shard=shard,
+        paranoid=paranoid, on_progress=on_progress, shard=shard, archive=archive,
     )  # fmt: skip
     job.stop, job.grace, job.sleep = stop, grace, sleep
     job.allow_empty = allow_empty
@@ -141,6 +146,7 @@ def checked_run(
     format: FormatName,  # noqa: A002 - as `export` calls it
     shard_keys: int, verify: bool | None, rounds: int = ROUNDS, paranoid: bool = False,
     on_progress: Callable[[ExportProgress], object] | None = None, shard: tuple[int, int] | None = None,
+    archive: str | os.PathLike[str] | None = None, make: Callable[..., ExportRun] | None = None,
 ) -> ExportRun:  # fmt: skip
     """Check the arguments of an export, and make its run.
 
@@ -154,12 +160,17 @@ def checked_run(
     whole("shard_keys", shard_keys, 1)
     whole("rounds", rounds, 0)
     of_ids = IdShard.checked(shard)
-    reading = SOURCES[source].reading(session, query, verify=verify, raw=format == "parquet")
     progress = ProgressCounter(session.stats, on_progress)
-    return ExportRun(
+    recorder = None if archive is None else Recorder(source)
+    if recorder is not None:
+        session = session._through(recorder)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
+    reading = SOURCES[source].reading(session, query, verify=verify, raw=format == "parquet")
+    job = (make or ExportRun)(
         reading, ExportFolder(out), progress, format=format, shard_keys=shard_keys, rounds=rounds,
         paranoid=paranoid, shard=of_ids,
     )  # fmt: skip
+    job.recorder, job.archive = recorder, None if archive is None else ArchiveFolder(archive)
+    return job
 
 
 def _status(given: str | os.PathLike[str] | StatusFile | None, source: str) -> AbstractAsyncContextManager[StatusFile]:
@@ -195,6 +206,8 @@ class ExportRun:
         self.repaired: list[str] = []
         self.database = Thread("capillary-async-state")
         self.state: Any = None
+        self.recorder: Recorder | None = None
+        self.archive: ArchiveFolder | None = None
         self.asked = 0
         self.asks = True
         self.interrupted = False
@@ -205,6 +218,7 @@ class ExportRun:
         try:
             self.state = await self.database.call(State, self.folder.state)
             await self._identify()
+            await self.database.call(self._join_archive)
             await self._until_stopped(self._take_ids(ids))
             if not self.interrupted:
                 await self._until_stopped(self.database.call(self._repair))
@@ -278,6 +292,14 @@ class ExportRun:
                     f"{self.folder.path} was begun with another {name}: {_shown(there)}, now it is {_shown(value)}. "
                     "Give what it was begun with, or export into another folder"
                 )
+
+    def _join_archive(self) -> None:
+        """Refuse an archive of another export, and an export that has one and is to go on without."""
+        if self.archive is not None:
+            facts = {name: self.state.get(name) for name in ("source", "query", "cluster", "started")}
+            self.archive.join(self.state, {**facts, "sdk_version": __version__})
+        elif self.state.get("archive_id") is not None:
+            raise JobError(f"{self.folder.path} was begun with an archive: give it (--archive)")
 
     # -- the ids
 
@@ -358,9 +380,20 @@ class ExportRun:
             self.state.withdraw(shard.number)
             path.unlink(missing_ok=True)
             self.repaired.append(f"shards/{name}")
+        if self.archive is not None:
+            self._repair_archive(self.archive)
         for path in (self.folder.manifest, self.folder.failures):
             self.folder.part(path).unlink(missing_ok=True)
         self.folder.sync()
+
+    def _repair_archive(self, archive: ArchiveFolder) -> None:
+        """Read shards again whose bodies are not there as they were written."""
+        for number in sorted(archive.repair(self.state.packs(), paranoid=self.paranoid)):
+            shard = self.state.done()[number]
+            self.folder.remove(self.folder.manifest)
+            self.state.withdraw(number)
+            (self.folder.shards / shard.file).unlink(missing_ok=True)
+            self.repaired.append(f"the archive of shards/{shard.file}")
 
     def is_there(self, shard: Shard) -> bool:
         """Whether the file of a shard that is done has its size."""
@@ -376,12 +409,17 @@ class ExportRun:
             return False
         await call(self.folder.remove, self.folder.manifest)
         reached("manifest-removed")
+        if self.archive is not None:
+            await call(self.archive.reopen)
         if finished:
             await call(self.state.reopen)
         return True
 
     def _repair_outputs(self) -> None:
         """Write failures and manifest again where they are not what the database says, the manifest last."""
+        if self.archive is not None and not self.archive.is_finished(self.state.get("finished")):
+            self.archive.finish(self.state)
+            self.repaired.append(self.archive.state.name)
         failures = self._failure_lines()
         if self._differs(self.folder.failures, failures):
             self._write_failures()
@@ -411,9 +449,15 @@ class ExportRun:
         publisher = Publisher(
             self.folder, self.state, self.reading.source, await self._format(), database=self.database,
             counted=self.progress.counted, read=self.progress.read, done=self._shard_done,
+            archive=self.archive,
         )  # fmt: skip
         loop = self._loop = ReadLoop(
-            self.reading, publisher, self.progress, shard_keys=self.shard_keys, rounds=self.rounds
+            self.reading,
+            publisher,
+            self.progress,
+            shard_keys=self.shard_keys,
+            rounds=self.rounds,
+            recorder=self.recorder,
         )
         noting = asyncio.ensure_future(self.progress.note_outages(self.reading.session))
         try:
@@ -498,6 +542,9 @@ class ExportRun:
         self._write_failures()
         reached("failures-written")
         self.state.put(finished=_now(), sdk_version=__version__)
+        if self.archive is not None:
+            self.archive.finish(self.state)
+            reached("archive-finished")
         self.folder.write(self.folder.manifest, self._manifest(), "manifest-written", "manifest-renamed")
 
     def _write_failures(self) -> None:

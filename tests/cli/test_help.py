@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 READING = ("allocations", "awarded", "events", "ledger")
 EXPORTS = tuple(f"export {name}" for name in READING)
 REPORTS = ("report expiry", "report liability")
-COMMANDS = ("", "demo", "sandbox", *READING, "export", *EXPORTS, "verify", "reconcile", "publish", "report", *REPORTS)
+COMMANDS = (
+    *("", "demo", "sandbox", *READING, "export", *EXPORTS, "verify", "replay", "reconcile", "publish", "report"),
+    *REPORTS,
+)
 LINES = {  # those with more options than fit 40 lines
     "allocations": 47,
     "awarded": 46,

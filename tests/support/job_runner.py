@@ -35,6 +35,7 @@ async def export(asked: dict[str, Any]) -> int:
             session=session,
             shard_keys=asked["shard_keys"],
             format=asked.get("format", "parquet"),
+            archive=asked.get("archive"),
             sleep=at_once,
             **asked["query"],
         )

@@ -91,6 +91,7 @@ async def _export(asked: ExportRequest, query: ExportQuery, status: StatusFile) 
                         grace=options.grace,
                         on_progress=report.progress,
                         cluster=cluster_of(asked.sandbox),
+                        archive=options.archive,
                         status_file=status,
                         **query.arguments(sandbox),
                     )

@@ -82,6 +82,7 @@ class ExportOf:
         paranoid: Check files that exist by hash, not by size.
         allow_empty: An empty list of ids is an export, not an error.
         grace: Seconds to finish files when the command is interrupted.
+        archive: Folder for the raw answers; see replay.
         status_file: JSON file of the progress, replaced every 2 s.
         plan: Send nothing; print the requests and the time at least.
         quiet: No progress and no closing line on stderr.
@@ -95,6 +96,7 @@ class ExportOf:
     paranoid: Annotated[bool, FLAG] = False
     allow_empty: Annotated[bool, FLAG] = False
     grace: float = 10.0
+    archive: Path | None = None
     status_file: Path | None = None
     plan: Annotated[bool, FLAG] = False
     quiet: Annotated[bool, FLAG] = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 
-__all__ = ["POINTS", "PUBLISH_POINTS", "VARIABLE", "arm", "reached"]
+__all__ = ["ARCHIVE_POINTS", "POINTS", "PUBLISH_POINTS", "VARIABLE", "arm", "reached"]
 
 VARIABLE = "CAPILLARY_ASYNC_DIE_AT"  # `name`, or `name:3` for the third time
 POINTS = (
@@ -31,6 +31,8 @@ POINTS = (
     "manifest-renamed",
 )
 PUBLISH_POINTS = ("file-sent", "file-checked", "manifest-sent", "table-committed")
+# Of an export with an archive.
+ARCHIVE_POINTS = ("pack-half-written", "pack-written", "pack-renamed", "archive-finished")
 
 
 class _Armed:

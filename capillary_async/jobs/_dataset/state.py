@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["ASKED_ENOUGH", "COUNTERS", "SCHEMA_VERSION", "SCHEMA_VERSIONS", "Failure", "Shard", "State"]
+__all__ = ["ASKED_ENOUGH", "COUNTERS", "SCHEMA_VERSION", "SCHEMA_VERSIONS", "Failure", "Pack", "Shard", "State"]
 
 SCHEMA_VERSION = 2  # of a new folder: files, columns, tables
 SCHEMA_VERSIONS = (1, SCHEMA_VERSION)  # those that are read, and continued as they were begun
@@ -44,6 +44,10 @@ CREATE TABLE failures (
 """
 # By shard, where there is any; databases of before it was counted get it.
 _DRIFT = "CREATE TABLE IF NOT EXISTS drift (number INTEGER PRIMARY KEY, counts TEXT NOT NULL)"
+_PACKS = (
+    "CREATE TABLE IF NOT EXISTS packs (file TEXT PRIMARY KEY, number INTEGER NOT NULL, sha256 TEXT NOT NULL, "
+    "bytes INTEGER NOT NULL, bodies INTEGER NOT NULL)"
+)
 _NOT_FOUND = "CREATE TABLE IF NOT EXISTS not_found (number INTEGER PRIMARY KEY, keys INTEGER NOT NULL)"
 
 
@@ -93,6 +97,22 @@ class Shard:
     drift: Mapping[str, Any] = field(factory=dict[str, Any])
 
 
+@frozen
+class Pack:
+    """A file of an archive: the bodies whose rows are in one shard.
+
+    Attributes:
+        number: Of the shard.
+        bodies: How many there are.
+    """
+
+    number: int
+    file: str
+    sha256: str
+    bytes: int
+    bodies: int
+
+
 class State:
     """The database of one folder.
 
@@ -118,6 +138,7 @@ class State:
             self._check_version(path)
             self._db.execute(_DRIFT)
             self._db.execute(_NOT_FOUND)
+            self._db.execute(_PACKS)
         except BaseException:
             self._db.close()
             raise
@@ -144,7 +165,9 @@ class State:
     def read_only(cls, path: Path) -> State:
         """Open an existing database for reading only."""
         state = object.__new__(cls)
-        state._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        state._db = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+        )
         try:
             state.get("source")
         except BaseException:
@@ -309,6 +332,7 @@ class State:
     def commit(
         self, shard: Shard | None, asked: tuple[int, int] | list[int], failures: Iterable[Failure],
         counters: Mapping[str, int], read: tuple[str, str] | None = None, *, not_found: int = 0,
+        pack: Pack | None = None,
     ) -> None:  # fmt: skip
         """Mark a shard as done: its row, its failures and the counters, in one transaction.
 
@@ -319,8 +343,10 @@ class State:
             counters: What was counted since the last commit.
             read: When the first and the last answer since the last commit came.
             not_found: Keys among those asked whose list was answered with 404 and taken for empty.
+            pack: The bodies of the rows that were added, where there is an archive.
         """
         with self._transaction():
+            self._put_pack(shard, pack, whole=isinstance(asked, tuple))
             if shard is not None:
                 totals = json.dumps({name: plain(value) for name, value in shard.totals.items()})
                 row = (shard.number, shard.file, shard.rows, shard.keys, shard.found, shard.sha256, shard.bytes)
@@ -348,6 +374,46 @@ class State:
                 before: dict[str, str] = self.get("read") or {}
                 self._set(read={"first": before.get("first", read[0]), "last": read[1]})
         reached("shard-committed")
+
+    def _put_pack(self, shard: Shard | None, pack: Pack | None, *, whole: bool) -> None:
+        """Store a pack; where the whole shard was read, those of before count no more."""
+        if whole and shard is not None:
+            self._db.execute("DELETE FROM packs WHERE number = ?", (shard.number,))
+        if pack is not None:
+            row = (pack.file, pack.number, pack.sha256, pack.bytes, pack.bodies)
+            self._db.execute("INSERT INTO packs VALUES (?, ?, ?, ?, ?)", row)
+
+    def packs(self, number: int | None = None) -> list[Pack]:
+        """The packs of the shards that are done, or of one of them, in the order in which they were written."""
+        query = "SELECT number, file, sha256, bytes, bodies FROM packs WHERE number IN (SELECT number FROM shards)"
+        query += " AND number = ?" if number is not None else ""
+        rows = self._db.execute(f"{query} ORDER BY rowid", () if number is None else (number,))
+        return [Pack(*row) for row in rows]
+
+    def place_of(self, key: Any) -> int | None:
+        """The place of a key."""
+        found = self._db.execute("SELECT place FROM keys WHERE key = ?", (key,)).fetchone()
+        return None if found is None else int(found[0])
+
+    def has_failed(self, place: int) -> bool:
+        """Whether the key at a place failed."""
+        return self._db.execute("SELECT 1 FROM failures WHERE place = ?", (place,)).fetchone() is not None
+
+    def ids(self) -> Iterator[Any]:
+        """All ids in their order; of a ledger pairs of an identifier and its events."""
+        pairs = self.get("source") == "ledger"
+        for place, key in self._db.execute("SELECT place, key FROM keys ORDER BY place"):
+            yield (key, self._events(place)) if pairs else key
+
+    def take_outcome(self, other: State) -> None:
+        """Take the failures, counters and times of another export over."""
+        rows = other._db.execute("SELECT * FROM failures").fetchall()
+        with self._transaction():
+            self._db.execute("DELETE FROM failures")
+            self._db.executemany("INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            names = ("counters", "read", "started", "finished", "sdk_version", "id_shard")
+            facts = {name: other.get(name) for name in names}
+            self._set(**{name: value for name, value in facts.items() if value is not None})
 
     def _count_not_found(self, shard: Shard | None, asked: tuple[int, int] | list[int], count: int) -> None:
         """Set the count of a whole shard; add that of keys that were retried."""
@@ -435,6 +501,7 @@ class State:
         copy = sqlite3.connect(target)
         try:
             self._db.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")  # one file, which can be read where nothing can be written
         finally:
             copy.close()
 

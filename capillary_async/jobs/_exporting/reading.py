@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from capillary_async import Outcome
+    from capillary_async.jobs._archive.recorder import Recorder
     from capillary_async.jobs._common.sources import Reading
     from capillary_async.jobs._exporting.progress import ProgressCounter
     from capillary_async.jobs._exporting.shard import ShardTask
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ReadLoop", "Tasks"]
 
+BODIES = 8 << 20  # bytes of answers that are handed over together, for the archive
 PIECE = 2_000  # records that are handed to the publisher together
 OPEN = 8  # shards under way at most, where they are large
 KEYS = 2_048  # keys under way at least
@@ -44,12 +46,13 @@ class ReadLoop:
     """Asks for the keys of many shards at once."""
 
     def __init__(
-        self, reading: Reading, publisher: Publisher, progress: ProgressCounter, *, shard_keys: int, rounds: int
-    ) -> None:
+        self, reading: Reading, publisher: Publisher, progress: ProgressCounter, *, shard_keys: int, rounds: int,
+        recorder: Recorder | None = None,
+    ) -> None:  # fmt: skip
         self._reading, self._publisher, self._progress = reading, publisher, progress
         self._window = max(OPEN * shard_keys, KEYS)
         self._asked: dict[Any, tuple[ShardTask, int]] = {}
-        self._rounds = rounds
+        self._rounds, self._recorder = rounds, recorder
         self._under_way = 0  # keys of shards that are not on the disk yet
         self._room = asyncio.Event()
         self._tasks: Tasks | None = None
@@ -97,6 +100,8 @@ class ReadLoop:
             while self._current:
                 task, place, key = self._current.pop()
                 self._asked[key] = (task, place)
+                if self._recorder is not None:
+                    self._recorder.begin(key)
                 yield key
             following = await self._next_task()
             if following is None:
@@ -125,8 +130,10 @@ class ReadLoop:
         task.not_found += any(isinstance(warning, ListNotFound) for warning in outcome.warnings)
         self._progress.settled(len(outcome.items), failed=error is not None, again=task.round > 0)
         task.complete_key(place, outcome.items, members_of(outcome))
+        if self._recorder is not None:
+            task.add_bodies(self._recorder.take(outcome.key, used=error is None))
         last = not task.left
-        if last or task.records >= PIECE:
+        if last or task.records >= PIECE or task.body_bytes >= BODIES:
             await self._publisher.put(task, task.take(), last=last)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
+    from capillary_async.jobs._archive.pack import Body
     from capillary_async.jobs._common.sources import Dataset
     from capillary_async.jobs._dataset.folder import ExportFolder
     from capillary_async.jobs._dataset.shard_format import Format, ShardFile
@@ -85,6 +86,7 @@ class ShardTask:
 
     Attributes:
         not_found: Keys so far whose list, or one of them, was answered with 404 and taken for empty.
+        body_bytes: Of the bodies that were added since `take_bodies`.
     """
 
     def __init__(
@@ -97,6 +99,8 @@ class ShardTask:
         self.left = len(keys)
         self.not_found = 0
         self.failures: dict[int, Failure] = {}
+        self.body_bytes = 0
+        self._bodies: dict[int, Body] = {}
         self._order = iter(keys.items())
         self._next: tuple[int, Any] | None = next(self._order, None)
         self._buffered: dict[int, Any] = {}
@@ -170,6 +174,18 @@ class ShardTask:
         """Take the rows that are ready to be written."""
         ready, self._ready, self._records = self._ready, [], 0
         return ready
+
+    def add_bodies(self, bodies: Sequence[Body]) -> None:
+        """Add the answers of a key for the archive; one of several keys that was added lately is not added again."""
+        for body in bodies:
+            if id(body) not in self._bodies:
+                self._bodies[id(body)] = body
+                self.body_bytes += len(body.body)
+
+    def take_bodies(self) -> list[Body]:
+        """Take the answers that are ready to be written."""
+        bodies, self._bodies, self.body_bytes = list(self._bodies.values()), {}, 0
+        return bodies
 
     def close(self) -> None:
         """Release its buffered rows."""

@@ -12,16 +12,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from capillary_async._files.threads import Thread, join
+from capillary_async.jobs._archive.pack import PackWriter
 from capillary_async.jobs._common.kill_points import reached
 from capillary_async.jobs._exporting.shard import ShardWriter, failure_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from capillary_async.jobs._archive.folder import ArchiveFolder
+    from capillary_async.jobs._archive.pack import Body
     from capillary_async.jobs._common.sources import Dataset
     from capillary_async.jobs._dataset.folder import ExportFolder
     from capillary_async.jobs._dataset.shard_format import Format
-    from capillary_async.jobs._dataset.state import Shard, State
+    from capillary_async.jobs._dataset.state import Pack, Shard, State
     from capillary_async.jobs._exporting.shard import KeyRows, ShardTask
 
 __all__ = ["Publisher"]
@@ -41,13 +44,15 @@ class Publisher:
     def __init__(
         self, folder: ExportFolder, state: State, source: Dataset, format_: Format, *, database: Thread,
         counted: Callable[[], dict[str, int]], read: Callable[[], tuple[str, str] | None],
-        done: Callable[[ShardTask, Shard | None], None],
+        done: Callable[[ShardTask, Shard | None], None], archive: ArchiveFolder | None = None,
     ) -> None:  # fmt: skip
         self._folder, self._state, self._source, self._format = folder, state, source, format_
         self._files, self._database = Thread("capillary-async-files"), database
         self._counted, self._read, self._done = counted, read, done
-        self._queue: asyncio.Queue[tuple[ShardTask, list[KeyRows], bool]] = asyncio.Queue(_AHEAD)
+        self._queue: asyncio.Queue[tuple[ShardTask, list[KeyRows], list[Body], bool]] = asyncio.Queue(_AHEAD)
+        self._archive = archive
         self._writers: dict[int, ShardWriter] = {}
+        self._packs: dict[int, PackWriter] = {}
         self._bases: dict[int, Shard] = {}
         self.error: BaseException | None = None
         self._failed = asyncio.Event()
@@ -65,7 +70,7 @@ class Publisher:
         """
         if self.error is not None:
             raise self.error
-        await self._queue.put((task, entries, last))
+        await self._queue.put((task, entries, task.take_bodies(), last))
 
     async def guard(self, work: Coroutine[Any, Any, None]) -> None:
         """Run work to its end; a failing write cancels it at once.
@@ -99,19 +104,44 @@ class Publisher:
             self._files.close()
             for writer in self._writers.values():
                 writer.drop()
+            for pack in self._packs.values():
+                pack.drop()
             self._writers.clear()
+            self._packs.clear()
 
     async def _work(self) -> None:
         while True:
-            task, entries, last = await self._queue.get()
+            task, entries, bodies, last = await self._queue.get()
             try:
                 if self.error is None:
+                    await self._keep(task, bodies)
                     await self._handle(task, entries, last=last)
             except Exception as error:  # noqa: BLE001 - raised by `guard`, and by the next `put` or `flush`
                 self.error = error
                 self._failed.set()
             finally:
                 self._queue.task_done()
+
+    async def _keep(self, task: ShardTask, bodies: list[Body]) -> None:
+        """Write answers into the pack of the shard."""
+        if self._archive is None or not bodies:
+            return
+        pack = self._packs.get(task.number)
+        if pack is None:
+            nth = len(await self._database.call(self._state.packs, task.number)) if task.round else 0
+            pack = await self._files.call(PackWriter, self._archive.pack(task.number, nth))
+            self._packs[task.number] = pack
+        await self._files.call(pack.add, bodies)
+
+    async def _sealed_pack(self, task: ShardTask) -> Pack | None:
+        pack = self._packs.pop(task.number, None)
+        if pack is None:
+            return None
+        try:
+            return await self._files.call(pack.seal, task.number)
+        except BaseException:
+            pack.drop()
+            raise
 
     async def _handle(self, task: ShardTask, entries: list[KeyRows], *, last: bool) -> None:
         if entries:
@@ -156,7 +186,8 @@ class Publisher:
                 self._bases[task.number] = shard
             await self._files.call(self._folder.publish, writer.path)
             reached("folder-synced")
+        pack = await self._sealed_pack(task)
         failures = list(task.failures.values())
-        commit = partial(self._state.commit, not_found=task.not_found)
+        commit = partial(self._state.commit, not_found=task.not_found, pack=pack)
         await self._database.call(commit, shard, asked, failures, self._counted(), self._read())
         return shard

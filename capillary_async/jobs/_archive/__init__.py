@@ -1,0 +1,1 @@
+"""The archive of an export: the raw bodies of its answers, and answering from them again."""
