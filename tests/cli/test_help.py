@@ -26,10 +26,10 @@ LINES = {  # those with more options than fit 40 lines
     "awarded": 46,
     "events": 42,
     "ledger": 62,
-    "export allocations": 50,
-    "export awarded": 52,
-    "export events": 48,
-    "export ledger": 63,
+    "export allocations": 51,
+    "export awarded": 53,
+    "export events": 49,
+    "export ledger": 64,
 }
 
 
