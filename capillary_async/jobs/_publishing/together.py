@@ -93,7 +93,8 @@ def _scope(export: FinishedExport) -> str:
     """What it is an export of, for a person: kind, host and query, without its dates."""
     manifest = export.manifest
     said = "".join(f", {name} {value}" for name, value in sorted(manifest.query.items()) if "date" not in name)
-    return f"{manifest.source} of {urlsplit(str(manifest.cluster)).hostname}{said}"
+    cluster = str(manifest.cluster)  # a URL, or the name of a sandbox
+    return f"{manifest.source} of {urlsplit(cluster).hostname or cluster}{said}"
 
 
 def _refuse_twice(exports: tuple[FinishedExport, ...]) -> None:
