@@ -8,7 +8,7 @@ sandbox has, and the jobs found exactly the planted differences. Called by `_app
 from __future__ import annotations
 
 import asyncio
-import sys
+import contextlib
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from capillary_async import (
 )
 from capillary_async.cli._demo.agreement import Agreement
 from capillary_async.cli._demo.jobs_chain import Chain, empty_folder, left_out
-from capillary_async.cli._demo.summary import show
+from capillary_async.cli._demo.summary import summary, verdict
 from capillary_async.cli._io.progress import Screen, bar
 from capillary_async.cli._io.run import CANNOT_RUN, UnusableError
 from capillary_async.sandbox import CutBody, Fault, RowsRemoved, Sandbox, ServerFailure, Throttle
@@ -100,27 +100,61 @@ async def demo(options: DemoOptions) -> int:
     async with sandbox, AsyncSession(sandbox.url, auth=sandbox.auth) as session:
         reading = _Reading(session, sandbox)
         console = Screen(stderr=True)
-        with bar(console, shown=console.is_terminal and not options.quiet) as progress:
+        shown = console.is_terminal and not options.quiet
+        with bar(console, shown=shown) as progress:
             await reading.read(progress)
-        agreement = reading.agreement
         reading.compare()
-        show(Screen(file=sys.stdout), agreement, sandbox, session.stats, reading)
-        if agreement.faults:
-            return CANNOT_RUN
-        return 0 if options.disturb or await _night(options, sandbox, session) else CANNOT_RUN
+        figures = ["", *summary(reading.agreement, sandbox, session.stats, reading)]
+        if reading.agreement.faults or options.disturb:
+            _print([*verdict(reading.agreement), *figures])
+            return CANNOT_RUN if reading.agreement.faults else 0
+        jobs = _Jobs(options, sandbox, session)
+        try:
+            with console.status("export, verify and reconcile") if shown else contextlib.nullcontext():
+                await jobs.run()
+        finally:
+            _print([*verdict(reading.agreement), *jobs.verdict, *figures, *jobs.lines])
+        return 0 if jobs.found else CANNOT_RUN
 
 
-async def _night(options: DemoOptions, sandbox: Sandbox, session: AsyncSession) -> bool:
-    """Run the jobs of a night; True if exactly the planted differences were found."""
-    why = left_out(sandbox)
-    if why is not None:
-        _say(why)
-        return True
-    return await Chain(sandbox, session, empty_folder(options.out), options.seed, options.faults, _say).run()
+@define
+class _Jobs:
+    """The jobs of a night, and their lines of the summary, which are printed below the verdict.
+
+    Attributes:
+        found: Whether exactly the planted differences were found, or the jobs were left out.
+        verdict: What was found, and the paths of the report and of the folder.
+        lines: What each job did.
+    """
+
+    _options: DemoOptions
+    _sandbox: Sandbox
+    _session: AsyncSession
+    found: bool = False
+    verdict: list[str] = field(factory=list[str])
+    lines: list[str] = field(factory=lambda: [""])
+
+    async def run(self) -> None:
+        """Run the jobs, unless they cannot run here."""
+        why = left_out(self._sandbox)
+        if why is not None:
+            self.found = True
+            self.lines.append(why)
+            return
+        options = self._options
+        folder = empty_folder(options.out)
+        chain = Chain(self._sandbox, self._session, folder, options.seed, options.faults, self.lines.append)
+        try:
+            wrong = await chain.run()
+        except BaseException:
+            self.verdict.append(f"folder     {folder}")
+            raise
+        self.found = not wrong.disagreements
+        self.verdict += [*wrong.lines(), f"report     {folder / 'report.html'}", f"folder     {folder}"]
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201
+def _print(lines: Iterable[str]) -> None:
+    print("\n".join(lines), flush=True)  # noqa: T201
 
 
 @define

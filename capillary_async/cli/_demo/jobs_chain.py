@@ -92,21 +92,17 @@ class Chain:
     say: Callable[[str], object]
     _jobs: Any = field(factory=jobs, init=False)
 
-    async def run(self) -> bool:
-        """Run the jobs; True if exactly the planted differences were found.
+    async def run(self) -> Planting:
+        """Run the jobs, and compare what they found with what was planted.
 
         Raises:
             UnusableError: A child process ended as it should not.
             JobError: A job could not be done.
         """
-        self.say("")
         await self._export_killed()
         await self._export_events()
         await self._verify()
-        found = await self._reconcile()
-        self.say(f"folder     {self.folder}")
-        self.say(f"report     {self.folder / 'report.html'}")
-        return found
+        return await self._reconcile()
 
     @property
     def _out(self) -> Path:
@@ -125,14 +121,16 @@ class Chain:
         sandbox.clear_faults()
         if self.faults:
             sandbox.add_faults(ServerFailure(503, times=2, after=1), CutBody(times=1, after=4))
-        self.say(f"export     killed (kill -9) with {len(there)} of {shards} files on the disk")
         with self._child() as child:
             code = await _ended(child)
         if code:
             raise UnusableError(f"the export that was started again ended with {code}: {self._last_words()}")
         now = self._published()
         kept = sum(now.get(name) == mark for name, mark in there.items())
-        self.say(f"again      the same command kept {kept} files and read the other {len(now) - kept}")
+        self.say(
+            "export     stopped in the middle by kill -9; the same command again kept the "
+            f"{count(kept, 'finished file')} and read the other {len(now) - kept} of {shards}"
+        )
 
     async def _kill(self) -> dict[str, tuple[int, int]]:
         """Start the export, kill it when some files exist, and return those."""
@@ -234,20 +232,24 @@ class Chain:
             yield from self._jobs.ids_in_parquet(shard, "customer_id", "event_log_id")
 
     async def _verify(self) -> None:
+        verified: list[str] = []
+        sampled = 0
         for folder in (self._out, self.folder / "events", self.folder / "ledger"):
             result = await self._jobs.verify(folder, session=self._session, sample=_SAMPLE, seed=self.seed)
             if not result.ok:
                 more = f" (and {len(result.faults) - 1} more)" if len(result.faults) > 1 else ""
                 raise UnusableError(f"verify {folder}: {result.faults[0]}{more}")
-            self.say(
-                f"verify     {count(result.records, 'record')} of {count(result.asked, 'customer')} in {folder.name}: "
-                f"hashes, totals and digest as the manifest says, {result.sampled} customers read again"
-            )
+            verified.append(f"{count(result.records, 'record')} of {folder.name}")
+            sampled += result.sampled
+        self.say(
+            f"verify     {', '.join(verified)}: hashes, totals and digests are as the manifests say; "
+            f"{sampled} lists of customers read again are the same"
+        )
 
-    async def _reconcile(self) -> bool:
+    async def _reconcile(self) -> Planting:
         books, differences = self.folder / "books.csv", self.folder / "differences.parquet"
         planted = write_books(books, self._sandbox, self.seed)
-        self.say(f"books      {planted.described()}")
+        self.say(f"books      made with differences: {planted.described()}")
         result: ReconcileResult = await self._jobs.reconcile(
             self._out,
             books,
@@ -259,8 +261,12 @@ class Chain:
             with_ledger=self.folder / "ledger",
             as_of=self._sandbox.today,
         )
+        # The folder is named above; what was compared with what is the report's.
+        named = {f"{each.role}: {each.label}" for each in result.subjects}
+        named |= {f"differences: {result.differences}", f"report: {result.report}"}
         for line in result.lines():
-            self.say(f"reconcile  {one_line(line)}")
+            if line not in named:
+                self.say(f"reconcile  {one_line(line)}")
         wrong = disagreements(planted, differences)
         # The notes too: in the sandbox, what the service's pages leave open is known. A length is a hint all the same.
         wrong += [
@@ -268,17 +274,31 @@ class Chain:
             for each in result.broken
             if each.is_error or each.rule.name != _HINT
         ]
-        for line in wrong[:_SHOWN]:
-            self.say(f"  {line}")
+        return Planting(len(planted.differences), tuple(wrong))
+
+
+@frozen
+class Planting:
+    """Planted differences, and what the jobs found otherwise.
+
+    Attributes:
+        planted: How many differences were planted.
+        disagreements: In words: what was not found, and what was found and not planted.
+    """
+
+    planted: int
+    disagreements: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the verdict, and below it the first disagreements."""
+        number, wrong = count(self.planted, "planted difference"), self.disagreements
+        if not wrong:
+            yield f"FOUND: exactly the {number}, no more and no less"
+            return
+        yield f"NOT AS PLANTED: {count(len(wrong), 'disagreement')} with the {number}"
+        yield from (f"  {line}" for line in wrong[:_SHOWN])
         if len(wrong) > _SHOWN:
-            self.say(f"  ... and {len(wrong) - _SHOWN} more")
-        number = count(len(planted.differences), "planted difference")
-        self.say(
-            f"NOT AS PLANTED: {count(len(wrong), 'disagreement')} with the {number}"
-            if wrong
-            else f"FOUND: exactly the {number}, no more and no less"
-        )
-        return not wrong
+            yield f"  ... and {len(wrong) - _SHOWN} more"
 
 
 async def _ended(child: subprocess.Popen[bytes]) -> int:

@@ -1,4 +1,4 @@
-"""The summary of the demo: counts, points by status, points left by month of expiry, and the verdict.
+"""The summary of the demo as lines of text: the verdict, counts, points by status, points left by year of expiry.
 
 Invariant: every number shown was read or measured in this run. Called by `_demo/demo.py`.
 """
@@ -8,22 +8,19 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
-from rich.table import Table
-
-from capillary_async.cli._io.words import count
+from capillary_async.cli._io.words import count, one_line
 from capillary_async.models.exact import exact_sum
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Iterator
 
     from capillary_async import Stats
     from capillary_async.cli._demo.agreement import Agreement
     from capillary_async.sandbox import Sandbox
 
-__all__ = ["show"]
+__all__ = ["summary", "verdict"]
 
 _SHOWN = 20  # faults; more of the same would hide the first
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Timed(Protocol):
@@ -34,80 +31,51 @@ class Timed(Protocol):
     elapsed: float
 
 
-def show(console: Console, agreement: Agreement, sandbox: Sandbox, stats: Stats, reading: Timed) -> None:
-    """Print the summary."""
-    for table in (_figures(agreement, sandbox, stats, reading), _by_status(agreement), _by_month(agreement)):
-        console.print(table)
-    for fault in agreement.faults[:_SHOWN]:
-        console.print(f"  {fault}", markup=False, highlight=False, soft_wrap=True)
+def verdict(agreement: Agreement) -> Iterator[str]:
+    """Yield the verdict of the reading, and below it what disagrees."""
+    if not agreement.faults:
+        yield (
+            "AGREE: allocations, awarded ids, ledger entries and loyalty events match each other customer by customer, "
+            "and the sandbox's totals to the last decimal"
+        )
+        return
+    yield f"DISAGREE: {count(len(agreement.faults), 'difference')} between what was read and what the sandbox holds"
+    yield from (f"  {one_line(fault)}" for fault in agreement.faults[:_SHOWN])
     if len(agreement.faults) > _SHOWN:
-        console.print(f"  ... and {len(agreement.faults) - _SHOWN} more", highlight=False)
-    console.print(_verdict(agreement), highlight=False, soft_wrap=True)
+        yield f"  ... and {len(agreement.faults) - _SHOWN} more"
 
 
-def _figures(agreement: Agreement, sandbox: Sandbox, stats: Stats, reading: Timed) -> Table:
+def summary(agreement: Agreement, sandbox: Sandbox, stats: Stats, reading: Timed) -> Iterator[str]:
+    """Yield the counts and sums of the reading."""
     counts = agreement.counts
     refused = f"{reading.merged} merged and {reading.unknown} unknown, refused as they should be"
-    rows = {
-        "customers": f"{len(sandbox.customer_ids):,}, and {refused}",
-        "records": f"{counts.total():,}",
-        "  allocations": f"{counts['allocations']:,}",
-        "  awarded ids": f"{counts['awarded']:,}",
-        "  loyalty events": f"{counts['events']:,}",
-        "ledger entries": f"{agreement.entries:,} (of the first ten events of each customer)",
-        "requests": f"{stats.requests:,} ({stats.bytes:,} bytes)",
-        "retries": f"{stats.retries:,} ({stats.throttles:,} answers were 429 or 503)",
-        "elapsed": f"{reading.elapsed:.2f} s",
-        "records/s": f"{counts.total() / reading.elapsed if reading.elapsed else 0:,.0f}",
-    }
-    table = Table(title="capillary-async demo", show_header=False, title_justify="left")
-    for name, value in rows.items():
-        table.add_row(name, value)
-    return table
-
-
-def _by_status(agreement: Agreement) -> Table:
-    table = Table("status", title="Points by status, as issued", title_justify="left", caption_justify="left")
-    table.add_column("allocations say", justify="right")
-    table.add_column("awarded ids say", justify="right")
-    table.caption = (
-        "One category. Allocations are rows of points_awarded alone, awarded ids have line items too; "
-        "no endpoint shows the three promotion tables."
+    speed = counts.total() / reading.elapsed if reading.elapsed else 0
+    yield f"customers  {len(sandbox.customer_ids):,}, and {refused}"
+    yield (
+        f"records    {counts.total():,}: {counts['allocations']:,} allocations, {counts['awarded']:,} awarded ids, "
+        f"{counts['events']:,} loyalty events"
     )
+    yield f"ledger     {agreement.entries:,} entries, of the first ten events of each customer"
+    yield f"requests   {stats.requests:,} ({stats.bytes:,} bytes) in {reading.elapsed:.2f} s, {speed:,.0f} records/s"
+    yield f"retries    {stats.retries:,} ({stats.throttles:,} answers were 429 or 503)"
+    yield ""
+    yield from _by_status(agreement)
+    yield _by_year(agreement)
+
+
+def _by_status(agreement: Agreement) -> Iterator[str]:
+    """Yield a table: awarded ids have the line items too, so that they say more."""
+    yield f"{'Points by status, as issued':28}{'allocations':>18}{'awarded ids, with line items':>30}"
     for status in sorted({*agreement.by_status, *agreement.awarded_by_status}):
-        said = (agreement.by_status, agreement.awarded_by_status)
-        table.add_row(status, *(f"{by.get(status, Decimal(0)):,f}" for by in said))
-    return table
+        said = (agreement.by_status.get(status, Decimal(0)), agreement.awarded_by_status.get(status, Decimal(0)))
+        yield f"  {status:26}{said[0]:>18,f}{said[1]:>30,f}"
 
 
-def _by_month(agreement: Agreement) -> Table:
-    """Return one row per month and one column per year: two and a half years are twelve lines."""
-    years = sorted({year for year, _ in agreement.by_month})
-    table = Table(
-        "",
-        title="Points left to use (remaining, AVAILABLE), by month of expiry",
-        title_justify="left",
-        caption_justify="left",
-    )
-    for year in years:
-        table.add_column(str(year), justify="right")
-    for month, name in enumerate(_MONTHS, start=1):
-        sums = [agreement.by_month.get((year, month)) for year in years]
-        if any(sums):
-            table.add_row(name, *("" if points is None else f"{points:,f}" for points in sums))
-    table.add_section()
-    totals = [exact_sum(points for (of, _), points in agreement.by_month.items() if of == year) for year in years]
-    table.add_row("total", *(f"{points:,f}" for points in totals))
-    table.caption = f"{exact_sum(totals):,f} in all, of one category and one of five award tables: no balance"
-    return table
-
-
-def _verdict(agreement: Agreement) -> str:
-    if agreement.faults:
-        return (
-            f"DISAGREE: {count(len(agreement.faults), 'difference')} between what was read and what the sandbox holds"
-        )
+def _by_year(agreement: Agreement) -> str:
+    years: dict[int, list[Decimal]] = {}
+    for (year, _), points in sorted(agreement.by_month.items()):
+        years.setdefault(year, []).append(points)
+    sums = "".join(f", {exact_sum(points):,f} in {year}" for year, points in years.items())
     return (
-        "AGREE: allocations, awarded ids, ledger entries and loyalty events match each other customer by customer, "
-        "and the sandbox's totals to the last decimal"
+        f"Points left to use: {exact_sum(agreement.by_month.values()):,f} in all; by year of expiry{sums or ', none'}"
     )
