@@ -44,7 +44,9 @@ async def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report with every section, with long names and long numbers."""
     path = tmp_path_factory.mktemp("report")
     rows = [*ROWS, ROWS[0] | {"id": 3, "points_exclusive": "999999999999999.999", "status": "A_STATUS_" + "X" * 60}]
-    export = write_export(path / ("a-folder-with-a-long-name-" * 4), "allocations", rows)
+    query = {"program_id": 2282, "expiry_date_start": "2025-06-01", "expiry_date_end": "2027-06-01"}
+    read = {"first": "2026-05-31T21:15:03+00:00", "last": "2026-05-31T23:40:59+00:00"}
+    export = write_export(path / ("a-folder-with-a-long-name-" * 4), "allocations", rows, query=query, read=read)
     with (path / "books.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "points", "state"])
@@ -123,6 +125,21 @@ async def test_the_chart_fits_the_screen(opened: Any, width: int, shown: str, hi
     assert box["width"] > 0.7 * min(width, 416)
 
 
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
+async def test_the_first_screen_has_the_answer(opened: Any, width: int, height: int) -> None:
+    """The verdict, what was compared and when it was read, and the differences need no scrolling."""
+    page, _, _ = await opened(width)
+    for part in (".verdict", ".opening .facts", ".opening .counts"):
+        box = await page.locator(part).bounding_box()
+        assert box["y"] + box["height"] <= height
+    text = await page.locator("header").inner_text()
+    for said in ("DIFFERENT", "program 2282", "expiring 2025-06-01 to 2027-06-01", "2026-05-31 21:15", "books.csv"):
+        assert said in text
+    assert await page.locator("details").count() >= 2
+    assert not await page.get_by_text("Digest of the keys").first.is_visible()
+    assert not await page.locator(".rules").is_visible()
+
+
 async def test_it_can_be_used_by_keyboard_and_read_aloud(opened: Any) -> None:
     """Headings in order, every table's columns named, every scrolling region named and reachable."""
     page, _, _ = await opened(390)
@@ -171,6 +188,8 @@ async def test_it_prints(opened: Any) -> None:
         .map(one => one.innerText.slice(0, 60))"""
     assert await page.evaluate(wide) == []
     assert not await page.locator("nav").is_visible()
+    folded = "[...document.querySelectorAll('details > :not(summary)')].filter(one => !one.checkVisibility())"
+    assert await page.evaluate(f"{folded}.length") == 0  # opened on paper
     printed = await page.pdf(prefer_css_page_size=True)
     assert printed.startswith(b"%PDF")
     assert b"/MediaBox [0 0 594" in printed or b"/MediaBox [0 0 595" in printed

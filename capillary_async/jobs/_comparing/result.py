@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
 from capillary_async._html import lines_card
 from capillary_async._repr import brief_repr
@@ -24,7 +24,7 @@ from capillary_async.jobs._comparing.comparison import (
 )
 from capillary_async.jobs._comparing.rules import Finding
 
-__all__ = ["Group", "ReconcileResult", "Subject"]
+__all__ = ["Group", "ReconcileResult", "Subject", "title_of"]
 
 
 @frozen
@@ -35,11 +35,15 @@ class Subject:
         role: `Capillary`, `Books`, `Awarded ids`, `Loyalty events` or `Ledger`.
         label: The folder, file or table; a password is left out.
         facts: Its facts by name: what was asked, how many customers, how it was read, the file's SHA-256.
+        query: The arguments of an export by name, e.g. `program_id`.
+        read: When the first and the last answer of an export came.
     """
 
     role: str
     label: str
     facts: Mapping[str, str]
+    query: Mapping[str, object] = field(factory=dict[str, object])
+    read: tuple[datetime, datetime] | None = None
 
     __repr__ = brief_repr
 
@@ -151,13 +155,18 @@ class ReconcileResult:
                 for each in (both or self.groups)[:_GROUPS_SHOWN]
             ]
             if len(self.groups) > _GROUPS_SHOWN:
-                lines.append(f"and {len(self.groups) - _GROUPS_SHOWN} more values of {self.grouped_by}")
+                lines.append(f"and {len(self.groups) - _GROUPS_SHOWN} more values of {title_of(self.grouped_by)}")
         for finding in self.broken[:_RULES_SHOWN]:
             lines.append(f"{finding.rule.severity} {finding.rule.name}: {finding.count:,}")
         if len(self.broken) > _RULES_SHOWN:
             lines.append(f"and {len(self.broken) - _RULES_SHOWN} more rules broken")
         files = (("differences", self.differences), ("report", self.report))
         return lines + [f"{what}: {path}" for what, path in files if path]
+
+
+def title_of(column: str) -> str:
+    """The name of a column for a person: the customer that a record was asked for is `asked_key` in files alone."""
+    return "Customer" if column == "asked_key" else column
 
 
 _RULES_SHOWN = 3
@@ -174,7 +183,7 @@ _IN_WORDS = {
 
 def _grouped(column: str, group: Group) -> str:
     sums = "".join(f", {name} {group.points[name]:,f}" for name in _GROUP_SUMS if name in group.points)
-    return f"{column} {'(none)' if group.value is None else group.value}: {_count(group.records, 'record')}{sums}"
+    return f"{_valued(column, group.value)}: {_count(group.records, 'record')}{sums}"
 
 
 def _both(column: str, group: BothSides) -> str:
@@ -183,7 +192,11 @@ def _both(column: str, group: BothSides) -> str:
         for name, (ours, theirs) in group.totals.items()
     )
     sizes = f"{_count(group.capillary, 'record')}, {_count(group.books, 'row')} of the books"
-    return f"{column} {'(none)' if group.value is None else group.value}: {sizes}{sums}"
+    return f"{_valued(column, group.value)}: {sizes}{sums}"
+
+
+def _valued(column: str, value: str | None) -> str:
+    return f"{title_of(column)} {'(none)' if value is None else value}"
 
 
 def _compared(comparison: Comparison) -> list[str]:

@@ -43,7 +43,8 @@ def subject_of(role: str, folder: ExportReader) -> Subject:
         "How it was read": _CONSISTENCY.get(str(said.consistency), ""),
         "Digest of the keys": said.keys_digest or "",
     }
-    return Subject(role, str(folder.path), {each: value for each, value in facts.items() if value})
+    known = {each: value for each, value in facts.items() if value}
+    return Subject(role, str(folder.path), known, dict(said.query), read_of(said.read))
 
 
 def _span(member: Any) -> str:

@@ -35,6 +35,7 @@ _STYLE = {
     "ytick.color": _SOFT,
 }
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_SIZES = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
 _STEPS = [1, 2, 2.5, 5, 10]
 _MOST = 60  # months without points between others are drawn up to here; beyond it only those with points
 _settings: Any = importlib.import_module("matplotlib").rc_context  # its own types are not whole, as those of axes
@@ -80,9 +81,10 @@ def _wide(months: Mapping[str, Decimal], now: str) -> Figure:
     shown = list(places)[::step]
     labels = _labels([names[place] for place in shown])
     axes.set_xticks(shown, labels)
-    axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
+    axes.yaxis.set_major_formatter(FuncFormatter(_in_words))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
     axes.set_ylabel("points left to use")
+    axes.set_xlabel("month in which they expire")
     axes.grid(axis="y", color="#e3e7eb", linewidth=0.8)
     axes.margins(x=0.01)
     _bare(axes, "left")
@@ -96,7 +98,7 @@ def _narrow(months: Mapping[str, Decimal], now: str) -> Figure:
     axes.barh(places, [float(points) for points in months.values()], height=0.72, color=_colours(months, now))
     axes.set_yticks(places, [f"{MONTHS[int(name[5:7]) - 1]} {name[:4]}" for name in months])
     axes.invert_yaxis()
-    axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    axes.xaxis.set_major_formatter(FuncFormatter(_in_words))
     axes.xaxis.set_major_locator(MaxNLocator(3, steps=_STEPS))
     axes.set_xlabel("points left to use")
     axes.grid(axis="x", color="#e3e7eb", linewidth=0.8)
@@ -122,11 +124,11 @@ def _bare(axes: Any, hidden: str) -> None:
     axes.tick_params(length=0)
 
 
-def _thousands(value: float, _: int) -> str:
-    for size, letter in ((1e9, "bn"), (1e6, "m"), (1e3, "k")):
+def _in_words(value: float, _: int) -> str:
+    for size, word in _SIZES:
         if abs(value) >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"
+            return f"{value / size:,g} {word}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
 def _svg(figure: Figure) -> str:

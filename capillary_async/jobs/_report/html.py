@@ -16,7 +16,9 @@ from markupsafe import Markup
 from capillary_async import __version__
 from capillary_async._repr import printable
 from capillary_async.jobs._comparing.comparison import CHANGED, EQUAL, MISSING_IN_BOOKS, MISSING_IN_CAPILLARY
+from capillary_async.jobs._comparing.result import title_of
 from capillary_async.jobs._report.chart import MONTHS, every_month, months_chart
+from capillary_async.jobs._report.opening import TITLES, compared, lines
 from capillary_async.models.exact import exact_sum
 
 if TYPE_CHECKING:
@@ -27,12 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["render"]
 
-_TITLES = {
-    MISSING_IN_BOOKS: "Missing in books",
-    MISSING_IN_CAPILLARY: "Missing in Capillary",
-    CHANGED: "Changed",
-    EQUAL: "Equal",
-}
 _MEANINGS = {
     MISSING_IN_BOOKS: "Capillary has the record, the books have no row with its key.",
     MISSING_IN_CAPILLARY: "The books have a row, Capillary has no record with its key.",
@@ -62,13 +58,23 @@ def render(result: ReconcileResult) -> str:
     months = every_month(result.months)
     now = result.month
     points = list(result.groups[0].points) if result.groups else []
+    comparison = result.comparison
+    keys = [each.ours for each in comparison.wanted if each.is_key] if comparison else []
     page = environment.get_template("report.html").render(
         result=result,
-        comparison=result.comparison,
-        titles=_TITLES,
+        comparison=comparison,
+        asked_is_key="asked_key" in keys,
+        first_amount=comparison.totals[0] if comparison and comparison.totals else None,
+        differing=sum(number for kind, number in comparison.counts.items() if kind != EQUAL) if comparison else 0,
+        titles=TITLES,
+        compared=compared(result),
+        lines=lines(result),
+        title_of=title_of,
+        grouped_by=title_of(result.grouped_by),
+        errors=[each for each in result.broken if each.is_error],
         meanings=_MEANINGS,
-        amounts={each.ours for each in result.comparison.wanted if each.kind == "amount"} if result.comparison else (),
-        sizes=_sizes(result.comparison) if result.comparison else {},
+        amounts={each.ours for each in comparison.wanted if each.kind == "amount"} if comparison else (),
+        sizes=_sizes(comparison) if comparison else {},
         months=months,
         understates=_UNDERSTATES.get(result.source, ""),
         now=now,

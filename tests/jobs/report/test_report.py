@@ -13,8 +13,9 @@ import pytest
 from support.export_folder import write_export
 
 from capillary_async.jobs import reconcile
-from capillary_async.jobs._report.chart import every_month, months_chart
+from capillary_async.jobs._report.chart import _in_words, every_month, months_chart
 from capillary_async.jobs._report.html import _amount, _signed
+from capillary_async.jobs._report.opening import compared
 from capillary_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -157,6 +158,45 @@ async def test_without_books_and_without_points(tmp_path: Path) -> None:
     assert "Points expiring by month" not in text
 
 
+async def test_the_opening_says_what_was_compared_and_when(tmp_path: Path) -> None:
+    """Folders, programs, period, books and the times of the first and the last answer of all exports."""
+    exports: list[Path] = []
+    for nth in range(5):
+        query = {"program_id": 2282 + nth, "point_category_id": 17383, "expiry_date_start": "2026-01-01"}
+        times = {"first": f"2026-01-0{nth + 1}T01:02:03+00:00", "last": f"2026-01-0{nth + 1}T02:00:00+00:00"}
+        given = {"query": query, **({"read": times} if nth else {})}
+        exports.append(write_export(tmp_path / f"p{nth}", "allocations", ROWS[nth::5], **given))
+    (tmp_path / "books.csv").write_text(books_of(ROWS))
+    books: dict[str, Any] = {"books": tmp_path / "books.csv", "key": "id", "compare": "points_exclusive=points"}
+    result = await reconcile(exports, as_of=TODAY, report=tmp_path / "r.html", **books)
+    facts = compared(result)
+    assert facts | {"Compared": ""} == {
+        "Capillary": f"p0, p1, p2 and 2 more: {len(ROWS)} allocations",
+        "Records of": "program 2282, 2283, 2284 and 2 more; category 17383; expiring from 2026-01-01",
+        "Read": "2026-01-02 01:02 to 2026-01-05 02:00 UTC (first and last answer); 1 of 5 exports do not say when",
+        "Books": f"books.csv; {len(ROWS)} rows",
+        "Compared": "",
+    }
+    text = Outline((tmp_path / "r.html").read_text()).text
+    opening = text[: text.index("What was compared")]
+    for fact in facts.values():
+        assert fact in opening
+
+
+async def test_the_customer_has_one_name(tmp_path: Path) -> None:
+    """The column `asked_key` of the files is the Customer everywhere in the report and in the terminal."""
+    rows = [ROWS[0], ROWS[1] | {"customer_id": 5, "original_customer_id": None, "asked_key": 6}]
+    export = write_export(tmp_path / "export", "allocations", rows)
+    (tmp_path / "books.csv").write_text("id,who,points\n1,2,3\n")
+    books: dict[str, Any] = {"key": "id,asked_key=who", "compare": "points_exclusive=points", "by": "asked_key"}
+    result = await reconcile(export, tmp_path / "books.csv", as_of=TODAY, report=tmp_path / "r.html", **books)
+    assert any(line.startswith("Customer 6: 1 record") for line in result.lines())
+    text = Outline((tmp_path / "r.html").read_text()).text
+    assert text.count("asked_key") - result.command.count("asked_key") == 1  # where it says what it is in files
+    assert "id Customer Capillary Books Difference" in text
+    assert "Capillary's totals by Customer" in text
+
+
 async def test_a_hundred_of_each_class(tmp_path: Path) -> None:
     """The largest come first; the page says that there are more, and where."""
     result, page = await report(tmp_path, books="id,points\n" + "".join(f"{n},{n}\n" for n in range(1, 151)))
@@ -208,4 +248,13 @@ def test_the_chart_has_a_bar_a_month(narrow: bool) -> None:
     assert drawn.count("fill: #b0643c") == 2
     assert drawn.count("fill: #2f6690") == 10
     assert "Jan" in "".join(root.itertext())
-    assert "10k" in "".join(root.itertext())
+    text = "".join(root.itertext())
+    assert "10,000" in text
+    for word in ("points left to use", *(() if narrow else ("month in which they expire",))):
+        assert word in text
+
+
+def test_amounts_of_the_axis_are_in_words() -> None:
+    assert [_in_words(value, 0) for value in (0, 0.5, 10_000, 250_000, 2_500_000, 4e9, 1e15, -3e6)] == [
+        *("0", "0.5", "10,000", "250,000", "2.5 million", "4 billion", "1,000 trillion", "-3 million"),
+    ]
