@@ -106,7 +106,8 @@ class FastDecoder(Generic[T]):
     def _plain(raw: PlainReader, body: bytes) -> Sequence[Any] | None:
         """The raw rows of a page whose rows all have each member once; None for every other."""
         try:
-            return raw.read(body) if _are_short(body) else None
+            rows = raw.read(body)
+            return rows if rows is not None and _are_short(body) else None
         except (ValueError, RecursionError):
             return None
 

@@ -25,6 +25,7 @@ from capillary_async.models.exact import PARSING
 __all__ = ["RawRow", "RawRows", "plain_reader", "raw_decoder"]
 
 
+_SMALL: Final = 20_000  # bytes: a page of about 30 rows, whose columns cost more than they save
 _RAW: Final = frozenset({int, bytes, type(None)})  # of an amount
 
 
@@ -101,11 +102,13 @@ class PlainReader:
     amounts: Callable[[Any], tuple[tuple[Any, ...], ...]]
 
     def read(self, body: bytes) -> RawRows | None:
-        """The rows; None where a row is another, or an amount is no number written out.
+        """The rows; None where the page is small, a row is another, or an amount is no number written out.
 
         Raises:
             ValueError: The page is no array of such rows.
         """
+        if len(body) < _SMALL:
+            return None
         rows = self.decode(body)
         if not rows or body.count(b":") != self.width * len(rows) or b"\\" in body:
             return None

@@ -159,7 +159,6 @@ class Endpoint(Generic[R_co]):
 def fetched(response: Response, shape: ResponseSpec) -> FetchedPage[Any]:
     """An answer as a page."""
     decoded = decoded_of(response)
-    whole = evolve(shape, raw=False) if shape.raw else shape  # what a page had is compared as records
     return FetchedPage(
         decoded.items,
         decoded.received,
@@ -170,7 +169,7 @@ def fetched(response: Response, shape: ResponseSpec) -> FetchedPage[Any]:
         decoded.nulls,
         total=total_in(response.headers) if decoded.total is None else decoded.total,
         drift=carried(decoded) or None,
-        redecode=_Redecode(response.body, whole),
+        redecode=_Redecode(response.body, shape),
     )
 
 
@@ -182,7 +181,8 @@ class _Redecode:
     shape: ResponseSpec
 
     def __call__(self) -> tuple[Any, ...]:
-        return cast("tuple[Any, ...]", judge(Response(OK, body=self.body), self.shape).items)
+        shape = evolve(self.shape, raw=False)  # what a page had is compared as records
+        return cast("tuple[Any, ...]", judge(Response(OK, body=self.body), shape).items)
 
     @property
     def signed(self) -> bool:

@@ -235,11 +235,11 @@ class PointsAllocationResource(Resource):
         *,
         raw: bool = False,
     ) -> ListSource[PointsAllocation]:
-        shape = self._shape(PointsAllocation, owners=(customer_id,), raw=raw)
         headers = self._caller.neo_headers
 
         def fetch(number: int, size: int, *, late: bool = False) -> Awaitable[FetchedPage[PointsAllocation]]:
             query = f"{prefix}&page={number}&count={size}"
+            shape = self._shape(PointsAllocation, owners=(customer_id,), raw=raw)
             request = Request("GET", path, query, headers, shape=shape, late=late)
             first = number == 1 and not_found == "empty"
             return _or_empty(partial(self._page, request), name) if first else self._page(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,8 +25,19 @@ from capillary_async.tables._batches import BatchBuilder
 from capillary_async.tables._columns import Columns
 from capillary_async.tables._doors import Part, TableSource
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ZEROS = "0" * 40
 MORE = [f"1.{ZEROS}", f"-7.125{ZEROS}", f"0.{ZEROS}", f"1.0005{ZEROS}", "999999999999999.9990", "0.9995"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_pages() -> Iterator[None]:
+    """Small pages are packed too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("capillary_async._codec.raw_rows._SMALL", 0)
+        yield
 
 
 def whole(number: int, **members: str) -> dict[str, str]:
@@ -79,6 +90,13 @@ def test_a_page_of_whole_rows_has_its_columns() -> None:
     assert dict(zip(FIELDS, page.columns, strict=True))["points_value"] == (b"2.5", b"1.50")
     assert pickle.loads(pickle.dumps(page)) == page  # noqa: S301 - ours
     alike([body_of([whole(1), whole(2, till_id="null", points_value="null")])])
+
+
+def test_a_small_page_has_no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would cost more than they save."""
+    monkeypatch.setattr("capillary_async._codec.raw_rows._SMALL", 20_000)
+    assert type(read(body_of([whole(1)]), raw=True)) is tuple
+    assert type(read(body_of([whole(row) for row in range(100)]), raw=True)) is RawRows
 
 
 @pytest.mark.parametrize("value", [*VALUES, *MORE])
