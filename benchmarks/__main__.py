@@ -75,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--port", type=int, default=0, help="of the loopback interface for the servers; a free one by default"
     )
+    parser.add_argument(
+        "--before", type=Path, metavar="FOLDER", help="a checkout of an earlier commit, whose export is measured in i"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, each run included")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw a, b and c there; needs matplotlib")
     return parser
@@ -93,6 +96,8 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     for path in (chosen.json, chosen.svg):
         if path is not None and not path.absolute().parent.is_dir():
             parser.error(f"no folder for {path}")
+    if chosen.before is not None and not (chosen.before / "capillary_async").is_dir():
+        parser.error(f"no capillary_async in {chosen.before}")
     chosen.clients = names
     chosen.questions = [letter for letter in QUESTIONS if not chosen.questions or letter in chosen.questions]
     return chosen
@@ -149,7 +154,15 @@ def _measure(chosen: argparse.Namespace) -> tuple[list[Section], dict[str, str],
     installed = tuple(peer for peer in peers if not peer.missing())
     with (
         Children() as children,
-        Bench(children, chosen.runs, chosen.scale, installed, nginx=chosen.server != "raw", port=chosen.port) as bench,
+        Bench(
+            children,
+            chosen.runs,
+            chosen.scale,
+            installed,
+            nginx=chosen.server != "raw",
+            port=chosen.port,
+            before=chosen.before,
+        ) as bench,
     ):
         sections = [QUESTIONS[letter].measure(bench) for letter in chosen.questions]
         return sections, bench.servers, notes

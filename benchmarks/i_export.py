@@ -29,12 +29,13 @@ _CLIENTS = (
     Peer("dicts", "aiohttp, json, pyarrow", "exports:Dicts", _ARROW, "'capillary-async[jobs]'", typed=False),
     Peer("dlt", "dlt pipeline", "exports_dlt:Pipeline", ("dlt", "pyarrow"), "'dlt[parquet]'", share=0.1, typed=False),
 )
+_BEFORE = Peer("before", "jobs.export of the commit before", "exports:Export", _ARROW, "'capillary-async[jobs]'")
 _KINDS = {"": "1 to 3 pages", "short-": "3 records"}
 
 
 def measure(bench: Bench) -> Section:
     """Every client writes the same customers; slow ones a part of them."""
-    peers = [peer for peer in _CLIENTS if not peer.missing()]
+    peers = [peer for peer in (*_CLIENTS, *((_BEFORE,) if bench.before else ())) if not peer.missing()]
     counts = {
         kind + peer.name: bench.size(round((SHORT if kind else MIXED) * peer.share), 40)
         for kind in _KINDS
@@ -43,7 +44,12 @@ def measure(bench: Bench) -> Section:
     with bench.raw("i") as server:
         jobs: dict[str, dict[str, Any]] = {
             kind + peer.name: bench.job(
-                peer, server, customers=counts[kind + peer.name], concurrency=CONCURRENCY, short=bool(kind)
+                peer,
+                server,
+                customers=counts[kind + peer.name],
+                concurrency=CONCURRENCY,
+                short=bool(kind),
+                **({"package": str(bench.before.absolute())} if bench.before and peer is _BEFORE else {}),
             )
             for kind in _KINDS
             for peer in peers
@@ -54,7 +60,8 @@ def measure(bench: Bench) -> Section:
         _row(f"{peer.title}, {_KINDS[kind]}", kind + peer.name, samples, records) for kind in _KINDS for peer in peers
     ]
     rows += [Row(peer.title, note=f"not installed: pip install {peer.install}") for peer in _CLIENTS if peer.missing()]
-    return Section("i", TITLE, "µs a record", "CPU by reading alone", tuple(rows), _targets(samples, records))
+    targets = _targets(samples, records) + (_by_the_one_before(samples, records) if bench.before else ())
+    return Section("i", TITLE, "µs a record", "CPU by reading alone", tuple(rows), targets)
 
 
 def _records(name: str, customers: int) -> int:
@@ -92,4 +99,13 @@ def _targets(samples: dict[str, Sample], records: dict[str, int]) -> tuple[Targe
         Target("(i) the same of customers of 3 records", short, at_most=1.2),
         Target("(i) aiohttp, json, pyarrow at least 1.2x an export", dicts, at_least=1.2),
         Target("(i) dlt at least 4x an export", _ratio(samples, records, "dlt", "export"), at_least=4),
+    )
+
+
+def _by_the_one_before(samples: dict[str, Sample], records: dict[str, int]) -> tuple[Target, ...]:
+    """What columns from bytes are to save, against a checkout of the commit before them."""
+    mixed, short = (_ratio(samples, records, f"{kind}export", f"{kind}before") for kind in _KINDS)
+    return (
+        Target("(i) an export at most 0.65x that of the commit before", mixed, at_most=0.65),
+        Target("(i) the same of customers of 3 records", short, at_most=0.55),
     )

@@ -39,6 +39,7 @@ class Bench:
         nginx: Whether nginx serves where it can.
         port: Of the servers; 0 for free ones.
         quiet: Whether progress is kept to itself.
+        before: A checkout of an earlier commit, which is measured beside this one; None for none.
     """
 
     children: Children
@@ -48,6 +49,7 @@ class Bench:
     nginx: bool = True
     port: int = 0
     quiet: bool = False
+    before: Path | None = None
     servers: dict[str, str] = field(factory=dict, init=False)
     _generated: str | None = field(default=None, init=False)
     _stack: ExitStack = field(factory=ExitStack, init=False)

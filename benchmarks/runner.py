@@ -164,6 +164,8 @@ def _work(client: Any, job: dict[str, Any], task: _Task, meter: Meter) -> dict[s
 def main() -> int:
     """Do the job."""
     job: dict[str, Any] = json.loads(sys.argv[1])
+    if "package" in job:
+        sys.path.insert(0, job["package"])  # nothing of the package is imported so far
     module, name = job["where"].split(":")
     client = getattr(import_module(f"benchmarks.clients.{module}"), name)(job["url"], job.get("options", {}))
     task, meter = _Task(job), Meter(job["url"])
