@@ -93,11 +93,9 @@ def _row(title: str, name: str, samples: dict[str, Sample], records: dict[str, i
 
 def _targets(samples: dict[str, Sample], records: dict[str, int]) -> tuple[Target, ...]:
     mixed, short = (_ratio(samples, records, f"{kind}export", f"{kind}reading") for kind in _KINDS)
-    dicts = _ratio(samples, records, "dicts", "export")
     return (
         Target("(i) an export at most 1.3x reading alone", mixed, at_most=1.3),
         Target("(i) the same of customers of 3 records", short, at_most=1.2),
-        Target("(i) aiohttp, json, pyarrow at least 1.2x an export", dicts, at_least=1.2),
         Target("(i) dlt at least 4x an export", _ratio(samples, records, "dlt", "export"), at_least=4),
     )
 
