@@ -103,7 +103,7 @@ async def export(
         on_progress: Called with an `ExportProgress` some times a second.
         cluster: What is read, where the session's `base_url` does not say it.
         archive: A folder for the raw bodies of the answers whose rows are in the files; see `jobs.replay` and
-            `docs/night.md`. A new one, or that of this export.
+            `docs/how_to/night.md`. A new one, or that of this export.
         status_file: A JSON file that says how far the export is, replaced every 2 seconds and at the end. Its members
             are in `docs/how_to/night.md`.
         sleep: How pauses wait, for tests.
