@@ -1,18 +1,24 @@
-"""The form of `--help`: titles and one line per option, without boxes, so that a command fits a screen.
+"""The form of `--help`: titles and a line per option, without boxes, so that a command fits a screen of 40 lines.
+
+Options that belong together share a line: the text of the first describes them all, and that of each other one is
+`With --first.`
 
 Invariant: a text is wrapped only at the width of the terminal. Used by `_app.py` and `_subcommands.py`.
 """
 
 from __future__ import annotations
 
+import re
+import textwrap
 from typing import TYPE_CHECKING, Any
 
+from attrs import define, field
 from cyclopts import App
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cyclopts.help import HelpEntry, HelpPanel
     from rich.console import Console, ConsoleOptions
 
@@ -28,6 +34,9 @@ EXPORTING = f"{SOME}, {STOPPED}"
 REPORTED = f"0 all customers are in it, 1 could not run, 2 some failed, {STOPPED}"
 COMPARED = f"1 could not run, 3 differences found, {STOPPED}"
 
+_WITH = re.compile(r"With (--[\w-]+)\.")
+_ALIGNED = 27  # characters; longer names do not move the texts of the others
+_LEAST = 40  # columns of a text, on however narrow a terminal
 _PROGRAM = "capillary-async"
 
 
@@ -39,15 +48,15 @@ def epilogue(codes: str, example: str) -> str:
 class CompactHelp:
     """A formatter of cyclopts."""
 
-    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:  # noqa: ARG002
+    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
         """Print a group: its title, and its options in two columns."""
         if not panel.entries:
             return
         console.print(Text(f"{panel.title}:", "bold"))
-        rows = Table.grid(padding=(0, 2, 0, 0))
-        for entry in panel.entries:
-            rows.add_row(Text(_names(entry), "cyan", no_wrap=True), Text(_description(entry)))
-        console.print(Padding(rows, (0, 0, 0, 2)))
+        rows = _rows(panel.entries)
+        width = max((len(row.names) for row in rows if len(row.names) <= _ALIGNED), default=0)
+        for row in rows:
+            console.print(row.shown(width, options.max_width))
 
     def render_usage(self, console: Console, options: ConsoleOptions, usage: Any) -> None:  # noqa: ARG002
         """Print the usage."""
@@ -59,6 +68,56 @@ class CompactHelp:
             console.print(Text(_joined(paragraph)))
 
 
+@define
+class _Row:
+    """A line: an option, or those that share it, whose values are not shown."""
+
+    options: list[HelpEntry]
+    text: str
+    choices: tuple[str, ...]
+    required: bool
+    defaults: list[str] = field(factory=list[str])
+
+    @property
+    def names(self) -> str:
+        if len(self.options) == 1:
+            return _names(self.options[0])
+        return ", ".join(each.positive_names[0] for each in self.options)
+
+    def shown(self, width: int, terminal: int) -> Text:
+        """Return the names, and the text in a column; where the names are too long for theirs, the text follows."""
+        parts = [self.text]
+        parts += [f"[{'|'.join(self.choices)}]"] if self.choices else []
+        parts += [f"[default: {', '.join(self.defaults)}]"] if self.defaults else []
+        parts += ["[required]"] if self.required else []
+        lines = textwrap.wrap(
+            " ".join(parts),
+            max(terminal, width + _LEAST),
+            initial_indent=f"  {self.names:{width}}  ",
+            subsequent_indent=" " * (width + 4),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        text = Text("\n".join(lines or [f"  {self.names}"]))
+        text.stylize("cyan", 2, 2 + len(self.names))
+        return text
+
+
+def _rows(entries: Iterable[HelpEntry]) -> list[_Row]:
+    """Return a row per option, those that share one together."""
+    rows: dict[str, _Row] = {}
+    for entry in entries:
+        text = _joined(_plain(entry.description))
+        found = _WITH.fullmatch(text)
+        row = rows.get(found[1]) if found else None
+        if row is None:
+            key = entry.positive_names[0] if entry.positive_names else ""
+            row = rows[key] = _Row([], text, tuple(entry.choices or ()), entry.required)
+        row.options.append(entry)
+        row.defaults += [] if entry.default is None else [str(entry.default)]
+    return list(rows.values())
+
+
 def _names(entry: HelpEntry) -> str:
     """Return the option with its value; its description has the aliases."""
     label = getattr(entry, "positional_label", None)  # cyclopts 4 has it among the names
@@ -66,17 +125,6 @@ def _names(entry: HelpEntry) -> str:
         return str(label)
     names = f"{entry.positive_names[0]} {getattr(entry, 'metavar', None) or ''}".rstrip()
     return " ".join((names, *entry.negative_names))
-
-
-def _description(entry: HelpEntry) -> str:
-    parts = [_joined(_plain(entry.description))]
-    if entry.choices:
-        parts.append(f"[{'|'.join(entry.choices)}]")
-    if entry.default is not None:
-        parts.append(f"[default: {entry.default}]")
-    if entry.required:
-        parts.append("[required]")
-    return " ".join(parts)
 
 
 def _plain(text: Any) -> str:

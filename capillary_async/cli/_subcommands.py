@@ -66,8 +66,7 @@ def export_events(*, of: Events = _EVENTS, asked: ExportRequest) -> int:
 def export_ledger(*, pairs: LedgerPairs = _PAIRS, include: LedgerIncludes = _INCLUDES, asked: ExportRequest) -> int:
     """Export the details of events of customers' ledgers.
 
-    The shards of an export of allocations or awarded ids can be given as --ids: they have the event log ids of their
-    customers. The ids of loyalty events are different.
+    As --ids, give the shards of allocations or awarded ids; the ids of loyalty events are different.
     """
     return run_coroutine(_export.export(asked, _export.ledger(pairs, include)))
 

@@ -38,9 +38,9 @@ class IdSource:
     Attributes:
         ids: A file of ids, one per line; - for stdin.
         ids_column: The column to read of a CSV, Parquet or Excel file.
-        sheet: The sheet of an Excel file of ids that has several.
-        delimiter: Between the cells of a CSV of ids (default: a comma; a tab in .tsv).
-        encoding: Encoding of ids, e.g. cp1252 (default: UTF-8).
+        sheet: Its sheet; separator (comma, .tsv: tab); encoding (UTF-8).
+        delimiter: With --sheet.
+        encoding: With --sheet.
     """
 
     ids: str | None = None
@@ -58,8 +58,8 @@ class Output:
     Attributes:
         out: The file to write, complete or not at all; - for stdout.
         format: JSON Lines or CSV.
-        ordered: Keep the order of the ids (default: the order of the answers).
-        quiet: No progress and no closing line on stderr; failures are still reported.
+        ordered: Keep the order of the ids; no progress on stderr, only failures.
+        quiet: With --ordered.
     """
 
     out: str = "-"
@@ -75,17 +75,17 @@ class ExportOf:
 
     Attributes:
         out: The folder; it is created.
-        format: Parquet or JSON Lines.
+        format: Form; customers per file.
         shard: One of N parts of the ids, e.g. 3/16, for a folder of its own.
-        shard_keys: Customers per file.
-        rounds: Maximum retries of failed customers; the next run retries all.
-        paranoid: Check files that exist by hash, not by size.
-        allow_empty: An empty list of ids is an export, not an error.
-        grace: Seconds to finish files when the command is interrupted.
-        archive: Folder for the raw answers; see replay.
-        status_file: JSON file of the progress, replaced every 2 s.
-        plan: Send nothing; print the requests and the time at least.
-        quiet: No progress and no closing line on stderr.
+        shard_keys: With --format.
+        rounds: Retries of failed customers; seconds to stop in.
+        paranoid: Check existing files by hash; an empty list of ids is no error.
+        allow_empty: With --paranoid.
+        grace: With --rounds.
+        archive: Folder of raw answers, see replay; JSON of the progress.
+        status_file: With --archive.
+        plan: Send nothing, print requests and time at least; no progress.
+        quiet: With --plan.
     """
 
     out: Path
@@ -108,22 +108,22 @@ class Connection:
     """The server, the credentials and the pace.
 
     Attributes:
-        base_url: The cluster's URL (default: CAPILLARY_BASE_URL).
-        username: Till id (default: CAPILLARY_USERNAME).
-        password_file: Its password (default: CAPILLARY_PASSWORD, CAPILLARY_PASSWORD_MD5).
-        client_key: OAuth key (default: CAPILLARY_CLIENT_KEY).
-        client_secret_file: Its secret (default: CAPILLARY_CLIENT_SECRET).
-        proxy: URL of an HTTP proxy (default: CAPILLARY_PROXY).
-        ca_file: CAs to trust, in PEM (default: those of the system).
-        client_cert: Client certificate and its key, in PEM.
-        server_timezone: Zone of times without an offset, e.g. Asia/Kolkata.
-        dag_scope: The x-cap-neo-dag-scope of Neo calls.
-        concurrency: Maximum requests at once.
-        rate: Maximum requests per seconds, e.g. 100/60 (default: no limit).
-        shared_rate: Redis of the rate (default: CAPILLARY_SHARED_RATE).
-        attempts: Maximum attempts per call, the first included.
-        page_size: Records per page.
-        verify: Read each list of several pages twice and compare.
+        base_url: Cluster, HTTP proxy (default: CAPILLARY_BASE_URL, CAPILLARY_PROXY).
+        username: Till id (default: CAPILLARY_USERNAME, _PASSWORD, _PASSWORD_MD5).
+        password_file: With --username.
+        client_key: OAuth client (default: CAPILLARY_CLIENT_KEY, _CLIENT_SECRET).
+        client_secret_file: With --client-key.
+        proxy: With --base-url.
+        ca_file: CAs to trust (default: the system's); client certificate, key; PEM.
+        client_cert: With --ca-file.
+        server_timezone: Zone of times without one; x-cap-neo-dag-scope.
+        dag_scope: With --server-timezone.
+        concurrency: Maximum requests at once; attempts per call.
+        rate: Maximum requests per seconds, e.g. 100/60; Redis to share it.
+        shared_rate: With --rate.
+        attempts: With --concurrency.
+        page_size: Records per page; read lists of several pages twice.
+        verify: With --page-size.
     """
 
     base_url: str | None = None
@@ -150,9 +150,9 @@ class SandboxOf:
     """A sandbox in this process instead of a server.
 
     Attributes:
-        sandbox: Use a sandbox in this process; it has defaults for ids, program and dates.
-        customers: Number of customers of the sandbox.
-        seed: The same seed gives the same customers.
+        sandbox: Use a local sandbox with its own ids.
+        customers: With --sandbox.
+        seed: With --sandbox.
     """
 
     sandbox: Annotated[bool, FLAG] = False

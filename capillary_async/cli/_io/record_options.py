@@ -109,11 +109,11 @@ class LedgerOf:
     """The customer whose ledger is read.
 
     Attributes:
-        mobile: The customer's mobile number with its country code.
-        email: The customer's e-mail address.
-        external_id: The brand's own id of the customer.
-        customer_id: Capillary's id of the customer.
-        id: Capillary's id of a customer or user group.
+        mobile: Mobile number with country code, e-mail, the brand's own id.
+        email: With --mobile.
+        external_id: With --mobile.
+        customer_id: Capillary's id of the customer; of a customer or user group.
+        id: With --customer-id.
         primary_user_id: The id of a group's primary member.
     """
 
@@ -131,13 +131,13 @@ class LedgerIncludes:
     """The details of ledger events.
 
     Attributes:
-        bill_details: Bill number, amount, discount, line items.
-        points_earned_breakup: Points by category, allocation and expiry strategy.
-        custom_fields: The brand's custom fields.
-        extended_fields: The brand's extended fields.
-        max_conversion_details: The latest conversion date of delayed accruals.
-        payment_modes: How the bill was paid.
-        alternate_currencies: All alternate currencies.
+        bill_details: Bill and its lines; points by category and strategy.
+        points_earned_breakup: With --bill-details.
+        custom_fields: The brand's fields; how the bill was paid.
+        extended_fields: With --custom-fields.
+        max_conversion_details: Latest conversion of delayed accruals; all.
+        payment_modes: With --custom-fields.
+        alternate_currencies: With --max-conversion-details.
     """
 
     bill_details: Annotated[bool, FLAG] = False
@@ -157,8 +157,8 @@ class LedgerWith:
     Attributes:
         source: Source of the identifier, e.g. INSTORE, WECHAT, ALL.
         event_name: The ids are references (transaction or request ids) of events of this name.
-        account_id: The account, for sources with several.
-        type: CUSTOMER or USERGROUP2.
+        account_id: The account, for sources with several; CUSTOMER or USERGROUP2.
+        type: With --account-id.
         is_primary_user: For groups: the primary member's entries, or not.
         alternate_currency_name: Only this alternate currency; may be repeated.
     """
@@ -177,12 +177,12 @@ class LedgerPairs:
     """The columns of --ids, a CSV or Parquet file: identifiers and event log ids.
 
     Attributes:
-        identifier_column: The column of the identifiers.
-        event_column: The column of the event log ids, one per line; empty and -1 are left out.
-        identifier: Their kind: customer_id, mobile, email, external_id, id, primary_user_id.
+        identifier_column: Columns of --ids, an event log id per line; empty and -1 are left out.
+        event_column: With --identifier-column.
+        identifier: Or mobile, email, external_id, id, primary_user_id.
         source: Source of the identifiers, e.g. INSTORE, WECHAT, ALL.
-        account_id: The account, for sources with several.
-        type: CUSTOMER or USERGROUP2.
+        account_id: The account, for sources with several; CUSTOMER or USERGROUP2.
+        type: With --account-id.
     """
 
     identifier_column: str = "customer_id"
