@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import re
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -17,6 +18,7 @@ from attrs import frozen
 
 from capillary_async import PointsStatus
 from capillary_async._files.status_file import StatusFile
+from capillary_async.cli._commands.export_processes import export_in_processes
 from capillary_async.cli._io.id_input import ids_of, pairs_of
 from capillary_async.cli._io.job_progress import JobReport
 from capillary_async.cli._io.run import CANNOT_RUN, INTERRUPTED, SOME_FAILED, TERMINATED, UnusableError, jobs
@@ -28,12 +30,13 @@ from capillary_async.cli._io.words import one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from capillary_async.cli._commands.export_processes import PipedReport
     from capillary_async.cli._io.options import ExportRequest, IdSource
     from capillary_async.cli._io.record_options import Awarded, Events, Expiry, LedgerIncludes, LedgerPairs, NotFound
     from capillary_async.jobs import ExportResult
     from capillary_async.sandbox import Sandbox
 
-__all__ = ["allocations", "awarded", "events", "export", "jobs", "ledger", "shard_of"]
+__all__ = ["ExportQuery", "Stop", "allocations", "awarded", "events", "export", "export_here", "jobs", "ledger"]
 
 MOST_SHARDS = 100_000
 _SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})", re.ASCII)
@@ -45,7 +48,7 @@ class ExportQuery:
 
     Attributes:
         source: As `jobs.export` names it.
-        arguments: Of the call; the sandbox, where there is one, gives what is missing.
+        arguments: Of the call; the sandbox, where there is one, gives what is missing. It pickles.
         pairs: The names of the two columns of a ledger's ids.
     """
 
@@ -65,15 +68,21 @@ async def export(asked: ExportRequest, query: ExportQuery) -> int:
     if asked.output.plan:
         return await _plan(asked, query)
     async with StatusFile(asked.output.status_file, f"export {query.source}") as status:
-        return status.ended(await _export(asked, query, status))
+        if asked.output.processes != 1:
+            return status.ended(await export_in_processes(asked, query, status))
+        report = JobReport(f"export {query.source}", quiet=asked.output.quiet)
+        return status.ended(await export_here(asked, query, status, report))
 
 
-async def _export(asked: ExportRequest, query: ExportQuery, status: StatusFile) -> int:
+async def export_here(
+    asked: ExportRequest, query: ExportQuery, status: StatusFile, shown: JobReport | PipedReport
+) -> int:
+    """Export in this process, and return the exit code."""
     package, stall, options = jobs(), StallMonitor(), asked.output
     async with connected(asked.connection, asked.sandbox, stall) as (session, sandbox):
-        stop = _Stop()
+        stop = Stop()
         stop.listen()
-        with JobReport(f"export {query.source}", quiet=options.quiet) as report:
+        with shown as report:
             async with stall.reporting(session, report.note):
                 try:
                     result: ExportResult = await package.export(
@@ -82,7 +91,7 @@ async def _export(asked: ExportRequest, query: ExportQuery, status: StatusFile) 
                         options.out,
                         session=session,
                         format=options.format,
-                        shard=shard_of(options.shard),
+                        shard=_shard_of(options.shard),
                         shard_keys=options.shard_keys,
                         rounds=options.rounds,
                         paranoid=options.paranoid,
@@ -108,6 +117,8 @@ async def _export(asked: ExportRequest, query: ExportQuery, status: StatusFile) 
 
 async def _plan(asked: ExportRequest, query: ExportQuery) -> int:
     options = asked.output
+    if options.processes != 1:
+        raise UnusableError("--plan goes without --processes: the requests are the same")
     async with connected(asked.connection, asked.sandbox, StallMonitor()) as (session, sandbox):
         plan = await jobs().plan_export(
             query.source,
@@ -115,7 +126,7 @@ async def _plan(asked: ExportRequest, query: ExportQuery) -> int:
             options.out,
             session=session,
             format=options.format,
-            shard=shard_of(options.shard),
+            shard=_shard_of(options.shard),
             shard_keys=options.shard_keys,
             rounds=options.rounds,
             allow_empty=options.allow_empty,
@@ -127,7 +138,7 @@ async def _plan(asked: ExportRequest, query: ExportQuery) -> int:
     return 0
 
 
-def shard_of(text: str | None) -> tuple[int, int] | None:
+def _shard_of(text: str | None) -> tuple[int, int] | None:
     """The shard that an option names.
 
     Raises:
@@ -141,7 +152,7 @@ def shard_of(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-class _Stop:
+class Stop:
     """SIGINT and SIGTERM: after the first, the job finishes the shards in progress; the second ends it.
 
     Attributes:
@@ -215,31 +226,31 @@ def _several(given: tuple[int, ...]) -> int | list[int] | None:
 
 def allocations(expiry: Expiry, missing: NotFound) -> ExportQuery:
     """Query the allocations of customers that expire within two dates."""
+    return ExportQuery("allocations", partial(_of_allocations, expiry, missing))
 
-    def arguments(sandbox: Sandbox | None) -> dict[str, Any]:
-        return {**_points(expiry, sandbox, "expiry_date_start", "expiry_date_end"), "not_found": missing.not_found}
 
-    return ExportQuery("allocations", arguments)
+def _of_allocations(expiry: Expiry, missing: NotFound, sandbox: Sandbox | None) -> dict[str, Any]:
+    return {**_points(expiry, sandbox, "expiry_date_start", "expiry_date_end"), "not_found": missing.not_found}
 
 
 def awarded(expiry: Expiry, of: Awarded) -> ExportQuery:
     """Query the ids of points awarded to customers, of one status."""
+    return ExportQuery("awarded", partial(_of_awarded, expiry, of))
 
-    def arguments(sandbox: Sandbox | None) -> dict[str, Any]:
-        available = None if sandbox is None else PointsStatus.AVAILABLE.value
-        return {
-            **_points(expiry, sandbox, "start_expiry_date", "end_expiry_date"),
-            "status": needed("--status", of.status, available),
-            "org_id": of.org_id,
-            "batch_size": of.batch_size,
-        }
 
-    return ExportQuery("awarded", arguments)
+def _of_awarded(expiry: Expiry, of: Awarded, sandbox: Sandbox | None) -> dict[str, Any]:
+    available = None if sandbox is None else PointsStatus.AVAILABLE.value
+    return {
+        **_points(expiry, sandbox, "start_expiry_date", "end_expiry_date"),
+        "status": needed("--status", of.status, available),
+        "org_id": of.org_id,
+        "batch_size": of.batch_size,
+    }
 
 
 def events(of: Events) -> ExportQuery:
     """Query the loyalty events of customers."""
-    return ExportQuery("events", lambda _: attrs.asdict(of))
+    return ExportQuery("events", partial(_same, attrs.asdict(of)))
 
 
 def ledger(pairs: LedgerPairs, include: LedgerIncludes) -> ExportQuery:
@@ -252,4 +263,8 @@ def ledger(pairs: LedgerPairs, include: LedgerIncludes) -> ExportQuery:
         "type": pairs.type,
         "include": wanted,
     }
-    return ExportQuery("ledger", lambda _: arguments, (pairs.identifier_column, pairs.event_column))
+    return ExportQuery("ledger", partial(_same, arguments), (pairs.identifier_column, pairs.event_column))
+
+
+def _same(arguments: dict[str, Any], _: Sandbox | None) -> dict[str, Any]:
+    return arguments

@@ -76,7 +76,8 @@ class ExportOf:
     Attributes:
         out: The folder; it is created.
         format: Form; customers per file.
-        shard: One of N parts of the ids, e.g. 3/16, for a folder of its own.
+        shard: One of N parts of the ids, e.g. 3/16; processes for all parts.
+        processes: With --shard.
         shard_keys: With --format.
         rounds: Retries of failed customers; seconds to stop in.
         paranoid: Check existing files by hash; an empty list of ids is no error.
@@ -91,6 +92,7 @@ class ExportOf:
     out: Path
     format: Literal["parquet", "jsonl"] = "parquet"
     shard: str | None = None
+    processes: int = 1
     shard_keys: int = 1_000
     rounds: int = 3
     paranoid: Annotated[bool, FLAG] = False

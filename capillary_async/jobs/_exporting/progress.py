@@ -19,7 +19,7 @@ from capillary_async import AsyncSession, Stats
 from capillary_async._html import fields_card
 from capillary_async._repr import brief_repr
 
-__all__ = ["ExportProgress", "ExportResult", "ProgressCounter"]
+__all__ = ["ExportProgress", "ExportResult", "ProgressCounter", "status_of"]
 
 _EVERY = 0.2  # seconds between two tellings
 _LOOK_EVERY = 0.25  # seconds between two looks for an outage
@@ -70,6 +70,16 @@ class ExportProgress:
     def left(self) -> float | None:
         """Seconds left at this rate; None while that is not known."""
         return None if self.asked is None or not self.rate else max(0.0, (self.asked - self.settled) / self.rate)
+
+
+def status_of(now: ExportProgress) -> dict[str, Any]:
+    """The members of a status file."""
+    return {
+        **asdict(now, filter=lambda each, _: each.name not in ("settled", "shards", "began_with")),
+        "done": now.settled,
+        "rate": round(now.rate, 3),
+        "time_left": None if now.left is None else round(now.left, 1),
+    }
 
 
 @frozen(kw_only=True)
@@ -202,13 +212,7 @@ class ProgressCounter:
 
     def status(self) -> dict[str, Any]:
         """The members of a status file."""
-        now = self.snapshot()
-        return {
-            **asdict(now, filter=lambda each, _: each.name not in ("settled", "shards", "began_with")),
-            "done": now.settled,
-            "rate": round(now.rate, 3),
-            "time_left": None if now.left is None else round(now.left, 1),
-        }
+        return status_of(self.snapshot())
 
     def snapshot(self) -> ExportProgress:
         """The progress now."""
