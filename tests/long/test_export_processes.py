@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,9 +26,8 @@ from capillary_async import jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-pytestmark = [pytest.mark.long, pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks for processes in /proc")]
+pytestmark = [pytest.mark.long, pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")]
 
 COMMAND = [sys.executable, "-c", "from capillary_async.cli import main; raise SystemExit(main())"]
 QUERY_OPTIONS = [word for name, value in QUERY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
@@ -51,13 +51,9 @@ class Export:
         words += [*QUERY_OPTIONS, "--processes", "2", "--shard-keys", "10", "--concurrency", "4", "--grace", "1"]
         return subprocess.Popen([*COMMAND, *words], env=self.environment, stderr=subprocess.PIPE, text=True)
 
-    def children(self) -> list[int]:
-        """The ids of the processes that the parent started."""
-        found = subprocess.run(
-            ["pgrep", "-f", "export_processes import child"], capture_output=True, text=True, check=False
-        )
-        wanted = self.mark.encode()
-        return [pid for pid in map(int, found.stdout.split()) if wanted in _environment_of(pid)]
+    def children(self, parent: subprocess.Popen[str]) -> list[int]:
+        """The processes that the parent started."""
+        return list(map(int, Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()))
 
     def wait_for_files(self) -> None:
         """Until both processes have a shard on the disk."""
@@ -71,14 +67,6 @@ class Export:
         while found := processes_of(self.mark):
             assert time.monotonic() < ends, found
             time.sleep(0.05)
-
-
-def _environment_of(pid: int) -> bytes:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
 
 
 @pytest.fixture
@@ -108,7 +96,7 @@ def test_a_killed_child(export: Export) -> None:
     """The other one finishes; it is said which was killed."""
     parent = export.start()
     export.wait_for_files()
-    os.kill(export.children()[0], signal.SIGKILL)
+    os.kill(export.children(parent)[0], signal.SIGKILL)
     err = ended(parent)
     assert parent.returncode == 1, err
     assert re.search(r"process [12] was ended by signal 9; the same command goes on", err)
