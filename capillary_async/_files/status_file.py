@@ -150,14 +150,13 @@ class StatusFile:
 
 def _refuse_other(path: Path) -> None:
     """Refuse to replace a file that has other contents: most often two options were mixed up."""
-    try:
-        with path.open("rb") as file:
-            beginning = file.read(1 << 16)
-    except (FileNotFoundError, IsADirectoryError):  # writing names the reason
+    if not path.is_file():  # where there is something else, writing names the reason; a pipe would wait for ever
         return
+    with path.open("rb") as file:
+        beginning = file.read(1 << 16)
     try:
         found = json.loads(beginning) if beginning.strip() else {"job": "", "state": ""}
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not {"job", "state"} <= found.keys():
         raise InvalidRequestError(

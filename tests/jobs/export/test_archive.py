@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import shutil
@@ -18,6 +19,7 @@ from support.job_server import QUERY, UNKNOWN, Customers, at_once, rows_of
 
 from capillary_async import AsyncSession, Paging, RetryPolicy, jobs
 from capillary_async.cli import main
+from capillary_async.jobs._archive.pack import PackWriter
 from capillary_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -298,6 +300,27 @@ async def test_folders_that_are_refused(session: AsyncSession, server: Customers
     with pytest.raises(jobs.JobError, match=r"not the archive that|is not empty"):
         await export(session, tmp_path / "p", archive=tmp_path / "archive")
     await same(tmp_path)
+
+
+async def test_a_full_disk(
+    session: AsyncSession, server: Customers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The export ends, what is complete stays, and it goes on when there is room."""
+    write, calls = PackWriter.add, [0]
+
+    def full(self: PackWriter, bodies: Any) -> None:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", "part-00000001-000.zip.part")
+        write(self, bodies)
+
+    monkeypatch.setattr(PackWriter, "add", full)
+    with pytest.raises(jobs.JobError, match="no room to write part-00000001"):
+        await export(session, tmp_path)
+    assert not list((tmp_path / "archive").glob("*.part"))
+    await export(session, tmp_path, None)
+    await same(tmp_path)
+    assert server.requests > 0
 
 
 # -- the command

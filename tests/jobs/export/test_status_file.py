@@ -108,11 +108,16 @@ async def test_what_ends_it(session: AsyncSession, server: Customers, tmp_path: 
     assert said(tmp_path)["state"] == "interrupted"
 
 
-@pytest.mark.parametrize("name", ["nowhere/s.json", ".", "s3://bucket/s.json", "ids.csv", "table.bin"])
+@pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
+@pytest.mark.parametrize(
+    "name", ["nowhere/s.json", ".", "s3://bucket/s.json", "ids.csv", "table.bin", "deep.json", "fifo"]
+)
 async def test_a_place_that_is_refused(session: AsyncSession, server: Customers, tmp_path: Path, name: str) -> None:
     """Before anything is asked; a file of something else is left as it is."""
     (tmp_path / "ids.csv").write_text("customer_id\n1\n")
     (tmp_path / "table.bin").write_bytes(b"\xff\xfe[")
+    (tmp_path / "deep.json").write_text("[" * 60_000)
+    os.mkfifo(tmp_path / "fifo")
     given = name if "://" in name else tmp_path / name
     with pytest.raises(InvalidRequestError, match="status_file takes "):
         await jobs.export("allocations", [1], tmp_path / "out", session=session, status_file=given, **QUERY)
