@@ -43,7 +43,8 @@ def _squeezed(text: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return text if text.isprintable() and text == text.strip() else visible(text)
+    """A text as it is, unless a page would not show it so: HTML runs blanks in a row together."""
+    return text if text.isprintable() and text == " ".join(text.split()) else visible(text)
 
 
 def invisible_differences(engine: Engine, wanted: Sequence[Wanted]) -> Iterator[str]:

@@ -38,7 +38,7 @@ _WORDS = {
 _PERIODS = (
     ("expiring", "expiry_date_start", "expiry_date_end"),
     ("expiring", "start_expiry_date", "end_expiry_date"),
-    ("events of", "from_date", "to_date"),
+    ("events", "from_date", "to_date"),
 )
 _SHOWN = 3  # names and values; how many more there are follows them
 _LONGEST = 60  # characters of a name
@@ -154,7 +154,7 @@ def _read(exports: Sequence[Subject]) -> str:
     """The first and the last answer of all exports."""
     known = [each.read for each in exports if each.read]
     if not known:
-        return "at a time that the export does not name"
+        return "the export does not say when"
     first, last = min(one for one, _ in known), max(one for _, one in known)
     days = "%H:%M" if first.date() == last.date() else "%Y-%m-%d %H:%M"
     unknown = len(exports) - len(known)

@@ -197,6 +197,16 @@ async def test_the_customer_has_one_name(tmp_path: Path) -> None:
     assert "Capillary's totals by Customer" in text
 
 
+async def test_blanks_in_a_row_are_shown_as_they_are(tmp_path: Path) -> None:
+    """Keys that differ in the number of their blanks alone, which a page would show alike."""
+    rows = [{"id": 1, "customer_id": 7, "event_name": "Buy", "unique_id": "u2 x"}]
+    export = write_export(tmp_path / "export", "events", rows)
+    (tmp_path / "books.csv").write_text("uid\nu2  x\n")
+    await reconcile(export, tmp_path / "books.csv", key="unique_id=uid", report=tmp_path / "r.html")
+    text = Outline((tmp_path / "r.html").read_text(encoding="utf-8")).text
+    assert "u2\u2420\u2420x" in text[text.index("Missing in Capillary: 1 record") :]
+
+
 async def test_a_hundred_of_each_class(tmp_path: Path) -> None:
     """The largest come first; the page says that there are more, and where."""
     result, page = await report(tmp_path, books="id,points\n" + "".join(f"{n},{n}\n" for n in range(1, 151)))
