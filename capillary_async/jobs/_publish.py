@@ -83,7 +83,10 @@ async def publish(
 
 
 def _folders(given: PathLike | Sequence[PathLike], table: str | None) -> tuple[Path, ...]:
-    several = (given,) if isinstance(given, str | os.PathLike) else tuple(given)
+    try:
+        several = (given,) if isinstance(given, str | os.PathLike) else tuple(given)
+    except TypeError:
+        several = ()
     if not several:
         raise InvalidRequestError("folder takes the folder of an export, got none", argument="folder")
     if len(several) > 1 and table is None:

@@ -40,6 +40,7 @@ USERS = {
         "timeouts", "with_options", *CALLS,
     },
     "EventDetails": {"redemptions"},
+    "ExportPlan": {"lines"},
     "ExportProgress": {"left", "rate"},
     "FanOut": {"collect", "items", "options", "ordered", "pages", *TABLES},
     "FanOutIterator": {"aclose"},

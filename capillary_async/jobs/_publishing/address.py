@@ -23,7 +23,7 @@ _ENDPOINT = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _FORMS = "s3://bucket/folder, gs://bucket/folder, abfss://container@account.dfs.core.windows.net/folder, file:///folder"
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?(.*)", re.DOTALL)
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss", "az": "abfss", "azure": "abfss", "adl": "abfss"}
-_CONTAINER = re.compile(r"([A-Za-z0-9$][A-Za-z0-9$-]*)@([A-Za-z0-9]+)\.(dfs\.core\.[A-Za-z.]+)")
+_CONTAINER = re.compile(r"([A-Za-z0-9$][A-Za-z0-9$-]*)@([A-Za-z0-9]+)\.(dfs\.[A-Za-z.]+)")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -67,7 +67,10 @@ def destination_of(url: str | os.PathLike[str], endpoint: str | None = None) -> 
     Raises:
         InvalidRequestError: It is a path, of another scheme, or has what a URL of a folder has not.
     """
-    text = os.fspath(url).strip()
+    given = os.fspath(url) if isinstance(url, os.PathLike) else url
+    if not isinstance(given, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers are not all typed
+        raise InvalidRequestError(f"url takes {_FORMS}; got {given!r:.100}", argument="url")
+    text = given.strip()
     scheme, rest = _scheme(text)
     text = f"{scheme}{text[len(scheme) :]}".rstrip("/")
     if not text.isprintable():

@@ -42,15 +42,15 @@ def publish_copy(
     refuse_other(store, sizes, pieces)
     if published and _has_all(sizes, pieces):
         return Sent(files=len(pieces) + 1)
-    if not published:
-        _refuse_other_bytes(store, sizes, pieces)
-    sent = send(store, pieces, sizes, stop, on_progress)
+    sent = send(store, pieces, sizes, stop, on_progress, replace=published)
     if stop.is_set():
         raise JobError("interrupted")
     if published:
         return attrs.evolve(sent, files=sent.files + 1)
-    if _published(store, export) or not _has_all(store.sizes("shards"), pieces):
+    if not _has_all(store.sizes("shards"), pieces):
         raise JobError(f"another process published at {store.destination} meanwhile: look there, and publish again")
+    if _published(store, export):  # by another process, meanwhile
+        return attrs.evolve(sent, files=sent.files + 1)
     store.put_bytes(_MANIFEST, export.encoded)
     reached("manifest-sent")
     if store.read(_MANIFEST) != export.encoded:
@@ -60,26 +60,6 @@ def publish_copy(
 
 def _has_all(sizes: Mapping[str, int], pieces: Sequence[Piece]) -> bool:
     return all(sizes.get(each.name) == each.bytes for each in pieces)
-
-
-def _refuse_other_bytes(store: Store, sizes: Mapping[str, int], pieces: Sequence[Piece]) -> None:
-    """Check that files that are there are ours, or the first part of one that was cut off while it was written."""
-    for each in pieces:
-        size = sizes.get(each.name)
-        if size is None or store.sha256(each.name) == (size, _digest_of_first(each, size)):
-            continue
-        raise JobError(
-            f"{store.destination}/{each.name} is there with other bytes than {each.path}, e.g. of another export that "
-            "was not published to its end: remove what is there, or publish at another URL"
-        )
-
-
-def _digest_of_first(piece: Piece, size: int) -> str:
-    """The SHA-256 of the first bytes of a file on this disk."""
-    if size == piece.bytes:
-        return piece.sha256
-    with piece.path.open("rb") as file:
-        return hashlib.sha256(file.read(size)).hexdigest()
 
 
 def _published(store: Store, export: FinishedExport) -> bool:

@@ -1,7 +1,8 @@
 """Exports as the content of a Delta table, in one commit, by the package deltalake.
 
 Invariant: the table changes by one commit or not at all; an export that is in its log is never committed again, an
-older one never replaces a newer one, and rows that `publish` did not write are never replaced. Called by `_publish.py`.
+older one never replaces a newer one, and a table with rows that `publish` did not write at first is never replaced.
+Called by `_publish.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from capillary_async import __version__
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._common.kill_points import reached
 from capillary_async.jobs._common.pyarrow_import import pq
+from capillary_async.jobs._publishing.microseconds import in_microseconds, with_microseconds
 from capillary_async.jobs._publishing.sending import PublishProgress, Sent, refuse_other, send
 from capillary_async.jobs._publishing.store import AGAIN, Store, s3_region
 
@@ -60,7 +62,7 @@ class DeltaTable:
         self.was_there = self._is_committed()
         if self.was_there:
             return Sent(files=len(pieces))
-        schema = self._delta.Schema.from_arrow(pq.read_schema(pieces[0].path).remove_metadata())
+        schema = self._delta.Schema.from_arrow(in_microseconds(pq.read_schema(pieces[0].path)))
         self._refuse_misfit(schema)
         sizes: dict[str, int] = {}
         for export in self._exports.each:
@@ -68,10 +70,10 @@ class DeltaTable:
             there = self._store.sizes(below)
             refuse_other(self._store, there, export.pieces(below))
             sizes |= there
-        sent = send(self._store, pieces, sizes, stop, on_progress)
+        sent = send(self._store, pieces, sizes, stop, on_progress, replace=True, prepare=with_microseconds)
         if stop.is_set():
             raise JobError("interrupted")
-        self._commit(pieces, schema)
+        self._commit(sent.pieces, schema)
         reached("table-committed")
         return sent
 

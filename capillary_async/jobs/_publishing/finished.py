@@ -97,7 +97,8 @@ def label_of(members: Mapping[str, Any], digest: str) -> str:
     """The export of a manifest for a person."""
     span = read_of(members.get("read"))
     when = f", read {span[1]:%Y-%m-%d %H:%M} UTC" if span else ""
-    return f"{members.get('source')}, {members.get('records')} records{when}, manifest SHA-256 {digest[:16]}"
+    source, records = (str(members.get(name))[:20] for name in ("source", "records"))  # of any file of that name
+    return f"{source}, {records} records{when}, manifest SHA-256 {digest[:16]}"
 
 
 def finished_export(path: Path, stop: threading.Event) -> FinishedExport:

@@ -12,6 +12,7 @@ import importlib
 import os
 import re
 import shutil
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ AGAIN = "what was sent stays: repair the cause and give the same command again, 
 _PIECE = 1 << 20
 _SECRETS = re.compile(r"(?i)(?:secret|token|password|key|credential|sas|signature)")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_RETRIES = timedelta(seconds=60)  # its default is 15 minutes
 _SHORTEST = 6  # characters of a value that is hidden
 _HINTS = {
     r"(?i)NO_SUCH_BUCKET|NoSuchBucket|bucket does not exist|Bucket '.*' not found|ContainerNotFound": (
@@ -184,4 +186,8 @@ def _azure_options(destination: Destination) -> dict[str, Any]:
     return options | ({"account_key": key} if key else {"sas_token": sas} if sas else {})
 
 
-_OPTIONS = {"s3": _s3_options, "abfss": _azure_options}
+def _google_options(destination: Destination) -> dict[str, Any]:  # noqa: ARG001 - all are called alike
+    return {"retry_time_limit": _RETRIES}
+
+
+_OPTIONS = {"s3": _s3_options, "abfss": _azure_options, "gs": _google_options}

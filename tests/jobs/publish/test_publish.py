@@ -164,6 +164,9 @@ def test_other_arguments_that_are_refused(exports: Path, tmp_path: Path) -> None
         (exports / "first", url, {"endpoint": "http://127.0.0.1"}),
         *((exports / "first", "s3://b/x", {"endpoint": each}) for each in BAD_ENDPOINTS),
         ([], url, {}),
+        (7, url, {}),
+        (exports / "first", None, {}),
+        (exports / "first", b"s3://b/x", {}),
         ([exports / "first", exports / "later"], url, {}),
     ]:  # fmt: skip
         with pytest.raises(InvalidRequestError) as caught:
