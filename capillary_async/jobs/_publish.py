@@ -144,6 +144,8 @@ def _result(exports: tuple[FinishedExport, ...], destination: Destination, sent:
 
 def _notes(destination: Destination, delta: DeltaTable) -> tuple[str, ...]:
     notes: list[str] = []
+    if delta.replaced is not None:
+        notes.append(f"the rows of version {delta.replaced} were replaced; that version keeps them until VACUUM")
     if delta.is_replaced:
         notes.append("the table has a newer export now; this one is in an earlier version of it")
     if not _PLAIN.fullmatch(str(destination)):

@@ -39,6 +39,7 @@ class DeltaTable:
     Attributes:
         version: The newest version, once the exports are in it or before it.
         was_there: Whether the exports were in the log before.
+        replaced: The version whose rows were replaced; None if there were none.
 
     Raises:
         JobError: The package deltalake is missing, or the table cannot be read.
@@ -51,6 +52,7 @@ class DeltaTable:
         self._table = self._opened()
         self.version: int | None = None
         self.was_there = False
+        self.replaced: int | None = None
 
     def publish(self, stop: threading.Event, on_progress: Callable[[PublishProgress], None] | None) -> Sent:
         """Send the shards and commit; nothing if the exports were committed before.
@@ -73,6 +75,8 @@ class DeltaTable:
         sent = send(self._store, pieces, sizes, stop, on_progress, replace=True, prepare=with_microseconds)
         if stop.is_set():
             raise JobError("interrupted")
+        if self._table is not None and self._table.file_uris():
+            self.replaced = int(self._table.version())
         self._commit(sent.pieces, schema)
         reached("table-committed")
         return sent

@@ -91,6 +91,7 @@ def test_a_newer_export_replaces_the_rows(exports: Path, tmp_path: Path) -> None
     published(exports / "first", url)
     result = published(exports / "later", url)
     assert result.version == 1
+    assert result.notes == ("the rows of version 0 were replaced; that version keeps them until VACUUM",)
     assert rows_in(url) == rows_of(exports / "later")
     assert rows_in(url, version=0) == rows_of(exports / "first")
     again = published(exports / "first", url)
