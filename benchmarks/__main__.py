@@ -24,6 +24,7 @@ from benchmarks import (
     g_uvloop,
     h_tables,
     i_export,
+    j_spark,
     plot,
     table,
 )
@@ -50,6 +51,7 @@ QUESTIONS = {
     "g": g_uvloop,
     "h": h_tables,
     "i": i_export,
+    "j": j_spark,
 }
 PACKAGES = (
     "capillary-async", "aiohttp", "msgspec", "attrs", "uvloop", "orjson", "httpx", "pydantic", "openai", "dlt",

@@ -37,6 +37,7 @@ ROWS: list[list[str] | set[str]] = [
     {"_session"},
     {""},
     {"blocking", "jobs", "sandbox"},
+    {"spark"},
     {"cli"},
 ]
 RANK = {

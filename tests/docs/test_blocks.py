@@ -31,6 +31,7 @@ NAMED = {
     "test_first.py": "test_blocks.py",
     "nightly.py": "test_night.py",
     **dict.fromkeys(("before_aiohttp.py", "after_aiohttp.py", "before_generated.py"), "test_migration.py"),
+    **dict.fromkeys(("spark_batch.py", "spark_table.py", "spark_stream.py"), "test_spark.py"),
     **dict.fromkeys(("before_dlt.py", "after_dlt.py"), "test_migration.py"),
 }
 # Blocks that send nothing.

@@ -28,7 +28,7 @@ from capillary_async.endpoints.points_ledger import MissingEvent
 if TYPE_CHECKING:
     from capillary_async import AsyncSession
 
-__all__ = ["LedgerKey", "LedgerOutcomes", "LedgerQuery"]
+__all__ = ["LedgerKey", "LedgerOutcomes", "LedgerQuery", "incomplete"]
 
 _SHOWN = 5  # event ids that a text names
 
@@ -152,7 +152,7 @@ class LedgerOutcomes:
         if outcome.error is not None:
             outcome.error.key, outcome.error.position = key, None
         elif missing:
-            return Outcome(key, error=_incomplete(key, missing), warnings=outcome.warnings, pages=outcome.pages)
+            return Outcome(key, error=incomplete(key, missing), warnings=outcome.warnings, pages=outcome.pages)
         return attrs.evolve(cast("Outcome[Any, LedgerEvent]", outcome), key=key)
 
     def _explode(self, key: LedgerKey) -> ExplodeQuery:
@@ -169,7 +169,7 @@ class LedgerOutcomes:
         )
 
 
-def _incomplete(key: LedgerKey, missing: list[str]) -> DecodeError:
+def incomplete(key: LedgerKey, missing: list[str]) -> DecodeError:
     """An export has every event that was asked for, or says that the ledger failed."""
     shown = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
     error = DecodeError(
