@@ -18,7 +18,7 @@ import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.pages import blocks, file_name, page, replaced
@@ -27,6 +27,9 @@ from support.spark_session import COMMON, EXPIRY, MARK
 from capillary_async import AsyncSession, blocking, jobs
 from capillary_async.jobs._common.digest import MultisetDigest
 from capillary_async.sandbox import Sandbox, ServerFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 if os.environ.get("CAPILLARY_SPARK") != "required":
     pytest.importorskip("pyspark", reason='no Spark: pip install "pyspark[connect]>=4", and Java 17')
@@ -60,6 +63,18 @@ def events(spark: Any, sandbox: Sandbox, **options: Any) -> Any:
     """The reader of the loyalty events of some customers."""
     given = {**COMMON, "resource": "loyalty_events.list", "baseUrl": sandbox.url, **options}
     return spark.read.format("capillary").options(**given)
+
+
+def patiently(run: Callable[[], object]) -> None:
+    """Run a stream; on a busy machine the process of its reader may take longer than Spark's ten seconds to start."""
+    for attempt in range(4):
+        try:
+            run()
+        except Exception as error:
+            if attempt == 3 or "failed to connect back" not in str(error):
+                raise
+        else:
+            return
 
 
 def text_of(sandbox: Sandbox) -> str:
@@ -256,14 +271,7 @@ def test_a_stream_resumes_and_gives_each_row_once(spark: Any, sandbox_with: Any,
         stream = stream.schema("asked_key bigint, id bigint").load()
         writer = stream.writeStream.format("parquet").option("checkpointLocation", str(tmp_path / "checkpoint"))
         writer = writer.option("path", str(tmp_path / "out")).trigger(availableNow=True)
-        for _ in range(3):
-            query = writer.start()
-            query.awaitTermination(120)
-            # On a busy machine the reader's process may take more than Spark's ten seconds to start.
-            if "failed to connect back" not in str(query.exception()):
-                break
-        if query.exception() is not None:
-            raise query.exception()
+        patiently(lambda: writer.start().awaitTermination(120))
 
     with pytest.raises(Exception, match=f"key {ids[25]}"):
         run(ids)
@@ -344,7 +352,7 @@ def test_the_blocks_of_the_page(
     monkeypatch.chdir(tmp_path)
     block = replaced(block, sandbox).replace('"till.id"', f'"{sandbox.username}"')
     block = block.replace('"events"', f'"{tmp_path}/events"').replace('"checkpoint"', f'"{tmp_path}/checkpoint"')
-    exec(compile(block, name, "exec"), {"spark": spark})  # noqa: S102
+    patiently(lambda: exec(compile(block, name, "exec"), {"spark": spark}))  # noqa: S102
     assert {seen.params.get("entity_id") or seen.path.split("/")[3] for seen in sandbox.journal} == {
         "600000001", "600000008", "600000015"
     }  # fmt: skip
