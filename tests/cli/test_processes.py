@@ -121,7 +121,7 @@ async def test_two_processes_make_one_export(
     ids, out, status = tmp_path / "ids.txt", tmp_path / "out", tmp_path / "status.json"
     ids.write_text("".join(f"{customer}\n" for customer in (*range(1, 60), 9_001)))
     words = ["export", "allocations", "--ids", str(ids), "--out", str(out), "--processes", "2", *QUERY_OPTIONS]
-    words += ["--rate", "500/1", "--rounds", "0", "--status-file", str(status)]
+    words += ["--rate", "500/1", "--rounds", "0", "--status-file", str(status), "--archive", str(tmp_path / "archive")]
     assert await asyncio.to_thread(main, words) == 2
     assert {customer: count for customer, count in cluster.asked.items() if count != 1} == {}
     found = await jobs.verify(out)
@@ -130,6 +130,11 @@ async def test_two_processes_make_one_export(
     assert found.records == sum(len(rows_of(customer)) for customer in range(1, 60))
     said = json.loads(status.read_text())
     assert (said["state"], said["exit_code"], said["asked"], said["done"], said["failed"]) == ("finished", 2, 60, 60, 1)
+    for name in ("shard-1-of-2", "shard-2-of-2"):
+        replayed = await jobs.replay(tmp_path / "archive" / name, tmp_path / "again" / name)
+        assert replayed.identical
+        manifests = [(folder / name / "manifest.json").read_bytes() for folder in (out, tmp_path / "again")]
+        assert manifests[0] == manifests[1]
     err = capfd.readouterr().err
     assert "1 key failed" in err
     assert "60 asked" in err

@@ -64,9 +64,10 @@ def parts_of(asked: ExportRequest) -> list[ExportRequest]:
     for index in range(number):
         part = f"{_share(rate, number, index)}/{per}" if rate and not is_shared else connection.rate
         concurrency = _share(connection.concurrency, number, index)
+        name = folder_name(index + 1, number)
         out = evolve(
-            options, processes=1, shard=f"{index + 1}/{number}", out=options.out / folder_name(index + 1, number),
-            status_file=None,
+            options, processes=1, shard=f"{index + 1}/{number}", out=options.out / name, status_file=None,
+            archive=None if options.archive is None else options.archive / name,
         )  # fmt: skip
         parts.append(evolve(asked, output=out, connection=evolve(connection, rate=part, concurrency=concurrency)))
     return parts
