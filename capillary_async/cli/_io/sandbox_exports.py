@@ -37,8 +37,10 @@ def day_of(folders: Iterable[str]) -> datetime | None:
 
 
 def _cluster(folder: str) -> str:
+    own = Path(folder)
+    of_shard = None if (own / "manifest.json").exists() else next(own.glob("shard-*-of-*"), None)
     try:
-        manifest: Any = json.loads((Path(folder) / "manifest.json").read_bytes())
+        manifest: Any = json.loads(((of_shard or own) / "manifest.json").read_bytes())
         return str(manifest["cluster"])
     except (OSError, ValueError, TypeError, LookupError):  # whoever reads it says what is wrong with it
         return ""

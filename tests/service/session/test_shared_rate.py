@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from support import redis_server
 from support.raw_server import RawServer, http, in_thread, said
 
@@ -364,3 +366,28 @@ def test_a_forked_child_has_turns_of_its_own(port: int, redis_client: Any) -> No
         process.join(10)
         SESSIONS.clear()
         assert len(server.seen) == 25
+
+
+async def test_tls_verifies_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the CA that `SSL_CERT_FILE` names; a server of another CA gives no turns."""
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    for name, issuer in (("own", ca), ("other", trustme.CA())):
+        made = issuer.issue_cert("localhost")
+        made.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        made.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    for name in ("own", "other"):
+        tls = redis_server.free_port()
+        words = ["--tls-port", str(tls), "--tls-auth-clients", "no", "--tls-ca-cert-file", str(tmp_path / "ca.pem")]
+        words += ["--tls-cert-file", str(tmp_path / f"{name}.pem"), "--tls-key-file", str(tmp_path / f"{name}.key")]
+        with redis_server.running(0, *words):
+            rate = Rate(50, per=1, shared=f"rediss://localhost:{tls}/0")
+            async with RawServer(http()) as server:
+                async with session_of(server.url, rate, timeouts=Timeouts(call=2)) as session:
+                    if name == "own":
+                        await many(session, 3)
+                        continue
+                    with pytest.raises(DeadlineExceededError, match=r"CERTIFICATE_VERIFY_FAILED"):
+                        await session.request("GET", "/path")
+                assert server.seen == []
