@@ -36,7 +36,7 @@ COMPARED = f"1 could not run, 3 differences found, {STOPPED}"
 
 _WITH = re.compile(r"With (--[\w-]+)\.")
 _ALIGNED = 27  # characters; longer names do not move the texts of the others
-_LEAST = 40  # columns of a text, on however narrow a terminal
+_LEAST = 40  # characters that a column of texts takes
 _PROGRAM = "capillary-async"
 
 
@@ -55,6 +55,7 @@ class CompactHelp:
         console.print(Text(f"{panel.title}:", "bold"))
         rows = _rows(panel.entries)
         width = max((len(row.names) for row in rows if len(row.names) <= _ALIGNED), default=0)
+        width = width if options.max_width >= width + _LEAST else 0  # no columns on a narrow terminal
         for row in rows:
             console.print(row.shown(width, options.max_width))
 
@@ -92,7 +93,7 @@ class _Row:
         parts += ["[required]"] if self.required else []
         lines = textwrap.wrap(
             " ".join(parts),
-            max(terminal, width + _LEAST),
+            max(terminal, _LEAST // 2),
             initial_indent=f"  {self.names:{width}}  ",
             subsequent_indent=" " * (width + 4),
             break_long_words=False,

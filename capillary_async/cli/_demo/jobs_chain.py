@@ -20,7 +20,7 @@ from attrs import field, frozen
 
 from capillary_async._files.addresses import why_no_path
 from capillary_async._files.durable import write_file
-from capillary_async.cli._demo.planted_books import COMPARE, KEY, disagreements, write_books
+from capillary_async.cli._demo.planted_books import COMPARE, KEY, Planting, disagreements, write_books
 from capillary_async.cli._io.run import UnusableError, jobs
 from capillary_async.cli._io.words import count, one_line
 from capillary_async.sandbox import CutBody, ServerFailure, SlowFirstByte
@@ -41,7 +41,6 @@ _LEAST = 2  # customers: one file is on the disk, one is not
 _DELAY = 20.0  # seconds that the sandbox holds answers back, so that the kill comes in the middle
 _LOOK = 0.05  # seconds between two looks at the folder
 _SAMPLE = 20  # customers read again by verify
-_SHOWN = 10
 _HINT = "list-below-longest"  # the rule that goes by the lengths of lists alone
 
 
@@ -275,30 +274,6 @@ class Chain:
             if each.is_error or each.rule.name != _HINT
         ]
         return Planting(len(planted.differences), tuple(wrong))
-
-
-@frozen
-class Planting:
-    """Planted differences, and what the jobs found otherwise.
-
-    Attributes:
-        planted: How many differences were planted.
-        disagreements: In words: what was not found, and what was found and not planted.
-    """
-
-    planted: int
-    disagreements: tuple[str, ...]
-
-    def lines(self) -> Iterator[str]:
-        """Yield the verdict, and below it the first disagreements."""
-        number, wrong = count(self.planted, "planted difference"), self.disagreements
-        if not wrong:
-            yield f"FOUND: exactly the {number}, no more and no less"
-            return
-        yield f"NOT AS PLANTED: {count(len(wrong), 'disagreement')} with the {number}"
-        yield from (f"  {line}" for line in wrong[:_SHOWN])
-        if len(wrong) > _SHOWN:
-            yield f"  ... and {len(wrong) - _SHOWN} more"
 
 
 async def _ended(child: subprocess.Popen[bytes]) -> int:

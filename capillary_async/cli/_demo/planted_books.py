@@ -21,15 +21,16 @@ from capillary_async.cli._io.words import count
 from capillary_async.models.exact import EXACT, exact_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from capillary_async.sandbox import Sandbox
 
-__all__ = ["COMPARE", "KEY", "Planted", "disagreements", "write_books"]
+__all__ = ["COMPARE", "KEY", "Planted", "Planting", "disagreements", "write_books"]
 
 KEY, COMPARE = {"id": "award_id"}, {"remaining": "points"}
 _LEFT_OUT = 3
+_SHOWN = 10  # disagreements; more of the same would hide the first
 _CHANGES = tuple(map(Decimal, ("0.001", "-0.01", "1", "250")))
 _TOO_MANY = tuple(map(Decimal, ("12.345", "100")))
 
@@ -60,6 +61,30 @@ class Planted:
             f"{count(self.rows, 'row')}: {kinds[_MISSING_IN_BOOKS]} left out, {kinds[_MISSING_IN_CAPILLARY]} too many, "
             f"{kinds[_CHANGED]} changed{sizes}"
         )
+
+
+@frozen
+class Planting:
+    """Planted differences, and what the jobs found otherwise.
+
+    Attributes:
+        planted: How many differences were planted.
+        disagreements: In words: what was not found, and what was found and not planted.
+    """
+
+    planted: int
+    disagreements: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the verdict, and below it the first disagreements."""
+        number, wrong = count(self.planted, "planted difference"), self.disagreements
+        if not wrong:
+            yield f"FOUND: exactly the {number}, no more and no less"
+            return
+        yield f"NOT AS PLANTED: {count(len(wrong), 'disagreement')} with the {number}"
+        yield from (f"  {line}" for line in wrong[:_SHOWN])
+        if len(wrong) > _SHOWN:
+            yield f"  ... and {len(wrong) - _SHOWN} more"
 
 
 def write_books(path: Path, sandbox: Sandbox, seed: int) -> Planted:
