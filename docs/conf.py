@@ -30,7 +30,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "cyclopts.ext.sphinx",
 ]
-exclude_patterns = ["_build", "examples/*/README.md", "notebooks"]
+exclude_patterns = ["_build", "examples", "notebooks"]
 nitpicky = True
 smartquotes = False  # it makes a dash of the hyphens of an option
 
