@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["TITLE", "measure"]
 
 TITLE = "customers on Spark local[2], 32 at a time"
-MANY = 20_000
+MANY = 2_000
 CONCURRENCY = 32
 _MICRO = 1e6
 _SPARK = ("pyspark", "pyarrow")
