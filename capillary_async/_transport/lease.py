@@ -59,6 +59,7 @@ class Lease:
         self._grace = max(GRACE, self._interval)
         self._clock = clock
         self._turns: deque[float] = deque()  # when each is due
+        self._after = -math.inf  # the time of the next turn, were Redis to forget those that it gave
         self._full_until = -math.inf  # all turns that may be leased are
         self._worked = False  # whether Redis ever gave turns
         self._since = 0.0  # when the first request failed of those that failed in a row
@@ -110,7 +111,9 @@ class Lease:
         return max(0, min(waiting, room, self._largest) - len(self._turns))
 
     def granted(self, first: float, turns: int) -> None:
-        """Redis gave so many turns, the first of which is due at `first`."""
+        """Redis gave so many turns, the first of which is due at `first`, or after those that it gave before."""
+        first = max(first, self._after)
+        self._after = first + turns * self._interval
         self._turns.extend(first + number * self._interval for number in range(turns))
         self._answered()
 

@@ -27,13 +27,19 @@ if TYPE_CHECKING:
 __all__ = ["RedisRate", "rate_key"]
 
 # GCRA, a "reservation": the key has the time at which the next turn is free. TIME, and writing after it, needs Redis 5.
-# `tostring` would keep 14 digits of the 16 of a time in microseconds.
+# `tostring` would keep 14 digits of the 16 of a time in microseconds. A time beyond the last lease that can have been
+# given was written before the clock of the server went back, e.g. in a failover: turns begin `ahead` later then.
 SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local cost, ahead, rate = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local free, before = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (.+)$')
 local wait = math.max(0, (tonumber(free) or 0) - now)
+local permits, per = string.match(before or rate, '^(%d+)/(.+)$')
+local lease = math.max(1000000, cost, (tonumber(per) or 1) / (tonumber(permits) or 1) * 1000000)
+if wait > ahead + lease then
+  wait = ahead
+end
 if wait > ahead then
   return {0, string.format('%.0f', wait - ahead), before}
 end

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["SandboxOptions", "latency_of", "rate_of", "serve"]
 
 _PORT = 8080
+_GRACE = 10.0  # seconds that a command has to end when the sandbox is stopped
 _HOW = """\
 A sandbox with {customers} customers (seed {seed}) answers on {url} until Ctrl-C.
 
@@ -154,6 +155,10 @@ async def _run_beside(sandbox: Sandbox, command: tuple[str, ...], stop: asyncio.
     stopped.cancel()
     if not ended.done():
         process.terminate()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(ended), _GRACE)
+    if not ended.done():
+        process.kill()
     code = await ended
     return code if code >= 0 else 128 - code  # as a shell has it
 

@@ -87,13 +87,24 @@ def test_a_key_ends_a_minute_after_its_last_turn(redis_client: Any) -> None:
 
 def test_no_turn_is_further_away_than_a_minute(redis_client: Any) -> None:
     """It says when to come again, and changes nothing."""
-    lease(redis_client, 50_000_000)
-    lease(redis_client, 50_000_000)
+    lease(redis_client, 50_000_000, "1/50")
+    lease(redis_client, 50_000_000, "1/50")
     before = redis_client.get("key")
-    given, wait, _ = lease(redis_client, 1)
+    given, wait, _ = lease(redis_client, 1, "1/50")
     assert given == 0
     assert 39_000_000 < wait <= 40_000_000
     assert redis_client.get("key") == before
+
+
+@pytest.mark.parametrize("kept", ["later 200/1", f"{'9' * 32} 200/1", "junk"])
+def test_a_clock_that_went_back_costs_a_minute(redis_client: Any, kept: str) -> None:
+    """A time that no lease can have left is not waited for; turns that are still out end within that minute."""
+    redis_client.set("key", kept.replace("later", str(int((time.time() + 3600) * 1e6))))
+    given, wait, _ = lease(redis_client, 50_000)
+    assert given == 1
+    assert wait == (0 if kept == "junk" else 60_000_000)
+    given, wait, _ = lease(redis_client, 50_000)
+    assert (given, wait <= 50_000) == ((1, True) if kept == "junk" else (0, True))
 
 
 def test_the_rate_of_the_one_before_is_said(redis_client: Any) -> None:

@@ -1,5 +1,7 @@
 """The turns of a shared rate, by values: their number, their times, and what is said where Redis gives none."""
 
+import itertools
+
 import pytest
 
 from capillary_async import Rate, Timeouts
@@ -182,3 +184,18 @@ def test_the_report_names_redis(clock: Clock) -> None:
     report = lease.report()
     assert report is not None
     assert (report.seconds, report.probes, report.of) == (7.0, 1, " of Redis at redis://redis.internal:6379/0")
+
+
+def test_turns_of_a_redis_that_forgets_follow_those_before(clock: Clock) -> None:
+    """It gives turns from now on; the process keeps the distance to its own."""
+    lease = lease_of(clock, permits=10)
+    lease.granted(100.0, 10)
+    lease.granted(100.0, 10)
+    taken = []
+    while len(lease):
+        wait = lease.wait()
+        clock.now += wait or 0.0
+        taken.append(clock.now)
+        lease.took()
+    assert len(taken) == 20
+    assert all(after - before == pytest.approx(0.1) for before, after in itertools.pairwise(taken))
