@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -22,7 +23,7 @@ from capillary_async._files.durable import write_file
 from capillary_async.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
 __all__ = ["EVERY", "StatusFile"]
@@ -40,13 +41,17 @@ class StatusFile:
     Args:
         path: The file; None writes nothing.
         job: The name of the job, e.g. `export allocations`.
+        others: The files and folders that the job reads and writes; None is skipped.
 
     Raises:
-        InvalidRequestError: On entering: the file cannot be written, or is no status file.
+        InvalidRequestError: On entering: the file cannot be written, is no status file, or is one of `others` or inside
+            one.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, job: str) -> None:
-        self._given = path
+    def __init__(
+        self, path: str | os.PathLike[str] | None, job: str, others: Iterable[str | os.PathLike[str] | None] = ()
+    ) -> None:
+        self._given, self._others = path, [other for other in others if other is not None]
         self._path: Path | None = None
         self._job, self._phase = job, "starting"
         self._look: Callable[[], Mapping[str, Any]] = dict
@@ -81,6 +86,7 @@ class StatusFile:
             raise InvalidRequestError(f"status_file takes a path: {why}", argument="status_file")
         path = Path(given).absolute()
         try:
+            _refuse_shared(path, self._others)
             _refuse_other(path)
             write_file(path, self._encoded("running"))
         except OSError as error:
@@ -146,6 +152,27 @@ class StatusFile:
             "pid": os.getpid(),
         }
         return json.dumps(members, indent=2, ensure_ascii=False).encode(errors="replace") + b"\n"
+
+
+def _refuse_shared(path: Path, others: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse a file that the job reads or writes itself, and one inside a folder of the job."""
+    # A link is replaced, so both its own place and the file that it leads to count.
+    places = {Path(os.path.realpath(path.parent), path.name), Path(os.path.realpath(path))}
+    for other in others:
+        whole = Path(os.path.realpath(other))
+        inside = any(whole in place.parents for place in places)
+        if inside or whole in places or _is_same_file(path, whole):
+            where = f"{'inside ' if inside else ''}{os.fspath(other)}"
+            raise InvalidRequestError(
+                f"status_file takes a file of its own; {path} is {where}, which the job reads or writes: name another",
+                argument="status_file",
+            )
+
+
+def _is_same_file(path: Path, other: Path) -> bool:
+    with suppress(OSError):
+        return path.samefile(other)
+    return False
 
 
 def _refuse_other(path: Path) -> None:

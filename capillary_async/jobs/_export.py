@@ -103,9 +103,9 @@ async def export(
         on_progress: Called with an `ExportProgress` some times a second.
         cluster: What is read, where the session's `base_url` does not say it.
         archive: A folder for the raw bodies of the answers whose rows are in the files; see `jobs.replay` and
-            `docs/how_to/night.md`. A new one, or that of this export.
-        status_file: A JSON file that says how far the export is, replaced every 2 seconds and at the end. Its members
-            are in `docs/how_to/night.md`.
+            `docs/how_to/night.md`. A new one, or that of this export; neither folder is inside the other.
+        status_file: A JSON file that says how far the export is, replaced every 2 seconds and at the end, in neither of
+            the two folders. Its members are in `docs/how_to/night.md`.
         sleep: How pauses wait, for tests.
         query: The arguments of the call beside the ids, e.g. `program_id=2282` or `not_found="empty"`. `program_id` and
             `point_category_id` of allocations and awarded ids may be several, e.g. `[17383, 17384]`: every pair of
@@ -130,7 +130,7 @@ async def export(
     job.stop, job.grace, job.sleep = stop, grace, sleep
     job.allow_empty = allow_empty
     job.cluster = session.base_url if cluster is None else cluster
-    async with _status(status_file, source) as status:
+    async with _status(status_file, source, (out, archive)) as status:
         status.follow(job.progress.status)
         with job.folder:
             try:
@@ -152,6 +152,7 @@ def checked_run(
 
     Raises:
         InvalidRequestError: An argument is invalid.
+        JobError: The folder is a URL or an archive, or it and the archive are not apart.
     """
     if source not in SOURCES:
         raise InvalidRequestError(f"source takes one of {', '.join(SOURCES)}, got {source!r}", argument="source")
@@ -160,22 +161,41 @@ def checked_run(
     whole("shard_keys", shard_keys, 1)
     whole("rounds", rounds, 0)
     of_ids = IdShard.checked(shard)
+    folder, kept = ExportFolder(out), None if archive is None else ArchiveFolder(archive)
+    _refuse_archive(folder.path, None if kept is None else kept.path)
     progress = ProgressCounter(session.stats, on_progress)
     recorder = None if archive is None else Recorder(source)
     if recorder is not None:
         session = session._through(recorder)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
     reading = SOURCES[source].reading(session, query, verify=verify, raw=format == "parquet")
     job = (make or ExportRun)(
-        reading, ExportFolder(out), progress, format=format, shard_keys=shard_keys, rounds=rounds,
+        reading, folder, progress, format=format, shard_keys=shard_keys, rounds=rounds,
         paranoid=paranoid, shard=of_ids,
     )  # fmt: skip
-    job.recorder, job.archive = recorder, None if archive is None else ArchiveFolder(archive)
+    job.recorder, job.archive = recorder, kept
     return job
 
 
-def _status(given: str | os.PathLike[str] | StatusFile | None, source: str) -> AbstractAsyncContextManager[StatusFile]:
+def _status(
+    given: str | os.PathLike[str] | StatusFile | None, source: str, others: Iterable[str | os.PathLike[str] | None]
+) -> AbstractAsyncContextManager[StatusFile]:
     """The status file of an export; one that is a context already is its owner's to end."""
-    return nullcontext(given) if isinstance(given, StatusFile) else StatusFile(given, f"export {source}")
+    return nullcontext(given) if isinstance(given, StatusFile) else StatusFile(given, f"export {source}", others)
+
+
+def _refuse_archive(out: Path, archive: Path | None) -> None:
+    """Refuse to export into an archive, and an archive that shares its folder with the export."""
+    place = Path(os.path.realpath(out))
+    if os.path.lexists(place / "archive.json"):
+        raise JobError(f"{out} is an archive of raw answers: export into another folder", path=str(out))
+    if archive is None:
+        return
+    kept = Path(os.path.realpath(archive))
+    if place == kept or place in kept.parents or kept in place.parents:
+        raise JobError(
+            f"the archive {archive} and the folder {out} are one, or one is inside the other: name two folders apart",
+            path=str(out),
+        )
 
 
 class ExportRun:
@@ -239,6 +259,7 @@ class ExportRun:
         try:
             self.state = await self.database.call(State, state)
             await self._identify()
+            await self.database.call(self._look_at_archive)
             await self._take_ids(ids)
             return await self.database.call(say, self)
         finally:
@@ -300,6 +321,12 @@ class ExportRun:
             self.archive.join(self.state, {**facts, "sdk_version": __version__})
         elif self.state.get("archive_id") is not None:
             raise JobError(f"{self.folder.path} was begun with an archive: give it (--archive)")
+
+    def _look_at_archive(self) -> None:
+        """Refuse what `_join_archive` refuses, where joining writes nothing."""
+        begun_without = self.state.get("archive_id") is None and self.state.get("asked") is not None
+        if self.archive is None or begun_without or self.state.packs() or self.archive.identity() is not None:
+            self._join_archive()
 
     # -- the ids
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from attrs import field, frozen
 
-from capillary_async import AsyncSession, OAuthClient, Rate
+from capillary_async import AsyncSession, InvalidRequestError, OAuthClient, Rate
 from capillary_async._files.threads import in_thread
 from capillary_async._repr import brief_repr
-from capillary_async.endpoints.points_ledger import IDS_A_CALL
+from capillary_async.endpoints.points_awarded import statuses_of
 from capillary_async.jobs._common.errors import about
 from capillary_async.jobs._common.several import scopes_of
 from capillary_async.jobs._dataset.folder import ExportFolder, is_own_file
@@ -44,9 +44,9 @@ class ExportPlan:
         asked: Different keys in all.
         done: Keys that earlier runs settled.
         left: Keys to read, those that failed before included.
-        refused: Keys that are no ids: they fail without a request. The first of them are in `refused_ids`.
-        requests: The number of requests at least: one page per customer, program and category, no retry; the request of
-            an OAuth token included.
+        refused: Keys that the call refuses: they fail without a request. The first of them are in `refused_ids`.
+        requests: The number of requests at least: one page per customer, program and category, of awarded ids per batch
+            and status; no retry; the request of an OAuth token included.
         seconds: The time that `rate` leaves at least; 0 without a rate.
         rate: The rate of the session.
         concurrency: Maximum requests at once.
@@ -95,6 +95,7 @@ async def plan_export(
     rounds: int = ROUNDS,
     allow_empty: bool = False,
     cluster: str | None = None,
+    archive: str | os.PathLike[str] | None = None,
     **query: Any,
 ) -> ExportPlan:
     """Count what `export` with the same arguments has to ask, and send nothing.
@@ -113,6 +114,7 @@ async def plan_export(
         rounds: As for `export`: without any, customers that failed are not asked for.
         allow_empty: As for `export`.
         cluster: As for `export`.
+        archive: As for `export`: shards whose raw answers are missing there are read again.
         query: The arguments of the call.
 
     Raises:
@@ -121,7 +123,7 @@ async def plan_export(
     """
     job = checked_run(
         source, out, session=session, query=query, format=format, shard_keys=shard_keys, verify=verify, rounds=rounds,
-        shard=shard,
+        shard=shard, archive=archive,
     )  # fmt: skip
     job.allow_empty = allow_empty
     job.cluster = session.base_url if cluster is None else cluster
@@ -147,26 +149,25 @@ def _copy(folder: ExportFolder, target: Path) -> None:
 
 
 def _plan(job: ExportRun) -> ExportPlan:
-    reading, state = job.reading, job.state
+    reading = job.reading
     session, query = reading.session, reading.query
     unread = _Unread(job)
     several = len(scopes_of(query)) if reading.source.scoped else 1
     calls = unread.calls
     if reading.source.name == "awarded":
-        calls = -(-calls // query.get("batch_size", _BATCH))
+        calls = -(-calls // query.get("batch_size", _BATCH)) * len(statuses_of("status", query["status"]))
     requests = calls * several
     if requests and isinstance(session._auth, OAuthClient):  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         requests += 1
     rate = session.limits.rate
     seconds = 0.0 if rate is None or not requests else _least_seconds(rate, requests)
-    refused = 0 if reading.source.pairs else state.count_texts()
     return ExportPlan(
         source=reading.source.name,
         asked=job.asked,
         done=job.asked - unread.keys,
         left=unread.keys,
-        refused=refused,
-        refused_ids=tuple(state.texts(_NAMED)) if refused else (),
+        refused=unread.refused,
+        refused_ids=tuple(unread.refused_ids),
         requests=requests,
         seconds=seconds,
         rate=rate,
@@ -187,28 +188,45 @@ class _Unread:
     Attributes:
         keys: Keys of shards that are not there, and keys that failed before.
         calls: Calls for them at least, in one program and category; of awarded ids keys that are asked together.
+        refused: All keys that the call refuses, and the first of them.
     """
 
     def __init__(self, job: ExportRun) -> None:
-        self._job = job
-        self.keys = self.calls = 0
-        there = {shard.number for shard in job.state.done().values() if job.is_there(shard)}
+        self._reading = job.reading
+        self.keys = self.calls = self.refused = 0
+        self.refused_ids: list[str] = []
+        there = _shards_there(job)
+        failed = _failed(job)
         for number in range(job.shards):
-            if number not in there:
-                first = number * job.shard_keys + 1
-                self._add(first, min(first + job.shard_keys - 1, job.asked))
-        for place in job.state.open_failures(1 << 30)[0] if job.rounds else ():
-            if (place - 1) // job.shard_keys in there:
-                self._add(place, place)
+            first = number * job.shard_keys + 1
+            for place, key in job.state.keys(first, first + job.shard_keys - 1).items():
+                self._add(key, is_unread=number not in there or place in failed)
 
-    def _add(self, first: int, last: int) -> None:
-        """Add the keys at these places, both included."""
-        state = self._job.state
-        self.keys += last - first + 1
-        if self._job.reading.source.pairs:
-            self.calls += sum(-(-events // IDS_A_CALL) for events in state.count_events(first, last))
+    def _add(self, key: Any, *, is_unread: bool) -> None:
+        self.keys += is_unread
+        try:
+            calls = self._reading.calls(key)
+        except InvalidRequestError:
+            self.refused += 1
+            self.refused_ids += [str(key)] if self.refused <= _NAMED else []
         else:
-            self.calls += last - first + 1 - state.count_texts(first, last)
+            self.calls += calls if is_unread else 0
+
+
+def _shards_there(job: ExportRun) -> set[int]:
+    """The shards that a run would not read again."""
+    there = {shard.number for shard in job.state.done().values() if job.is_there(shard)}
+    if job.archive is None:
+        return there
+    is_whole = job.archive._is_whole  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the check of a run
+    return there - {pack.number for pack in job.state.packs() if not is_whole(pack, paranoid=False)}
+
+
+def _failed(job: ExportRun) -> set[int]:
+    """The places of failed keys that a run would retry: in all rounds after a run that finished, else in those left."""
+    if not job.rounds:
+        return set()
+    return set(job.state.open_failures(1 << 30 if job.state.get("finished") else job.rounds)[0])
 
 
 def _span(seconds: float) -> str:

@@ -265,12 +265,12 @@ def test_many_differences_are_cut_short() -> None:
 
 
 def test_the_default_demo_as_a_process(tmp_path: Path) -> None:
-    """As the README runs it: all customers, all jobs, in less than a minute."""
+    """As the README runs it: all customers, all jobs. What takes two minutes hangs, however busy the machine is."""
     command = [sys.executable, "-m", "capillary_async.cli", "demo"]
     # Not measured: tracing makes the sandbox in it several times slower.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "PYTHON"))}
     environment["TMPDIR"] = str(tmp_path)
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=55, check=False, env=environment)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "AGREE: " in ended.stdout
     assert "100, and 3 merged" in ended.stdout

@@ -67,7 +67,8 @@ async def export(asked: ExportRequest, query: ExportQuery) -> int:
     jobs()
     if asked.output.plan:
         return await _plan(asked, query)
-    async with StatusFile(asked.output.status_file, f"export {query.source}") as status:
+    others = (asked.output.out, asked.output.archive, asked.ids.ids)
+    async with StatusFile(asked.output.status_file, f"export {query.source}", others) as status:
         if asked.output.processes != 1:
             return status.ended(await export_in_processes(asked, query, status))
         report = JobReport(f"export {query.source}", quiet=asked.output.quiet)
@@ -131,6 +132,7 @@ async def _plan(asked: ExportRequest, query: ExportQuery) -> int:
             rounds=options.rounds,
             allow_empty=options.allow_empty,
             cluster=cluster_of(asked.sandbox),
+            archive=options.archive,
             **query.arguments(sandbox),
         )
     for line in plan.lines():

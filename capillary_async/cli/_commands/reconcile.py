@@ -16,6 +16,7 @@ from typing import Annotated
 from attrs import field, frozen
 from cyclopts import Group, Parameter
 
+from capillary_async._files.addresses import scheme_of
 from capillary_async._files.status_file import StatusFile
 from capillary_async.cli._io.options import FLAG
 from capillary_async.cli._io.run import DIFFERENT, UnusableError, jobs
@@ -89,7 +90,9 @@ async def reconcile(folders: Sequence[str], given: WithBooks) -> int:
         JobError: The comparison failed.
     """
     jobs("reconcile")
-    async with StatusFile(given.status_file, "reconcile") as status:
+    books = None if given.books is None or scheme_of(given.books) else given.books
+    others = (*folders, books, given.out, given.report, given.with_awarded, given.with_events, given.with_ledger)
+    async with StatusFile(given.status_file, "reconcile", others) as status:
         status.enter("comparing")
         return status.ended(await _reconcile(folders, given))
 

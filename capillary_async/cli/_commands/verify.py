@@ -56,7 +56,7 @@ async def verify(checked: Checked, connection: Connection, sandbox_of: SandboxOf
         CapillaryError: There is no finished export.
     """
     jobs()
-    async with StatusFile(checked.status_file, "verify") as status:
+    async with StatusFile(checked.status_file, "verify", checked.out) as status:
         status.enter("files and sample" if checked.against_api else "files")
         return status.ended(await _verify(checked, connection, sandbox_of))
 

@@ -47,6 +47,19 @@ def _kind(value: Any) -> str:
     return Identifier(value, "1").kind
 
 
+class LedgerKey(str):
+    """An identifier's value, with the events to ask for."""
+
+    __slots__ = ("events",)
+    events: tuple[str, ...]
+
+    def __new__(cls, value: str, events: Iterable[str] = ()) -> Self:
+        """A text that knows its events."""
+        key = super().__new__(cls, value)
+        key.events = tuple(events)
+        return key
+
+
 @frozen(kw_only=True)
 class LedgerQuery:
     """What is asked of each ledger; see `session.points_ledger.explode`.
@@ -66,18 +79,22 @@ class LedgerQuery:
     is_primary_user: bool | None = None
     alternate_currency_names: tuple[str, ...] | None = None
 
+    def of(self, key: LedgerKey) -> ExplodeQuery:
+        """The call for one key.
 
-class LedgerKey(str):
-    """An identifier's value, with the events to ask for."""
-
-    __slots__ = ("events",)
-    events: tuple[str, ...]
-
-    def __new__(cls, value: str, events: Iterable[str] = ()) -> Self:
-        """A text that knows its events."""
-        key = super().__new__(cls, value)
-        key.events = tuple(events)
-        return key
+        Raises:
+            InvalidRequestError: The key is invalid.
+        """
+        return ExplodeQuery(
+            identifier=Identifier(self.identifier, str(key)),
+            source=self.identifier_source,
+            event_ids=key.events,
+            account_id=self.account_id,
+            include=LedgerInclude(**dict.fromkeys(self.include, True)),
+            type=self.type,
+            is_primary_user=self.is_primary_user,
+            alternate_currency_names=self.alternate_currency_names,
+        )
 
 
 class LedgerOutcomes:
@@ -90,7 +107,7 @@ class LedgerOutcomes:
         self._input = self._asked(keys)
         self._keys: dict[ExplodeQuery, list[LedgerKey]] = {}  # of the queries without an outcome
         self._refused: deque[Outcome[Any, LedgerEvent]] = deque()
-        self._explode(LedgerKey("1", ("1",)))  # the query is checked before anything is sent
+        query.of(LedgerKey("1", ("1",)))  # the query is checked before anything is sent
         self._fan = session.points_ledger.explode_many(self._input).options(unique=False)
         self._outcomes: Any = None
 
@@ -131,7 +148,7 @@ class LedgerOutcomes:
         try:
             async for key in source:
                 try:
-                    query = self._explode(key)
+                    query = self._query.of(key)
                 except InvalidRequestError as error:
                     error.key = key
                     self._refused.append(Outcome(key, error=error))
@@ -154,19 +171,6 @@ class LedgerOutcomes:
         elif missing:
             return Outcome(key, error=incomplete(key, missing), warnings=outcome.warnings, pages=outcome.pages)
         return attrs.evolve(cast("Outcome[Any, LedgerEvent]", outcome), key=key)
-
-    def _explode(self, key: LedgerKey) -> ExplodeQuery:
-        query = self._query
-        return ExplodeQuery(
-            identifier=Identifier(query.identifier, str(key)),
-            source=query.identifier_source,
-            event_ids=key.events,
-            account_id=query.account_id,
-            include=LedgerInclude(**dict.fromkeys(query.include, True)),
-            type=query.type,
-            is_primary_user=query.is_primary_user,
-            alternate_currency_names=query.alternate_currency_names,
-        )
 
 
 def incomplete(key: LedgerKey, missing: list[str]) -> DecodeError:

@@ -19,6 +19,7 @@ import attrs
 from attrs import evolve, field, frozen
 
 from capillary_async import (
+    Identifier,
     InvalidRequestError,
     LedgerEvent,
     LedgerInclude,
@@ -26,6 +27,7 @@ from capillary_async import (
     PointsAllocation,
     PointsAwarded,
 )
+from capillary_async.endpoints.points_ledger import IDS_A_CALL
 from capillary_async.jobs._common.digest import add, added
 from capillary_async.jobs._common.ledger import LedgerOutcomes, LedgerQuery
 from capillary_async.jobs._common.several import SCOPED, Scope, SeveralOutcomes, is_several, scopes_of, several_of
@@ -124,6 +126,17 @@ class Reading:
     def page_size(self) -> int | None:
         """Records asked for per page; None where there are no pages."""
         return self.session.paging.page_size if self.source.paged else None
+
+    def calls(self, key: Any) -> int:
+        """The requests for a key at least, in one program and category; of awarded ids for all keys of its batch.
+
+        Raises:
+            InvalidRequestError: The call refuses the key, and sends nothing for it.
+        """
+        if not self.source.pairs:
+            Identifier.customer_id(key)  # the same check of an id
+            return 1
+        return -(-len(LedgerQuery(**self.query).of(key).event_ids or ()) // IDS_A_CALL)
 
     def check(self) -> None:
         """Have the call look at its arguments, without ids."""

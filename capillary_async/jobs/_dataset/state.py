@@ -230,21 +230,6 @@ class State:
         """The number of ids so far."""
         return self._count("keys")
 
-    def count_texts(self, first: int = 1, last: int = 1 << 62) -> int:
-        """How many keys at these places, both included, are texts; where keys are ids, these are invalid."""
-        query = "SELECT count(*) FROM keys WHERE typeof(key) = 'text' AND place BETWEEN ? AND ?"
-        return int(self._db.execute(query, (first, last)).fetchone()[0])
-
-    def texts(self, number: int) -> list[str]:
-        """The first keys that are texts."""
-        query = "SELECT key FROM keys WHERE typeof(key) = 'text' ORDER BY place LIMIT ?"
-        return [key for (key,) in self._db.execute(query, (number,))]
-
-    def count_events(self, first: int, last: int) -> list[int]:
-        """The number of events of each key at these places that has any."""
-        query = "SELECT count(*) FROM events WHERE place BETWEEN ? AND ? GROUP BY place"
-        return [number for (number,) in self._db.execute(query, (first, last))]
-
     def finish_ids(self) -> None:
         """Record that all ids are added: their number and digest."""
         reached("ids-half-spooled")

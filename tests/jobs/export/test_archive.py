@@ -302,6 +302,38 @@ async def test_folders_that_are_refused(session: AsyncSession, server: Customers
     await same(tmp_path)
 
 
+@pytest.mark.parametrize(("out", "archive"), [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a", "a/shards/x"), ("l", "a")])
+async def test_folders_that_are_not_apart(
+    session: AsyncSession, server: Customers, tmp_path: Path, out: str, archive: str
+) -> None:
+    """One inside the other, or the same by another name: nothing is made."""
+    (tmp_path / "l").symlink_to("a")
+    with pytest.raises(jobs.JobError, match="one is inside the other: name two folders apart"):
+        await jobs.export("allocations", [1], tmp_path / out, session=session, archive=tmp_path / archive, **QUERY)
+    assert [path.name for path in tmp_path.iterdir()] == ["l"]
+    assert server.requests == 0
+
+
+async def test_an_archive_is_no_folder_of_an_export(session: AsyncSession, server: Customers, tmp_path: Path) -> None:
+    """To export, plan or replay into it changes no byte of it."""
+    await export(session, tmp_path)
+    archive, asked = tmp_path / "archive", server.requests
+    before = {path: path.read_bytes() for path in archive.rglob("*")}
+    given: dict[str, Any] = {"session": session, **QUERY}
+    for work in (
+        jobs.export("allocations", None, archive, **given),
+        jobs.export("allocations", None, archive, archive=tmp_path / "new", **given),
+        jobs.export("allocations", None, archive, archive=archive, **given),
+        jobs.plan_export("allocations", None, archive, **given),
+        jobs.replay(archive, archive),
+    ):
+        with pytest.raises(jobs.JobError, match="is an archive of raw answers: export into another folder"):
+            await work
+    assert {path: path.read_bytes() for path in archive.rglob("*")} == before
+    assert server.requests == asked
+    await same(tmp_path)
+
+
 async def test_a_full_disk(
     session: AsyncSession, server: Customers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

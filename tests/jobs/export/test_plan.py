@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from support.job_server import QUERY, UNKNOWN, Customers, at_once
 
 from capillary_async import AsyncSession, InvalidRequestError, Limits, OAuthClient, Rate, jobs
 from capillary_async.cli import main
+from capillary_async.jobs._dataset.state import State
 from capillary_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -130,6 +132,114 @@ async def test_it_is_at_least(tmp_path: Path) -> None:
         assert sandbox.requests == 0
         result = await export(session, tmp_path / "out", sandbox.customer_ids)
         assert 20 == found.requests <= result.requests
+
+
+@pytest.mark.parametrize("source", ["allocations", "awarded", "events", "ledger"])
+async def test_it_is_what_is_sent(tmp_path: Path, source: Any) -> None:
+    """Of lists of one page without faults, for random ids and queries: new, continued and finished."""
+    async with (
+        Sandbox(customers=60) as sandbox,
+        AsyncSession(sandbox.url, auth=sandbox.auth) as session,
+    ):
+        plain = await with_one_page(session, sandbox)
+        for seed in range(3):
+            drawn = random.Random(f"{source} {seed}")
+            ids, query = drawn_ids(drawn, sandbox, plain, source), drawn_query(drawn, source)
+            given = {"session": session, "shard_keys": drawn.choice([3, 10, 100]), **query}
+            out, archive = tmp_path / f"out-{seed}", drawn.choice([None, tmp_path / f"archive-{seed}"])
+            for remove in ("nothing", "a shard", "a pack", "nothing"):
+                for path in [*(out / "shards").glob("part-*")] if remove == "a shard" else []:
+                    if drawn.random() < 0.5:
+                        path.unlink()
+                for path in [*archive.glob("part-*")] if archive and remove == "a pack" else []:
+                    if drawn.random() < 0.5:
+                        path.unlink()
+                found = await jobs.plan_export(source, ids, out, archive=archive, **given)
+                before = sandbox.requests
+                result = await jobs.export(source, ids, out, archive=archive, sleep=at_once, **given)
+                sent = sandbox.requests - before
+                assert (found.asked, found.refused) == (result.asked, result.failed)
+                assert found.requests <= sent
+                # A batch is sent as it is where it meets a refused id, or waits for the keys of the next shard.
+                if query.get("batch_size", 1) == 1 or (given["shard_keys"] == 100 and not found.refused):
+                    assert found.requests == sent, (seed, remove, query, ids)
+
+
+async def with_one_page(session: AsyncSession, sandbox: Sandbox) -> list[int]:
+    """The customers whose lists are one request, and whose batches are not halved."""
+    found = set(sandbox.customer_ids)
+    scope = {"program_id": 2282, "point_category_id": 17383}
+    first, last = "2020-01-01", "2035-12-31"
+    points = session.points_allocation
+    await points.by_expiry_many(found, **scope, expiry_date_start=first, expiry_date_end=last).collect()
+    await session.loyalty_events.list_many(found).collect()
+    more = " ".join(f"{one.path} {one.query_string}" for one in sandbox.journal if one.page == 2)
+    alone = session.points_awarded.ids(
+        found.copy(), **scope, start_expiry_date=first, end_expiry_date=last, status=["AVAILABLE", "EXPIRED"],
+        batch_size=1,
+    )  # fmt: skip
+    async for one in alone:
+        if str(one.key) in more or {record.customer_id for record in one.items} - {one.key}:
+            found.remove(one.key)
+    return sorted(found)
+
+
+def drawn_ids(drawn: random.Random, sandbox: Sandbox, plain: list[int], source: str) -> list[Any]:
+    """Ids of the sandbox, some twice, and some that no call takes."""
+    known: list[Any] = drawn.choices(plain, k=drawn.randrange(1, 60))
+    if source == "ledger":
+        pairs: list[Any] = [(key, drawn.sample(events, min(len(events), 13))) for key in known
+                            if (events := sandbox.event_log_ids(key))]  # fmt: skip
+        wrong = [("x", 1), (0, 1), (known[0], [7, "07", 2**63]), (-1, 5)]
+        both = pairs + drawn.sample(wrong, drawn.randrange(1, 4))
+    else:
+        again = [str(key) for key in known[:3]]
+        both = known + again + drawn.sample(["x", 0, -1, 2**63, " ", "1.0"], drawn.randrange(6))
+    drawn.shuffle(both)
+    return both
+
+
+def drawn_query(drawn: random.Random, source: str) -> dict[str, Any]:
+    """Several programs, categories and statuses, some named twice."""
+    scopes = {"program_id": drawn.choice([2282, [2282, 5, 5]]), "point_category_id": drawn.choice([17383, [1, 17383]])}
+    if source == "allocations":
+        return {**scopes, "expiry_date_start": "2020-01-01", "expiry_date_end": "2035-12-31"}
+    if source != "awarded":
+        return {}
+    dates = {"start_expiry_date": "2020-01-01", "end_expiry_date": "2035-12-31"}
+    status = drawn.choice(["AVAILABLE", ["AVAILABLE"], ["EXPIRED", "AVAILABLE", "EXPIRED"]])
+    return {**scopes, **dates, "status": status, "batch_size": drawn.choice([1, 4, 50])}
+
+
+async def test_a_run_that_did_not_finish(session: AsyncSession, server: Customers, tmp_path: Path) -> None:
+    """A customer that was retried in all rounds of it is retried by the run after the next alone."""
+    server.failing.update({3: 1000})
+    out = tmp_path / "out"
+    assert (await export(session, out, range(1, 21), rounds=1)).failed == 1
+    state = State(out / "state.sqlite")
+    state.put(finished=None)
+    state.close()
+    for rounds, least in ((1, 0), (1, 1)):
+        found, before = await plan(session, out, None, rounds=rounds), server.requests
+        await export(session, out, None, rounds=rounds)
+        assert found.requests == least <= server.requests - before
+        assert least or server.requests == before
+
+
+async def test_an_archive(session: AsyncSession, server: Customers, tmp_path: Path) -> None:
+    """A pack that is gone is read again; what a run refuses about it is refused."""
+    out, archive = tmp_path / "out", tmp_path / "archive"
+    await export(session, out, range(1, 21), archive=archive)
+    assert (await plan(session, out, None, archive=archive)).requests == 0
+    (archive / "part-00000001-000.zip").unlink()
+    before, asked = files(tmp_path), server.requests
+    assert (await plan(session, out, None, archive=archive)).requests == 10
+    for wrong in ({"out": out}, {"out": out, "archive": tmp_path / "a"}, {"out": tmp_path / "new", "archive": archive}):
+        options: dict[str, Any] = {"ids": range(1, 21), **wrong}
+        with pytest.raises(jobs.JobError):
+            await plan(session, **options)
+    assert files(tmp_path) == before
+    assert server.requests == asked
 
 
 def test_the_command(

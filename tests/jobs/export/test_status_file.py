@@ -126,6 +126,64 @@ async def test_a_place_that_is_refused(session: AsyncSession, server: Customers,
     assert (tmp_path / "ids.csv").read_text() == "customer_id\n1\n"
 
 
+@pytest.mark.parametrize("name", ["out/s.json", "out/manifest.json", "archive/s.json", "link.json", "linked/s.json"])
+async def test_a_place_of_the_export(session: AsyncSession, server: Customers, tmp_path: Path, name: str) -> None:
+    """Neither in its folder nor in its archive, by no name; the folder is as it was."""
+    out, archive = tmp_path / "out", tmp_path / "archive"
+    out.mkdir()
+    archive.mkdir()
+    (tmp_path / "linked").symlink_to(out)
+    (tmp_path / "link.json").symlink_to(out / "state.sqlite")
+    with pytest.raises(InvalidRequestError, match=r"status_file takes a file of its own; .* is (inside )?"):
+        await jobs.export(
+            "allocations", [1], out, session=session, archive=archive, status_file=tmp_path / name, **QUERY
+        )  # fmt: skip
+    assert server.requests == 0
+    assert [*out.iterdir(), *archive.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "verify out --status-file out/s.json",
+        "verify out --status-file out/s.json --quiet",
+        "reconcile out --status-file out/s.json",
+        "reconcile out --out d.parquet --status-file d.parquet",
+        "reconcile out --report r.html --status-file ./r.html",
+        "reconcile out --report r.html --status-file link.html",
+        "reconcile out --books books.csv --key id --status-file books.csv",
+        "reconcile out --books books.csv --key id --status-file hard.csv",
+        "reconcile out --with-ledger ledger --status-file ledger/s.json",
+        "export events --sandbox --customers 2 --out new --status-file new",
+        "export events --sandbox --customers 2 --out out --status-file out/s.json",
+        "export events --sandbox --customers 2 --out new --ids ids --ids-column id --status-file ids",
+    ],
+)
+def test_a_place_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    """No file or folder that the command reads or writes, whatever is in it yet."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("out", "ledger"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "books.csv").touch()
+    (tmp_path / "hard.csv").hardlink_to(tmp_path / "books.csv")
+    (tmp_path / "link.html").symlink_to("r.html")
+    assert main(given.split()) == 1
+    assert "--status-file takes a file of its own; " in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["books.csv", "hard.csv", "ledger", "link.html", "out"]
+
+
+async def test_a_link(session: AsyncSession, tmp_path: Path) -> None:
+    """It is replaced, and what it led to is as it was."""
+    (tmp_path / "before.json").touch()
+    (tmp_path / "s.json").symlink_to("before.json")
+    await export(session, tmp_path)
+    assert said(tmp_path)["state"] == "finished"
+    assert not (tmp_path / "s.json").is_symlink()
+    assert (tmp_path / "before.json").read_bytes() == b""
+
+
 async def test_a_disk_that_fills(
     session: AsyncSession, server: Customers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
