@@ -20,6 +20,7 @@ from attrs import evolve
 from capillary_async import InvalidRequestError
 from capillary_async._files.threads import in_thread
 from capillary_async.jobs._dataset.folder import local_path
+from capillary_async.jobs._dataset.id_shard import expanded
 from capillary_async.jobs._publishing.address import Destination, destination_of
 from capillary_async.jobs._publishing.copy import publish_copy
 from capillary_async.jobs._publishing.delta import DeltaTable
@@ -52,11 +53,11 @@ async def publish(
     The export is verified first, as `verify` does. Each file is read back from the store and compared by size and
     SHA-256, since not every store has a checksum of its own. Publishing again continues: what is there with the right
     bytes is not sent again. A copy gets its manifest last; a Delta table changes by one commit, to the rows of this
-    export. One process at a time publishes at a URL.
+    export. Of two processes that publish different exports at one URL, at most one goes on.
 
     Args:
         folder: The folder of the export; for a Delta table also several, the parts of one export, which become one
-            commit.
+            commit, or one that has the folders of all shards (`shard-1-of-4`, ...).
         url: Where: `s3://bucket/folder`, `gs://bucket/folder`, `abfss://container@account.dfs.core.windows.net/folder`
             or `file:///folder`. Credentials come from the environment and the chain of the cloud (`AWS_*`,
             `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_*`), never from the URL.
@@ -66,14 +67,16 @@ async def publish(
 
     Raises:
         InvalidRequestError: `url`, `table`, `endpoint` or `folder` is invalid.
-        JobError: The export is incomplete or damaged, another export is at the URL, the table has another schema or
-            other rows, or the store refuses. The message says what to do.
+        JobError: The export is incomplete or damaged, another export is at the URL or is being published there, the
+            table has another schema or other rows, shards are missing, or the store refuses. The message says what to
+            do.
     """
     began = time.monotonic()
     folders = _folders(folder, table)
     if table not in (None, "delta"):
         raise InvalidRequestError(f"table takes 'delta' or None, got {table!r:.100}", argument="table")
     destination = destination_of(url, endpoint)
+    _refuse_inside(destination, [*folders, *_parts(folders)], table)
     stop = threading.Event()
     try:
         result = await in_thread(partial(_publish, folders, destination, table, stop, on_progress))
@@ -89,12 +92,32 @@ def _folders(given: PathLike | Sequence[PathLike], table: str | None) -> tuple[P
         several = ()
     if not several:
         raise InvalidRequestError("folder takes the folder of an export, got none", argument="folder")
-    if len(several) > 1 and table is None:
+    paths = [local_path(each, "folder") for each in several]
+    if table is None and len(_parts(paths)) > 1:
         raise InvalidRequestError(
             "folder takes one export for a copy, got several: publish each at its own URL, or all as one Delta table",
             argument="folder",
         )
-    return tuple(local_path(each, "folder") for each in several)
+    return tuple(paths)
+
+
+def _parts(folders: Sequence[Path]) -> list[Path]:
+    """The folders of exports, with those of shards in place of a folder that has them."""
+    try:
+        return expanded(folders)
+    except OSError:
+        return list(folders)  # reading the export names the cause
+
+
+def _refuse_inside(destination: Destination, folders: Sequence[Path], table: str | None) -> None:
+    """Check that the target is not in an export, whose files it would be among."""
+    target = Path(os.path.realpath(destination.root))
+    for folder in folders if destination.scheme == "file" else ():
+        source = Path(os.path.realpath(folder))
+        if source in target.parents or (table is not None and source == target):
+            raise InvalidRequestError(
+                f"url takes a folder outside the export; {destination} is in {folder}", argument="url"
+            )
 
 
 def _publish(
@@ -104,7 +127,7 @@ def _publish(
     stop: threading.Event,
     on_progress: Callable[[PublishProgress], None] | None,
 ) -> PublishResult:
-    exports = tuple(finished_export(folder, stop) for folder in folders)
+    exports = tuple(finished_export(folder, stop) for folder in _parts(folders))
     if table is None:
         sent = publish_copy(Store(destination), exports[0], stop, on_progress)
         return _result(exports, destination, sent, exports[0].digest)

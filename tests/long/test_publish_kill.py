@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(os.name != "posix", reason="SIGKILL as POSIX has it")]
-COPIED = ["file-sent:1", "file-sent:3", "file-checked:4", "manifest-sent:1"]
+COPIED = ["claim-sent:1", "file-sent:1", "file-sent:3", "file-checked:4", "manifest-sent:1"]
 COMMITTED = ["file-sent:2", "file-checked:4", "table-committed:1"]
 
 

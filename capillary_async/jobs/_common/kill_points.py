@@ -30,7 +30,7 @@ POINTS = (
     "manifest-written",
     "manifest-renamed",
 )
-PUBLISH_POINTS = ("file-sent", "file-checked", "manifest-sent", "table-committed")
+PUBLISH_POINTS = ("claim-sent", "file-sent", "file-checked", "manifest-sent", "table-committed")
 # Of an export with an archive.
 ARCHIVE_POINTS = ("pack-half-written", "pack-written", "pack-renamed", "archive-finished")
 

@@ -1,4 +1,4 @@
-"""An export as a copy in a store: its shards, then its manifest.
+"""An export as a copy in a store: a claim, its shards, its manifest.
 
 Invariant: the manifest is written last, so that a folder with a manifest is a whole export; no file of another export
 is replaced. Called by `_publish.py`.
@@ -14,6 +14,7 @@ import attrs
 
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._common.kill_points import reached
+from capillary_async.jobs._publishing.claim import Claim
 from capillary_async.jobs._publishing.finished import FinishedExport, label_of
 from capillary_async.jobs._publishing.sending import PublishProgress, Sent, refuse_other, send
 
@@ -37,18 +38,51 @@ def publish_copy(
     Raises:
         JobError: Another export or files of something else are there, or the store refuses.
     """
-    published = _published(store, export)
-    sizes, pieces = store.sizes("shards"), export.pieces("shards")
-    refuse_other(store, sizes, pieces)
-    if published and _has_all(sizes, pieces):
+    claim = None if _published(store, export) else Claim(store, export)
+    pieces = export.pieces("shards")
+    try:
+        published = claim is None or _published(store, export)  # again: one may have ended before the claim
+        sizes = store.sizes("shards")
+        refuse_other(store, sizes, pieces)
+    except JobError:
+        if claim is not None:
+            claim.withdraw()
+        raise
+    if claim is None or published:
+        sent = _completed(store, pieces, sizes, stop, on_progress)
+    else:
+        sent = send(store, pieces, sizes, stop, on_progress, replace=False, prepare=claim.checked)
+        sent = _with_manifest(store, export, sent, claim, stop)
+    if claim is not None:
+        claim.end()
+    return sent
+
+
+def _completed(
+    store: Store,
+    pieces: Sequence[Piece],
+    sizes: Mapping[str, int],
+    stop: threading.Event,
+    on_progress: Callable[[PublishProgress], None] | None,
+) -> Sent:
+    """Send what a copy with a manifest lost; nothing if it has all."""
+    if _has_all(sizes, pieces):
         return Sent(files=len(pieces) + 1)
-    sent = send(store, pieces, sizes, stop, on_progress, replace=published)
+    sent = send(store, pieces, sizes, stop, on_progress, replace=True)
     if stop.is_set():
         raise JobError("interrupted")
-    if published:
-        return attrs.evolve(sent, files=sent.files + 1)
-    if not _has_all(store.sizes("shards"), pieces):
+    return attrs.evolve(sent, files=sent.files + 1)
+
+
+def _with_manifest(store: Store, export: FinishedExport, sent: Sent, claim: Claim, stop: threading.Event) -> Sent:
+    """Write the manifest, when all else is there."""
+    if stop.is_set():
+        raise JobError("interrupted")
+    sizes, pieces = store.sizes("shards"), export.pieces("shards")
+    refuse_other(store, sizes, pieces)
+    if not _has_all(sizes, pieces):
         raise JobError(f"another process published at {store.destination} meanwhile: look there, and publish again")
+    claim.refuse_removed()
     if _published(store, export):  # by another process, meanwhile
         return attrs.evolve(sent, files=sent.files + 1)
     store.put_bytes(_MANIFEST, export.encoded)

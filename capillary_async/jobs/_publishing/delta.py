@@ -1,7 +1,7 @@
 """Exports as the content of a Delta table, in one commit, by the package deltalake.
 
 Invariant: the table changes by one commit or not at all; an export that is in its log is never committed again, an
-older one never replaces a newer one, and a table with rows that `publish` did not write at first is never replaced.
+older one never replaces a newer one, and rows that `publish` did not write are never replaced.
 Called by `_publish.py`.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["DeltaTable"]
 
 _EPOCH = 1_000  # milliseconds per second
+_OURS = re.compile(r"/export-[0-9a-f]{32}/[^/]+\Z")  # the files that publish writes
+_NO_NEW_ROWS = ("DELETE", "OPTIMIZE", "VACUUM START", "VACUUM END")
 
 
 class DeltaTable:
@@ -122,6 +125,12 @@ class DeltaTable:
                 "what it published of the same kind, host and query without its dates. Publish as another table; "
                 "several folders given at once become one table"
             )
+        if _has_other_rows(table):
+            raise JobError(
+                f"the Delta table {where} has rows that publish did not write, e.g. appended ones, and they would be "
+                "removed with those of the export before: publish as another table; or copy these rows to one, and "
+                "RESTORE this table to the version that publish committed"
+            )
 
     # -- the commit
 
@@ -186,6 +195,18 @@ class DeltaTable:
 
     def _failed(self, doing: str, error: Exception) -> JobError:
         return self._store.failed(f"{doing} the Delta table", "", error)
+
+
+def _has_other_rows(table: Any) -> bool:
+    """Whether the table has a file that publish did not write, and that is no rest of one that it wrote."""
+    if all(_OURS.search(uri) for uri in table.file_uris()):
+        return False
+    for commit in table.history():  # the newest first
+        if "capillary_async.export" in commit:
+            return False
+        if commit.get("operation") not in _NO_NEW_ROWS:
+            return True
+    return True
 
 
 def _refuse_schema(where: Destination, table: Any, schema: Any) -> None:

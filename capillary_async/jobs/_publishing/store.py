@@ -67,6 +67,18 @@ class Store:
         # Readers leave out hidden files too: here they are unfinished ones of a killed process.
         return {str(each.path)[start:]: int(each.size) for each in files if not each.base_name.startswith((".", "_"))}
 
+    def names(self, prefix: str) -> list[str]:
+        """The names of the files in the folder itself that begin so."""
+        fs = _fs()
+        with self._calling("list"):
+            found = self._fs.get_file_info(fs.FileSelector(self.destination.root, allow_not_found=True))
+        return sorted(str(each.base_name) for each in found if each.base_name.startswith(prefix))
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        with self._calling("remove", name), contextlib.suppress(FileNotFoundError):
+            self._fs.delete_file(self._path(name))
+
     def read(self, name: str) -> bytes | None:
         """The bytes of a small file; None if it is not there."""
         with self._calling("read", name):

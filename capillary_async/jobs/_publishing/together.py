@@ -1,6 +1,7 @@
 """Exports that become one table: what identifies them together, and whether their rows can be together.
 
-Invariant: no row is in the table twice: exports of one kind and cluster have one query and no customer in common.
+Invariant: no row is in the table twice, none of a list is missing: exports of one kind and cluster have one query and
+no customer in common, and shards of a list are all there.
 Called by `_publish.py` and `_publishing/delta.py`.
 """
 
@@ -14,6 +15,7 @@ from attrs import field, frozen
 
 from capillary_async.jobs._common.errors import JobError
 from capillary_async.jobs._common.pyarrow_import import pa, pc, pq
+from capillary_async.jobs._dataset.id_shard import faults_together
 from capillary_async.jobs._publishing.finished import FinishedExport
 
 if TYPE_CHECKING:
@@ -68,9 +70,9 @@ class ExportsTogether:
         """Check that they can be one table.
 
         Raises:
-            JobError: One is not in Parquet or has no columns, they are of different forms, or would count rows twice.
+            JobError: One is not in Parquet, they are of different forms or have no columns, would count rows twice, or
+                are some of the shards of a list (`export --shard`).
         """
-        first = self.each[0]
         if len({export.digest for export in self.each}) < len(self.each):
             raise JobError("the same export was given twice, and its rows would count twice: give each folder once")
         for export in self.each:
@@ -78,11 +80,18 @@ class ExportsTogether:
                 raise JobError(
                     f"{export.path} is in JSON Lines, and a Delta table is of Parquet: export again as parquet"
                 )
-            if not export.manifest.shards:
-                raise JobError(f"{export.path} has no customers, so no columns for a table: export some customers")
-            if not _columns(export).equals(_columns(first)):
-                raise JobError(f"{export.path} and {first.path} have different columns: give exports of one kind")
-        _refuse_twice(self.each)
+        faults = faults_together([(export.path, export.manifest) for export in self.each])
+        if faults:
+            raise JobError(
+                f"a table takes all shards of a list of ids, or the table would lack rows: {'; '.join(faults)}"
+            )
+        filled = tuple(export for export in self.each if export.manifest.shards)
+        if not filled:
+            raise JobError(f"{self.each[0].path} has no customers, so no columns for a table: export some customers")
+        for export in filled[1:]:
+            if not _columns(export).equals(_columns(filled[0])):
+                raise JobError(f"{export.path} and {filled[0].path} have different columns: give exports of one kind")
+        _refuse_twice(filled)
 
 
 def _columns(export: FinishedExport) -> Any:
@@ -121,4 +130,4 @@ def _keys(export: FinishedExport) -> Any:
     """The asked keys that have rows, each once."""
     paths = [export.path / each.file for each in export.manifest.shards]
     parts = [pc.unique(pq.read_table(path, columns=["asked_key"])["asked_key"]) for path in paths]
-    return pc.unique(pa.chunked_array(parts)) if parts else pa.array([])
+    return pc.unique(pa.chunked_array(parts))

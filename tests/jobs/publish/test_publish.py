@@ -192,16 +192,41 @@ def test_the_command(exports: Path, tmp_path: Path, capfd: pytest.CaptureFixture
     assert err.startswith("capillary-async: another export is at ")
 
 
+def test_a_target_in_its_source(exports: Path, tmp_path: Path) -> None:
+    """By a link too, and for tables; at the export itself there is nothing to do."""
+    source = tmp_path / "a"
+    shutil.copytree(exports / "first", source)
+    (tmp_path / "link").symlink_to(source)
+    before = contents(source)
+    inside = [(source / "pub", None), (source / "shards" / "x", None), (tmp_path / "link" / "x" / "y", None)]
+    for target, table in [*inside, (source, "delta"), (source / "t", "delta")]:
+        with pytest.raises(InvalidRequestError, match="url takes a folder outside the export"):
+            published(source, target.as_uri(), table)
+    assert published(source, source.as_uri()).already_there
+    assert contents(source) == before
+    assert published(source, (tmp_path / "a2").as_uri()).sent == 6
+
+
+def test_a_shard_is_copied_by_itself(shards: Path, tmp_path: Path) -> None:
+    """It is a whole export of its ids; the folder of all shards is no export."""
+    published(shards / "shard-1-of-3", (tmp_path / "a").as_uri())
+    assert contents(tmp_path / "a") == files_of(shards / "shard-1-of-3")
+    with pytest.raises(InvalidRequestError, match="publish each at its own URL"):
+        published(shards, (tmp_path / "b").as_uri())
+
+
 # -- S3
 
 
 def test_a_copy_in_s3(store: ObjectStore, exports: Path) -> None:
-    """The manifest is the last file of the export; the bytes are the export's, each file is one request."""
+    """The claim is the first file, the manifest the last; the bytes are the export's, each file is one request."""
     result = published(exports / "first", "s3://lake/tägliche punkte/2026-06-01")
     assert files_in(store, "lake/tägliche punkte/2026-06-01") == files_of(exports / "first")
     made = [line for line in store.writes if line.startswith("PUT")]
     assert made == store.writes
-    assert made[-1].endswith("/manifest.json")
+    files = [line for line in made if not line.endswith("/")]  # pyarrow writes the folder again after a removal
+    assert "/_publishing-" in files[0]
+    assert files[-1].endswith("/manifest.json")
     assert result.sent == 6
     store.writes.clear()
     assert published(exports / "first", "s3://lake/tägliche punkte/2026-06-01", endpoint=store.endpoint).already_there
@@ -210,7 +235,7 @@ def test_a_copy_in_s3(store: ObjectStore, exports: Path) -> None:
 
 def test_a_file_that_is_there_is_not_sent_again(store: ObjectStore, exports: Path) -> None:
     """Credentials expire in the middle; the next run sends the rest, and no manifest is there before."""
-    store.writes_left = 3  # of five shards
+    store.writes_left = 4  # the claim, and three of five shards
     text = refused(exports / "first", "s3://lake/expired")
     assert "the credentials have expired: renew them" in text
     assert "give the same command again" in text

@@ -140,6 +140,51 @@ def test_several_parts_are_one_commit(exports: Path, tmp_path: Path) -> None:
     assert "different columns" in refused([parts[0], exports / "wider"], url)
 
 
+def test_shards_are_one_table_together(exports: Path, shards: Path, tmp_path: Path) -> None:
+    """All of a list, an empty one included, by their folders or the one that has them; some alone are refused."""
+    url, each = (tmp_path / "points").as_uri(), [shards / f"shard-{number}-of-3" for number in (1, 2, 3)]
+    assert "shards 2, 3 of 3 are missing" in refused(each[0], url)
+    assert "shard 3 of 3 is missing" in refused(each[:2], url)
+    assert "is no shard" in refused([*each, exports / "later"], url)
+    assert not (tmp_path / "points").exists()
+    assert json.loads((each[2] / "manifest.json").read_bytes())["ids"]["asked"] == 0
+    assert published(each[::-1], url).version == 0
+    assert rows_in(url) == rows_of(*each)
+    assert published(shards, url).already_there
+    assert published(shards, f"{url}2").folders == tuple(each)
+    assert "missing" in refused(each[1], url)
+    assert rows_in(url) == rows_of(*each)
+
+
+def test_an_export_without_customers_is_no_table(shards: Path, exports: Path, tmp_path: Path) -> None:
+    assert "missing" in refused(shards / "shard-3-of-3", (tmp_path / "points").as_uri())
+    assert "has no customers, so no columns" in refused(exports / "none", (tmp_path / "points").as_uri())
+
+
+def test_rows_of_others_are_kept(exports: Path, tmp_path: Path) -> None:
+    """Appended, changed or merged rows are refused; those that are fewer or in other files are of the export."""
+    url, path = (tmp_path / "points").as_uri(), str(tmp_path / "points")
+    published(exports / "first", url)
+    some = deltalake.DeltaTable(url).to_pyarrow_table().slice(0, 5)
+    deltalake.write_deltalake(path, some, mode="append")
+    before = rows_in(url)
+    text = refused(exports / "later", url)
+    assert "has rows that publish did not write" in text
+    assert "RESTORE" in text
+    deltalake.DeltaTable(url).optimize.compact()
+    assert "has rows that publish did not write" in refused(exports / "later", url)
+    assert rows_in(url) == before
+    deltalake.DeltaTable(url).restore(0)
+    published(exports / "later", url)
+    assert rows_in(url) == rows_of(exports / "later")
+    published(exports / "first", f"{url}2")
+    deltalake.DeltaTable(f"{url}2").optimize.compact()
+    published(exports / "later", f"{url}2")
+    assert rows_in(f"{url}2") == rows_of(exports / "later")
+    deltalake.DeltaTable(url).update({"status": "'X'"}, predicate="asked_key = 51")
+    assert "has rows that publish did not write" in refused(exports / "last", url)
+
+
 def test_what_is_no_table_is_refused(exports: Path, tmp_path: Path) -> None:
     url = (tmp_path / "points").as_uri()
     assert "is in JSON Lines" in refused(exports / "lines", url)
