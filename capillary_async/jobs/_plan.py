@@ -192,7 +192,7 @@ class _Unread:
     """
 
     def __init__(self, job: ExportRun) -> None:
-        self._reading = job.reading
+        self._calls_of = job.reading.calls_of()
         self.keys = self.calls = self.refused = 0
         self.refused_ids: list[str] = []
         there = _shards_there(job)
@@ -205,7 +205,7 @@ class _Unread:
     def _add(self, key: Any, *, is_unread: bool) -> None:
         self.keys += is_unread
         try:
-            calls = self._reading.calls(key)
+            calls = self._calls_of(key)
         except InvalidRequestError:
             self.refused += 1
             self.refused_ids += [str(key)] if self.refused <= _NAMED else []

@@ -127,16 +127,16 @@ class Reading:
         """Records asked for per page; None where there are no pages."""
         return self.session.paging.page_size if self.source.paged else None
 
-    def calls(self, key: Any) -> int:
-        """The requests for a key at least, in one program and category; of awarded ids for all keys of its batch.
+    def calls_of(self) -> Callable[[Any], int]:
+        """A function that counts the requests for a key at least, in one program and category.
 
-        Raises:
-            InvalidRequestError: The call refuses the key, and sends nothing for it.
+        Of awarded ids it is the one request for all keys of a batch. It raises `InvalidRequestError` where the call
+        refuses the key, and sends nothing for it.
         """
         if not self.source.pairs:
-            Identifier.customer_id(key)  # the same check of an id
-            return 1
-        return -(-len(LedgerQuery(**self.query).of(key).event_ids or ()) // IDS_A_CALL)
+            return _one_call
+        query = LedgerQuery(**self.query)
+        return lambda key: -(-len(query.of(key).event_ids or ()) // IDS_A_CALL)
 
     def check(self) -> None:
         """Have the call look at its arguments, without ids."""
@@ -188,6 +188,11 @@ class Reading:
         if self.raw:
             fan = fan._raw_rows()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
         return aiter(fan._careful()._waiting(max_wait, throttled_tries))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+def _one_call(key: Any) -> int:
+    Identifier.customer_id(key)  # the check of every id
+    return 1
 
 
 def _described(query: Mapping[str, Any]) -> dict[str, Any]:
