@@ -88,7 +88,7 @@ def lines(result: ReconcileResult) -> list[Line]:
             Line("Notes: rules to look at", len(result.broken) - errors, link="rules"),
             Line("Rules passed", len(result.kept), link="rules"),
         ]
-    deltas = comparison.totals[0].deltas if comparison.totals else {}
+    deltas = comparison.totals[0].deltas if comparison.totals else dict[str, Decimal]()
     return [
         Line(
             title, comparison.counts[kind], deltas.get(kind), kind if kind != EQUAL and comparison.counts[kind] else ""
