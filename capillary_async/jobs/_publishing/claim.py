@@ -19,9 +19,7 @@ from capillary_async.jobs._common.kill_points import reached
 from capillary_async.jobs._publishing.finished import label_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from capillary_async.jobs._publishing.finished import FinishedExport, Piece
+    from capillary_async.jobs._publishing.finished import FinishedExport
     from capillary_async.jobs._publishing.store import Store
 
 __all__ = ["Claim"]
@@ -40,6 +38,7 @@ class Claim:
         self._store, self._export = store, export
         self._own = f"{_PREFIX}{export.digest[:32]}-"
         self._name = f"{self._own}{secrets.token_hex(4)}"
+        self._is_used = False
         self._refuse_others()
         label = label_of(json.loads(export.encoded), export.digest)
         store.put_bytes(self._name, f"{label}\npublishing since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n".encode())
@@ -62,18 +61,8 @@ class Claim:
             f"{where}/{other.rpartition('-')[0]}-*, and publish again"
         )
 
-    @contextlib.contextmanager
-    def checked(self, piece: Piece) -> Generator[Piece]:
-        """A file to send, if the claim is still there.
-
-        Raises:
-            JobError: It was removed.
-        """
-        self.refuse_removed()
-        yield piece
-
-    def refuse_removed(self) -> None:
-        """Check that the claim is there, or the manifest of the same export by another publisher.
+    def use(self) -> None:
+        """Check before a file is sent that the claim is there, or the manifest of the same export by another publisher.
 
         Raises:
             JobError: Neither is.
@@ -81,11 +70,13 @@ class Claim:
         if self._store.read(self._name) is None and self._store.read("manifest.json") != self._export.encoded:
             where = self._store.destination
             raise JobError(f"the claim {where}/{self._name} was removed meanwhile: look at {where}, and publish again")
+        self._is_used = True
 
     def withdraw(self) -> None:
-        """Remove it, when nothing was sent."""
-        with contextlib.suppress(JobError):  # the next publisher names it
-            self._store.remove(self._name)
+        """Remove it if no file was sent; one whose sending failed may still arrive."""
+        if not self._is_used:
+            with contextlib.suppress(JobError):  # the next publisher names it
+                self._store.remove(self._name)
 
     def end(self) -> None:
         """Remove all claims of this export, when its manifest is there; with it they do no harm."""

@@ -39,23 +39,31 @@ def publish_copy(
         JobError: Another export or files of something else are there, or the store refuses.
     """
     claim = None if _published(store, export) else Claim(store, export)
-    pieces = export.pieces("shards")
     try:
-        published = claim is None or _published(store, export)  # again: one may have ended before the claim
-        sizes = store.sizes("shards")
-        refuse_other(store, sizes, pieces)
+        sent = _sent(store, export, claim, stop, on_progress)
     except JobError:
         if claim is not None:
             claim.withdraw()
         raise
-    if claim is None or published:
-        sent = _completed(store, pieces, sizes, stop, on_progress)
-    else:
-        sent = send(store, pieces, sizes, stop, on_progress, replace=False, prepare=claim.checked)
-        sent = _with_manifest(store, export, sent, claim, stop)
     if claim is not None:
         claim.end()
     return sent
+
+
+def _sent(
+    store: Store,
+    export: FinishedExport,
+    claim: Claim | None,
+    stop: threading.Event,
+    on_progress: Callable[[PublishProgress], None] | None,
+) -> Sent:
+    published = claim is None or _published(store, export)  # again: one may have ended before the claim
+    sizes, pieces = store.sizes("shards"), export.pieces("shards")
+    refuse_other(store, sizes, pieces)
+    if claim is None or published:
+        return _completed(store, pieces, sizes, stop, on_progress)
+    sent = send(store, pieces, sizes, stop, on_progress, replace=False, before=claim.use)
+    return _with_manifest(store, export, sent, claim, stop)
 
 
 def _completed(
@@ -82,7 +90,7 @@ def _with_manifest(store: Store, export: FinishedExport, sent: Sent, claim: Clai
     refuse_other(store, sizes, pieces)
     if not _has_all(sizes, pieces):
         raise JobError(f"another process published at {store.destination} meanwhile: look there, and publish again")
-    claim.refuse_removed()
+    claim.use()
     if _published(store, export):  # by another process, meanwhile
         return attrs.evolve(sent, files=sent.files + 1)
     store.put_bytes(_MANIFEST, export.encoded)

@@ -87,6 +87,7 @@ def send(
     *,
     replace: bool,
     prepare: Callable[[Piece], AbstractContextManager[Piece]] = nullcontext,
+    before: Callable[[], None] | None = None,
 ) -> Sent:
     """Send what is not there, several files at once; `stop` ends it before the next file.
 
@@ -98,6 +99,7 @@ def send(
         on_progress: Called after each file.
         replace: Whether a file that is there with other bytes is replaced. One that was cut off always is.
         prepare: Gives a file in the form that is sent.
+        before: Called before each file is sent.
 
     Raises:
         JobError: The store refuses, a file is there or came back with other bytes, or `stop` was set.
@@ -109,6 +111,8 @@ def send(
 
     def sent(piece: Piece) -> Piece:
         with prepare(piece) as ready:
+            if before is not None:
+                before()
             _send_one(store, ready)
             return ready
 

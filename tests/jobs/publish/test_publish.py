@@ -90,7 +90,7 @@ def test_files_that_are_not_ours_are_refused(exports: Path, tmp_path: Path) -> N
     assert "mine.parquet is no file of this export" in refused(exports / "first", (tmp_path / "a").as_uri())
     other.rename(other.with_name("part-00000000.parquet"))
     assert "is there with other bytes than" in refused(exports / "first", (tmp_path / "a").as_uri())
-    assert [path.name for path in (tmp_path / "a" / "shards").iterdir()] == ["part-00000000.parquet"]
+    assert [path.name for path in (tmp_path / "a").rglob("*")] == ["shards", "part-00000000.parquet"]
     other.with_name("part-00000000.parquet").unlink()
     shutil.copy(exports / "first" / "shards" / "part-00000001.parquet", tmp_path / "a" / "shards")
     assert published(exports / "first", (tmp_path / "a").as_uri()).sent == 5  # a copy by another tool is taken
