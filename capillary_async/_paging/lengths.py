@@ -46,7 +46,14 @@ class _Known:
 
 
 class Lengths:
-    """The lengths of pages, by endpoint and page size requested. Shared by views, threads and loops."""
+    """The lengths of pages, by endpoint and page size requested. Shared by views, threads and loops.
+
+    Attributes:
+        learns: Whether earlier looks count. False in a replay, which looks after each short page 1: whether the
+            original session did depends on the order of its answers.
+    """
+
+    learns = True
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -73,7 +80,7 @@ class Lengths:
     def ends(self, endpoint: str, asked: int, received: int, *, careful: bool) -> bool:
         """Whether a page 1 of this length is the end; if `careful`, only where nothing is left to be looked at."""
         with self._lock:
-            verdict = self._of(endpoint, asked).verdict(received)
+            verdict = self._of(endpoint, asked).verdict(received) if self.learns else "look"
         return verdict == "end" or (verdict == "look" and not careful)
 
     async def verdict(self, endpoint: str, asked: int, received: int) -> Verdict:
@@ -85,9 +92,9 @@ class Lengths:
         while True:
             with self._lock:
                 known = self._of(endpoint, asked)
-                if (verdict := known.verdict(received)) != "look":
+                if self.learns and (verdict := known.verdict(received)) != "look":
                     return verdict
-                if known.under_way(received) < LOOKS - known.nothing[received]:
+                if not self.learns or known.under_way(received) < LOOKS - known.nothing[received]:
                     known.looking.append((received, loop))
                     return "look"
                 ended = loop.create_future()

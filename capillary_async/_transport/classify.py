@@ -29,7 +29,7 @@ from capillary_async._transport.messages import DEFERRED, discard, set_decoded
 from capillary_async._transport.owners import misdirected, mixed, unowned
 from capillary_async._transport.retry_decision import WHOLE
 from capillary_async._transport.totals import total_of
-from capillary_async.errors import DecodeError
+from capillary_async.errors import DecodeError, NotFoundError
 
 if TYPE_CHECKING:
     from capillary_async._codec.decode import Decoded
@@ -47,7 +47,12 @@ async def check(request: Request, handler: Handler) -> Response:
     if request.shape is None:
         return response
     deferred = request.late and len(response.body) >= DEFERRED_FROM and looks_whole(response, request.shape)
-    return set_decoded(response, DEFERRED if deferred else judge(response, request.shape))
+    try:
+        return set_decoded(response, DEFERRED if deferred else judge(response, request.shape))
+    except NotFoundError:
+        if request.refusals is not None:
+            request.refusals.append(response)
+        raise
 
 
 def looks_whole(response: Response, shape: ResponseSpec) -> bool:

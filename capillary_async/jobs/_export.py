@@ -23,6 +23,7 @@ from capillary_async._files.threads import Thread, join
 from capillary_async._validation import whole
 from capillary_async.jobs._archive.folder import ArchiveFolder
 from capillary_async.jobs._archive.recorder import Recorder
+from capillary_async.jobs._archive.zone import zone_facts
 from capillary_async.jobs._common.digest import file_digest
 from capillary_async.jobs._common.errors import JobError, about
 from capillary_async.jobs._common.kill_points import reached
@@ -304,6 +305,8 @@ class ExportRun:
             )
         if known is None:
             asked = {} if self.reading.page_size is None else {"page_size": self.reading.page_size}
+            if self.archive is not None:
+                asked |= zone_facts(self.reading.session.server_timezone)
             await self.database.call(lambda: self.state.put(**mine, **asked, started=_now()))
             return
         for name, value in mine.items():

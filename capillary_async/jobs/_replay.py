@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sqlite3
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import closing
-from datetime import UTC, timedelta, timezone, tzinfo
 from functools import partial
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from attrs import frozen
 
-from capillary_async import AsyncSession, BasicAuth, Limits, Paging
+from capillary_async import AsyncSession, BasicAuth, Limits, Paging, __version__
 from capillary_async._files.threads import in_thread
 from capillary_async._html import fields_card
 from capillary_async._repr import brief_repr
 from capillary_async.jobs._archive.answers import Answers
 from capillary_async.jobs._archive.folder import ArchiveFolder
 from capillary_async.jobs._archive.pack import PackReader
+from capillary_async.jobs._archive.zone import zone_of
 from capillary_async.jobs._common.errors import JobError, about
 from capillary_async.jobs._dataset.folder import is_own_file
 from capillary_async.jobs._dataset.manifest import Manifest
@@ -36,7 +34,6 @@ from capillary_async.jobs._exporting.progress import ExportProgress, ExportResul
 __all__ = ["ReplayResult", "body_of", "replay"]
 
 _NOWHERE = "http://127.0.0.1:9"  # of a session that sends nothing
-_OFFSET = re.compile(r"UTC(?:([+-])([0-9]{2}):([0-9]{2}))?")
 
 
 @frozen(kw_only=True)
@@ -159,11 +156,17 @@ class ReplayRun(ExportRun):
             one = made[number]
             for name in ("rows", "keys", "found", "digest", "totals", "drift"):
                 if getattr(one, name) != getattr(shard, name):
-                    release = self._original.get("sdk_version")
                     raise JobError(
                         f"shard {number} of the replay is not that of the export: {name} {getattr(one, name)!r:.200}, "
-                        f"due {getattr(shard, name)!r:.200}. Replay it with the release that made it: SDK {release}"
+                        f"due {getattr(shard, name)!r:.200}. {_advice(self._original.get('sdk_version'))}"
                     )
+
+
+def _advice(release: str) -> str:
+    """What to do where the rows differ."""
+    if release == __version__:
+        return f"Both are of SDK {release}: export again, and report it with the archive"
+    return f"Replay it with the release that made it: SDK {release}"
 
 
 def _shard_of(state: State) -> tuple[int, int] | None:
@@ -174,25 +177,16 @@ def _shard_of(state: State) -> tuple[int, int] | None:
 
 def _session(state: State, answers: Answers) -> AsyncSession:
     size = state.get("page_size")
-    return AsyncSession(
+    session = AsyncSession(
         _NOWHERE,
         auth=BasicAuth("replay", password="replay"),  # noqa: S106 - sent nowhere
         limits=Limits(),
         paging=Paging(prefetch=0) if size is None else Paging(page_size=size, prefetch=0),
-        server_timezone=_zone(state.get("server_timezone")),
+        server_timezone=zone_of(state),
         middlewares=[answers],
     )
-
-
-def _zone(name: str | None) -> tzinfo | str | None:
-    """The zone of its name, as an export keeps it."""
-    offset = _OFFSET.fullmatch(name or "")
-    if name is None or offset is None:
-        return None if name is None else ZoneInfo(name)
-    if offset[1] is None:
-        return UTC
-    ahead = timedelta(hours=int(offset[2]), minutes=int(offset[3]))
-    return timezone(-ahead if offset[1] == "-" else ahead)
+    session._shared.lengths.learns = False  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the jobs
+    return session
 
 
 def _opened(folder: ArchiveFolder) -> State:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from attrs import define, field
 
-from capillary_async import Response
+from capillary_async import Response, __version__
 from capillary_async.jobs._archive.pack import PackReader
 from capillary_async.jobs._archive.requests import Asked, asked_by, is_first_page, keys_of
 from capillary_async.jobs._common.errors import JobError
@@ -30,7 +30,7 @@ __all__ = ["Answers"]
 
 _OPEN = 16  # shards whose packs are open
 _DIGITS = re.compile(rb"\"?([0-9]+)\"?")
-_EMPTY = b"[]"
+_EMPTY, _BOM = b"[]", b"\xef\xbb\xbf"
 
 
 class _Owner(msgspec.Struct):
@@ -112,8 +112,8 @@ class Answers:
         found = None if place is None else self._bodies((place - 1) // self._shard_keys).found.get((key, asked))
         if found is None and (place is None or is_first_page(asked)):
             raise JobError(
-                f"{self._folder.path} has no answer for key {key} to {asked[0]} ({dict(asked[1])}): a body is missing, "
-                "or another release asks otherwise: replay it with the release that made it, or export again",
+                f"{self._folder.path} has no answer for key {key} to {asked[0]} ({dict(asked[1])}): a body is missing"
+                f"{_advice(self._state)}",
                 path=str(self._folder.path),
             )
         return found
@@ -139,16 +139,26 @@ class Answers:
         return bodies
 
 
+def _advice(state: State) -> str:
+    """What to do where the replay asks for what the export did not ask for."""
+    release = state.get("sdk_version")
+    if release == __version__:
+        return ": take the archive from a backup, or export again"
+    return f", or another release asks otherwise: replay it with the release that made it, SDK {release}"
+
+
 def _rows_of(key: Any, found: _Found) -> list[bytes]:
     """The rows of one key, byte for byte; of an answer for it alone all of them."""
-    body = found.reader.body(found.line)
-    rows = [bytes(row) for row in _ROWS.decode(body or _EMPTY)]
+    body = found.reader.body(found.line).removeprefix(_BOM).strip()
+    rows = [body] if body[:1] == b"{" else [bytes(row) for row in _ROWS.decode(body or _EMPTY)]
     if found.keys == 1:
         return rows
     return [row for row in rows if _owner(row) == key]
 
 
 def _owner(row: bytes) -> int | None:
+    if row[:1] != b"{":
+        return None
     digits = _DIGITS.fullmatch(bytes(_OWNER.decode(row).customer_id))
     return None if digits is None else int(digits[1])
 

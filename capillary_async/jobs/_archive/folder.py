@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import uuid
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from capillary_async._files.durable import give_name, make_folder, sync_folder, write_file
 from capillary_async.jobs._common.digest import file_digest
-from capillary_async.jobs._common.errors import JobError
+from capillary_async.jobs._common.errors import JobError, about
 from capillary_async.jobs._dataset.folder import is_own_file, local_path
 from capillary_async.jobs._dataset.state import Pack, State
 
@@ -145,7 +146,10 @@ class ArchiveFolder:
     def finish(self, state: State) -> None:
         """Keep a copy of the database of the finished export."""
         self._drop_part()
-        state.back_up(self._part)
+        try:
+            state.back_up(self._part)
+        except sqlite3.OperationalError as error:
+            raise about(error, self._part) from error
         give_name(self._part, self.state)
 
     def is_finished(self, finished: str | None) -> bool:

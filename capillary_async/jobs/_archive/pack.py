@@ -12,7 +12,7 @@ import os
 import re
 import zipfile
 import zlib
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -24,7 +24,7 @@ from capillary_async.jobs._common.kill_points import reached
 from capillary_async.jobs._dataset.state import Pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["Body", "PackReader", "PackWriter"]
@@ -63,28 +63,33 @@ class PackWriter:
 
     def add(self, bodies: Sequence[Body]) -> None:
         """Write bodies."""
-        for one in bodies:
-            said = _UNSAFE.sub("_", one.request_id or "no-id")[:_LONGEST]
-            name = f"{len(self._index):07d}-{said}.json"
-            self._zip.writestr(_member(name), one.body, compresslevel=_LEVEL)
-            line = {
-                "request_id": one.request_id,
-                "request": f"{one.path}?{one.query}",
-                "status": one.status,
-                "received": one.received,
-                "sha256": hashlib.sha256(one.body).hexdigest(),
-                "file": name,
-            }
-            self._index.append(json.dumps(line).encode() + b"\n")
+        with _naming(self._part):
+            for one in bodies:
+                self._add(one)
         reached("pack-half-written")
+
+    def _add(self, one: Body) -> None:
+        said = _UNSAFE.sub("_", one.request_id or "no-id")[:_LONGEST]
+        name = f"{len(self._index):07d}-{said}.json"
+        self._zip.writestr(_member(name), one.body, compresslevel=_LEVEL)
+        line = {
+            "request_id": one.request_id,
+            "request": f"{one.path}?{one.query}",
+            "status": one.status,
+            "received": one.received,
+            "sha256": hashlib.sha256(one.body).hexdigest(),
+            "file": name,
+        }
+        self._index.append(json.dumps(line).encode() + b"\n")
 
     def seal(self, number: int) -> Pack:
         """Make it durable under its name."""
-        self._zip.writestr(_member(INDEX), b"".join(self._index), compresslevel=_LEVEL)
-        self._zip.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with _naming(self._part):
+            self._zip.writestr(_member(INDEX), b"".join(self._index), compresslevel=_LEVEL)
+            self._zip.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
         sha256, size = file_digest(self._part), self._part.stat().st_size
         reached("pack-written")
         self._part.replace(self._path)
@@ -99,6 +104,17 @@ class PackWriter:
         with suppress(OSError):
             self._file.close()
         self._part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Generator[None]:
+    """Name the file in the error of a write: those of an open file have no name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def _member(name: str) -> zipfile.ZipInfo:

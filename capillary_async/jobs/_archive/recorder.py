@@ -7,10 +7,11 @@ around the calls of an export, in the event loop; `ReadLoop` takes the bodies of
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from capillary_async import APIError
+from attrs import evolve
+
+from capillary_async import NotFoundError
 from capillary_async.jobs._archive.pack import Body
 from capillary_async.jobs._archive.requests import keys_of
 
@@ -29,14 +30,15 @@ class Recorder:
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Pass a call on, and keep its answer."""
+        refusals: list[Response] = []
         try:
-            response = await handler(request)
-        except APIError as error:
-            # The end of a list, or an empty one. Of the body, the error has the beginning.
-            if error.status == HTTPStatus.NOT_FOUND:
-                self._keep(request, error.status, error.request_id, error.body.encode(errors="replace"))
+            response = await handler(evolve(request, refusals=refusals))
+        except NotFoundError:
+            # The end of a list, or an empty one; of a batch, its keys are read one by one.
+            if refusals and len(keys_of(self._source, request.path, request.query)) == 1:
+                self._keep(request, refusals[-1])
             raise
-        self._keep(request, response.status, response.request_id, response.body)
+        self._keep(request, response)
         return response
 
     def begin(self, key: Any) -> None:
@@ -48,9 +50,9 @@ class Recorder:
         bodies = self._bodies.pop(key, {})
         return list(bodies.values()) if used else []
 
-    def _keep(self, request: Request, status: int, request_id: str | None, body: bytes) -> None:
-        asked = request.path, request.query
-        found = Body(*asked, status, request_id, datetime.now(UTC).isoformat(timespec="milliseconds"), body)
+    def _keep(self, request: Request, response: Response) -> None:
+        asked, received = (request.path, request.query), datetime.now(UTC).isoformat(timespec="milliseconds")
+        found = Body(*asked, response.status, response.request_id, received, response.body)
         for key in keys_of(self._source, *asked):
             bodies = self._bodies.get(key)
             if bodies is not None:

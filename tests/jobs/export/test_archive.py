@@ -6,20 +6,25 @@ import asyncio
 import errno
 import hashlib
 import json
+import random
 import shutil
+import sqlite3
 import zipfile
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import pytest
 
 pytest.importorskip("pyarrow")
 
 from support.environment import name_cluster
-from support.job_server import QUERY, UNKNOWN, Customers, at_once, rows_of
+from support.job_server import QUERY, UNKNOWN, Customers, answer, at_once, rows_of
 
-from capillary_async import AsyncSession, Paging, RetryPolicy, jobs
+from capillary_async import AsyncSession, InvalidRequestError, Paging, RetryPolicy, jobs
 from capillary_async.cli import main
 from capillary_async.jobs._archive.pack import PackWriter
+from capillary_async.jobs._dataset.state import State
 from capillary_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -118,6 +123,114 @@ async def test_not_found(session: AsyncSession, server: Customers, tmp_path: Pat
     assert [line["status"] for line in index(tmp_path)].count(404) == 3
 
 
+_LONG = b'{"errors":[{"status":false,"code":404,"message":"no such customer %b"}]}' % ("ü" * 2_000).encode()
+_SHORT = b'{"errors":[{"status":false,"code":404,"message":"customer not found"}]}'
+_EMPTIES = [(b"404 Not Found", _LONG), (b"404 Not Found", _SHORT), (b"200 OK", _SHORT), (b"200 OK", b"[]")]
+_ENDS = [*_EMPTIES, (b"200 OK", b"null"), (b"404 Not Found", b"<html>no</html>"), (b"404 Not Found", b"")]
+
+
+async def test_the_bodies_of_refusals(
+    session: AsyncSession, server: Customers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are kept as they came, whole, with the status that they came with."""
+    came = dict(enumerate(_EMPTIES, 1))
+    plain = server.reply
+
+    def reply(target: bytes) -> tuple[bytes, float]:
+        status, body = came.get(int(target.partition(b"entity_id=")[2].partition(b"&")[0]), (b"", b""))
+        return (answer(body, status, target), 0.0) if status else plain(target)
+
+    monkeypatch.setattr(server, "reply", reply)
+    await export(session, tmp_path, range(1, 9), not_found="empty")
+    await same(tmp_path)
+    kept: dict[str, tuple[int, bytes]] = {}
+    with zipfile.ZipFile(tmp_path / "archive" / "part-00000000-000.zip") as packed:
+        for line in map(json.loads, packed.read("index.jsonl").splitlines()):
+            key = line["request"].partition("entity_id=")[2].partition("&")[0]
+            kept[key] = line["status"], packed.read(line["file"])
+    assert [kept[str(key)] for key in came] == [(int(status[:3]), body) for status, body in came.values()]
+
+
+class World:
+    """Customers with lists that end and are empty in each of the ways, on a server that may cap its pages."""
+
+    def __init__(self, seed: int) -> None:
+        rng = random.Random(seed)
+        self.cap = rng.choice([None, 1, 3, 7, 20, 37, 37, 99])
+        step = self.cap or 40
+        lengths = [0, 0, 1, step - 1, step, step, step, step + 1, 2 * step, 3 * step - 1]
+        self.keys = [*range(1, 31)]
+        rng.shuffle(self.keys)
+        self.rows = {key: [{**rows_of(9)[0], "id": key * 1000 + row, "customer_id": key}
+                           for row in range(rng.choice(lengths))] for key in self.keys}  # fmt: skip
+        self.empty = {key: rng.choice(_EMPTIES) for key in self.keys}
+        self.end = {key: rng.choice(_ENDS if rng.random() < 0.5 else [(b"200 OK", b"[]")]) for key in self.keys}
+        self.delay = {key: rng.choice([0, 0, 0.01]) for key in self.keys}
+        self.verify = rng.choice([None, True])
+        self.paging = Paging(page_size=rng.choice([100, 100, 40]), prefetch=rng.choice([0, 4]))
+        self.shard_keys = rng.choice([7, 100])
+
+    def reply(self, target: bytes) -> tuple[bytes, float]:
+        """The answer to a request, and the seconds before it."""
+        asked = dict(parse_qsl(target.partition(b"?")[2]))
+        key, page, count = (int(asked[name]) for name in (b"entity_id", b"page", b"count"))
+        size = min(self.cap or count, count)
+        rows = self.rows[key][(page - 1) * size : page * size]
+        status, body = (b"200 OK", json.dumps(rows).encode()) if rows else (self.empty if page == 1 else self.end)[key]
+        return answer(body, status, target), self.delay[key]
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_any_world(
+    session_at: Callable[..., AsyncSession], server: Customers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:  # fmt: skip
+    """Whatever the session knew of caps, and in whatever order the answers came: the replay has the same bytes."""
+    world = World(seed)
+    monkeypatch.setattr(server, "reply", world.reply)
+    session = session_at(server.url, paging=world.paging, retry=RetryPolicy(backoff=0))
+    given = {"verify": world.verify, "shard_keys": world.shard_keys, "not_found": "empty"}
+    await export(session, tmp_path, world.keys, **given)
+    await same(tmp_path)
+
+
+async def test_a_cap_that_the_session_knew(
+    session_at: Callable[..., AsyncSession], server: Customers, tmp_path: Path
+) -> None:
+    """It looked after no page of that length any more; the replay finds the rows after it all the same."""
+    server.cap = 37
+    for key in range(1, 13):
+        server.rows[key] = [{**rows_of(9)[row], "id": key * 1000 + row, "customer_id": key} for row in range(37)]
+    server.rows[12] = [{**rows_of(9)[row], "id": 12_000 + row, "customer_id": 12} for row in range(74)]
+    session = session_at(server.url)
+    query: dict[str, Any] = dict(QUERY)
+    assert len(await session.points_allocation.by_expiry(entity_id=12, **query).collect(verify=True)) == 74
+    for name, verify in (("once", None), ("verified", True)):
+        result = await export(session, tmp_path / name, range(1, 13), verify=verify)
+        assert result.records == 11 * 37 + 74
+        await same(tmp_path / name)
+
+
+async def test_a_batch_that_is_refused(session: AsyncSession, server: Customers, tmp_path: Path,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """Its keys are read by themselves, and those bodies are replayed; a bare row and nulls are as in the export."""
+
+    def reply(target: bytes) -> tuple[bytes, float]:
+        keys = [int(key) for key in dict(parse_qsl(target.decode().partition("?")[2]))["entity_id"].split(",")]
+        if 8 in keys:
+            return answer(_SHORT, b"404 Not Found", target), 0.0
+        rows = [{"id": key * 10, "customer_id": key, "points_value": 1} for key in keys if key in {2, 7, 13, 14}]
+        body = json.dumps(rows[0] if len(rows) == 1 else [None, *rows]).encode()
+        return answer(b"\xef\xbb\xbf" + body, target=target), 0.0
+
+    monkeypatch.setattr(server, "reply", reply)
+    query = {"program_id": 1, "point_category_id": 2, "start_expiry_date": "2020-01-01",
+             "end_expiry_date": "2030-12-31", "status": "AVAILABLE", "batch_size": 5}  # fmt: skip
+    await jobs.export("awarded", range(1, 19), tmp_path / "out", session=session, archive=tmp_path / "archive",
+                      shard_keys=7, sleep=at_once, **query)  # fmt: skip
+    await same(tmp_path)
+
+
 async def test_several_categories(session: AsyncSession, server: Customers, tmp_path: Path) -> None:
     """Each pair of program and category is a request of its own."""
     server.rows_under = lambda key, program, category: [
@@ -199,10 +312,42 @@ async def test_a_replay_that_goes_on(session: AsyncSession, tmp_path: Path) -> N
         await jobs.replay(tmp_path / "archive", tmp_path / "out")
 
 
-async def test_the_server_s_zone(session_at: Callable[..., AsyncSession], server: Customers, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "zone",
+    [
+        "Asia/Kolkata",
+        "UTC",
+        UTC,
+        timezone(timedelta(hours=5, minutes=30), "IST"),
+        timezone(-timedelta(hours=3, minutes=30, seconds=15)),
+    ],
+)
+async def test_the_server_s_zone(
+    session_at: Callable[..., AsyncSession], server: Customers, tmp_path: Path, zone: Any
+) -> None:
     """It is that of the export."""
-    await export(session_at(server.url, server_timezone="Asia/Kolkata"), tmp_path)
+    for key in (3, 4):
+        server.rows[key] = [{**row, "awarded_date": "2025-06-01T12:00:00"} for row in rows_of(key)]
+    await export(session_at(server.url, server_timezone=zone), tmp_path, range(1, 9))
     await same(tmp_path)
+
+
+class Moved(tzinfo):
+    """A zone that no name finds."""
+
+    def utcoffset(self, when: datetime | None) -> timedelta | None:
+        return None if when is None else timedelta(hours=when.hour % 2)
+
+
+async def test_a_zone_that_no_replay_finds(
+    session_at: Callable[..., AsyncSession], server: Customers, tmp_path: Path
+) -> None:
+    """With an archive it is refused before anything is sent."""
+    session = session_at(server.url, server_timezone=Moved())
+    with pytest.raises(InvalidRequestError, match="which a replay does not find"):
+        await export(session, tmp_path)
+    assert server.requests == 0
+    await export(session, tmp_path / "plain", archive=None)
 
 
 async def test_tries_that_fail_are_not_kept(
@@ -353,6 +498,30 @@ async def test_a_full_disk(
     await export(session, tmp_path, None)
     await same(tmp_path)
     assert server.requests > 0
+
+
+async def test_the_file_that_did_not_fit(
+    session: AsyncSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names it, though the error of the system does not."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    with pytest.raises(jobs.JobError, match=r"no room to write .*/archive/part-0000000[0-9]-000\.zip\.part"):
+        await export(session, tmp_path)
+    monkeypatch.undo()
+
+    def locked(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(State, "back_up", locked)
+    with pytest.raises(jobs.JobError, match=r"no room to write .*/archive/state\.sqlite\.part"):
+        await export(session, tmp_path, None)
+    monkeypatch.undo()
+    await export(session, tmp_path, None)
+    await same(tmp_path)
 
 
 # -- the command
