@@ -218,7 +218,7 @@ class Request:
         late: Whether a body that looks whole may be left undecoded: it waits more cheaply than its records.
         fault: Why an answer left undecoded could not be read in the end: it counts as the first attempt.
         fresh: Whether it goes out on a connection of its own: those that are open may have an answer too many.
-        refusals: Takes the answers that are a `NotFoundError`, for an archive; None where nothing keeps them.
+        refusals: Takes each `Response` that is a `NotFoundError`, for an archive; None where nothing keeps them.
     """
 
     method: str
@@ -231,7 +231,7 @@ class Request:
     late: bool = field(default=False, repr=False)
     fault: CapillaryError | None = field(default=None, repr=False)
     fresh: bool = field(default=False, repr=False)
-    refusals: list[Response] | None = field(default=None, repr=False)
+    refusals: list[Any] | None = field(default=None, repr=False)
 
     __repr__ = brief_repr
 
