@@ -93,6 +93,7 @@ class FastDecoder(Generic[T]):
             else:
                 rows = named.split(b"}")
                 found, short, plain = _looked_at(body, self.members, rows)
+                plain = plain and len(rows) == len(records) + 1  # else a brace within a row parts its members
                 exact = self._exact(records, short=short)
                 if found != len(texts) - texts.count(None):
                     self.numbers(body)

@@ -187,4 +187,4 @@ class _Redecode:
     @property
     def signed(self) -> bool:
         """Whether a number in it may be negative."""
-        return b"-" in self.body
+        return b"-" in self.body or b"\\" in self.body

@@ -57,3 +57,25 @@ VALUES = st.recursive(
 def test_no_other_json_is_refused(value: Any, ascii_only: bool, separators: tuple[str, str]):
     """Names and texts of quotes, colons and backslashes are no repeated members, however they are written."""
     assert parse(json.dumps(value, ensure_ascii=ascii_only, separators=separators).encode()) == value
+
+
+ODD = [
+    '"status":"a}b"',
+    '"status":"}"',
+    '"org_id1":{}',
+    '"org_id1":[{}]',
+    '"org_id1":"}"',
+    '"status":"}","org_id2":{"a":1}',
+]
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["records", "raw"])
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("number", [1, 50])
+def test_a_brace_within_a_row_hides_no_second_value(number: int, odd: str, raw: bool):
+    """In a text or in a member that is not documented, alone or among plain rows."""
+    plain = '{"id":1,"points_exclusive":12.5,"status":"AVAILABLE"}'
+    twice = '{"id":2,"points_exclusive":12.5,' + odd + ',"points_exclusive":999}'
+    body = f"[{','.join([plain] * (number - 1) + [twice])}]".encode()
+    with pytest.raises(DecodeError, match="comes twice"):
+        rows(PointsAllocation, body, raw=raw)
