@@ -159,7 +159,7 @@ async def test_the_calls_of_a_fan_out_are_linked_to_their_caller(session_at: Mak
     assert [[link.context for link in span.links] for span in calls] == [[nightly.get_span_context()]] * 2
     traces = {span.context.trace_id for span in seen.spans}
     assert len(traces) == 3
-    assert tree(seen.spans) in (ROOT / "docs" / "telemetry.md").read_text()
+    assert tree(seen.spans) in (ROOT / "docs" / "reference" / "telemetry.md").read_text()
 
 
 def tree(spans: list[ReadableSpan]) -> str:
