@@ -150,6 +150,7 @@ async def test_what_was_changed_is_found(shards: Path) -> None:
     assert any("the shards together have 65 ids, and their list has 64" in fault for fault in faults)
     with sqlite3.connect(two / "state.sqlite") as database:
         database.execute("UPDATE keys SET key = 123456 WHERE place = 1")
+    database.close()
     faults = (await jobs.verify(two)).faults
     shard = next(n for n in (1, 2, 3) if IdShard(number=n, of=3).has(123456))
     assert any("do not belong to shard 2 of 3" in fault for fault in faults) is (shard != 2)
