@@ -62,7 +62,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`CAPILLARY_TESTS_EXAMPLES=20`: 20 % of the examples that each property draws, and at least five."""
+    """Spark's tests first, since one process takes minutes for them while the others do the rest.
+
+    `CAPILLARY_TESTS_EXAMPLES=20`: 20 % of the examples that each property draws, and at least five.
+    """
+    items.sort(key=lambda item: item.path.parent.name != "spark")
     share = int(os.environ.get("CAPILLARY_TESTS_EXAMPLES", "100"))
     if share == 100:
         return
