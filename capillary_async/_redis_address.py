@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from capillary_async._validation import address_of
 from capillary_async.errors import InvalidRequestError
 
 __all__ = ["RedisAddress"]
@@ -76,16 +77,10 @@ class RedisAddress(str):
 
 def _fault(value: Any) -> str:
     """What is wrong, said without the value; empty when nothing is."""
-    if not isinstance(value, str):
-        return f"got {type(value).__name__}"
-    if not value.isascii() or any(c <= " " or c == "\x7f" for c in value):
-        return "got one with spaces or odd characters: those of a password are written as %XX"
-    try:
-        parts = urlsplit(value)
-        port, password = parts.port, unquote(parts.password or "", errors="strict")
-        user = unquote(parts.username or "", errors="strict")
-    except ValueError:
-        return "got one with a broken host, port or password: odd characters of a password are written as %XX"
+    parts = address_of(value)
+    if isinstance(parts, str):
+        return parts
+    port, user, password = parts.port, unquote(parts.username or ""), unquote(parts.password or "")
     if parts.scheme not in ("redis", "rediss") or not parts.hostname or port == 0:
         return "got one without redis:// or rediss://, or without a host"
     if user and not password:

@@ -16,7 +16,7 @@ from datetime import date, tzinfo
 from inspect import iscoroutinefunction
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from capillary_async._repr import shown
 from capillary_async.errors import InvalidRequestError
@@ -168,17 +168,25 @@ def proxy(value: Any) -> str | None:
     return cast("str | None", value)
 
 
-def _proxy_fault(value: Any) -> str:
+def address_of(value: Any) -> SplitResult | str:
+    """The parts of a URL that may have a user and a password; or what is wrong with it, said without the value."""
     if not isinstance(value, str):
         return f"got {type(value).__name__}"
     if not value.isascii() or any(c <= " " or c == "\x7f" for c in value):
         return "got one with spaces or odd characters: those of a password are written as %XX"
     try:
         parts = urlsplit(value)
-        port, user = parts.port, unquote(parts.username or "", errors="strict")
-        unquote(parts.password or "", errors="strict")
+        _ = parts.port, unquote(parts.username or "", errors="strict"), unquote(parts.password or "", errors="strict")
     except ValueError:
         return "got one with a broken host, port or password: odd characters of a password are written as %XX"
+    return parts
+
+
+def _proxy_fault(value: Any) -> str:
+    parts = address_of(value)
+    if isinstance(parts, str):
+        return parts
+    port, user = parts.port, unquote(parts.username or "")
     if parts.scheme != "http" or not parts.hostname or port == 0:
         return "got one without http:// or without a host; a proxy of another kind takes a client_session of your own"
     if ":" in user or (parts.password and not user):

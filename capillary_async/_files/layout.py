@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["LONGEST", "Block", "Fault", "Layout"]
 
@@ -94,6 +97,16 @@ class Layout:
         self._waiting: list[bytes] = []  # what has no record's end yet
         self._waiting_size = 0
         self._block_line, self._block_record = 1, 0
+
+    def blocks(self, pieces: Iterable[bytes]) -> Iterator[Block]:
+        """The blocks of whole records in a file that comes in pieces."""
+        for piece in pieces:
+            block = self.take(piece)
+            if block is not None:
+                yield block
+        block = self.finish()
+        if block is not None:
+            yield block
 
     def take(self, piece: bytes) -> Block | None:
         """Scan the next piece; gives the records that are whole with it.

@@ -151,11 +151,11 @@ def _in_text(
 ) -> Iterator[tuple[int, Sequence[str]]]:
     """The lines of a file of ids alone, or the columns of a CSV, each row with its line."""
     if not columns and len(resource.parts) == 1:
-        for block in _blocks(source, Layout(quoted=False)):
+        for block in Layout(quoted=False).blocks(iter(source.piece, b"")):
             yield from ((line, [each]) for line, each in lines(block) if each.strip())
         return
     places: list[int] = []
-    for block in _blocks(source, Layout(padded=True)):
+    for block in Layout(padded=True).blocks(iter(source.piece, b"")):
         for line, cells in records(block):
             if not places:
                 places = _places(cells, columns or resource.parts, path)
@@ -165,16 +165,6 @@ def _in_text(
                 )
             elif not is_no_event(values := [cells[place] for place in places], resource):
                 yield line, values
-
-
-def _blocks(source: Source, layout: Layout) -> Iterator[Any]:
-    while piece := source.piece():
-        block = layout.take(piece)
-        if block is not None:
-            yield block
-    block = layout.finish()
-    if block is not None:
-        yield block
 
 
 def _places(header: list[str], names: Sequence[str], path: str) -> list[int]:

@@ -29,6 +29,7 @@ from capillary_async.cli._io.words import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from capillary_async.cli._commands.export_processes import PipedReport
     from capillary_async.cli._io.options import ExportRequest, IdSource
@@ -87,23 +88,14 @@ async def export_here(
             async with stall.reporting(session, report.note):
                 try:
                     result: ExportResult = await package.export(
-                        query.source,
-                        _ids(asked.ids, query, sandbox),
-                        options.out,
+                        *_what(asked, query, sandbox),
                         session=session,
-                        format=options.format,
-                        shard=_shard_of(options.shard),
-                        shard_keys=options.shard_keys,
-                        rounds=options.rounds,
                         paranoid=options.paranoid,
-                        allow_empty=options.allow_empty,
                         stop=stop.event,
                         grace=options.grace,
                         on_progress=report.progress,
-                        cluster=cluster_of(asked.sandbox),
-                        archive=options.archive,
                         status_file=status,
-                        **query.arguments(sandbox),
+                        **_how(asked, query, sandbox),
                     )
                 except asyncio.CancelledError:
                     if not stop.ended:
@@ -116,25 +108,31 @@ async def export_here(
     return SOME_FAILED if result.failed else 0
 
 
+def _what(asked: ExportRequest, query: ExportQuery, sandbox: Sandbox | None) -> tuple[Any, Any, Path]:
+    return query.source, _ids(asked.ids, query, sandbox), asked.output.out
+
+
+def _how(asked: ExportRequest, query: ExportQuery, sandbox: Sandbox | None) -> dict[str, Any]:
+    """Return what an export and its plan are given alike."""
+    options = asked.output
+    return {
+        "format": options.format,
+        "shard": _shard_of(options.shard),
+        "shard_keys": options.shard_keys,
+        "rounds": options.rounds,
+        "allow_empty": options.allow_empty,
+        "cluster": cluster_of(asked.sandbox),
+        "archive": options.archive,
+        **query.arguments(sandbox),
+    }
+
+
 async def _plan(asked: ExportRequest, query: ExportQuery) -> int:
     options = asked.output
     if options.processes != 1:
         raise UnusableError("--plan goes without --processes: the requests are the same")
     async with connected(asked.connection, asked.sandbox, StallMonitor()) as (session, sandbox):
-        plan = await jobs().plan_export(
-            query.source,
-            _ids(asked.ids, query, sandbox),
-            options.out,
-            session=session,
-            format=options.format,
-            shard=_shard_of(options.shard),
-            shard_keys=options.shard_keys,
-            rounds=options.rounds,
-            allow_empty=options.allow_empty,
-            cluster=cluster_of(asked.sandbox),
-            archive=options.archive,
-            **query.arguments(sandbox),
-        )
+        plan = await jobs().plan_export(*_what(asked, query, sandbox), session=session, **_how(asked, query, sandbox))
     for line in plan.lines():
         print(one_line(line))  # noqa: T201
     return 0

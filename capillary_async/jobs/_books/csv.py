@@ -136,19 +136,10 @@ class CsvBooks:
         self.digest = source.digest
 
     def _blocks(self, pieces: Iterator[bytes], wanted: Sequence[Wanted]) -> Iterator[Block]:
-        for block in self._checked(pieces):
+        layout = self._layout = self._new_layout()
+        for block in layout.blocks(pieces):
             if not self._header:
                 self._take_header(block, wanted)
-            yield block
-
-    def _checked(self, pieces: Iterator[bytes]) -> Iterator[Block]:
-        layout = self._layout = self._new_layout()
-        for piece in pieces:
-            block = layout.take(piece)
-            if block is not None:
-                yield block
-        block = layout.finish()
-        if block is not None:
             yield block
 
     def _take_header(self, block: Block, wanted: Sequence[Wanted]) -> None:
@@ -186,8 +177,9 @@ class CsvBooks:
         """The rows again, of the file that DuckDB read; blocks that end before `first` are skipped."""
         source = Source(str(self._plain), size=_PIECE, encoding=self._encoding)
         last: Block | None = None
+        layout = self._layout = self._new_layout()
         try:
-            for block in self._checked(iter(source.piece, b"")):
+            for block in layout.blocks(iter(source.piece, b"")):
                 if last is not None and block.record >= first:
                     yield from self._numbered(last)
                 last = block
